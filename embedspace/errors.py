@@ -1,0 +1,106 @@
+"""Every error that embedspace raises on purpose.
+
+    EmbedspaceError
+    ├── InputError                 the caller gave something unusable
+    │   ├── MediaError             one file cannot be decoded
+    │   │   ├── MediaTooLargeError     it exceeds a stated limit
+    │   │   └── EmptyMediaError        it decodes to nothing (silent, no samples, no words)
+    │   ├── UnknownModalityError   neither the suffix nor the caller says what it is
+    │   └── QueryError             a composed query that cannot be read
+    ├── ConfigError                a recipe, suite or config with an unknown or wrong key
+    ├── WeightsError               weights that are missing, of another shape, or corrupt
+    ├── MissingExtraError          an optional dependency is not installed
+    └── CatalogError
+        ├── CatalogNotFoundError   no catalog at the path
+        ├── CatalogLockedError     another process is writing
+        ├── CatalogCorruptError    the file is not a catalog, or is damaged
+        ├── FingerprintMismatchError   vectors of another encoder
+        └── StorageFullError       the disk is full
+
+A message says what happened, the value received, the values allowed, and what to do next.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CatalogCorruptError",
+    "CatalogError",
+    "CatalogLockedError",
+    "CatalogNotFoundError",
+    "ConfigError",
+    "EmbedspaceError",
+    "EmptyMediaError",
+    "FingerprintMismatchError",
+    "InputError",
+    "MediaError",
+    "MediaTooLargeError",
+    "MissingExtraError",
+    "QueryError",
+    "StorageFullError",
+    "UnknownModalityError",
+    "WeightsError",
+]
+
+
+class EmbedspaceError(Exception):
+    """Base of every error that embedspace raises on purpose."""
+
+
+class InputError(EmbedspaceError):
+    """The caller gave something unusable."""
+
+
+class MediaError(InputError):
+    """One file or item cannot be decoded."""
+
+
+class MediaTooLargeError(MediaError):
+    """A file exceeds a stated limit (pixels, samples, characters)."""
+
+
+class EmptyMediaError(MediaError):
+    """A file decodes to nothing that can be encoded (silence, no samples, no words)."""
+
+
+class UnknownModalityError(InputError):
+    """Neither the suffix nor the caller says which modality an item has."""
+
+
+class QueryError(InputError):
+    """A composed query cannot be read."""
+
+
+class ConfigError(EmbedspaceError):
+    """A recipe, suite or configuration has an unknown key or a wrong value."""
+
+
+class WeightsError(EmbedspaceError):
+    """Weights are missing, of another shape than the configuration says, or corrupt."""
+
+
+class MissingExtraError(EmbedspaceError):
+    """An optional dependency is not installed; the message names the extra."""
+
+
+class CatalogError(EmbedspaceError):
+    """Base of what can go wrong with a catalog."""
+
+
+class CatalogNotFoundError(CatalogError):
+    """There is no catalog at the path."""
+
+
+class CatalogLockedError(CatalogError):
+    """Another process is writing to the catalog."""
+
+
+class CatalogCorruptError(CatalogError):
+    """The file is not a catalog, or is damaged."""
+
+
+class FingerprintMismatchError(CatalogError):
+    """The vectors come from another encoder than the catalog's."""
+
+
+class StorageFullError(CatalogError):
+    """The disk is full; what was committed before is intact."""

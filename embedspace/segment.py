@@ -1,0 +1,76 @@
+"""The records that travel between decoding, encoding and the catalog. Numpy only: no torch, no FAISS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Decoded", "Segment", "SegmentEncoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One encoded piece of an item.
+
+    Attributes:
+        modality: Value of a `Modality`: which encoder made the vector. One recording may have "audio" and "speech" segments.
+        vector: (embed_dim,) float32, unit norm.
+        start: Seconds (audio, speech, video) or characters (text) from the start of the item; None for a whole image.
+        end: As `start`.
+        text: What the segment says, where that is known (a text passage, a recipe's field), for showing a hit.
+        label: Name of the field ("title", "ingredients", ...), empty where the item has no fields.
+    """
+
+    modality: str
+    vector: NDArray[np.float32]
+    start: float | None = None
+    end: float | None = None
+    text: str = ""
+    label: str = ""
+
+
+@dataclass(slots=True)
+class Decoded:
+    """One decoded item, ready for the encoder: everything slow on disk is done, nothing has met a model.
+
+    Attributes:
+        kind: "image", "audio", "text" or "video".
+        inputs: One entry a segment, in the encoder's own form (opaque to the catalog).
+        metadata: JSON-able facts found while decoding (width, height, duration in seconds, ...).
+        nbytes: Memory the inputs hold, for bounding queues.
+    """
+
+    kind: str
+    inputs: list[Any]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    nbytes: int = 0
+
+
+class SegmentEncoder(Protocol):
+    """What the catalog needs of an embedding space; `EmbeddingSpace` fulfils it, tests use a tiny fake."""
+
+    embed_dim: int
+
+    def fingerprints(self) -> Mapping[str, str]:
+        """Return modality value -> hex digest of all that determines that modality's vectors."""
+        ...
+
+    def calibration_json(self) -> str:
+        """Return the JSON form of the space's `Calibration`."""
+        ...
+
+    def decode(self, source: Any, kind: str, *, as_modality: str | None = None) -> Decoded:  # noqa: ANN401
+        """Decode a path (or, for text, a `str`; or a mapping field -> text). Pure CPU and disk work, safe in threads.
+
+        Raises:
+            MediaError: If it cannot be decoded.
+        """
+        ...
+
+    def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:
+        """Encode a batch; result i holds the segments of items[i], and does not depend on the other items."""
+        ...
