@@ -1,0 +1,92 @@
+"""One vector space for pictures, sounds, words and speech: search anything with anything.
+
+Importing this package loads neither torch nor FAISS nor numpy: each public name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embedspace.calibration import Calibration, PairCalibration
+    from embedspace.catalog import Catalog
+    from embedspace.errors import (
+        CatalogCorruptError,
+        CatalogError,
+        CatalogLockedError,
+        CatalogNotFoundError,
+        ConfigError,
+        EmbedspaceError,
+        EmptyMediaError,
+        FingerprintMismatchError,
+        InputError,
+        MediaError,
+        MediaTooLargeError,
+        MissingExtraError,
+        QueryError,
+        StorageFullError,
+        UnknownModalityError,
+        WeightsError,
+    )
+    from embedspace.modality import Modality, modality_of
+    from embedspace.segment import Decoded, Segment, SegmentEncoder
+    from embedspace.space import EmbeddingSpace
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Calibration",
+    "Catalog",
+    "CatalogCorruptError",
+    "CatalogError",
+    "CatalogLockedError",
+    "CatalogNotFoundError",
+    "ConfigError",
+    "Decoded",
+    "EmbeddingSpace",
+    "EmbedspaceError",
+    "EmptyMediaError",
+    "FingerprintMismatchError",
+    "InputError",
+    "MediaError",
+    "MediaTooLargeError",
+    "MissingExtraError",
+    "Modality",
+    "PairCalibration",
+    "QueryError",
+    "Segment",
+    "SegmentEncoder",
+    "StorageFullError",
+    "UnknownModalityError",
+    "WeightsError",
+    "__version__",
+    "modality_of",
+]
+
+_HOME = {
+    "Calibration": "calibration",
+    "Catalog": "catalog",
+    "Decoded": "segment",
+    "EmbeddingSpace": "space",
+    "Modality": "modality",
+    "PairCalibration": "calibration",
+    "Segment": "segment",
+    "SegmentEncoder": "segment",
+    "modality_of": "modality",
+}
+"""Public name -> the submodule that defines it; what is missing here lives in `errors`."""
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562: whatever the submodule defines
+    """Import a public name on first use."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *__all__})
