@@ -1,0 +1,7 @@
+"""Frozen pretrained networks in plain torch, made by name: `create_backbone("minilm_l6")`."""
+
+from __future__ import annotations
+
+from embedspace.encoders.backbones.base import Backbone, backbone_names, create_backbone, register_backbone
+
+__all__ = ["Backbone", "backbone_names", "create_backbone", "register_backbone"]

