@@ -1,0 +1,57 @@
+"""Measure a space: retrieval suites, their metrics and reports, and the calibration of scores.
+
+Importing this package loads nothing; each public name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embedspace.evaluate.calibration_fit import calibration_error, fit_pair
+    from embedspace.evaluate.metrics import Estimate, recall_at_k, retrieval_metrics
+    from embedspace.evaluate.report import evaluate_retrieval
+    from embedspace.evaluate.retrieval import RetrievalResult, evaluate_pair
+    from embedspace.evaluate.run import SuiteResult, evaluate_suite
+    from embedspace.evaluate.search import PositiveRanks, positive_ranks, top_k
+    from embedspace.evaluate.suite import Suite, load_suite
+
+__all__ = [
+    "Estimate",
+    "PositiveRanks",
+    "RetrievalResult",
+    "Suite",
+    "SuiteResult",
+    "calibration_error",
+    "evaluate_pair",
+    "evaluate_retrieval",
+    "evaluate_suite",
+    "fit_pair",
+    "load_suite",
+    "positive_ranks",
+    "recall_at_k",
+    "retrieval_metrics",
+    "top_k",
+]
+
+_HOMES = {
+    "calibration_fit": ("calibration_error", "fit_pair"),
+    "metrics": ("Estimate", "recall_at_k", "retrieval_metrics"),
+    "report": ("evaluate_retrieval",),
+    "retrieval": ("RetrievalResult", "evaluate_pair"),
+    "run": ("SuiteResult", "evaluate_suite"),
+    "search": ("PositiveRanks", "positive_ranks", "top_k"),
+    "suite": ("Suite", "load_suite"),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

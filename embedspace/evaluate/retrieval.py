@@ -1,0 +1,142 @@
+"""One retrieval direction: queries of one modality against a corpus of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedspace.errors import InputError
+from embedspace.evaluate.metrics import Estimate, chance_recall, retrieval_metrics
+from embedspace.evaluate.search import PositiveRanks, positive_ranks
+
+__all__ = ["PRIMARY_METRIC", "RetrievalResult", "evaluate_pair"]
+
+PRIMARY_METRIC = "recall_at_10"
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalResult:
+    """What one direction reached.
+
+    Attributes:
+        query: Name of the query set, in most suites its modality.
+        gallery: Name of the gallery set.
+        num_queries: Queries measured, missing ones included.
+        gallery_size: Items searched.
+        metrics: Name -> `Estimate`; see `embedspace.evaluate.metrics`.
+        primary_metric: The metric to quote.
+        chance: `recall_at_k` of random rankings, by the metric's name.
+        num_missing: Queries without a vector (they count 0).
+        num_unanswerable: Queries left out because no item of the gallery answers them.
+        groups: Metrics of parts of the queries, by the value of the suite's `by` field (a speaker, a language).
+        label: What sets this direction apart from others of the same pair ("picture alone").
+    """
+
+    query: str
+    gallery: str
+    num_queries: int
+    gallery_size: int
+    metrics: Mapping[str, Estimate]
+    primary_metric: str = PRIMARY_METRIC
+    chance: Mapping[str, float] = field(default_factory=dict)
+    num_missing: int = 0
+    num_unanswerable: int = 0
+    groups: Mapping[str, RetrievalResult] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def primary(self) -> Estimate:
+        """The estimate of the primary metric."""
+        return self.metrics[self.primary_metric]
+
+    @property
+    def group_mean(self) -> dict[str, float]:
+        """Metric -> mean over the groups, each group counting the same; empty without groups."""
+        if not self.groups:
+            return {}
+        return {
+            name: float(np.mean([group.metrics[name].value for group in self.groups.values()])) for name in self.metrics
+        }
+
+
+def evaluate_pair(
+    queries: NDArray[np.float32],
+    corpus: NDArray[np.float32],
+    positives: Sequence[Sequence[int] | NDArray[np.int64]],
+    *,
+    query: str = "",
+    gallery: str = "",
+    exclude: Sequence[Sequence[int] | NDArray[np.int64]] | None = None,
+    groups: Sequence[str] | None = None,
+    ks: Sequence[int] = (1, 5, 10),
+    primary_metric: str = PRIMARY_METRIC,
+    resamples: int = 1000,
+    seed: int = 0,
+    label: str = "",
+) -> RetrievalResult:
+    """Measure one direction exactly.
+
+    Args:
+        queries: (Q, embed_dim) unit rows; a NaN or zero row is a missing query and counts 0.
+        corpus: (N, embed_dim) unit rows.
+        positives: For each query the corpus indices that answer it; queries with none are left out and counted apart.
+        query: Name of the query side.
+        gallery: Name of the corpus side.
+        exclude: For each query the corpus indices taken out of its gallery.
+        groups: For each query the group it belongs to; each group is measured as well, over the same gallery.
+        ks: Depths of the recalls.
+        primary_metric: The metric to quote.
+        resamples: Bootstrap samples; 0 for values without intervals.
+        seed: Of the bootstrap.
+        label: Kept in the result.
+
+    Returns:
+        The `RetrievalResult`.
+
+    Raises:
+        InputError: If shapes or lists disagree, no query can be answered, or the primary metric is unknown.
+    """
+    queries = np.asarray(queries, dtype=np.float32)
+    kept = [row for row, entry in enumerate(positives) if len(entry)]
+    if len(positives) != len(queries) or not kept:
+        raise InputError(
+            f"{query or 'queries'} -> {gallery or 'corpus'}: {len(queries)} queries with {len(positives)} lists of "
+            f"positives, of which {len(kept)} hold any; at least one query needs an answer in the gallery"
+        )
+    hidden = None if exclude is None else [exclude[q] for q in kept]
+    ranks = positive_ranks(queries[kept], corpus, [positives[q] for q in kept], exclude=hidden)
+    valid = np.isfinite(queries[kept]).all(axis=1) & (queries[kept] != 0).any(axis=1)
+    names = [] if groups is None else [groups[q] for q in kept]
+
+    def measure(part: PositiveRanks, missing: int, inner: Mapping[str, RetrievalResult]) -> RetrievalResult:
+        metrics = retrieval_metrics(part, ks=ks, resamples=resamples, seed=seed)
+        if primary_metric not in metrics:
+            raise InputError(f"primary metric {primary_metric!r} is not measured; known: {' '.join(sorted(metrics))}")
+        chance = {f"recall_at_{k}": chance_recall(part, k) for k in ks}
+        return RetrievalResult(
+            query=query,
+            gallery=gallery,
+            num_queries=part.num_queries,
+            gallery_size=part.gallery_size,
+            metrics=metrics,
+            primary_metric=primary_metric,
+            chance=chance,
+            num_missing=missing,
+            num_unanswerable=0 if part is not ranks else len(queries) - len(kept),
+            groups=inner,
+            label=label,
+        )
+
+    parts = {name: np.flatnonzero([name == other for other in names]) for name in sorted(set(names))}
+    inner = {name: measure(_take(ranks, rows), int((~valid[rows]).sum()), {}) for name, rows in parts.items()}
+    return measure(ranks, int((~valid).sum()), inner)
+
+
+def _take(ranks: PositiveRanks, rows: NDArray[np.intp]) -> PositiveRanks:
+    """Return the ranks of some queries only; the gallery stays the same."""
+    pieces = [ranks.ranks[ranks.offsets[row] : ranks.offsets[row + 1]] for row in rows]
+    offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
+    return PositiveRanks(np.concatenate(pieces), offsets, ranks.gallery_size)
