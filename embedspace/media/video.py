@@ -1,0 +1,101 @@
+"""Take single frames from a video; its sound is read by `embedspace.media.audio`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from PIL import Image
+
+from embedspace.errors import EmptyMediaError, MediaError, MediaTooLargeError
+from embedspace.media.image import MAX_PIXELS
+from embedspace.media.sound import open_container
+from embedspace.media.source import check_file, one_line
+
+__all__ = ["iter_frames"]
+
+_SEEK_SECONDS = 10.0  # decoding through a shorter gap is no slower than starting again at the key frame before it
+
+
+def iter_frames(
+    path: str | os.PathLike[str], every_seconds: float, *, max_pixels: int = MAX_PIXELS
+) -> Iterator[tuple[float, Image.Image]]:
+    """Decode a frame every so many seconds.
+
+    Args:
+        path: A video file.
+        every_seconds: Distance of the wanted frames; the first is the video's first.
+        max_pixels: Refuse larger pictures.
+
+    Yields:
+        (time, image): seconds from the start, and an upright RGB image.
+
+    Raises:
+        ValueError: If `every_seconds` is not positive.
+        MediaTooLargeError: If a frame has more than `max_pixels` pixels.
+        EmptyMediaError: If the file has no pictures.
+        MediaError: If it cannot be decoded at all; damage in the middle ends the frames early.
+    """
+    if not every_seconds > 0:
+        raise ValueError(f"every_seconds must be positive, got {every_seconds}")
+    file = check_file(path)
+    with open_container(file, str(file)) as container:
+        if not container.streams.video:
+            raise EmptyMediaError(f"{file}: has no pictures; index it as sound, or give another file")
+        track = container.streams.video[0]
+        width, height = track.codec_context.width, track.codec_context.height
+        if width * height > max_pixels:
+            raise MediaTooLargeError(
+                f"{file}: {width} x {height} pixels a frame, at most {max_pixels:,} are read; scale it down"
+            )
+        track.thread_type = "AUTO"
+        empty = True
+        for time, frame in _sample(container, track, str(file), every_seconds):
+            empty = False
+            yield time, _picture(frame)
+        if empty:
+            raise EmptyMediaError(f"{file}: no frame decodes; it is truncated or empty")
+
+
+def _sample(container: Any, track: Any, name: str, every: float) -> Iterator[tuple[float, Any]]:  # noqa: ANN401
+    """Yield (time, frame) for the first frame at or after each multiple of `every`."""
+    import av
+
+    origin: float | None = None
+    wanted = 0.0
+    frames = container.decode(track)
+    seekable = True
+    found = False
+    while True:
+        try:
+            frame = next(frames, None)
+        except (av.FFmpegError, ValueError) as error:
+            if found:
+                return
+            raise MediaError(f"{name}: damaged, no frame decodes ({one_line(error)}); restore it") from error
+        if frame is None:
+            return
+        stamp = float(frame.time) if frame.time is not None else wanted
+        origin = stamp if origin is None else origin
+        time = max(stamp - origin, 0.0)
+        if time < wanted - 1e-6:
+            continue
+        found = True
+        yield time, frame
+        wanted = (time // every + 1) * every
+        if wanted - time < 1e-6:
+            wanted += every
+        if seekable and wanted - time > _SEEK_SECONDS:
+            seekable = False
+            with contextlib.suppress(av.FFmpegError):
+                container.seek(int((wanted + origin) / track.time_base), stream=track, backward=True)
+                frames = container.decode(track)
+                seekable = True
+
+
+def _picture(frame: Any) -> Image.Image:  # noqa: ANN401 - av.VideoFrame
+    image: Image.Image = frame.to_image()
+    turn = int(getattr(frame, "rotation", 0) or 0)  # degrees counter-clockwise that bring it upright
+    return image.rotate(turn, expand=True) if turn % 360 else image
