@@ -21,27 +21,45 @@ __all__ = ["SOURCES", "Source", "build_source", "is_built", "load_source"]
 
 SOURCES: dict[str, str] = {
     "stamps": "training.corpora.stamps",
+    "openclipart": "training.corpora.openclipart",
+    "openmoji": "training.corpora.emoji:OPENMOJI",
+    "emoji-google": "training.corpora.emoji:GOOGLE",
+    "emoji-twitter": "training.corpora.emoji:TWITTER",
+    "emoji-fluent": "training.corpora.emoji:FLUENT",
+    "art4apps": "training.corpora.art4apps",
+    "gcompris": "training.corpora.gcompris",
+    "recipes": "training.corpora.recipes",
 }
-"""Name of a source, which is also its folder's -> its module."""
+"""Name of a source, which is also its folder's -> its module, or "module:object" where one module has several."""
 
 
 class Source(Protocol):
-    """What a source module offers."""
+    """What a source offers."""
 
-    PACKAGES: tuple[str, ...]
-    VERSION: int
-    build: Callable[[Path], list[Item]]
+    @property
+    def PACKAGES(self) -> tuple[str, ...]:  # noqa: N802
+        """Names in packages.toml."""
+
+    @property
+    def VERSION(self) -> int:  # noqa: N802
+        """Raise it when the built items change."""
+
+    @property
+    def build(self) -> Callable[[Path], list[Item]]:
+        """Write files below the folder and return the items."""
 
 
 def load_source(name: str) -> Source:
-    """Import a source's module.
+    """Import a source.
 
     Raises:
         InputError: If there is no source of that name.
     """
     if name not in SOURCES:
         raise InputError(f"unknown source {name!r}; known: {' '.join(SOURCES)}")
-    return cast("Source", importlib.import_module(SOURCES[name]))
+    module, _, attribute = SOURCES[name].partition(":")
+    found = importlib.import_module(module)
+    return cast("Source", getattr(found, attribute) if attribute else found)
 
 
 def _key(source: Source) -> str:
