@@ -1,0 +1,214 @@
+"""Dependencies run one way, imports are cheap, and the declared dependencies are those imported."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import embedspace
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "embedspace"
+
+BOTTOM = {"errors", "modality", "segment", "calibration"}
+SPACE = BOTTOM | {"media", "encoders", "space"}
+ALLOWED = {
+    "errors": set(),
+    "modality": {"errors"},
+    "segment": {"errors", "modality"},
+    "calibration": {"errors", "modality"},
+    "media": BOTTOM,
+    "encoders": BOTTOM | {"media"},
+    "space": BOTTOM | {"media", "encoders"},
+    "query": SPACE,
+    "train": SPACE,
+    "generate": SPACE,
+    "catalog": BOTTOM,
+    "evaluate": SPACE | {"query", "catalog", "generate"},
+    "serve": SPACE | {"query", "catalog", "generate", "evaluate"},
+    "cli": SPACE | {"query", "catalog", "generate", "evaluate", "train", "serve"},
+}
+"""Part of the package -> the parts it may import, besides itself."""
+
+CATALOG_LIBRARIES = {"numpy", "faiss", "pyarrow"}
+IMPORT_NAMES = {
+    "faiss-cpu": "faiss",
+    "pillow": "PIL",
+    "ir-measures": "ir_measures",
+    "open-clip-torch": "open_clip",
+    "sentence-transformers": "sentence_transformers",
+}
+
+Import = tuple[str, int, str]  # file, line, absolute dotted name
+
+
+def _module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(path: Path) -> Iterator[Import]:
+    """Every import of a file, those inside functions and under TYPE_CHECKING too."""
+    package = _module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    where = str(path.relative_to(ROOT))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield where, node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            for alias in node.names:
+                yield where, node.lineno, f"{module}.{alias.name}"
+
+
+def _part(dotted: str) -> str | None:
+    """Return the part of embedspace a dotted name belongs to, None for the package itself or another library."""
+    pieces = dotted.split(".")
+    if pieces[0] != "embedspace" or len(pieces) == 1:
+        return None
+    if pieces[1] in embedspace.__all__:  # `from embedspace import Catalog` counts as its home
+        return None if pieces[1] == "__version__" else embedspace._HOME.get(pieces[1], "errors")
+    return pieces[1]
+
+
+def _package_imports() -> list[Import]:
+    return [found for path in sorted(PACKAGE.rglob("*.py")) for found in _imports(path)]
+
+
+def _complaints(allowed: dict[str, set[str]], imports: list[Import]) -> list[str]:
+    wrong = []
+    for where, line, name in imports:
+        own = Path(where).with_suffix("").parts[1]
+        other = _part(name)
+        if own == "__init__" or other is None or other == own:
+            continue
+        if other not in allowed[own]:
+            wrong.append(f"{where}:{line}: {own} must not import {name}")
+    return wrong
+
+
+def test_every_part_has_a_place_in_the_order() -> None:
+    parts = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in PACKAGE.rglob("*.py")} - {"__init__"}
+    assert parts <= set(ALLOWED), f"say in ALLOWED what {sorted(parts - set(ALLOWED))} may import"
+
+
+def test_imports_run_one_way() -> None:
+    assert _complaints(ALLOWED, _package_imports()) == []
+
+
+def test_imports_check_sees_what_it_is_for() -> None:
+    bad: list[Import] = [
+        ("embedspace/catalog/store.py", 1, "embedspace.space.EmbeddingSpace"),
+        ("embedspace/media/image.py", 2, "embedspace.encoders"),
+        ("embedspace/space.py", 3, "embedspace.Catalog"),
+        ("embedspace/query.py", 4, "embedspace.cli.main"),
+    ]
+    good: list[Import] = [
+        ("embedspace/space.py", 1, "embedspace.encoders.base"),
+        ("embedspace/space.py", 1, "embedspace.__version__"),
+    ]
+    assert len(_complaints(ALLOWED, bad + good)) == 4
+
+
+def test_the_allowed_order_has_no_cycle() -> None:
+    left = {part: set(others) for part, others in ALLOWED.items()}
+    while left:
+        free = [part for part, others in left.items() if not others & left.keys()]
+        assert free, f"a cycle among {sorted(left)}"
+        for part in free:
+            del left[part]
+
+
+def test_catalog_knows_no_model_library() -> None:
+    allowed = CATALOG_LIBRARIES | set(sys.stdlib_module_names) | {"embedspace"}
+    wrong = [
+        f"{where}:{line}: {name}"
+        for where, line, name in _package_imports()
+        if where.startswith("embedspace/catalog/") and name.split(".")[0] not in allowed
+    ]
+    assert wrong == []
+
+
+def test_encoders_know_no_faiss() -> None:
+    outside = ("embedspace/catalog/", "embedspace/evaluate/")
+    imports = _package_imports()
+    wrong = [where for where, _, name in imports if name.split(".")[0] == "faiss" and not where.startswith(outside)]
+    assert wrong == []
+
+
+def test_package_imports_nothing_beside_it() -> None:
+    beside = {"training", "eval", "indexes", "tests"}
+    assert [found for found in _package_imports() if found[2].split(".")[0] in beside] == []
+
+
+def _declared() -> tuple[set[str], set[str]]:
+    """Return the import names of the run-time dependencies, and of the extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def names(requirements: list[str]) -> set[str]:
+        bare = [re.split(r"[<>=!~;\[ ]", requirement)[0] for requirement in requirements]
+        return {IMPORT_NAMES.get(name, name) for name in bare}
+
+    extras = [line for group in project["optional-dependencies"].values() for line in group]
+    return names(project["dependencies"]), names(extras)
+
+
+def test_dependencies_are_what_is_imported() -> None:
+    required, optional = _declared()
+    used = {name.split(".")[0] for _, _, name in _package_imports()} - set(sys.stdlib_module_names) - {"embedspace"}
+    assert used - required - optional == set(), "imported and not declared"
+    assert required - used == set(), "declared and not imported"
+
+
+def test_extras_are_never_imported_on_the_top_of_a_module() -> None:
+    required, optional = _declared()
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            wrong += [f"{path.name}: {name}" for name in names if name.split(".")[0] in optional - required]
+    assert wrong == []
+
+
+def _loaded_by(statement: str) -> set[str]:
+    """Return the modules that a statement loads in a fresh interpreter, besides those that were there."""
+    code = f"import json, sys; old = set(sys.modules); {statement}; print(json.dumps([*(set(sys.modules) - old)]))"
+    command = [sys.executable, "-c", code]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(json.loads(finished.stdout))
+
+
+def test_import_embedspace_is_cheap() -> None:
+    loaded = _loaded_by("import embedspace")
+    assert {"torch", "faiss", "numpy", "PIL", "typer", "rich", "asyncio"}.isdisjoint(loaded)
+    assert {name for name in loaded if name.startswith("embedspace")} == {"embedspace"}
+    assert len(loaded) < 20  # a plain interpreter loads such a number in about 5 ms; the limit is 50
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("embedspace.errors", {"torch", "faiss", "numpy", "PIL", "av", "soundfile"}),
+        ("embedspace.modality", {"torch", "faiss", "numpy", "PIL", "av", "soundfile"}),
+        ("embedspace.media.text", {"torch", "faiss", "numpy", "PIL", "av", "soundfile"}),
+        ("embedspace.media.image", {"torch", "faiss", "av", "soundfile", "scipy"}),
+        ("embedspace.media.audio", {"torch", "faiss", "PIL", "av", "scipy"}),
+        ("embedspace.media.video", {"torch", "faiss", "scipy"}),
+        ("embedspace.catalog", {"torch", "torchaudio", "pyarrow", "PIL", "av"}),
+        ("embedspace.cli", {"torch", "faiss", "PIL", "av", "pyarrow"}),
+    ],
+)
+def test_a_module_loads_only_what_it_needs(module: str, heavy: set[str]) -> None:
+    assert _loaded_by(f"import {module}") & heavy == set()
