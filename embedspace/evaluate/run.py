@@ -1,0 +1,245 @@
+"""Run a suite on a space."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedspace.errors import ConfigError
+from embedspace.evaluate.composed import compose_rows, paired_gain, read_pairs
+from embedspace.evaluate.encode import EvalSpace, Progress, SuiteEncoder
+from embedspace.evaluate.items import EvalItem, field_of, rows_hash, select_all
+from embedspace.evaluate.metrics import Estimate, per_query_metrics
+from embedspace.evaluate.retrieval import RetrievalResult, evaluate_pair
+from embedspace.evaluate.search import positive_ranks
+from embedspace.evaluate.suite import Composed, Direction, Suite
+
+__all__ = ["SuiteResult", "corpora_folder", "evaluate_suite"]
+
+Vectors = Mapping[str, NDArray[np.float32]]
+Encode = Callable[[Sequence[EvalItem], str], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteResult:
+    """What a suite measured.
+
+    Attributes:
+        suite: The suite.
+        results: One for each direction, in the suite's order.
+        sizes: Set -> number of items.
+        split_hash: Digest of which items were measured.
+        weights_hash: Modality -> fingerprint of its encoder.
+        gains: Name -> how far composed queries beat the better of their parts.
+        failures: Item id -> why it could not be encoded.
+    """
+
+    suite: Suite
+    results: tuple[RetrievalResult, ...]
+    sizes: Mapping[str, int]
+    split_hash: str
+    weights_hash: Mapping[str, str]
+    gains: Mapping[str, Estimate] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def primary_metric(self) -> float:
+        """Mean over the directions of their primary metric."""
+        return float(np.mean([result.primary.value for result in self.results]))
+
+    def result(self, query: str, gallery: str, label: str = "") -> RetrievalResult:
+        """Return one direction.
+
+        Raises:
+            ConfigError: If the suite has no such direction.
+        """
+        for result in self.results:
+            if (result.query, result.gallery) == (query, gallery) and label in ("", result.label):
+                return result
+        raise ConfigError(f"suite {self.suite.name} has no direction {query} -> {gallery} {label}".rstrip())
+
+
+def corpora_folder() -> Path:
+    """Return where built corpora lie: `EMBEDSPACE_CORPORA`, or build/corpora."""
+    return Path(os.environ.get("EMBEDSPACE_CORPORA", "build/corpora"))
+
+
+def evaluate_suite(
+    space: EvalSpace,
+    suite: Suite,
+    *,
+    corpora: Path | None = None,
+    cache: Path | None = None,
+    encode: Encode | None = None,
+    callback: Progress | None = None,
+) -> SuiteResult:
+    """Measure every direction of a suite.
+
+    Args:
+        space: The space.
+        suite: From `load_suite`.
+        corpora: Folder of the corpora; `corpora_folder()` by default.
+        cache: Folder that keeps vectors between runs.
+        encode: Replaces the space as the encoder of (items, modality), for vectors made from cached features.
+        callback: Told of progress.
+
+    Returns:
+        The `SuiteResult`.
+
+    Raises:
+        ConfigError: If a manifest, a pairs or a positives file cannot be read, or a set is empty.
+        InputError: If a direction has no query with an answer.
+    """
+    corpora = corpora_folder() if corpora is None else corpora
+    sets = select_all(suite, corpora)
+    encoder = SuiteEncoder(space, corpora, cache, callback)
+    embed = encode or encoder.encode
+    used = {name for direction in suite.directions for name in (direction.query, direction.gallery)}
+    used |= {suite.composed.base, suite.composed.gallery} if suite.composed else set()
+    vectors = {name: embed(sets[name], item_set.modality) for name, item_set in suite.sets.items() if name in used}
+    results = [_direction(suite, direction, sets, vectors, corpora) for direction in suite.directions]
+    gains: dict[str, Estimate] = {}
+    if suite.composed:
+        composed, gains = _composed(suite, suite.composed, sets, vectors, (embed, space.calibration.means))
+        results += composed
+    return SuiteResult(
+        suite=suite,
+        results=tuple(results),
+        sizes={name: len(items) for name, items in sets.items()},
+        split_hash=rows_hash(sets),
+        weights_hash=dict(space.fingerprints()),
+        gains=gains,
+        failures=dict(encoder.failures),
+    )
+
+
+def _by_key(items: Sequence[EvalItem]) -> dict[str, list[int]]:
+    positions: dict[str, list[int]] = defaultdict(list)
+    for position, item in enumerate(items):
+        positions[item.key].append(position)
+    return dict(positions)
+
+
+def _read_positives(name: str, suite: Suite, corpora: Path) -> dict[str, list[str]]:
+    """Read a direction's {query key: [gallery keys]}, beside the suite or in the corpora folder."""
+    path = next((folder / name for folder in (suite.folder, corpora) if (folder / name).is_file()), None)
+    if path is None:
+        raise ConfigError(f"suite {suite.name}: positives {name!r} lie neither in {suite.folder} nor in {corpora}")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return {str(key): [str(answer) for answer in answers] for key, answers in raw.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(f"{path}: not a table of query key -> list of gallery keys: {error}") from None
+
+
+def _direction(
+    suite: Suite, direction: Direction, sets: Mapping[str, list[EvalItem]], vectors: Vectors, corpora: Path
+) -> RetrievalResult:
+    queries, gallery = sets[direction.query], sets[direction.gallery]
+    positions = _by_key(gallery)
+    if direction.positives:
+        table = _read_positives(direction.positives, suite, corpora)
+        positives = [[p for key in table.get(item.key, ()) for p in positions.get(key, ())] for item in queries]
+    else:
+        positives = [positions.get(item.key, []) for item in queries]
+    if direction.query == direction.gallery:
+        positives = [[p for p in entry if p != own] for own, entry in enumerate(positives)]
+    return evaluate_pair(
+        vectors[direction.query],
+        vectors[direction.gallery],
+        positives,
+        query=direction.query,
+        gallery=direction.gallery,
+        exclude=_excluded(direction, queries, gallery, positives),
+        groups=[str(field_of(item.row, direction.by) or "") for item in queries] if direction.by else None,
+        ks=suite.ks,
+        primary_metric=suite.primary_metric,
+        resamples=suite.resamples,
+        seed=suite.seed,
+        label=direction.label,
+    )
+
+
+def _excluded(
+    direction: Direction, queries: list[EvalItem], gallery: list[EvalItem], positives: list[list[int]]
+) -> list[list[int]] | None:
+    """Return what each query may not find: itself, and what shares its `exclude_by` value without being an answer."""
+    if direction.exclude_by:
+        shared: dict[str, list[int]] = defaultdict(list)
+        for position, item in enumerate(gallery):
+            shared[str(field_of(item.row, direction.exclude_by))].append(position)
+        values = [str(field_of(item.row, direction.exclude_by)) for item in queries]
+        pairs = zip(values, positives, strict=True)
+        return [[p for p in shared.get(value, ()) if p not in set(mine)] for value, mine in pairs]
+    return [[own] for own in range(len(queries))] if direction.query == direction.gallery else None
+
+
+def _composed(
+    suite: Suite,
+    composed: Composed,
+    sets: Mapping[str, list[EvalItem]],
+    vectors: Vectors,
+    space: tuple[Encode, Vectors],
+) -> tuple[list[RetrievalResult], dict[str, Estimate]]:
+    """Measure picture + words, each part alone, and the target's name in full, all over the same galleries.
+
+    `space` holds the encoder and the modality means.
+    """
+    embed, means = space
+    bases, targets = _by_key(sets[composed.base]), _by_key(sets[composed.gallery])
+    pairs = [p for p in read_pairs(suite.folder / composed.pairs) if p.base in bases and p.target in targets]
+    if not pairs:
+        raise ConfigError(f"suite {suite.name}: no pair of {composed.pairs} has its base and target among the items")
+    modality = suite.sets[composed.base].modality
+    pictures = vectors[composed.base][[bases[pair.base][0] for pair in pairs]]
+    words = embed([EvalItem(f"words {n}", pair.words, "", {}) for n, pair in enumerate(pairs)], "text")
+    names = embed([EvalItem(f"name {n}", pair.target, "", {}) for n, pair in enumerate(pairs)], "text")
+    terms = [(composed.base_weight, modality, pictures), (composed.words_weight, "text", words)]
+    queries = {
+        "picture + words": compose_rows(terms, means),
+        "picture alone": pictures,
+        "words alone": words,
+        "target's full name": names,
+    }
+    positives = [targets[pair.target] for pair in pairs]
+    exclude = [_without(targets.get(pair.base, []), targets[pair.target]) for pair in pairs]
+    gallery = vectors[composed.gallery]
+    results = [
+        evaluate_pair(
+            rows,
+            gallery,
+            positives,
+            query=composed.base,
+            gallery=composed.gallery,
+            exclude=exclude,
+            ks=suite.ks,
+            primary_metric=suite.primary_metric,
+            resamples=suite.resamples,
+            seed=suite.seed,
+            label=label,
+        )
+        for label, rows in queries.items()
+    ]
+    values = [
+        per_query_metrics(positive_ranks(queries[label], gallery, positives, exclude=exclude), suite.ks)
+        for label in ("picture + words", "picture alone", "words alone")
+    ]
+    gains = {
+        name: paired_gain(
+            values[0][name], [part[name] for part in values[1:]], resamples=suite.resamples, seed=suite.seed
+        )
+        for name in values[0]
+        if name.startswith("recall_at_")
+    }
+    return results, gains
+
+
+def _without(positions: list[int], answers: list[int]) -> list[int]:
+    return [position for position in positions if position not in answers]
