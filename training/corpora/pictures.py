@@ -74,8 +74,8 @@ def convert(conversion: Conversion) -> str:
     source, target = conversion.source, conversion.target
     try:
         image = rasterise(source) if _is_svg(source) else _open(source)
-    except (MediaError, OSError, ValueError, SyntaxError) as error:
-        return str(error) or type(error).__name__
+    except (MediaError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return f"{_name(source)}: {str(error) or type(error).__name__}"
     if image.getchannel("A").getbbox() is None:
         return f"{_name(source)}: fully transparent"
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
