@@ -59,8 +59,9 @@ def convert(name: str, folder: Path = WEIGHTS) -> Path:
         tensors[key] = half.contiguous()
     path = folder / f"{name}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
-    metadata = {"backbone": name, "config": json.dumps(made.config), "source": made.source, "licence": made.licence}
-    save_file(tensors, path, metadata)
+    about = {"backbone": name, "config": made.config, "source": made.source, "licence": made.licence}
+    save_file(tensors, path, {"embedspace": json.dumps(about)})  # one key: with several, their order in the file is random
+    path.chmod(0o644)
     return path
 
 

@@ -151,11 +151,12 @@ def read_weights(name: str, path: Path | None) -> tuple[dict[str, torch.Tensor],
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        config = json.loads(metadata["config"])
+        about = json.loads(metadata["embedspace"])
+        found, config = about["backbone"], dict(about["config"])
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: corrupt weights: {error}; copy or convert the file again") from error
-    except (KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: no backbone's configuration in its metadata; make it with: python -m training.convert") from error
-    if metadata.get("backbone") != name:
-        raise WeightsError(f"{path}: holds backbone {metadata.get('backbone')!r}, not {name!r}")
+    except (KeyError, ValueError, TypeError):
+        raise WeightsError(f"{path}: no backbone's configuration in it; make it with: python -m training.convert") from None
+    if found != name:
+        raise WeightsError(f"{path}: holds backbone {found!r}, not {name!r}")
     return tensors, config, path
