@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embedspace.errors import EmptyMediaError, MediaError
 from embedspace.media.source import check_file, describe, one_line
 
-__all__ = ["CONTAINERS", "RATES", "AudioSource", "Sound", "open_container", "open_sound"]
+__all__ = ["CONTAINERS", "RATES", "AudioSource", "Sound", "check_decoder", "open_container", "open_sound"]
 
 AudioSource = str | os.PathLike[str] | bytes
 
@@ -154,6 +154,16 @@ def open_container(stream: Path | bytes, name: str) -> Any:  # noqa: ANN401 - av
         ) from error
 
 
+def check_decoder(track: Any, name: str) -> None:  # noqa: ANN401 - av.AudioStream or av.VideoStream
+    """Refuse a track that FFmpeg cannot decode.
+
+    Raises:
+        MediaError: If it has no decoder.
+    """
+    if track.codec_context is None:
+        raise MediaError(f"{name}: damaged, or of a codec that FFmpeg does not know; re-encode it")
+
+
 def _open_ffmpeg(
     stack: contextlib.ExitStack, stream: Path | bytes, name: str, start: float, duration: float | None
 ) -> Sound:
@@ -161,6 +171,7 @@ def _open_ffmpeg(
     if not container.streams.audio:
         raise EmptyMediaError(f"{name}: has no sound track; index it as pictures, or give another file")
     track = container.streams.audio[0]
+    check_decoder(track, name)
     rate = int(track.rate or 0)
     seconds = None
     if track.duration is not None and track.time_base is not None:
@@ -184,14 +195,16 @@ def _ffmpeg_blocks(
     import av
 
     rate = int(track.rate or 0)
-    to_float = av.AudioResampler(format="fltp")
     origin = float((track.start_time or 0) * track.time_base)
     if start > 1.0:
         with contextlib.suppress(av.FFmpegError):
             container.seek(int((start + origin - 0.5) / track.time_base), stream=track, backward=True)
     wanted = None if duration is None else round(duration * rate)
     skip: int | None = None
-    got, problem = 0, None
+    channels = int(track.channels or 1)
+    got, count = 0, 0
+    problem: Exception | None = None
+    held: list[NDArray[np.float32]] = []
     for frame in _ffmpeg_frames(container, track):
         if isinstance(frame, Exception):
             problem = frame
@@ -199,18 +212,37 @@ def _ffmpeg_blocks(
         if skip is None:  # the first frame says where the seek has landed
             at = origin if frame.pts is None else float(frame.pts * frame.time_base)
             skip = max(round((start - (at - origin)) * rate), 0)
-        for part in to_float.resample(frame):
-            block = np.ascontiguousarray(part.to_ndarray().T[skip:], np.float32)
-            skip = max(skip - part.samples, 0)
-            if wanted is not None:
-                block = block[: wanted - got]
-            got += len(block)
-            if len(block):
-                yield block
+        if frame.sample_rate != rate:  # only a damaged header changes the rate on the way
+            problem = ValueError(f"a frame of {frame.sample_rate} Hz among {rate} Hz")
+            continue
+        block = _float_block(frame, channels)[skip:]
+        skip = max(skip - frame.samples, 0)
+        if wanted is not None:
+            block = block[: wanted - got]
+        got += len(block)
+        held.append(block)
+        if (count := count + len(block)) >= _BLOCK // 4:  # frames are short; what follows costs by the call
+            yield np.concatenate(held)
+            held, count = [], 0
         if wanted is not None and got >= wanted:
-            return
+            break
+    if count:
+        yield np.concatenate(held)
     if got == 0 and problem is not None:
         raise MediaError(f"{name}: damaged, no sound decodes ({_ffmpeg_reason(problem)}); restore it") from problem
+
+
+def _float_block(frame: Any, channels: int) -> NDArray[np.float32]:  # noqa: ANN401 - av.AudioFrame
+    """Return a frame's samples as (n, channels) float32 in [-1, 1]."""
+    samples: NDArray[Any] = frame.to_ndarray()  # (channels, n), or (1, n * channels) where they are interleaved
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, len(frame.layout.channels)).T
+    if samples.shape[0] != channels:  # a damaged header again
+        samples = np.repeat(samples[:1], channels, axis=0)
+    block = np.ascontiguousarray(samples.T, np.float32)
+    if samples.dtype == np.uint8:
+        return (block - 128.0) / 128.0
+    return block / -float(np.iinfo(samples.dtype).min) if samples.dtype.kind == "i" else block
 
 
 def _ffmpeg_frames(container: Any, track: Any) -> Iterator[Any]:  # noqa: ANN401 - frames, or the errors between them

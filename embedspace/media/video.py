@@ -11,7 +11,7 @@ from PIL import Image
 
 from embedspace.errors import EmptyMediaError, MediaError, MediaTooLargeError
 from embedspace.media.image import MAX_PIXELS
-from embedspace.media.sound import open_container
+from embedspace.media.sound import check_decoder, open_container
 from embedspace.media.source import check_file, one_line
 
 __all__ = ["iter_frames"]
@@ -45,6 +45,7 @@ def iter_frames(
         if not container.streams.video:
             raise EmptyMediaError(f"{file}: has no pictures; index it as sound, or give another file")
         track = container.streams.video[0]
+        check_decoder(track, str(file))
         width, height = track.codec_context.width, track.codec_context.height
         if width * height > max_pixels:
             raise MediaTooLargeError(
