@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embedspace.calibration import Calibration
+from embedspace.errors import QueryError, UnknownModalityError
+from embedspace.query import MIXED, Source, Term, compose, embed_sources, parse, resolve
+from embedspace.segment import Decoded, Segment
+
+
+def _axis(index: int) -> np.ndarray:
+    vector = np.zeros(6, np.float32)
+    vector[index] = 1.0
+    return vector
+
+
+def _unit(*values: float) -> np.ndarray:
+    vector = np.array(values, np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+class Space:
+    """Vectors by name; recordings have a sound and, where `<name>/speech` is known, speech."""
+
+    embed_dim = 6
+
+    def __init__(self, vectors: Mapping[str, np.ndarray], means: Mapping[str, np.ndarray] | None = None) -> None:
+        self.vectors = vectors
+        self.calibration = Calibration(dict(means or {}))
+        self.as_modalities: list[str | None] = []
+
+    def decode(self, source: Any, kind: str, *, as_modality: str | None = None) -> Decoded:
+        self.as_modalities.append(as_modality)
+        return Decoded(kind, [Path(source).name if kind != "text" else source])
+
+    def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:
+        results = []
+        for item in items:
+            name = item.inputs[0]
+            segments = [Segment(item.kind, vector) for vector in np.atleast_2d(self.vectors[name])]
+            if f"{name}/speech" in self.vectors:
+                segments.append(Segment("speech", self.vectors[f"{name}/speech"]))
+            results.append(segments)
+        return results
+
+
+@pytest.fixture
+def media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("dog.png", "rain.wav", "a + b.png", "2020.jpg", "notes.pdf", "dog"):
+        (tmp_path / name).write_bytes(b"")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("a barking dog", [Term(1, "a barking dog")]),
+        ("  dog\n", [Term(1, "dog")]),
+        ("2:dog.png + rain.wav - grass", [Term(2, "dog.png"), Term(1, "rain.wav"), Term(-1, "grass")]),
+        ("0.5:rain.wav", [Term(0.5, "rain.wav")]),
+        (".5:rain - 2.:tall grass", [Term(0.5, "rain"), Term(-2, "tall grass")]),
+        ("dog - -2:cat", [Term(1, "dog"), Term(2, "cat")]),
+        ("- grass", [Term(-1, "grass")]),
+        ("+ dog - cat", [Term(1, "dog"), Term(-1, "cat")]),
+        ("wi-fi and rain+thunder", [Term(1, "wi-fi and rain+thunder")]),
+        ('"a - b" + c', [Term(1, "a - b", quoted=True), Term(1, "c")]),
+        ("2:'a + b.png' - c", [Term(2, "a + b.png", quoted=True), Term(-1, "c")]),
+        ('"2:30 pm"', [Term(1, "2:30 pm", quoted=True)]),
+        ("a dog's bone + the cat's", [Term(1, "a dog's bone"), Term(1, "the cat's")]),
+        ("'twas the night", [Term(1, "'twas the night")]),
+        ('"rain" and "thunder"', [Term(1, "rain\" and \"thunder", quoted=True)]),
+        ("C:dog", [Term(1, "C:dog")]),
+        ("ratio 16:9", [Term(1, "ratio 16:9")]),
+        ("2: dog", [Term(1, "2: dog")]),
+        ("naïve café 狗", [Term(1, "naïve café 狗")]),
+    ],
+)
+def test_parse_reads_terms(text: str, terms: list[Term]) -> None:
+    assert list(parse(text).terms) == terms
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        (" \n", "empty"),
+        ("+", "empty"),
+        ("dog +", "nothing follows the last '\\+'"),
+        ("dog + - cat", "two operators in a row"),
+        ("- - cat", "two operators in a row"),
+        ('"a dog', "quote is not closed"),
+        ('"" + dog', "empty quotes"),
+        ("9" * 400 + ":dog", "not a finite number"),
+    ],
+)
+def test_parse_refuses_with_the_reason(text: str, message: str) -> None:
+    with pytest.raises(QueryError, match=message):
+        parse(text)
+
+
+def test_resolve_tells_files_from_words(media: Path) -> None:
+    assert resolve("dog.png") == Source("dog.png", "image", "dog.png")
+    assert resolve(str(media / "rain.wav")).kind == "audio"
+    assert resolve("a barking dog") == Source("a barking dog", "text")
+    assert resolve("dog") == Source("dog", "text")  # a file of that name without a suffix is not meant
+    assert resolve("and/or").kind == "text"
+    assert resolve("dog", as_modality="speech").kind == "text"
+    assert resolve("./dog", as_modality="speech") == Source("./dog", "audio", "./dog")
+    assert resolve("notes.pdf", as_modality="image") == Source("notes.pdf", "image", "notes.pdf")
+    assert resolve("readme.md", quoted=True) == Source("readme.md", "text")
+    assert resolve("a\0b" * 3000).kind == "text"
+
+
+@pytest.mark.parametrize("value", ["dgo.png", "my dog.JPG", "./nothing", "/no/such/place", "https://example.org/a.jpg"])
+def test_resolve_refuses_a_missing_path(media: Path, value: str) -> None:
+    with pytest.raises(QueryError, match=r"no such file.*double quotes"):
+        resolve(value)
+
+
+def test_resolve_refuses_folders_and_unknown_suffixes(media: Path) -> None:
+    with pytest.raises(QueryError, match="folder"):
+        resolve(str(media))
+    with pytest.raises(UnknownModalityError, match=r"'\.pdf'.*--as"):
+        resolve("notes.pdf")
+
+
+def test_compose_one_term_is_its_vector() -> None:
+    dog = _unit(1, 2, 3, 0, 0, 0)
+    composed = compose("a dog", Space({"a dog": dog}, {"text": _axis(5)}))
+    np.testing.assert_allclose(composed.vector, dog, atol=1e-7)
+    assert composed.vector.dtype == np.float32
+    assert (composed.modality, composed.centred) == ("text", False)
+
+
+def test_compose_one_modality_is_the_weighted_sum_uncentred() -> None:
+    dog, grass = _unit(1, 0, 1, 0, 0, 0), _unit(0, 1, 1, 0, 0, 0)
+    space = Space({"dog": dog, "grass": grass}, {"text": _axis(2)})
+    expected = 2 * dog + grass
+    composed = compose("2:dog + grass", space)
+    np.testing.assert_allclose(composed.vector, expected / np.linalg.norm(expected), atol=1e-6)
+    assert composed.modality == "text"
+    difference = compose("dog - grass", space)
+    assert difference.modality == MIXED
+    np.testing.assert_allclose(difference.vector, _unit(1, -1, 0, 0, 0, 0), atol=1e-6)
+
+
+def test_compose_mixed_modalities_takes_the_means_out(media: Path) -> None:
+    means = {"image": 0.8 * _axis(4), "audio": 0.7 * _axis(5)}
+    dog, rain, grass = _unit(1, 0, 0, 0, 2, 0), _unit(0, 1, 0, 0, 0, 2), _axis(2)
+    space = Space({"dog.png": dog, "rain.wav": rain, "grass": grass}, means)
+    composed = compose("2:dog.png + 0.5:rain.wav - grass", space)
+    total = 2 * (dog - means["image"]) + 0.5 * (rain - means["audio"]) - grass
+    np.testing.assert_allclose(composed.vector, total / np.linalg.norm(total), atol=1e-6)
+    assert (composed.modality, composed.centred) == (MIXED, True)
+    assert [term.modality for term in composed.terms] == ["image", "audio", "text"]
+    assert composed.terms[0].cosine > 0 > composed.terms[2].cosine
+
+
+def test_compose_prefers_what_is_said_unless_told(media: Path) -> None:
+    space = Space({"rain.wav": _axis(0), "rain.wav/speech": _axis(1)})
+    assert compose("rain.wav", space).modality == "speech"
+    as_audio = compose("rain.wav", space, as_modality="audio")
+    assert as_audio.modality == "audio"
+    np.testing.assert_array_equal(as_audio.vector, _axis(0))
+    assert space.as_modalities == [None, "audio"]
+
+
+def test_compose_as_speech_leaves_words_and_pictures_alone(media: Path) -> None:
+    space = Space({"rain.wav": _axis(0), "rain.wav/speech": _axis(1), "dog.png": _axis(2), "dog": _axis(3)})
+    composed = compose('rain.wav + dog.png + dog', space, as_modality="speech")
+    assert [term.modality for term in composed.terms] == ["speech", "image", "text"]
+
+
+def test_compose_refuses_a_recording_without_the_wanted_modality(media: Path) -> None:
+    with pytest.raises(UnknownModalityError, match=r"rain\.wav: holds audio, not speech"):
+        compose("rain.wav", Space({"rain.wav": _axis(0)}), as_modality="speech")
+
+
+def test_compose_refuses_terms_that_cancel() -> None:
+    space = Space({"dog": _unit(0.3, 0.1, 0.2, 0, 0, 0)})
+    with pytest.raises(QueryError, match="cancel"):
+        compose("3:dog - 2:dog - dog", space)
+    with pytest.raises(QueryError, match="cancel"):
+        compose("0:dog", space)
+
+
+def test_compose_scaling_all_weights_changes_nothing() -> None:
+    space = Space({"dog": _unit(1, 2, 0, 0, 0, 0), "cat": _unit(0, 1, 1, 0, 0, 0)})
+    one, thousand = compose("dog + 2:cat", space), compose("1000:dog + 2000:cat", space)
+    np.testing.assert_allclose(one.vector, thousand.vector, atol=1e-6)
+    tiny = compose("0.000001:dog", space)
+    np.testing.assert_allclose(tiny.vector, compose("dog", space).vector, atol=1e-6)
+
+
+def test_compose_explains_its_terms(media: Path) -> None:
+    space = Space({"dog.png": _axis(0), "grass": _axis(1)}, {"image": np.zeros(6, np.float32)})
+    assert compose("2:dog.png - grass", space).explain().splitlines() == [
+        "+2  dog.png  image   cosine +0.89",
+        "-1  grass    text    cosine -0.45",
+        "modality means taken out before the sum",
+    ]
+
+
+def test_embed_sources_pools_long_items() -> None:
+    space = Space({"long": np.stack([_axis(0), _axis(1)])})
+    ((vector, modality),) = embed_sources([Source("long", "text")], space)
+    np.testing.assert_allclose(vector, _unit(1, 1, 0, 0, 0, 0), atol=1e-6)
+    assert modality == "text"
+    assert embed_sources([], space) == []
