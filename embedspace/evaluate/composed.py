@@ -27,11 +27,13 @@ class ComposedPair:
         base: Key of the picture.
         words: What is added to it.
         target: Key of the pictures to be found.
+        name: What the target is called in full, for a reference beside the parts; empty for none.
     """
 
     base: str
     words: str
     target: str
+    name: str = ""
 
 
 def read_pairs(path: Path) -> list[ComposedPair]:

@@ -151,6 +151,11 @@ def select(item_set: ItemSet, corpora: Path, earlier: Mapping[str, list[EvalItem
     if item_set.lone_by:
         counts = Counter(str(field_of(row, item_set.lone_by)) for row in rows)
         rows = [row for row in rows if counts[str(field_of(row, item_set.lone_by))] == 1]
+    if item_set.spread_over:
+        values: dict[str, set[str]] = {}
+        for row in rows:
+            values.setdefault(str(field_of(row, item_set.key)), set()).add(str(field_of(row, item_set.spread_over)))
+        rows = [row for row in rows if len(values[str(field_of(row, item_set.key))]) > 1]
     items = []
     for row in rows:
         content, key = field_of(row, item_set.content), field_of(row, item_set.key)

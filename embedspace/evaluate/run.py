@@ -107,7 +107,7 @@ def evaluate_suite(
     results = [_direction(suite, direction, sets, vectors, corpora) for direction in suite.directions]
     gains: dict[str, Estimate] = {}
     if suite.composed:
-        composed, gains = _composed(suite, suite.composed, sets, vectors, (embed, space.calibration.means))
+        composed, gains = _composed(suite, suite.composed, sets, vectors, (embed, space.calibration.means, corpora))
         results += composed
     return SuiteResult(
         suite=suite,
@@ -127,11 +127,17 @@ def _by_key(items: Sequence[EvalItem]) -> dict[str, list[int]]:
     return dict(positions)
 
 
-def _read_positives(name: str, suite: Suite, corpora: Path) -> dict[str, list[str]]:
-    """Read a direction's {query key: [gallery keys]}, beside the suite or in the corpora folder."""
+def _beside(name: str, suite: Suite, corpora: Path) -> Path:
+    """Return the path of a file that lies beside the suite or in the corpora folder."""
     path = next((folder / name for folder in (suite.folder, corpora) if (folder / name).is_file()), None)
     if path is None:
-        raise ConfigError(f"suite {suite.name}: positives {name!r} lie neither in {suite.folder} nor in {corpora}")
+        raise ConfigError(f"suite {suite.name}: {name!r} lies neither in {suite.folder} nor in {corpora}")
+    return path
+
+
+def _read_positives(name: str, suite: Suite, corpora: Path) -> dict[str, list[str]]:
+    """Read a direction's {query key: [gallery keys]}."""
+    path = _beside(name, suite, corpora)
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return {str(key): [str(answer) for answer in answers] for key, answers in raw.items()}
@@ -186,28 +192,30 @@ def _composed(
     composed: Composed,
     sets: Mapping[str, list[EvalItem]],
     vectors: Vectors,
-    space: tuple[Encode, Vectors],
+    space: tuple[Encode, Vectors, Path],
 ) -> tuple[list[RetrievalResult], dict[str, Estimate]]:
     """Measure picture + words, each part alone, and the target's name in full, all over the same galleries.
 
-    `space` holds the encoder and the modality means.
+    `space` holds the encoder, the modality means and the corpora folder.
     """
-    embed, means = space
+    embed, means, corpora = space
     bases, targets = _by_key(sets[composed.base]), _by_key(sets[composed.gallery])
-    pairs = [p for p in read_pairs(suite.folder / composed.pairs) if p.base in bases and p.target in targets]
+    listed = read_pairs(_beside(composed.pairs, suite, corpora))
+    pairs = [p for p in listed if p.base in bases and p.target in targets]
     if not pairs:
         raise ConfigError(f"suite {suite.name}: no pair of {composed.pairs} has its base and target among the items")
     modality = suite.sets[composed.base].modality
     pictures = vectors[composed.base][[bases[pair.base][0] for pair in pairs]]
     words = embed([EvalItem(f"words {n}", pair.words, "", {}) for n, pair in enumerate(pairs)], "text")
-    names = embed([EvalItem(f"name {n}", pair.target, "", {}) for n, pair in enumerate(pairs)], "text")
     terms = [(composed.base_weight, modality, pictures), (composed.words_weight, "text", words)]
     queries = {
         "picture + words": compose_rows(terms, means),
         "picture alone": pictures,
         "words alone": words,
-        "target's full name": names,
     }
+    if all(pair.name for pair in pairs):
+        names = [EvalItem(f"name {n}", pair.name, "", {}) for n, pair in enumerate(pairs)]
+        queries["target's full name"] = embed(names, "text")
     positives = [targets[pair.target] for pair in pairs]
     exclude = [_without(targets.get(pair.base, []), targets[pair.target]) for pair in pairs]
     gallery = vectors[composed.gallery]

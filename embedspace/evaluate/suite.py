@@ -69,6 +69,7 @@ class ItemSet:
         lone_by: Drop rows whose value of this field occurs more than once.
         within: Name of an earlier set; keep rows whose key occurs there.
         not_within: Name of an earlier set; drop rows whose key occurs there.
+        spread_over: Keep rows whose key occurs with at least two different values of this field (in two sources).
         novel_to: Keep only rows about unseen things.
         limit: Keep at most this many rows, the first by a hash of their id; 0 for all.
     """
@@ -84,6 +85,7 @@ class ItemSet:
     lone_by: str = ""
     within: str = ""
     not_within: str = ""
+    spread_over: str = ""
     novel_to: Novelty | None = None
     limit: int = 0
 
@@ -120,7 +122,8 @@ class Composed:
     """Picture + words -> picture.
 
     Attributes:
-        pairs: JSONL file beside the suite, a line {"base": key, "words": str, "target": key}.
+        pairs: JSONL file beside the suite or in the corpora folder, a line
+            {"base": key, "words": str, "target": key, "name": str}; "name" may be left out.
         base: Name of the set the base pictures come from.
         gallery: Name of the set that is searched; items with the base's key leave it.
         base_weight: Of the picture.

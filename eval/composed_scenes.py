@@ -1,0 +1,84 @@
+"""Build the scenes of the second composed suite: pictures that each show two held-out stamps.
+
+    python -m eval.composed_scenes        # half a minute; build/corpora/composed-scenes
+
+A query is the picture of one stamp plus the caption of the other. Every stamp stands in `2 * SHIFTS` scenes, once with
+each partner, so that neither part alone can name its scene: with 16 scenes a stamp, the best that the picture or the
+words alone can reach is R@10 62.5.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from embedspace.evaluate.items import Row, field_of, read_rows
+from embedspace.evaluate.run import corpora_folder
+
+SOURCE = "composed-scenes"
+SHIFTS = 8
+QUERIED_SHIFTS = 2
+SIDE = 320
+STAMP_SIDE = 176
+
+
+def held_out(rows: list[Row]) -> list[Row]:
+    """Return the test stamps of the benchmark, one of a concept, in an order that a hash of their ids gives."""
+    chosen = [row for row in rows if row.get("split") == "test" and field_of(row, "extra.unique")]
+    firsts = {str(row["concept"]): row for row in reversed(chosen)}
+    return sorted(firsts.values(), key=lambda row: hashlib.sha256(str(row["id"]).encode()).digest())
+
+
+def couples(stamps: list[Row]) -> Iterator[tuple[int, Row, Row]]:
+    """Yield (shift, first, second): no two stamps meet twice, since no two shifts add up to the number of stamps."""
+    for shift in range(1, SHIFTS + 1):
+        for position, first in enumerate(stamps):
+            yield shift, first, stamps[(position + shift) % len(stamps)]
+
+
+def scene(first: Path, second: Path, *, rising: bool) -> Image.Image:
+    """Draw two stamps in opposite corners of a white square, the first on the left."""
+    canvas = Image.new("RGB", (SIDE, SIDE), "white")
+    far = SIDE - STAMP_SIDE
+    places = ((0, far), (far, 0)) if rising else ((0, 0), (far, far))
+    for path, (left, top) in zip((first, second), places, strict=True):
+        with Image.open(path) as picture:
+            stamp = picture.convert("RGBA")
+        stamp = stamp.crop(stamp.getbbox() or (0, 0, *stamp.size))
+        scale = STAMP_SIDE / max(stamp.size)
+        stamp = stamp.resize((max(1, round(stamp.width * scale)), max(1, round(stamp.height * scale))))
+        margins = ((STAMP_SIDE - stamp.width) // 2, (STAMP_SIDE - stamp.height) // 2)
+        canvas.paste(stamp, (left + margins[0], top + margins[1]), stamp)
+    return canvas
+
+
+def main() -> None:
+    """Write scenes, manifest and pairs."""
+    corpora = corpora_folder()
+    out = corpora / SOURCE
+    (out / "files").mkdir(parents=True, exist_ok=True)
+    stamps = held_out(read_rows(corpora, "stamps"))
+    if len(stamps) <= 2 * SHIFTS:
+        raise SystemExit(f"{len(stamps)} held-out stamps are too few: assign the splits of the corpora first")
+    rows, pairs = [], []
+    for number, (shift, first, second) in enumerate(couples(stamps)):
+        path, key = f"{SOURCE}/files/{number:05}.png", f"{first['id']} + {second['id']}"
+        scene(corpora / first["path"], corpora / second["path"], rising=number % 2 == 0).save(corpora / path)
+        rows.append({"id": key, "modality": "image", "path": path, "source": SOURCE, "split": "test"})
+        if shift <= QUERIED_SHIFTS:
+            # half of the queries show what stands on the left and name what stands on the right, half the reverse
+            shown, named = (first, second) if shift % 2 else (second, first)
+            pairs.append({"base": shown["id"], "words": field_of(named, "caption"), "target": key})
+            pairs[-1]["name"] = f"{field_of(shown, 'caption')} and {field_of(named, 'caption')}".lower()
+    for name, entries in (("manifest", rows), ("pairs", pairs)):
+        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+        (out / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    print(f"{len(stamps)} stamps, {len(rows)} scenes, {len(pairs)} queries -> {out}")
+
+
+if __name__ == "__main__":
+    main()
