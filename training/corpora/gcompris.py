@@ -55,7 +55,7 @@ _LABELS = {
     "Statue of Liberty", "gatewayof india": "Gateway of India", "great wallof china": "Great Wall of China",
     "great wall": "Great Wall of China", "canyonde chelly": "Canyon de Chelly", "castillode san marcos":
     "Castillo de San Marcos", "chateaude chambord": "Château de Chambord", "chateaude chenonceau":
-    "Château de Chenonceau", "citede carcassonne": "walled city of Carcassonne", "palaisdes papes": 
+    "Château de Chenonceau", "citede carcassonne": "walled city of Carcassonne", "palaisdes papes":
     "Palace of the Popes",
     "pontdu gard": "Pont du Gard aqueduct", "cathedral": "cathedral", "us capitol": "United States Capitol", "wagon":
     "railroad car", "zimni palace": "Winter Palace", "windmill": "wind turbines", "dam": "dam", "tweezer": "tweezers",
