@@ -137,6 +137,6 @@ def test_documents_are_there() -> None:
     assert f"[{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
     readme = (ROOT / "README.md").read_text()
     assert readme.index("<!-- figures:start -->") < readme.index("<!-- figures:end -->")
-    targets = re.findall(r"\bmake ([a-z]+)", readme + (ROOT / "CONTRIBUTING.md").read_text())
+    targets = re.findall(r"(?m)(?:`|^)make ([a-z]+)", readme + (ROOT / "CONTRIBUTING.md").read_text())
     makefile = (ROOT / "Makefile").read_text()
     assert [target for target in targets if f"\n{target}:" not in makefile] == []
