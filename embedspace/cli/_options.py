@@ -1,0 +1,34 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedspace.modality import Modality
+
+__all__ = ["AsModality", "CatalogPath", "Device", "Json", "Quiet", "Weights"]
+
+CatalogPath = Annotated[Path, typer.Argument(metavar="CATALOG", help="A catalog made by `embedspace index`.")]
+
+AsModality = Annotated[
+    Modality | None,
+    typer.Option(
+        "--as",
+        help="What recordings are: speech (what is said) or audio (what it sounds like); also the modality of files "
+        "with an unknown suffix.",
+    ),
+]
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, and no summary for people.")]
+
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FOLDER", help="Weights of another space than the one that is shipped."),
+]
+
+Device = Annotated[str, typer.Option("--device", help="Where encoders run: cpu, cuda, cuda:1, ...")]

@@ -1,0 +1,139 @@
+"""The application: its verbs, and how whatever goes wrong becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import embedspace
+from embedspace.cli import catalog, embed, evaluate, index, search, train
+from embedspace.cli._output import Interrupted
+from embedspace.errors import EmbedspaceError
+
+__all__ = ["app", "main"]
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, as any tool cut off by `head` gives
+EXIT_UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
+
+app = typer.Typer(
+    name="embedspace",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # rich costs start-up time, and plain help is what docs/cli.md holds
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command(name="index")(index.index)
+app.command(name="search")(search.search)
+app.command(name="embed")(embed.embed)
+app.add_typer(catalog.app, name="catalog")
+app.add_typer(evaluate.app, name="eval")
+app.add_typer(train.app, name="train")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"embedspace {embedspace.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Show the traceback of an unexpected error; works after the verb too."),
+    ] = False,
+) -> None:
+    """One vector space for pictures, sounds, words and speech: search anything with anything.
+
+    Exit codes: 0 done (a search without a hit is done), 1 nothing could be done as asked, 2 a mistake in what was
+    asked, 130 interrupted.
+    """
+    del version, debug  # both are acted on before a verb runs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: Without the program's name; None for those of the process.
+
+    Returns:
+        The exit code.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = given[: given.index("--")] if "--" in given else given
+    debug = "--debug" in options or bool(os.environ.get("EMBEDSPACE_DEBUG"))
+    if "--debug" in options:
+        given.remove("--debug")
+    try:
+        code = app(given, prog_name="embedspace", standalone_mode=False)
+        sys.stdout.flush()
+    except Interrupted as ending:
+        _complain(str(ending))
+        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return _leave_broken_pipe()
+    except SystemExit as leaving:  # how the command parser ends on a broken pipe
+        if isinstance(leaving.__context__, BrokenPipeError):
+            return _leave_broken_pipe()
+        code = leaving.code
+    except Exception as error:
+        if debug and not _is_mistake(error):
+            raise
+        return _report(error)
+    if code == EXIT_INTERRUPTED:
+        _complain("interrupted")
+    return code if isinstance(code, int) else 0
+
+
+def _is_mistake(error: Exception) -> bool:
+    """Whether an error is the user's to mend: ours, or the command parser's."""
+    return isinstance(error, EmbedspaceError) or hasattr(error, "format_message")
+
+
+def _report(error: Exception) -> int:
+    """Print one line about an error; returns the exit code."""
+    if isinstance(error, EmbedspaceError):
+        _complain(str(error))
+        return EXIT_USER_ERROR
+    if hasattr(error, "format_message"):  # a usage error of the command parser
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "embedspace"
+        message = error.format_message()
+        if not message:  # the group was called without a verb: its help is the answer
+            return EXIT_USER_ERROR
+        _complain(f"{message.rstrip('.')}; see '{command} --help'")
+        return int(getattr(error, "exit_code", EXIT_USER_ERROR))
+    if isinstance(error, PermissionError) and error.filename:
+        _complain(f"{error.filename}: permission denied; choose another path or change its permissions")
+        return EXIT_USER_ERROR
+    if isinstance(error, MemoryError):
+        _complain("out of memory; use a smaller --batch-size or fewer --workers")
+        return EXIT_USER_ERROR
+    _complain(f"unexpected {type(error).__name__}: {error}; run again with --debug for the traceback")
+    return EXIT_UNEXPECTED
+
+
+def _complain(message: str) -> None:
+    print(f"embedspace: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _leave_broken_pipe() -> int:
+    """The reader of stdout went away, which is its right: say nothing, also at interpreter exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass  # stdout is not a file: nothing will be flushed into a closed pipe
+    return EXIT_BROKEN_PIPE

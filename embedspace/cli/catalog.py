@@ -1,0 +1,227 @@
+"""`embedspace catalog`: look into a catalog and change it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedspace.cli._options import AsModality, CatalogPath, Device, Json, Quiet, Weights
+from embedspace.errors import InputError
+
+if TYPE_CHECKING:
+    from embedspace.catalog.records import CatalogInfo, CatalogItem
+
+__all__ = ["add", "app", "export", "info", "migrate", "remove", "verify"]
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into a catalog and change it.")
+
+
+@app.command()
+def info(catalog: CatalogPath, json: Json = False) -> None:
+    """Show what a catalog holds and how it was made."""
+    from embedspace.catalog.catalog import Catalog
+    from embedspace.cli._output import list_failures, print_json
+
+    with Catalog.open(catalog, read_only=True) as opened:
+        found = opened.info()
+    if json:
+        print_json(dataclasses.asdict(found))
+        return
+    for name, value in _facts(found):
+        print(f"{name:<14}{value}")
+    list_failures([(failure.uri, failure.reason) for failure in found.failures])
+
+
+def _facts(found: CatalogInfo) -> list[tuple[str, str]]:
+    from embedspace.cli._output import size_text
+
+    def listed(counts: dict[str, Any]) -> str:
+        return ", ".join(f"{name} {value}" for name, value in counts.items()) or "none"
+
+    places = f" at {found.uris} places" if found.uris != found.items else ""
+    return [
+        ("path", found.path),
+        ("items", f"{found.items}{places}: {listed(found.kinds)}"),
+        ("segments", listed(found.segments)),
+        ("failed", str(len(found.failures))),
+        ("size", size_text(found.size_bytes)),
+        ("embed_dim", str(found.embed_dim)),
+        ("recipe", found.recipe),
+        ("search", listed(found.indexes)),
+        ("calibrated", "yes" if found.calibrated else "no: probabilities are a guess"),
+        ("encoders", listed({name: digest[:12] for name, digest in found.fingerprints.items()})),
+        ("fields", ", ".join(found.fields) or "none"),
+        ("format", str(found.format_version)),
+    ]
+
+
+@app.command()
+def add(
+    catalog: CatalogPath,
+    items: Annotated[list[str], typer.Argument(metavar="ITEMS", help="Files, or words to keep as texts.")],
+    metadata: Annotated[
+        list[str] | None, typer.Option("--meta", metavar="NAME=VALUE", help="Metadata of all of them; may be repeated.")
+    ] = None,
+    as_modality: AsModality = None,
+    weights: Weights = None,
+    device: Device = "cpu",
+) -> None:
+    """Add single files or words, with metadata; `embedspace index` is for folders and manifests."""
+    from embedspace.catalog.catalog import Catalog
+    from embedspace.cli._output import list_failures
+    from embedspace.cli._space import load_space
+
+    facts = _metadata(metadata or [])
+    failures: list[tuple[str, str]] = []
+    with Catalog.open(catalog) as opened:
+        space = load_space(weights, device)
+        opened.adopt_fingerprints(space.fingerprints(), space.calibration_json())
+        good: list[CatalogItem] = []
+        for item in items:
+            try:
+                good.append(_catalog_item(item, facts, space, as_modality))
+            except InputError as error:
+                failures.append((item, str(error)))
+        report = opened.add(good)
+    print(f"{report.added} added, {report.updated} updated, {report.known} known already, {len(failures)} failed")
+    list_failures(failures)
+    if failures and not good:
+        raise typer.Exit(1)
+
+
+def _metadata(pairs: list[str]) -> dict[str, Any]:
+    """Read NAME=VALUE pairs; numbers and booleans become what they are."""
+    facts: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"--meta {pair!r}: expected NAME=VALUE")
+        facts[name.strip()] = _value(value)
+    return facts
+
+
+def _value(text: str) -> str | int | float | bool:
+    if text in ("true", "false"):
+        return text == "true"
+    if re.fullmatch(r"[+-]?\d{1,18}", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"[+-]?\d+\.\d*", text) else text
+
+
+def _catalog_item(value: str, facts: dict[str, Any], space: Any, as_modality: str | None) -> CatalogItem:  # noqa: ANN401
+    """Decode and encode one file or text."""
+    from embedspace.catalog.records import CatalogItem
+    from embedspace.catalog.sources import content_hash, file_hash
+    from embedspace.query import resolve
+
+    source = resolve(value, as_modality=as_modality)
+    wanted = as_modality if source.kind in ("audio", "video") else None
+    if source.path is None:
+        decoded = space.decode(value, "text")
+        identity = content_hash(value, "text")
+        uri, size, mtime_ns = f"text:{identity[:12]}", len(value), 0
+    else:
+        path = Path(os.path.abspath(source.path))  # as `index` names it, so that both mean one place
+        stat = path.stat()
+        decoded = space.decode(path, source.kind, as_modality=wanted)
+        identity = file_hash(path, source.kind)
+        uri, size, mtime_ns = str(path), stat.st_size, stat.st_mtime_ns
+    return CatalogItem(
+        uri=uri,
+        kind=source.kind,
+        segments=space.encode_decoded([decoded])[0],
+        metadata=facts,
+        content_hash=identity,
+        size=size,
+        mtime_ns=mtime_ns,
+        as_modality=wanted or "",
+        content=value if source.path is None else None,
+        facts=decoded.metadata,
+    )
+
+
+@app.command()
+def remove(
+    catalog: CatalogPath,
+    uris: Annotated[list[str] | None, typer.Argument(metavar="URIS", help="Files or uris to forget.")] = None,
+    where: Annotated[
+        str | None, typer.Option("--where", metavar="FILTER", help="Every item that fulfils this.")
+    ] = None,
+) -> None:
+    """Forget items; the files themselves stay."""
+    from embedspace.catalog.catalog import Catalog
+
+    if bool(uris) == (where is not None):
+        raise InputError("say what to remove: URIS, or --where, but not both")
+    with Catalog.open(catalog) as opened:
+        if where is not None:
+            removed = opened.remove(where=where)
+        else:
+            # A uri is an absolute path; people give relative ones.
+            named = [name for uri in uris or [] for name in {uri, str(Path(uri).expanduser().absolute())}]
+            removed = opened.remove(uris=named)
+    print(f"{removed} removed")
+    if not removed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    catalog: CatalogPath,
+    files: Annotated[bool, typer.Option("--files/--no-files", help="Also read every file and compare it.")] = True,
+    json: Json = False,
+) -> None:
+    """Prove that vectors, items and files agree; exits 1 if they do not."""
+    from embedspace.catalog.catalog import Catalog
+    from embedspace.cli._output import print_json
+
+    with Catalog.open(catalog, read_only=True) as opened:
+        report = opened.verify(files=files)
+    if json:
+        print_json({**dataclasses.asdict(report), "ok": report.ok})
+    else:
+        checked = f"{report.items} items, {report.segments} segments, {report.files} files checked"
+        print(f"{checked}: {'all agree' if report.ok else f'{len(report.problems)} problems'}")
+        for problem in report.problems:
+            print(f"{problem.what}: {problem.where}: {problem.detail}")
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    catalog: CatalogPath,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .parquet, .npz or .jsonl file.")],
+) -> None:
+    """Write every segment with its vector and metadata to a file."""
+    from embedspace.catalog.catalog import Catalog
+    from embedspace.cli._output import open_for_writing
+
+    with Catalog.open(catalog, read_only=True) as opened:
+        open_for_writing(out)
+        count = opened.export(out)
+    print(f"{count} segments in {out}")
+
+
+@app.command()
+def migrate(
+    catalog: CatalogPath,
+    weights: Weights = None,
+    device: Device = "cpu",
+    quiet: Quiet = False,
+) -> None:
+    """Encode again what another encoder made: only modalities whose encoder changed.
+
+    Searches stay right meanwhile: the new vectors replace the old ones all at once.
+    """
+    from embedspace.catalog.catalog import Catalog
+    from embedspace.catalog.migrate import migrate as run
+    from embedspace.cli._space import load_space
+
+    with Catalog.open(catalog) as opened:
+        report = run(opened, load_space(weights, device))

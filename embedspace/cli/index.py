@@ -1,0 +1,170 @@
+"""`embedspace index`: folders, files and manifests into a catalog."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedspace.cli._options import AsModality, Device, Json, Quiet, Weights
+from embedspace.errors import CatalogNotFoundError, ConfigError, InputError
+from embedspace.modality import SUFFIXES
+
+if TYPE_CHECKING:
+    from embedspace.catalog.catalog import Catalog
+    from embedspace.catalog.ingest import IngestReport
+    from embedspace.catalog.recipe import Recipe
+    from embedspace.space import EmbeddingSpace
+
+__all__ = ["index", "index_recipe", "open_or_create", "report_ingest"]
+
+BUILT_IN_RECIPES = ("exact", "hnsw", "ivf")
+
+
+def index(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATHS",
+            help="Files; folders, searched through; CSV, JSONL or parquet manifests; Hugging Face imagefolder and "
+            "audiofolder folders.",
+        ),
+    ],
+    catalog: Annotated[Path, typer.Option("--catalog", metavar="CATALOG", help="The catalog; made if it is missing.")],
+    prune: Annotated[bool, typer.Option("--prune", help="Remove what is no longer in PATHS.")] = False,
+    as_modality: AsModality = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try files again that failed before and have not changed.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Items encoded at once.")] = 32,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Threads that read and decode; by default one a core.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            metavar="RECIPE",
+            help="How a new catalog is searched: exact, hnsw, ivf, or a TOML file such as indexes/recipes/*.toml.",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    weights: Weights = None,
+    device: Device = "cpu",
+) -> None:
+    """Add media to a catalog; only what is new or changed is encoded.
+
+    May be interrupted or killed at any moment: run it again to go on. A bad file never ends the run: it is listed
+    with its reason, remembered, and tried again when it changes or with --retry-failed. The exit code is 1 if every
+    file is bad or there is none.
+    """
+    from embedspace.catalog.ingest import ingest
+    from embedspace.cli._output import Interrupted
+    from embedspace.cli._progress import ProgressReport
+    from embedspace.cli._space import load_space
+
+    if not any(path.exists() for path in paths):  # before a catalog is made for nothing
+        raise InputError(f"{', '.join(map(str, paths))}: no such file or folder; check the spelling")
+    chosen = index_recipe(recipe) if recipe else None
+    space = load_space(weights, device)
+    with open_or_create(catalog, space, chosen) as opened:
+        with ProgressReport(quiet=quiet or json) as bar:
+            report = ingest(
+                opened,
+                paths,
+                space,
+                batch_size=batch_size,
+                workers=workers,
+                prune=prune,
+                as_modality=as_modality,
+                retry_failed=retry_failed,
+                callback=lambda now: bar.update("indexing", now.done, None, f"{now.added} new, {now.failed} failed"),
+            )
+        items = len(opened)
+    report_ingest(report, paths, as_json=json, quiet=quiet)
+    if report.interrupted:
+        raise Interrupted(f"interrupted; the {items} items in {catalog} are intact, run the same command to go on")
+
+
+def index_recipe(name: str) -> Recipe:
+    """Return an index recipe by its built-in name or file.
+
+    Raises:
+        ConfigError: If there is no such recipe.
+    """
+    from embedspace.catalog.recipe import Recipe
+
+    if name in BUILT_IN_RECIPES:
+        return Recipe(name=name, index=name)
+    if Path(name).is_file():
+        return Recipe.from_toml(name)
+    raise ConfigError(f"no index recipe {name!r}; give {', '.join(BUILT_IN_RECIPES)}, or an existing TOML file")
+
+
+def open_or_create(path: Path, space: EmbeddingSpace, recipe: Recipe | None = None) -> Catalog:
+    """Open a catalog for writing, or make it.
+
+    Raises:
+        CatalogError: If it cannot be opened or made.
+        ConfigError: If a recipe is given for a catalog that exists already with another.
+        FingerprintMismatchError: If its vectors come from another space.
+    """
+    from embedspace.catalog.catalog import Catalog
+
+    try:
+        opened = Catalog.open(path)
+    except CatalogNotFoundError:
+        return Catalog.create(
+            path,
+            embed_dim=space.embed_dim,
+            fingerprints=space.fingerprints(),
+            calibration_json=space.calibration_json(),
+            recipe=recipe,
+        )
+    try:
+        if recipe is not None and recipe != opened.recipe:
+            raise ConfigError(
+                f"{path}: was made with the index recipe {opened.recipe.name!r}; leave --recipe off, "
+                "or index into a new catalog"
+            )
+        opened.check_fingerprint(space.fingerprints())
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def report_ingest(report: IngestReport, paths: list[Path], *, as_json: bool, quiet: bool) -> None:
+    """Print what an ingest did.
+
+    Raises:
+        typer.Exit: With 1 if every file failed, or there was none.
+    """
+    from embedspace.cli._output import list_failures, note, print_json
+
+    failures = [(failure.uri, failure.reason) for failure in report.failed]
+    left_out = ", ".join(f"{count} {suffix}" for suffix, count in sorted(report.skipped.items()))
+    nothing = not (report.seen or failures or report.removed or report.interrupted)
+    if as_json:
+        print_json(dataclasses.asdict(report))
+    else:
+        if not (quiet or nothing):
+            print(_summary(report, len(failures)))
+            if left_out:
+                print(f"left out, nothing to encode in them: {left_out}")
+        list_failures(failures)
+    if nothing:
+        where = ", ".join(map(str, paths))
+        found = f"only {left_out}" if left_out else "it is empty"
+        note(f"embedspace: {where}: nothing to index ({found}); known suffixes: {' '.join(sorted(SUFFIXES))}")
+    if nothing or (failures and not (report.seen - len(failures) or report.removed or report.interrupted)):
+        raise typer.Exit(1)
+
+
+def _summary(report: IngestReport, failed: int) -> str:
+    parts = [f"{getattr(report, name)} {name}" for name in ("added", "updated", "unchanged")]
+    parts += [f"{getattr(report, name)} {name}" for name in ("moved", "duplicates", "removed") if getattr(report, name)]
+    return f"{', '.join(parts)}, {failed} failed, {report.seconds:.1f} s"

@@ -1,0 +1,180 @@
+"""`embedspace search`: find anything with anything."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedspace.cli._options import AsModality, CatalogPath, Device, Json, Weights
+from embedspace.errors import QueryError
+from embedspace.modality import Modality
+
+if TYPE_CHECKING:
+    from embedspace.catalog import Hit
+    from embedspace.query import ComposedQuery
+
+__all__ = ["search"]
+
+UNLIKELY = 0.1
+"""Below this probability of the best hit, people are told that nothing matches well."""
+
+
+def search(
+    catalog: CatalogPath,
+    query: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="QUERY",
+            help="Words, a file, or a composition such as '2:dog.png + rain.wav - grass'. Several queries are several "
+            "searches; - reads one query a line from standard input.",
+        ),
+    ],
+    to: Annotated[
+        list[Modality] | None, typer.Option("--to", help="Only hits of this modality; may be repeated.")
+    ] = None,
+    as_modality: AsModality = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Hits a query.")] = 10,
+    where: Annotated[
+        str | None,
+        typer.Option("--where", metavar="FILTER", help="Only items that fulfil this, e.g. \"licence = 'CC0-1.0'\"."),
+    ] = None,
+    min_probability: Annotated[
+        float | None, typer.Option("--min-probability", min=0.0, max=1.0, help="Leave out less likely matches.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show on stderr what each term contributes.")] = False,
+    json: Json = False,
+    weights: Weights = None,
+    device: Device = "cpu",
+) -> None:
+    """Search a catalog with words, files, or a composition of them.
+
+    A table for people: rank, probability that it is a match, cosine, modality, where in the item, uri, text. With
+    --json one object a line. A search without a hit says so and exits 0.
+    """
+    from embedspace.catalog import Catalog
+    from embedspace.cli._space import load_space
+    from embedspace.query import compose, parse
+
+    texts = _queries(query)
+    parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
+    with Catalog.open(catalog, read_only=True) as opened:
+        space = load_space(weights, device)
+        opened.check_fingerprint(space.fingerprints())
+        composed = [compose(one, space, as_modality=as_modality) for one in parsed]
+        hits = _search(
+            opened,
+            composed,
+            k=k,
+            to=[str(modality) for modality in to] if to else None,
+            where=where,
+            min_probability=min_probability,
+        )
+    for text, one, found in zip(texts, composed, hits, strict=True):
+        _show(text, one, found, as_json=json, explain=explain, several=len(texts) > 1, threshold=min_probability)
+
+
+def _search(opened: Any, composed: Sequence[ComposedQuery], **options: Any) -> list[list[Hit]]:  # noqa: ANN401
+    import numpy as np
+
+    vectors = np.stack([query.vector for query in composed])
+    found: list[list[Hit]] = opened.search(vectors, query_modality=[query.modality for query in composed], **options)
+    return found
+
+
+def _queries(arguments: Sequence[str]) -> list[str]:
+    """Return one text a query: shell-split operators are put together again, "-" is standard input."""
+    if list(arguments) == ["-"]:
+        lines = [line.strip() for line in sys.stdin]
+        queries = [line for line in lines if line]
+        if not queries:
+            raise QueryError("standard input holds no query; give one a line")
+        return queries
+    if any(argument in ("+", "-") for argument in arguments):
+        return [" ".join(_quoted(argument) for argument in arguments)]
+    return list(arguments)
+
+
+def _quoted(argument: str) -> str:
+    """Quote an argument that the shell kept together but the grammar would take apart."""
+    if argument in ("+", "-") or not any(f" {sign} " in argument for sign in "+-"):
+        return argument
+    return f'"{argument}"' if '"' not in argument else shlex.quote(argument)
+
+
+def _show(
+    text: str,
+    query: ComposedQuery,
+    hits: list[Hit],
+    *,
+    as_json: bool,
+    explain: bool,
+    several: bool,
+    threshold: float | None,
+) -> None:
+    from embedspace.cli._output import note, print_json
+
+    if explain:
+        note(query.explain())
+    if as_json:
+        for record in _records(text, hits):
+            print_json(record)
+    elif hits:
+        if several:
+            print(f"# {text}")
+        _print_hits(hits)
+    remark = _remark(hits, threshold)
+    if remark:
+        note(f"{text}: {remark}" if several else remark)
+
+
+def _remark(hits: list[Hit], threshold: float | None) -> str:
+    """Say plainly when nothing matches."""
+    if not hits and threshold is not None:
+        return f"no good match: nothing reaches probability {threshold:g}"
+    if not hits:
+        return "no match: nothing in the catalog fulfils --to and --where"
+    best = max(hit.probability for hit in hits)
+    if best < UNLIKELY:
+        return f"no good match: the best of these has probability {best:.2g}"
+    return ""
+
+
+def _records(text: str, hits: Iterable[Hit]) -> Iterable[dict[str, Any]]:
+    for hit in hits:
+        yield {
+            "query": text,
+            "rank": hit.rank,
+            "probability": round(float(hit.probability), 6),
+            "score": round(float(hit.score), 6),
+            "modality": hit.modality,
+            "kind": hit.kind,
+            "uri": hit.uri,
+            "start": hit.start,
+            "end": hit.end,
+            "label": hit.label,
+            "text": hit.text,
+            "metadata": hit.metadata,
+            "id": hit.id,
+        }
+
+
+def _print_hits(hits: Sequence[Hit]) -> None:
+    from embedspace.cli._output import clip, print_table, span_text
+
+    rows = [
+        (
+            str(hit.rank),
+            f"{hit.probability:.2f}",
+            f"{hit.score:.3f}",
+            str(hit.modality),
+            "" if hit.modality == Modality.TEXT else span_text(hit.start, hit.end),
+            clip(hit.uri, 60, keep_end=True),
+            clip(f"{hit.label}: {hit.text}" if hit.label and hit.text else hit.text, 80),
+        )
+        for hit in hits
+    ]
+    print_table(("rank", "prob", "score", "modality", "at", "uri", "text"), rows, right=(0, 1, 2))

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import embedspace
+from embedspace.cli.reference import markdown
+from embedspace.errors import CatalogLockedError
+from tests.cli_media import Run, make_run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    return make_run(capsys, monkeypatch)
+
+
+def _raise_in_space(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def load_space(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("embedspace.cli._space.load_space", load_space)
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").out == f"embedspace {embedspace.__version__}\n"
+
+
+def test_help_names_every_verb(run: Run) -> None:
+    result = run("--help")
+    assert result.code == 0
+    for verb in ("index", "search", "embed", "catalog", "eval", "train"):
+        assert f"\n  {verb} " in result.out
+
+
+def test_no_arguments_show_the_help(run: Run) -> None:
+    result = run()
+    assert "Usage: embedspace" in result.out + result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fetch"], "No such command 'fetch'"),
+        (["search"], "Missing argument 'CATALOG'"),
+        (["search", "c", "q", "-k", "0"], "-k"),
+        (["search", "c", "q", "--to", "smell"], "smell"),
+        (["search", "c", "q", "--min-probability", "2"], "--min-probability"),
+        (["index", "x"], "--catalog"),
+        (["catalog", "burn"], "No such command 'burn'"),
+        (["embed", "a", "--batch-size", "many"], "--batch-size"),
+    ],
+)
+def test_usage_mistakes_are_one_line(run: Run, arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert result.code == 2
+    assert message in result.error
+    assert "--help'" in result.error
+
+
+def test_an_expected_error_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from embedspace.cli import main
+
+    _raise_in_space(monkeypatch, CatalogLockedError("x.catalog: another process\nis writing"))
+    assert main(["embed", "words", "--json", "--debug"]) == 2
+    assert capsys.readouterr().err == "embedspace: x.catalog: another process is writing\n"
+
+
+def test_an_unexpected_error_is_one_line_unless_debugging(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from embedspace.cli import main
+
+    _raise_in_space(monkeypatch, ZeroDivisionError("division by zero"))
+    assert main(["embed", "words", "--json"]) == 70
+    line = "embedspace: unexpected ZeroDivisionError: division by zero; run again with --debug for the traceback\n"
+    assert capsys.readouterr().err == line
+    with pytest.raises(ZeroDivisionError):
+        main(["embed", "words", "--json", "--debug"])
+    monkeypatch.setenv("EMBEDSPACE_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["embed", "words", "--json"])
+
+
+def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from embedspace.cli import main
+
+    _raise_in_space(monkeypatch, KeyboardInterrupt())
+    assert main(["embed", "words", "--json"]) == 130
+    assert capsys.readouterr().err == "embedspace: interrupted\n"
+
+
+def test_a_closed_pipe_is_silent() -> None:
+    command = f"'{sys.executable}' -m embedspace.cli --help | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout.strip() in ("0", "141")  # 0 when the help was written before the reader left
+
+
+def test_a_pipe_closed_while_writing_is_silent() -> None:
+    code = "import sys, time; time.sleep(0.3); from embedspace.cli import main; sys.exit(main(['--help']))"
+    reading, writing = os.pipe()
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, cwd=ROOT)
+    os.close(writing)
+    os.close(reading)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (141, b"")
+
+
+def test_the_command_line_loads_no_model_library() -> None:
+    code = (
+        "import sys, embedspace.cli; "
+        "print([name for name in ('torch', 'faiss', 'numpy', 'rich', 'PIL', 'av') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_docs_are_those_of_the_commands() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert page == markdown(), "run: python -m embedspace.cli.reference > docs/cli.md"

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from embedspace.catalog.catalog import Catalog
+from tests.cli_media import Run, make_run, media_folder, nan_sound, picture, sound
+from tests.cli_space import CliSpace
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    return make_run(capsys, monkeypatch)
+
+
+@pytest.fixture
+def media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return media_folder(tmp_path / "media")
+
+
+def _count(path: str | Path) -> int:
+    with Catalog.open(path, read_only=True) as opened:
+        return len(opened)
+
+
+def test_index_then_search(run: Run, media: Path) -> None:
+    result = run("index", media, "--catalog", "media.catalog")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("6 added, 0 updated, 0 unchanged, 0 failed, ")
+    assert result.out.splitlines()[1] == "left out, nothing to encode in them: 1 .words"
+    hits = run("search", "media.catalog", "a barking dog", "-k", "2", "--json").out.splitlines()
+    assert {Path(json.loads(hit)["uri"]).name for hit in hits} == {"a.txt", "speech.wav"}
+
+
+def test_index_again_encodes_nothing(run: Run, media: Path) -> None:
+    run("index", media, "--catalog", "c")
+    assert run("index", media, "--catalog", "c").out.startswith("0 added, 0 updated, 6 unchanged, 0 failed")
+
+
+def test_index_prunes_when_asked(run: Run, media: Path) -> None:
+    run("index", media, "--catalog", "c")
+    (media / "cat.png").unlink()
+    assert "removed" not in run("index", media, "--catalog", "c").out
+    assert "1 removed" in run("index", media, "--catalog", "c", "--prune").out
+    shutil.rmtree(media)
+    media.mkdir()
+    result = run("index", media, "--catalog", "c", "--prune")
+    assert result.code == 0
+    assert "5 removed" in result.out
+
+
+def test_index_json_is_one_object(run: Run, media: Path) -> None:
+    (media / "cut.png").write_bytes((media / "dog.png").read_bytes()[:90])
+    record = json.loads(run("index", media, "--catalog", "c", "--json").out)
+    assert {name: record[name] for name in ("seen", "added", "unchanged", "skipped", "interrupted")} == {
+        "seen": 7,
+        "added": 6,
+        "unchanged": 0,
+        "skipped": {".words": 1},
+        "interrupted": False,
+    }
+    (failure,) = record["failed"]
+    assert failure["uri"] == str(media / "cut.png")
+
+
+def test_index_quiet_prints_nothing(run: Run, media: Path) -> None:
+    result = run("index", media, "--catalog", "c", "--quiet")
+    assert (result.code, result.out, result.err) == (0, "", "")
+
+
+def test_index_lists_bad_files_and_goes_on(run: Run, media: Path) -> None:
+    (media / "cut.png").write_bytes((media / "dog.png").read_bytes()[:90])
+    sound(media / "silent.wav", amplitude=0)
+    nan_sound(media / "nan.wav")
+    (media / "latin.txt").write_bytes("caf\xe9 au lait".encode("latin-1"))
+    (media / "empty.jpg").write_bytes(b"")
+    result = run("index", media, "--catalog", "c")
+    assert result.code == 0
+    assert "6 added, 0 updated, 0 unchanged, 5 failed" in result.out
+    lines = result.err.splitlines()
+    assert lines[0] == "5 could not be read:"
+    for name in ("cut.png", "silent.wav", "nan.wav", "latin.txt", "empty.jpg"):
+        assert sum(f"{name}:" in line for line in lines) == 1, name
+    assert len(lines) == 6
+
+
+def test_index_shows_twenty_bad_files_and_counts_the_rest(run: Run, media: Path) -> None:
+    for number in range(25):
+        (media / f"bad{number:02d}.png").write_bytes(b"x")
+    lines = run("index", media, "--catalog", "c").err.splitlines()
+    assert (len(lines), lines[-1]) == (22, "  and 5 more; --json lists all")
+
+
+def test_index_retries_failed_files_when_asked(run: Run, media: Path) -> None:
+    bad = media / "late.words"
+    (media / "late.txt").write_bytes(b"\xff\xfe\xff")
+    bad.unlink(missing_ok=True)
+    assert "1 failed" in run("index", media, "--catalog", "c").out
+    assert "6 unchanged, 1 failed" in run("index", media, "--catalog", "c").out
+    assert "6 unchanged, 1 failed" in run("index", media, "--catalog", "c", "--retry-failed").out
+
+
+def test_index_fails_when_every_file_is_bad(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "b.wav").write_bytes(b"x")
+    result = run("index", tmp_path, "--catalog", tmp_path / "c.catalog")
+    assert result.code == 1
+    assert "2 could not be read" in result.err
+
+
+def test_index_refuses_a_missing_path_and_makes_no_catalog(run: Run, media: Path) -> None:
+    result = run("index", "nowhere", "--catalog", "c")
+    assert result.code == 2
+    assert "nowhere: no such file or folder" in result.error
+    assert not Path("c").exists()
+
+
+def test_index_goes_on_when_only_some_paths_are_missing(run: Run, media: Path) -> None:
+    result = run("index", "nowhere", media, "--catalog", "c")
+    assert result.code == 0
+    assert "6 added" in result.out
+    assert "nowhere: no such file or folder" in result.err
+
+
+def test_index_says_so_when_there_is_nothing(run: Run, media: Path) -> None:
+    Path("empty").mkdir()
+    result = run("index", "empty", "--catalog", "c")
+    assert result.code == 1
+    assert "empty: nothing to index (it is empty)" in result.error
+    Path("empty/notes.pdf").write_bytes(b"%PDF")
+    assert "only 1 .pdf" in run("index", "empty", "--catalog", "c").error
+
+
+def test_index_reads_a_file_of_unknown_suffix_only_when_told(run: Run, media: Path) -> None:
+    odd = picture(media / "odd.png").rename(media / "odd.dat")
+    result = run("index", odd, "--catalog", "c")
+    assert result.code == 1
+    assert "unknown file suffix '.dat'" in result.err
+    assert run("index", odd, "--catalog", "c", "--as", "image", "--retry-failed").code == 0
+
+
+def test_index_takes_manifests_with_metadata(run: Run, media: Path) -> None:
+    rows = [{"path": "media/dog.png", "year": 2020}, {"text": "a green field", "year": 2021}]
+    Path("list.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    assert "2 added" in run("index", "list.jsonl", "--catalog", "c").out
+    (line,) = run("search", "c", "x", "--where", "year = 2021", "--json").out.splitlines()
+    assert json.loads(line)["text"] == "a green field"
+
+
+def test_index_refuses_the_vectors_of_another_encoder(run: Run, media: Path) -> None:
+    run("index", media, "--catalog", "c")
+    result = run("index", media, "--catalog", "c", space=CliSpace(version="2"))
+    assert result.code == 2
+    assert "catalog migrate" in result.error
+    assert _count("c") == 6
+
+
+def test_index_refuses_what_is_no_catalog(run: Run, media: Path) -> None:
+    Path("c").mkdir()
+    Path("c/other.txt").write_text("mine")
+    result = run("index", media, "--catalog", "c")
+    assert result.code == 2
+    assert "not a catalog" in result.error
+    assert Path("c/other.txt").read_text() == "mine"
+
+
+def test_index_refuses_a_damaged_catalog(run: Run, media: Path) -> None:
+    run("index", media, "--catalog", "c")
+    Path("c/catalog.sqlite").write_bytes(b"not a database" * 1000)
+    result = run("index", media, "--catalog", "c")
+    assert result.code == 2
+    assert "damaged" in result.error
+
+
+def test_index_refuses_a_locked_catalog(run: Run, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("index", media / "dog.png", "--catalog", "c")
+    original = Catalog.open.__func__
+    monkeypatch.setattr(Catalog, "open", classmethod(lambda cls, path, **kw: original(cls, path, timeout=0.1, **kw)))
+    other = sqlite3.connect("c/catalog.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    result = run("index", media, "--catalog", "c")
+    other.close()
+    assert result.code == 2
+    assert "another process is writing" in result.error
+    assert _count("c") == 1
+
+
+def test_index_recipes(run: Run, media: Path) -> None:
+    assert run("index", media, "--catalog", "c", "--recipe", "hnsw").code == 0
+    assert json.loads(run("catalog", "info", "c", "--json").out)["recipe"] == "hnsw"
+    result = run("index", media, "--catalog", "c", "--recipe", "exact")
+    assert (result.code, "'hnsw'" in result.error) == (2, True)
+    assert "no index recipe 'fast'" in run("index", media, "--catalog", "d", "--recipe", "fast").error
+    Path("odd.toml").write_text("speed = 3\n")
+    assert "unknown recipe key speed" in run("index", media, "--catalog", "d", "--recipe", "odd.toml").error
+    assert not Path("d").exists()
+
+
+def test_index_interrupted_keeps_what_it_has(tmp_path: Path) -> None:
+    """Ctrl-C in a process of its own: one line, exit 130, a catalog that opens and goes on."""
+    media = media_folder(tmp_path / "media")
+    for number in range(400):
+        picture(media / f"{number}.png", 100 + number)
+    code = (
+        "import sys, time; from tests.cli_space import CliSpace; import embedspace.cli._space as seam\n"
+        "class Slow(CliSpace):\n"
+        "    def encode_decoded(self, items):\n"
+        "        time.sleep(0.1); print('batch', file=sys.stderr, flush=True); return super().encode_decoded(items)\n"
+        "seam.load_space = lambda *_: Slow()\n"
+        "from embedspace.cli import main\n"
+        f"sys.exit(main(['index', {str(media)!r}, '--catalog', {str(tmp_path / 'c')!r}, '--batch-size', '4']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stderr is not None
+    for _ in range(3):
+        assert process.stderr.readline() == "batch\n"
+    time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    lines = [line for line in error.splitlines() if line != "batch"]
+    assert process.returncode == 130
+    assert len(lines) == 1, error
+    assert "items in" in lines[0]
+    assert "are intact" in lines[0]
+    assert 4 <= _count(tmp_path / "c") < 406
