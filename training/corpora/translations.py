@@ -33,6 +33,7 @@ DICTIONARIES = {
     "ru": ("dict-freedict-eng-rus",),
     "el": ("dict-freedict-eng-ell",),
 }
+MAX_LENGTH = 80
 BASE64 = {
     letter: value for value, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 }
@@ -145,13 +146,16 @@ def stamps(language: str, splits: Iterable[str] = ("train",)) -> list[tuple[str,
     """Return the translations of the stamps of some splits.
 
     Raises:
-        InputError: If the stamps' manifest is not built, since it says which half a stamp is of.
+        InputError: If the stamps' manifest is not built or not split, since it says which half a stamp is of.
     """
     path = manifest.CORPORA / "stamps/manifest.jsonl"
     if not path.exists():
         raise InputError(f"{path} is missing: build the stamps first, `python -m training.corpora.build --only stamps`")
     wanted = set(splits)
-    items = [item for item in read_manifest(path) if item.split in wanted and not item.extra["symbol"]]
+    every = list(read_manifest(path))
+    if all(item.split == "train" for item in every):
+        raise InputError(f"{path} has no test half: build the splits before the speech")
+    items = [item for item in every if item.split in wanted and not item.extra["symbol"]]
     return [
         (item.captions[0], item.extra["captions"][language]) for item in items if language in item.extra["captions"]
     ]
@@ -165,16 +169,18 @@ def pairs_of(language: str, vocabulary: Set[str]) -> Iterator[tuple[str, str, st
     """Yield (English, translation, origin) of a language, the sources with the most concrete words first."""
     seen = set()
     readers = {
-        "stamps": stamps(language),
         "gcompris": gcompris(language),
         "art4apps": art4apps(language),
         "cldr": cldr(language),
         "freedict": freedict(language, vocabulary),
+        "stamps": stamps(language),
     }
     for origin, pairs in readers.items():
         for english, local in pairs:
             english, local = _tidy(english), _tidy(local)
             key = (concept_of(english), local.casefold())
-            if english and local and key not in seen and len(local) <= 80:
+            # Untranslated entries of the word lists look like "<artichoke>".
+            usable = english and local and "<" not in local and len(local) <= MAX_LENGTH
+            if usable and key not in seen and (origin != "cldr" or key[0] in vocabulary):
                 seen.add(key)
                 yield english, local, origin

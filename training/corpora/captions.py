@@ -1,0 +1,124 @@
+"""Collect the texts that the synthetic voices say, with their English: build/corpora/speech/texts.jsonl.
+
+python -m training.corpora.captions
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.corpora import manifest
+from training.corpora.manifest import read_manifest
+from training.corpora.translations import LANGUAGES, art4apps, gcompris, pairs_of
+from training.corpora.words import clean_caption, concept_of
+
+__all__ = ["ENGLISH_SOURCES", "Text", "collect", "english_texts", "read_texts", "sayable", "vocabulary"]
+
+TEXTS = "speech/texts.jsonl"
+ENGLISH_SOURCES = {
+    "stamps": ("stamps",),
+    "emoji": ("openmoji",),
+    "sounds": ("sounds", "instruments"),
+    "art4apps": ("art4apps",),
+    "gcompris": ("gcompris",),
+    "openclipart": ("openclipart",),
+    "recipes": ("recipes",),
+}
+"""Origin of a text -> the manifests that its captions are taken from, in order of importance."""
+CONCRETE = ("stamps", "openmoji", "art4apps", "gcompris", "sounds", "instruments")
+MAX_WORDS = {"openclipart": 4, "recipes": 7}
+MAX_WORDS_ELSEWHERE = 40
+WORD = re.compile(r"[^\W\d_]{2,}(?:['’-][^\W\d_]+)*$|^(?:a|i)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Something to say.
+
+    Attributes:
+        text: As it is said, in `language`.
+        language: BCP 47.
+        english: What it means: the caption that the recording is to be found by.
+        origin: Where it is from ("stamps", "emoji", ...).
+    """
+
+    text: str
+    language: str
+    english: str
+    origin: str
+
+
+def sayable(text: str, max_words: int) -> bool:
+    """Return whether a caption or title reads as words: letters only, no initials or file names, not too long."""
+    words = re.split(r"[\s,&+/]+", text.strip(".!?"))
+    return 0 < len(words) <= max_words and all(WORD.match(word) for word in words)
+
+
+def _captions(source: str) -> Iterator[str]:
+    path = manifest.CORPORA / source / "manifest.jsonl"
+    if not path.exists():
+        print(f"captions: {path} is not built; its captions are left out")
+        return
+    for item in read_manifest(path):
+        if item.extra.get("silent") or (item.modality == "text" and source != "recipes"):
+            continue
+        # An instrument's further captions only vary how it plays.
+        yield from item.captions[: 1 if source == "instruments" else None]
+
+
+def english_texts() -> Iterator[Text]:
+    """Yield every English text once."""
+    seen: set[str] = set()
+    for origin, sources in ENGLISH_SOURCES.items():
+        limit = MAX_WORDS.get(origin, MAX_WORDS_ELSEWHERE)
+        extra = {"art4apps": art4apps, "gcompris": gcompris}
+        captions = [caption for source in sources for caption in _captions(source)]
+        captions += [english for english, _ in extra[origin]("en")] if origin in extra else []
+        for caption in captions:
+            text = clean_caption(caption)
+            strict = origin in MAX_WORDS
+            if text.casefold() in seen or "<" in text or not (sayable(text, limit) if strict else text):
+                continue
+            seen.add(text.casefold())
+            yield Text(text, "en", text, origin)
+
+
+def vocabulary() -> set[str]:
+    """Return the concepts of everything that is pictured or heard, which foreign words are chosen by."""
+    return {concept_of(caption) for source in CONCRETE for caption in _captions(source)}
+
+
+def collect() -> list[Text]:
+    """Return all texts, English first."""
+    words = vocabulary()
+    texts = list(english_texts())
+    for language in LANGUAGES:
+        texts += [Text(local, language, english, origin) for english, local, origin in pairs_of(language, words)]
+    return texts
+
+
+def read_texts(path: Path | None = None) -> list[Text]:
+    """Read the table that `main` writes."""
+    path = path or manifest.CORPORA / TEXTS
+    return [Text(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def main() -> None:
+    """Write the table and count it."""
+    texts = collect()
+    path = manifest.CORPORA / TEXTS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(dataclasses.asdict(text), ensure_ascii=False) for text in texts)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for (language, origin), count in sorted(Counter((text.language, text.origin) for text in texts).items()):
+        print(f"{language:3} {origin:12} {count:5}")
+
+
+if __name__ == "__main__":
+    main()
