@@ -9,7 +9,7 @@ import typer
 
 from embedspace.modality import Modality
 
-__all__ = ["AsModality", "CatalogPath", "Device", "Json", "Quiet", "Weights"]
+__all__ = ["AsModality", "BatchSize", "CatalogPath", "Device", "Json", "Quiet", "Weights", "Workers"]
 
 CatalogPath = Annotated[Path, typer.Argument(metavar="CATALOG", help="A catalog made by `embedspace index`.")]
 
@@ -20,6 +20,12 @@ AsModality = Annotated[
         help="What recordings are: speech (what is said) or audio (what it sounds like); also the modality of files "
         "with an unknown suffix.",
     ),
+]
+
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Items encoded at once.")]
+
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Threads that read and decode; by default one a core, at most 4.")
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedspace.cli._options import AsModality, CatalogPath, Device, Json, Quiet, Weights
+from embedspace.cli._options import AsModality, BatchSize, CatalogPath, Device, Json, Quiet, Weights, Workers
 from embedspace.errors import InputError
 
 if TYPE_CHECKING:
@@ -211,9 +211,11 @@ def export(
 @app.command()
 def migrate(
     catalog: CatalogPath,
+    batch_size: BatchSize = 32,
+    workers: Workers = None,
+    quiet: Quiet = False,
     weights: Weights = None,
     device: Device = "cpu",
-    quiet: Quiet = False,
 ) -> None:
     """Encode again what another encoder made: only modalities whose encoder changed.
 
@@ -221,7 +223,27 @@ def migrate(
     """
     from embedspace.catalog.catalog import Catalog
     from embedspace.catalog.migrate import migrate as run
+    from embedspace.cli._output import Interrupted, list_failures
+    from embedspace.cli._progress import ProgressReport
     from embedspace.cli._space import load_space
 
-    with Catalog.open(catalog) as opened:
-        report = run(opened, load_space(weights, device))
+    with Catalog.open(catalog) as opened, ProgressReport(quiet=quiet) as bar:
+        report = run(
+            opened,
+            load_space(weights, device),
+            batch_size=batch_size,
+            workers=workers,
+            callback=lambda now: bar.update("encoding", now.done, now.seen),
+        )
+    if report.interrupted:
+        raise Interrupted(
+            f"interrupted; {catalog} is as it was, {report.encoded} items are encoded; run the same command to go on"
+        )
+    if not quiet and not report.modalities:
+        print("nothing to do: the catalog's vectors are of this encoder")
+    elif not quiet:
+        print(
+            f"{', '.join(report.modalities)}: {report.encoded} encoded, {report.kept} kept, {report.removed} removed, "
+            f"{len(report.failed)} failed, {report.seconds:.1f} s"
+        )
+    list_failures([(failure.uri, failure.reason) for failure in report.failed])

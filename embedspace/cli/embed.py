@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedspace.cli._options import AsModality, Device, Json, Weights
+from embedspace.cli._options import AsModality, BatchSize, Device, Json, Weights
 from embedspace.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def embed(
     ] = None,
     as_modality: AsModality = None,
     json: Json = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Items encoded at once.")] = 32,
+    batch_size: BatchSize = 32,
     weights: Weights = None,
     device: Device = "cpu",
 ) -> None:

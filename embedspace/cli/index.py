@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedspace.cli._options import AsModality, Device, Json, Quiet, Weights
+from embedspace.cli._options import AsModality, BatchSize, Device, Json, Quiet, Weights, Workers
 from embedspace.errors import CatalogNotFoundError, ConfigError, InputError
 from embedspace.modality import SUFFIXES
 
@@ -38,10 +38,8 @@ def index(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try files again that failed before and have not changed.")
     ] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Items encoded at once.")] = 32,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Threads that read and decode; by default one a core.")
-    ] = None,
+    batch_size: BatchSize = 32,
+    workers: Workers = None,
     recipe: Annotated[
         str | None,
         typer.Option(
