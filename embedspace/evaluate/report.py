@@ -66,9 +66,15 @@ def _result(result: RetrievalResult) -> dict[str, Any]:
 
 
 def _splits_digest(corpora: Path) -> str:
-    """Return the digest of the corpora's splits file, "" where there is none."""
+    """Return the "hash" that the corpora's splits.json states, else the file's digest; "" where there is no file."""
     path = corpora / "splits.json"
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    content = path.read_bytes()
+    try:
+        return str(json.loads(content)["hash"])
+    except (ValueError, KeyError, TypeError):
+        return hashlib.sha256(content).hexdigest()
 
 
 def report(result: SuiteResult, *, commit: str = "", corpora_splits: str = "", date: str = "") -> dict[str, Any]:
@@ -77,7 +83,7 @@ def report(result: SuiteResult, *, commit: str = "", corpora_splits: str = "", d
     Args:
         result: Of `evaluate_suite`.
         commit: Of the code that measured.
-        corpora_splits: Digest of the corpora's splits file.
+        corpora_splits: Digest of the corpora's splits, over all that could be trained on.
         date: ISO date; today's by default.
 
     Returns:
