@@ -1,0 +1,62 @@
+"""The catalog: SQLite as the truth, exact or approximate search derived from it, ingest, migration and export.
+
+Names load on first use: importing this package loads neither FAISS nor torch. The functions stay in their modules,
+`embedspace.catalog.ingest.ingest` and `embedspace.catalog.migrate.migrate`, which bear the same names.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from embedspace.catalog.catalog import Catalog
+    from embedspace.catalog.migrate import MigrateReport
+    from embedspace.catalog.recipe import Recipe
+    from embedspace.catalog.records import (
+        AddReport,
+        CatalogInfo,
+        CatalogItem,
+        Failure,
+        Hit,
+        IngestReport,
+        ItemRecord,
+        Problem,
+        Progress,
+        VerifyReport,
+    )
+
+__all__ = [
+    "AddReport",
+    "Catalog",
+    "CatalogInfo",
+    "CatalogItem",
+    "Failure",
+    "Hit",
+    "IngestReport",
+    "ItemRecord",
+    "MigrateReport",
+    "Problem",
+    "Progress",
+    "Recipe",
+    "VerifyReport",
+]
+
+_HOMES = {
+    "Catalog": "catalog",
+    "MigrateReport": "migrate",
+    "Recipe": "recipe",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'records')}")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

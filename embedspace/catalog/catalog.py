@@ -1,0 +1,373 @@
+"""The catalog: what is known of a collection of media, and the search over it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embedspace.calibration import Calibration
+from embedspace.catalog.gallery import Gallery
+from embedspace.catalog.recipe import Recipe
+from embedspace.catalog.records import AddReport, CatalogInfo, CatalogItem, Hit, ItemRecord, VerifyReport
+from embedspace.catalog.schema import FORMAT_VERSION, create_schema, is_vacant, translated
+from embedspace.catalog.searcher import Searcher
+from embedspace.catalog.store import Store
+from embedspace.catalog.where import Condition
+from embedspace.errors import CatalogError, FingerprintMismatchError, InputError
+
+__all__ = ["Catalog"]
+
+_BATCH = 256
+_CONTENT_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class Catalog:
+    """A collection of encoded media that can be searched.
+
+    Example:
+        with Catalog.open("media.catalog") as catalog:
+            hits = catalog.search(space.encode_text(["a barking dog"]), query_modality="text", to="audio")[0]
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Wrap an open store; use `create` or `open`."""
+        self.store = store
+        self.path = store.path
+        self.embed_dim = store.embed_dim
+        self.recipe = Recipe.from_json(store.meta("recipe"))
+        self._gallery = Gallery(store, self.recipe)
+        self._searcher = Searcher(store, self._gallery)
+        self._changed = False
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        embed_dim: int,
+        fingerprints: Mapping[str, str],
+        calibration_json: str = "",
+        recipe: Recipe | None = None,
+    ) -> Catalog:
+        """Make an empty catalog.
+
+        Args:
+            path: Its folder, which must not exist or be empty.
+            embed_dim: Length of the vectors.
+            fingerprints: Modality -> digest of all that determines that modality's vectors.
+            calibration_json: Of the space, for probabilities and for interleaving modalities.
+            recipe: Which index is used when; the default suits most.
+
+        Raises:
+            CatalogError: If something is at the path already.
+            StorageFullError: If the disk is full.
+        """
+        path = Path(path)
+        if not is_vacant(path):
+            raise CatalogError(f"{path}: exists already; open it, or choose another path")
+        if calibration_json:
+            Calibration.from_json(calibration_json)
+        facts: dict[str, str | int] = {
+            "embed_dim": int(embed_dim),
+            "catalog_id": uuid.uuid4().hex,
+            "revision": 0,
+            "deletions": 0,
+            "calibration": calibration_json,
+            "recipe": (recipe or Recipe()).to_json(),
+        }
+        with translated(path, "create it"):
+            create_schema(path, facts, fingerprints)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path, *, read_only: bool = False, timeout: float = 5.0) -> Catalog:
+        """Open a catalog.
+
+        Args:
+            path: Its folder.
+            read_only: Never write, not even what is derived.
+            timeout: Seconds to wait for another process that is writing.
+
+        Raises:
+            CatalogNotFoundError: If there is nothing at the path.
+            CatalogCorruptError: If what is there is not a catalog, or is damaged.
+            CatalogLockedError: If another process holds it exclusively.
+        """
+        return cls(Store(Path(path), read_only=read_only, timeout=timeout))
+
+    def close(self) -> None:
+        """Write what is derived anew where items were added or removed, and close the files."""
+        if self._changed:
+            self._changed = False
+            self.optimize()
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        """Return the catalog itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the catalog; after an error nothing derived is written."""
+        self._changed = self._changed and error is None
+        self.close()
+
+    def touched(self) -> None:
+        """Remember that the rows changed, so that `close` writes what is derived anew."""
+        self._changed = True
+
+    def optimize(self) -> None:
+        """Build the index and the packed vectors now, rather than in the first search that needs them."""
+        self._gallery.optimize()
+
+    # -- what it was made with ---------------------------------------------------------------------------------------
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Modality -> digest of the encoder whose vectors are here."""
+        return self.store.fingerprints()
+
+    @property
+    def calibration(self) -> Calibration:
+        """The score distributions of the space."""
+        return self._searcher.calibration
+
+    def check_fingerprint(self, fingerprints: Mapping[str, str]) -> None:
+        """Refuse an encoder that is not the one whose vectors are here.
+
+        Args:
+            fingerprints: Modality -> digest, of the encoder at hand; modalities that only one side knows are fine.
+
+        Raises:
+            FingerprintMismatchError: Naming the modalities that differ and the way out.
+        """
+        ours = self.fingerprints
+        differ = sorted(name for name in ours if name in fingerprints and ours[name] != fingerprints[name])
+        if not differ:
+            return
+        used = {name for (name,) in self.store.rows("SELECT DISTINCT modality FROM segments")}
+        if not used:
+            return
+        details = "; ".join(f"{name}: catalog {ours[name][:12]}, encoder {fingerprints[name][:12]}" for name in differ)
+        raise FingerprintMismatchError(
+            f"{self.path}: its vectors come from another encoder ({details}). Run: embedspace catalog migrate "
+            f"{self.path} (re-encodes only the modalities that differ), or search with the encoder it was made with"
+        )
+
+    def adopt_fingerprints(self, fingerprints: Mapping[str, str], calibration_json: str = "") -> None:
+        """Record the encoder whose vectors are about to be added: modalities that hold no vectors yet are its own.
+
+        Raises:
+            FingerprintMismatchError: As `check_fingerprint`.
+        """
+        self.check_fingerprint(fingerprints)
+        fresh = {name: digest for name, digest in fingerprints.items() if self.fingerprints.get(name) != digest}
+        calibrate = bool(calibration_json) and calibration_json != self.store.meta("calibration")
+        if fresh or calibrate:
+            with self.store.writing("record its encoder") as connection:
+                connection.executemany("INSERT OR REPLACE INTO fingerprints VALUES (?, ?)", fresh.items())
+                if calibrate:
+                    connection.execute("UPDATE meta SET value = ? WHERE key = 'calibration'", (calibration_json,))
+
+    # -- changing it -------------------------------------------------------------------------------------------------
+
+    def add(self, items: Iterable[CatalogItem]) -> AddReport:
+        """Add items, or replace those whose content changed; one transaction a batch.
+
+        Args:
+            items: Encoded items. Content that is known already gets another place, not another item.
+
+        Raises:
+            InputError: If a vector has the wrong length, a NaN, or is not of unit norm.
+            CatalogLockedError: If another process keeps writing.
+            StorageFullError: If the disk is full; batches written before are intact.
+        """
+        counts = dict.fromkeys(("added", "updated", "known"), 0)
+        iterator = iter(items)
+        while batch := list(itertools.islice(iterator, _BATCH)):
+            outcomes = []
+            with self.store.writing("add items"):
+                outcomes = [self.store.put(item, content_id(item)) for item in batch]
+            for outcome in outcomes:
+                counts[outcome] += 1
+            self._changed = True
+        return AddReport(**counts)
+
+    def remove(self, where: str | None = None, *, uris: Iterable[str] | None = None) -> int:
+        """Remove items, or places of items; an item goes with its last place.
+
+        Args:
+            where: Removes every item that the filter matches.
+            uris: Removes these places.
+
+        Returns:
+            Number of items removed.
+
+        Raises:
+            InputError: If neither or both are given, or the filter cannot be read.
+        """
+        if (where is None) == (uris is None):
+            raise InputError("remove: give either a filter (where) or places (uris)")
+        places = list(uris or ())
+        if where is not None:
+            condition = self._searcher.condition(where)
+            found = self.store.rows(
+                "SELECT u.uri FROM uris u WHERE u.item IN "
+                f"(SELECT i.item FROM items i LEFT JOIN segments s ON s.item = i.item WHERE {condition.sql})",
+                condition.parameters,
+            )
+            places = [uri for (uri,) in found]
+        with self.store.writing("remove items"):
+            removed = self.store.unlink(places)
+        self._changed = self._changed or removed > 0
+        return removed
+
+    # -- searching ---------------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        vectors: ArrayLike,
+        *,
+        query_modality: str | Sequence[str],
+        k: int = 10,
+        to: str | Sequence[str] | None = None,
+        where: str | None = None,
+        min_probability: float | None = None,
+    ) -> list[list[Hit]]:
+        """Return the best items for each query.
+
+        Args:
+            vectors: (Q, embed_dim) or (embed_dim,) query vectors of any norm.
+            query_modality: Modality of the queries, one for all or one each; "mixed" for a composed query.
+            k: Items wanted a query.
+            to: Modalities to find; all where `None`.
+            where: A filter on columns and metadata, see `embedspace.catalog.where`.
+            min_probability: Hits that are less likely a match are left out; an empty list says "no good match".
+
+        Returns:
+            One list a query, best first: one hit an item, by its best segment; modalities interleave by calibrated
+            evidence; ties are broken by id.
+
+        Raises:
+            InputError: If a vector, a modality, k or the filter is wrong.
+        """
+        return self._searcher.search(vectors, query_modality, k, to, where, min_probability)
+
+    # -- looking into it ---------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return int(self.store.rows("SELECT count(*) FROM items")[0][0])
+
+    def items(self, where: str | None = None) -> Iterator[ItemRecord]:
+        """Yield items in the order they were added.
+
+        Args:
+            where: Only those that the filter matches.
+        """
+        condition = self._searcher.condition(where) if where else Condition("1")
+        numbers = self.store.rows(
+            "SELECT DISTINCT i.item FROM items i LEFT JOIN segments s ON s.item = i.item "
+            f"WHERE {condition.sql} ORDER BY i.item",
+            condition.parameters,
+        )
+        for (number,) in numbers:
+            found = self.store.rows("SELECT id, kind, metadata FROM items WHERE item = ?", (number,))
+            if not found:
+                continue
+            uris = self.store.rows("SELECT uri FROM uris WHERE item = ? ORDER BY place", (number,))
+            counts = self.store.rows(
+                "SELECT modality, count(*) FROM segments WHERE item = ? GROUP BY modality", (number,)
+            )
+            identity, kind, metadata = found[0]
+            yield ItemRecord(identity, tuple(uri for (uri,) in uris), kind, json.loads(metadata), dict(counts))
+
+    def vectors(
+        self, modality: str | None = None, ids: Iterable[str] | None = None
+    ) -> tuple[list[str], NDArray[np.float32]]:
+        """Return vectors, one row a segment, in the order they were added.
+
+        Args:
+            modality: Only of this modality.
+            ids: Only of these items.
+
+        Returns:
+            The item id of every row, and (N, embed_dim) float32 unit rows (to float16 precision).
+        """
+        sql = "SELECT s.seq, i.id FROM segments s JOIN items i ON i.item = s.item"
+        parameters: tuple[str, ...] = ()
+        if modality is not None:
+            sql, parameters = f"{sql} WHERE s.modality = ?", (modality,)
+        rows = self.store.rows(f"{sql} ORDER BY s.seq", parameters)
+        if ids is not None:
+            wanted = set(ids)
+            rows = [row for row in rows if row[1] in wanted]
+        return [row[1] for row in rows], self.store.vectors_of([row[0] for row in rows])
+
+    def verify(self, *, files: bool = True) -> VerifyReport:
+        """Prove that vectors, items and files agree.
+
+        Args:
+            files: Also read every file and compare its content with the item's id.
+        """
+        from embedspace.catalog.verify import verify
+
+        return verify(self, files=files)
+
+    def export(self, path: str | Path) -> int:
+        """Write every segment with its vector to a .parquet, .npz or .jsonl file; returns how many.
+
+        Raises:
+            InputError: If the suffix is another.
+        """
+        from embedspace.catalog.export import export
+
+        return export(self, Path(path))
+
+    def info(self) -> CatalogInfo:
+        """Return the catalog at a glance."""
+        rows = self.store.rows
+        with os.scandir(self.store.folder) as entries:
+            size = sum(entry.stat().st_size for entry in entries if entry.is_file())
+        return CatalogInfo(
+            path=str(self.path),
+            format_version=FORMAT_VERSION,
+            embed_dim=self.embed_dim,
+            items=len(self),
+            uris=int(rows("SELECT count(*) FROM uris")[0][0]),
+            kinds=dict(rows("SELECT kind, count(*) FROM items GROUP BY kind ORDER BY kind")),
+            segments=dict(rows("SELECT modality, count(*) FROM segments GROUP BY modality ORDER BY modality")),
+            failures=tuple(self.store.failures()),
+            fingerprints=self.fingerprints,
+            fields=tuple(name for (name,) in rows("SELECT name FROM fields ORDER BY name")),
+            recipe=self.recipe.name,
+            indexes=self._gallery.described(),
+            size_bytes=size,
+            calibrated=bool(self.calibration.pairs),
+        )
+
+
+def content_id(item: CatalogItem) -> str:
+    """Return the id of an item: its content hash, made of the segments where the caller gave none."""
+    if _CONTENT_ID.fullmatch(item.content_hash):
+        return item.content_hash
+    digest = hashlib.blake2b(f"{item.kind}\0{item.content_hash}\0".encode(), digest_size=16)
+    if not item.content_hash:
+        for segment in item.segments:
+            digest.update(f"{segment.modality}\0{segment.text}\0{segment.label}\0".encode())
+            digest.update(np.asarray(segment.vector, "<f4").tobytes())
+    return digest.hexdigest()

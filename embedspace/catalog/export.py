@@ -1,0 +1,184 @@
+"""Export to parquet, npz and JSON lines, one row a segment, and back.
+
+Columns: id, uri, kind, modality, start, end, text, label, metadata (JSON text) and vector (embed_dim float32).
+The npz file leaves out text and metadata (it has no place for text of any length): arrays `vectors` (N, embed_dim),
+`ids`, `uris`, `modalities`, `labels`, `starts` and `ends` (NaN where a segment has none).
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import os
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedspace.catalog.records import CatalogItem
+from embedspace.catalog.schema import translated
+from embedspace.catalog.store import Store
+from embedspace.errors import InputError, MissingExtraError
+from embedspace.segment import Segment
+
+if TYPE_CHECKING:
+    from embedspace.catalog.catalog import Catalog
+
+__all__ = ["export", "read_export"]
+
+_PAGE = 2048
+_COLUMNS = ("id", "uri", "kind", "modality", "start", "end", "text", "label", "metadata")
+_SQL = """
+SELECT s.seq, i.id, (SELECT u.uri FROM uris u WHERE u.item = i.item ORDER BY u.place LIMIT 1), i.kind, s.modality,
+s.start, s."end", s.text, s.label, i.metadata, v.vector
+FROM segments s JOIN items i ON i.item = s.item JOIN vectors v ON v.seq = s.seq
+WHERE s.seq > ? ORDER BY s.seq LIMIT ?
+"""
+
+
+def export(catalog: Catalog, path: Path) -> int:
+    """Write every segment with its vector, atomically.
+
+    Args:
+        catalog: An open catalog.
+        path: A .parquet, .npz or .jsonl file.
+
+    Returns:
+        Number of segments written.
+
+    Raises:
+        InputError: If the suffix is another.
+        MissingExtraError: If it is parquet and pyarrow is not installed.
+        StorageFullError: If the disk is full.
+    """
+    writers: dict[str, Callable[[Store, Path], int]] = {".parquet": _parquet, ".npz": _npz, ".jsonl": _jsonl}
+    writer = writers.get(path.suffix.lower())
+    if writer is None:
+        raise InputError(f"{path}: cannot export to {path.suffix or '(no suffix)'!r}; known: {', '.join(writers)}")
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    with translated(path, "export to it"):
+        try:
+            count = writer(catalog.store, partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    return count
+
+
+def _pages(store: Store) -> Iterator[tuple[list[tuple[Any, ...]], NDArray[np.float32]]]:
+    """Yield (rows of `_COLUMNS`, (n, embed_dim) float32)."""
+    last = 0
+    while rows := store.rows(_SQL, (last, _PAGE)):
+        last = rows[-1][0]
+        vectors = np.frombuffer(b"".join(row[-1] for row in rows), "<f2").reshape(len(rows), -1)
+        yield [row[1:-1] for row in rows], vectors.astype(np.float32)
+
+
+def _arrow(path: Path) -> tuple[Any, Any]:
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise MissingExtraError(f"{path}: parquet needs pyarrow; run: pip install 'embedspace[parquet]'") from error
+
+
+def _parquet(store: Store, path: Path) -> int:
+    pa, pq = _arrow(path)
+    types = {"start": pa.float64(), "end": pa.float64()}
+    fields = [(name, types.get(name, pa.string())) for name in _COLUMNS]
+    schema = pa.schema([*fields, ("vector", pa.list_(pa.float32(), store.embed_dim))])
+    count = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for rows, vectors in _pages(store):
+            columns = [
+                pa.array(column, field[1]) for column, field in zip(zip(*rows, strict=True), fields, strict=True)
+            ]
+            flat = pa.array(vectors.reshape(-1), pa.float32())
+            columns.append(pa.FixedSizeListArray.from_arrays(flat, store.embed_dim))
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+            count += len(rows)
+    return count
+
+
+def _jsonl(store: Store, path: Path) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for rows, vectors in _pages(store):
+            for row, vector in zip(rows, vectors, strict=True):
+                line = dict(zip(_COLUMNS, row, strict=True))
+                line["metadata"] = json.loads(line["metadata"])
+                line["vector"] = [float(f"{value:.6g}") for value in vector.tolist()]
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += len(rows)
+    return count
+
+
+def _npz(store: Store, path: Path) -> int:
+    count = int(store.rows("SELECT count(*) FROM segments")[0][0])
+    rows: list[tuple[Any, ...]] = []
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("vectors.npy", "w", force_zip64=True) as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (count, store.embed_dim)}
+            np.lib.format.write_array_header_2_0(file, header)
+            for page, vectors in itertools.islice(_pages(store), None):
+                file.write(vectors.astype("<f4").tobytes())
+                rows.extend((row[0], row[1] or "", row[3], row[7], row[4], row[5]) for row in page)
+        names = ("ids", "uris", "modalities", "labels", "starts", "ends")
+        columns = list(zip(*rows, strict=True)) or [()] * len(names)
+        for name, column in zip(names, columns, strict=True):
+            numbers = name in ("starts", "ends")
+            array = np.asarray(column, np.float64) if numbers else np.asarray(column, np.str_)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+    return count
+
+
+def read_export(path: str | Path) -> Iterator[CatalogItem]:
+    """Yield the items of a .parquet or .jsonl export, to be added to another catalog.
+
+    Raises:
+        InputError: If the suffix is another, or the file is no export.
+        MissingExtraError: If it is parquet and pyarrow is not installed.
+    """
+    path = Path(path)
+    readers: dict[str, Callable[[Path], Iterator[dict[str, Any]]]] = {
+        ".parquet": _parquet_rows, ".jsonl": _jsonl_rows
+    }  # fmt: skip
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path}: cannot import {path.suffix or '(no suffix)'!r}; known: {', '.join(readers)}")
+    try:
+        for content_id, group in itertools.groupby(reader(path), key=lambda row: row["id"]):
+            rows = list(group)
+            yield CatalogItem(
+                rows[0]["uri"] or content_id, rows[0]["kind"], [_segment(row) for row in rows],
+                metadata=rows[0]["metadata"], content_hash=content_id,
+            )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not an export of a catalog: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the export: {error.strerror or error}") from error
+
+
+def _segment(row: dict[str, Any]) -> Segment:
+    vector = np.asarray(row["vector"], np.float32)
+    return Segment(row["modality"], vector, row["start"], row["end"], row["text"], row["label"])
+
+
+def _jsonl_rows(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    _, pq = _arrow(path)
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_PAGE):
+            for row in batch.to_pylist():
+                row["metadata"] = json.loads(row["metadata"])
+                yield row

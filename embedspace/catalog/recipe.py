@@ -1,0 +1,107 @@
+"""Index recipes: which FAISS index, from how many vectors on, with which settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedspace.errors import ConfigError
+
+__all__ = ["Recipe"]
+
+_INDEXES = ("exact", "hnsw", "ivf")
+_QUANTIZERS = ("none", "fp16", "sq8")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a catalog searches one modality. A recipe file lists only what differs from these defaults.
+
+    Attributes:
+        name: Shown by `info`.
+        index: "exact" (never approximate), "hnsw" or "ivf".
+        quantizer: How the index stores a vector: "none" (float32), "fp16" or "sq8". Scores are exact in any case:
+            candidates are scored again with the catalog's own vectors.
+        min_vectors: Below this many vectors of a modality the search stays exact.
+        nlist: Cells of an IVF index; 0 means 4 * sqrt(vectors).
+        nprobe: Cells that a search visits; 0 means nlist / 32, at least 8.
+        hnsw_m: Links a node of an HNSW graph.
+        ef_construction: Candidates while building an HNSW graph.
+        ef_search: Candidates while searching it.
+        overfetch: Candidates taken from the index a wanted hit.
+        train_vectors: Vectors that an IVF or SQ index learns from, at most.
+        rebuild_fraction: The index is rebuilt when newer rows exceed this share of it; until then they are searched
+            exactly beside it.
+        exact_below: A filter that leaves at most this many rows is searched exactly.
+        seed: Of the sample that the index learns from.
+    """
+
+    name: str = "default"
+    index: str = "ivf"
+    quantizer: str = "sq8"
+    min_vectors: int = 200_000
+    nlist: int = 0
+    nprobe: int = 0
+    hnsw_m: int = 32
+    ef_construction: int = 80
+    ef_search: int = 96
+    overfetch: int = 8
+    train_vectors: int = 100_000
+    rebuild_fraction: float = 0.2
+    exact_below: int = 100_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that no index could be built with."""
+        for name, allowed in (("index", _INDEXES), ("quantizer", _QUANTIZERS)):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ConfigError(f"recipe {self.name!r}: {name} = {value!r}; allowed: {', '.join(allowed)}")
+        for field in dataclasses.fields(self):
+            default: Any = field.default
+            number: Any = getattr(self, field.name)
+            if not isinstance(number, type(default)) or isinstance(number, bool):
+                raise ConfigError(f"recipe {self.name!r}: {field.name} = {number!r}; expected {type(default).__name__}")
+            if not isinstance(number, str) and number < 0:
+                raise ConfigError(f"recipe {self.name!r}: {field.name} = {number!r}; must not be negative")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Recipe:
+        """Make a recipe of its keys; what is left out has its default.
+
+        Raises:
+            ConfigError: If a key is unknown or a value wrong.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"unknown recipe key {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        return cls(**values)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Recipe:
+        """Read a recipe file; its name is the file's unless it says another.
+
+        Raises:
+            ConfigError: If the file is missing, no TOML, or has an unknown key or wrong value.
+        """
+        path = Path(path)
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: cannot read the recipe: {error}") from error
+        return cls.from_mapping({"name": path.stem, **values})
+
+    def to_json(self) -> str:
+        """Return the resolved recipe, every key with its value."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Read what `to_json` wrote."""
+        return cls.from_mapping(json.loads(text))

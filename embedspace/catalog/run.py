@@ -1,0 +1,278 @@
+"""One ingest under way: sorting out what is new, batching it, committing it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedspace.catalog.catalog import Catalog
+from embedspace.catalog.encoding import encode_each, is_fatal, reason_of
+from embedspace.catalog.pipeline import Pipeline, Prepared
+from embedspace.catalog.records import CatalogItem, Failure, IngestReport, Progress
+from embedspace.catalog.sources import Candidate, Skipped, absent
+from embedspace.errors import InputError
+from embedspace.segment import Segment, SegmentEncoder
+
+__all__ = ["Run"]
+
+_CHUNK = 500
+
+
+class Run:
+    """One ingest under way; everything here runs in the calling thread."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        encoder: SegmentEncoder,
+        *,
+        batch_size: int,
+        workers: int,
+        retry_failed: bool,
+        callback: Callable[[Progress], None] | None,
+    ) -> None:
+        """Start the threads; see `ingest` for the arguments."""
+        self.catalog, self.store, self.encoder = catalog, catalog.store, encoder
+        self.batch_size, self.retry_failed, self.callback = max(1, batch_size), retry_failed, callback
+        self.pipeline = Pipeline(encoder, self.number_of, workers, depth=2 * self.batch_size + workers)
+        self.report = IngestReport()
+        self.waiting: dict[str, list[Prepared]] = {}
+        self.links: list[tuple[Candidate, str]] = []
+        self.twins: list[Prepared] = []
+        self.failures: list[tuple[Candidate, str]] = []
+        self.seen_rows: dict[str, set[str]] = {}
+        self.done = 0
+
+    def number_of(self, digest: str, as_modality: str) -> int | None:
+        """Return the item with this content, unless it was encoded as another modality than is now imposed."""
+        found = self.store.rows("SELECT item, as_modality FROM items WHERE id = ?", (digest,))
+        return found[0][0] if found and as_modality in ("", found[0][1]) else None
+
+    def source(self, source: str | Path, found: Iterator[Candidate | Skipped | Failure], *, prune: bool) -> None:
+        """Work through one source; a manifest that turns out unreadable is one failure."""
+        rows = self.seen_rows.setdefault(os.path.abspath(source), set()) if prune else set[str]()
+        try:
+            while chunk := list(itertools.islice(found, _CHUNK)):
+                if prune:
+                    rows.update(entry.uri for entry in chunk)
+                self.chunk(chunk)
+        except InputError as error:
+            self.seen_rows.pop(os.path.abspath(source), None)  # what could not be read to its end prunes nothing
+            self.report.failed.append(Failure(str(source), str(error)))
+
+    def chunk(self, chunk: Iterable[Candidate | Skipped | Failure]) -> None:
+        """Sort out what is new."""
+        candidates = []
+        for entry in chunk:
+            if isinstance(entry, Skipped):
+                self.report.skipped[entry.suffix] = self.report.skipped.get(entry.suffix, 0) + 1
+                continue
+            self.report.seen += 1
+            if isinstance(entry, Failure):
+                self.report.failed.append(entry)
+                self.done += 1
+            elif not entry.uri.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in entry.uri):
+                name = os.fsencode(entry.uri).decode("utf-8", "backslashreplace")
+                self.report.failed.append(Failure(name, "the file's name is not UTF-8; rename it"))
+                self.done += 1
+            else:
+                candidates.append(entry)
+        uris = [candidate.uri for candidate in candidates]
+        known = self._by_uri(
+            "SELECT u.uri, u.size, u.mtime_ns, u.metadata, i.as_modality, i.id FROM uris u "
+            "JOIN items i ON i.item = u.item WHERE u.uri", uris
+        )  # fmt: skip
+        failed = self._by_uri("SELECT uri, size, mtime_ns, reason FROM failures WHERE uri", uris)
+        for candidate in candidates:
+            if not self._settled(candidate, known.get(candidate.uri), failed.get(candidate.uri)):
+                for prepared in self.pipeline.submit(candidate):
+                    self.take(prepared)
+        self._tell(uris[-1] if uris else "")
+
+    def _by_uri(self, sql: str, uris: list[str]) -> dict[str, tuple[Any, ...]]:
+        rows = self.store.rows(f"{sql} IN ({','.join('?' * len(uris))})", uris)
+        return {row[0]: row[1:] for row in rows}
+
+    def _settled(self, candidate: Candidate, known: tuple[Any, ...] | None, failed: tuple[Any, ...] | None) -> bool:
+        stat = (candidate.size, candidate.mtime_ns)
+        if known is not None and candidate.as_modality in ("", known[3]):
+            if known[:2] == stat and candidate.content_hash in ("", known[4]):
+                self._note_metadata(candidate, known)
+                self.report.unchanged += 1
+                self.done += 1
+                return True
+        if failed is not None and failed[:2] == stat and not self.retry_failed:
+            self.report.failed.append(Failure(candidate.uri, failed[2], known=True))
+            self.done += 1
+            return True
+        return False
+
+    def _note_metadata(self, candidate: Candidate, known: tuple[Any, ...]) -> None:
+        """What a manifest says may change while the file does not."""
+        if candidate.metadata and json.loads(known[2]) != dict(candidate.metadata):
+            self.links.append((candidate, known[4]))
+
+    # -- what comes out of the pipeline ------------------------------------------------------------------------------
+
+    def take(self, prepared: Prepared) -> None:
+        """Put one decoded file where it belongs."""
+        if prepared.error is not None:
+            if is_fatal(prepared.error):
+                raise prepared.error
+            self.failures.append((prepared.candidate, reason_of(prepared.error)))
+            self._flush_if(len(self.failures) >= _CHUNK)
+        elif prepared.twin:
+            self.twins.append(prepared)
+        elif prepared.decoded is None:
+            self.links.append((prepared.candidate, prepared.digest))
+            self._flush_if(len(self.links) >= _CHUNK)
+        else:
+            batch = self.waiting.setdefault(prepared.decoded.kind, [])
+            batch.append(prepared)
+            if len(batch) >= self.batch_size:
+                self.encode(prepared.decoded.kind)
+            elif self.pipeline.held > self.pipeline.budget // 2:
+                self.encode_all()
+
+    def _flush_if(self, due: bool) -> None:
+        if due:
+            self.commit([])
+
+    def encode_all(self) -> None:
+        """Encode whatever is waiting."""
+        for kind in list(self.waiting):
+            self.encode(kind)
+
+    def encode(self, kind: str) -> None:
+        """Encode and commit the items of one kind that are waiting."""
+        batch = self.waiting.pop(kind, [])
+        items: list[CatalogItem] = []
+        if batch:
+            encoded = encode_each(self.encoder, [one.decoded for one in batch if one.decoded is not None])
+            for prepared, found in zip(batch, encoded, strict=True):
+                segments = found if isinstance(found, str) else self._checked(prepared, found)
+                if isinstance(segments, str):
+                    self.failures.append((prepared.candidate, segments))
+                else:
+                    items.append(_item(prepared, segments))
+        self.commit(items)
+        self.pipeline.release(batch)
+
+    def _checked(self, prepared: Prepared, segments: list[Segment]) -> list[Segment] | str:
+        try:
+            for segment in segments:
+                self.store.segment_row(segment, prepared.candidate.uri)
+        except InputError as error:
+            return str(error)
+        return segments
+
+    def commit(self, items: list[CatalogItem]) -> None:
+        """Write one batch: new items, new places of known ones, failures."""
+        if not (items or self.links or self.failures):
+            return
+        before = [self.report.added, self.report.updated]
+        links, failures = self.links, self.failures
+        counts = dict.fromkeys(("added", "updated", "known", "unchanged", "moved", "duplicates"), 0)
+        with self.store.writing("add a batch"):
+            for item in items:
+                counts[self.store.put(item, item.content_hash)] += 1
+            for candidate, digest in links:
+                counts[self._link(candidate, digest)] += 1
+            for candidate, reason in failures:
+                self.store.fail(candidate.uri, reason, candidate.size, candidate.mtime_ns)
+        self.links, self.failures = [], []
+        self.catalog.touched()
+        report = self.report
+        report.added += counts["added"]
+        report.updated += counts["updated"]
+        report.moved += counts["moved"]
+        report.duplicates += counts["duplicates"] + counts["known"]
+        report.unchanged += counts["unchanged"]
+        report.failed.extend(Failure(candidate.uri, reason) for candidate, reason in failures)
+        self.done += len(items) + len(failures) + len(links)
+        if [report.added, report.updated] != before or failures:
+            self._tell(items[-1].uri if items else "")
+
+    def _link(self, candidate: Candidate, digest: str) -> str:
+        """Give known content one more place, inside the transaction; places where it no longer is are forgotten."""
+        found = self.store.connection.execute("SELECT item FROM items WHERE id = ?", (digest,)).fetchone()
+        if found is None:  # removed meanwhile by another process: the next run encodes it again
+            return "unchanged"
+        number = found[0]
+        rows = self.store.connection.execute("SELECT uri FROM uris WHERE item = ?", (number,)).fetchall()
+        before = self.store.connection.execute("SELECT item FROM uris WHERE uri = ?", (candidate.uri,)).fetchone()
+        self.store.link(
+            number, candidate.uri, candidate.size, candidate.mtime_ns,
+            source=candidate.manifest, metadata=candidate.metadata,
+        )  # fmt: skip
+        if before is not None:
+            return "unchanged" if before[0] == number else "updated"
+        gone = [uri for (uri,) in rows if uri != candidate.uri and absent(uri)]
+        self.store.unlink(gone)
+        return "moved" if gone else "duplicates"
+
+    def finish(self) -> None:
+        """Wait for what is under way."""
+        for prepared in self.pipeline.drain():
+            self.take(prepared)
+        self.encode_all()
+        # A twin was decoded elsewhere in this run: by now that one is stored, or has failed.
+        reasons = {failure.uri: failure.reason for failure in self.report.failed}
+        for twin in self.twins:
+            if self.number_of(twin.digest, "") is not None:
+                self.links.append((twin.candidate, twin.digest))
+            else:
+                self.failures.append((twin.candidate, reasons.get(twin.twin, f"the same content as {twin.twin}")))
+        self.twins = []
+        self.commit([])
+
+    def prune(self, sources: Iterable[str | Path]) -> None:
+        """Forget places of these sources where nothing is any more."""
+        gone: list[str] = []
+        for source in sources:
+            root = os.path.abspath(source)
+            if os.path.isdir(root):
+                span = (f"{root.rstrip('/')}/", f"{root.rstrip('/')}0")  # "0" follows "/"
+                for table in ("uris", "failures"):
+                    rows = self.store.rows(f"SELECT uri FROM {table} WHERE uri >= ? AND uri < ?", span)
+                    gone.extend(uri for (uri,) in rows if absent(uri))
+            elif root in self.seen_rows:
+                rows = self.store.rows("SELECT uri FROM uris WHERE source = ?", (root,))
+                gone.extend(uri for (uri,) in rows if uri not in self.seen_rows[root])
+        if gone:
+            with self.store.writing("remove what is gone"):
+                self.report.removed = self.store.unlink(gone)
+            self.catalog.touched()
+
+    def _tell(self, uri: str) -> None:
+        if self.callback is not None:
+            report = self.report
+            changed = report.added + report.updated
+            self.callback(Progress(report.seen, self.done, changed, len(report.failed), uri))
+
+
+def _item(prepared: Prepared, segments: list[Segment]) -> CatalogItem:
+    candidate, decoded = prepared.candidate, prepared.decoded
+    return CatalogItem(
+        uri=candidate.uri,
+        kind=candidate.kind,
+        segments=segments,
+        metadata=candidate.metadata,
+        content_hash=prepared.digest,
+        size=candidate.size,
+        mtime_ns=candidate.mtime_ns,
+        as_modality=candidate.as_modality,
+        source=candidate.manifest,
+        content=candidate.content,
+        facts={key: _number(value) for key, value in (decoded.metadata if decoded else {}).items()},
+    )
+
+
+def _number(value: Any) -> Any:  # noqa: ANN401
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,220 @@
+"""The filter language of `where`: a small, safe part of SQL, compiled to SQL with parameters.
+
+    expression  = term {"or" term}
+    term        = factor {"and" factor}
+    factor      = "not" factor | "(" expression ")" | comparison
+    comparison  = field ("=" | "==" | "!=" | "<>" | "<" | "<=" | ">" | ">=") value
+                | field ["not"] "like" value
+                | field ["not"] "in" "(" value {"," value} ")"
+                | field ["not"] "between" value "and" value
+                | field "is" ["not"] "null"
+    value       = number | 'text' | "text" | true | false
+    field       = name with dots | `any name`
+
+Keywords are case-insensitive, and so is `like` (for ASCII; % is any text, _ any character). A field is a column of the
+catalog or a name in the metadata; `meta.NAME` is the metadata's where both exist. Nothing of the expression but fixed
+keywords ever becomes SQL text: values and metadata names travel as parameters.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from embedspace.errors import InputError
+
+__all__ = ["COLUMNS", "Condition", "compile_where"]
+
+COLUMNS: dict[str, str] = {
+    "id": "i.id {}",
+    "kind": "i.kind {}",
+    "modality": "s.modality {}",
+    "label": "s.label {}",
+    "text": "s.text {}",
+    "start": "s.start {}",
+    "end": 's."end" {}',
+    "uri": "EXISTS (SELECT 1 FROM uris u WHERE u.item = i.item AND u.uri {})",
+    "size": "EXISTS (SELECT 1 FROM uris u WHERE u.item = i.item AND u.size {})",
+    "mtime": "EXISTS (SELECT 1 FROM uris u WHERE u.item = i.item AND u.mtime_ns / 1e9 {})",
+}
+"""Field -> SQL with a place for the comparison; i is the item, s one of its segments, u one of its places."""
+
+_MAX_LENGTH = 20_000
+_MAX_DEPTH = 50
+_MAX_PARAMETERS = 900
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]))
+          | (?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")
+          | (?P<quoted>`[^`]+`)
+          | (?P<name>[^\W\d][\w.]*)
+          | (?P<operator><=|>=|<>|!=|==|[=<>(),]))""",
+    re.VERBOSE,
+)
+_KEYWORDS = frozenset({"and", "or", "not", "like", "in", "between", "is", "null", "true", "false"})
+_COMPARISONS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+
+
+@dataclass(slots=True)
+class Condition:
+    """A compiled filter.
+
+    Attributes:
+        sql: A condition over `items i` and `segments s`.
+        parameters: Its values, in order.
+    """
+
+    sql: str = ""
+    parameters: list[Any] = field(default_factory=list)
+
+
+def compile_where(expression: str, fields: Collection[str]) -> Condition:
+    """Compile a filter.
+
+    Args:
+        expression: In the language above.
+        fields: Names in the catalog's metadata.
+
+    Returns:
+        The condition; it is false, not unknown, for an item that lacks a field.
+
+    Raises:
+        InputError: If it cannot be read, or names a field that no item has.
+    """
+    if len(expression) > _MAX_LENGTH:
+        raise InputError(f"--where: an expression of {len(expression)} characters; at most {_MAX_LENGTH}")
+    parser = _Parser(expression, fields)
+    sql = parser.any_of(0)
+    parser.finish()
+    if len(parser.parameters) > _MAX_PARAMETERS:
+        raise InputError(f"--where: {len(parser.parameters)} values; at most {_MAX_PARAMETERS}")
+    return Condition(sql, parser.parameters)
+
+
+class _Parser:
+    """Recursive descent over the tokens; every method returns SQL and appends to `parameters`."""
+
+    def __init__(self, expression: str, fields: Collection[str]) -> None:
+        self.expression, self.fields = expression, fields
+        self.parameters: list[Any] = []
+        self.tokens: list[tuple[str, str, int]] = []
+        self.at = 0
+        position, end = 0, len(expression.rstrip())
+        while position < end:
+            match = _TOKEN.match(expression, position)
+            if match is None or match.lastgroup is None:
+                raise self.error("cannot read this", position)
+            kind, value = match.lastgroup, match.group(match.lastgroup)
+            if kind == "name" and value.lower() in _KEYWORDS:
+                kind, value = "keyword", value.lower()
+            self.tokens.append((kind, value, match.start(match.lastgroup)))
+            position = match.end()
+
+    def error(self, problem: str, position: int | None = None) -> InputError:
+        if position is None:
+            position = self.tokens[self.at][2] if self.at < len(self.tokens) else len(self.expression)
+        rest = self.expression[position : position + 30].strip() or "its end"
+        return InputError(
+            f"--where: {problem} at character {position + 1} ({rest}) of {self.expression!r}; "
+            "example: duration < 5 and kind = 'audio' and title like '%soup%'"
+        )
+
+    def accept(self, kind: str, *values: str) -> str | None:
+        if self.at < len(self.tokens):
+            found, value, _ = self.tokens[self.at]
+            if found == kind and (not values or value in values):
+                self.at += 1
+                return value
+        return None
+
+    def expect(self, kind: str, value: str) -> None:
+        if self.accept(kind, value) is None:
+            raise self.error(f"expected {value!r}")
+
+    def finish(self) -> None:
+        if self.at < len(self.tokens):
+            raise self.error("expected 'and', 'or' or the end")
+
+    def any_of(self, depth: int) -> str:
+        parts = [self.all_of(depth)]
+        while self.accept("keyword", "or"):
+            parts.append(self.all_of(depth))
+        return parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"
+
+    def all_of(self, depth: int) -> str:
+        parts = [self.factor(depth)]
+        while self.accept("keyword", "and"):
+            parts.append(self.factor(depth))
+        return parts[0] if len(parts) == 1 else f"({' AND '.join(parts)})"
+
+    def factor(self, depth: int) -> str:
+        if depth > _MAX_DEPTH:
+            raise self.error(f"nested deeper than {_MAX_DEPTH}")
+        if self.accept("keyword", "not"):
+            return f"(NOT {self.factor(depth + 1)})"
+        if self.accept("operator", "("):
+            inner = self.any_of(depth + 1)
+            self.expect("operator", ")")
+            return inner
+        return self.comparison()
+
+    def comparison(self) -> str:
+        shape = self.field()
+        if self.accept("keyword", "is"):
+            negated = self.accept("keyword", "not") is not None
+            self.expect("keyword", "null")
+            return f"({shape.format('IS NOT NULL' if negated else 'IS NULL')})"
+        negated = self.accept("keyword", "not") is not None
+        prefix = "NOT " if negated else ""
+        if self.accept("keyword", "like"):
+            body = f"{prefix}LIKE {self.value()}"
+        elif self.accept("keyword", "in"):
+            self.expect("operator", "(")
+            values = [self.value()]
+            while self.accept("operator", ","):
+                values.append(self.value())
+            self.expect("operator", ")")
+            body = f"{prefix}IN ({', '.join(values)})"
+        elif self.accept("keyword", "between"):
+            low = self.value()
+            self.expect("keyword", "and")
+            body = f"{prefix}BETWEEN {low} AND {self.value()}"
+        else:
+            operator = None if negated else self.accept("operator", *_COMPARISONS)
+            if operator is None:
+                raise self.error("expected a comparison (= != < <= > >= like in between is)")
+            body = f"{_COMPARISONS[operator]} {self.value()}"
+        return f"ifnull({shape.format(body)}, 0)"
+
+    def field(self) -> str:
+        name = self.accept("name") or (self.accept("quoted") or "").strip("`")
+        if not name:
+            raise self.error("expected the name of a field")
+        if name in COLUMNS:
+            return COLUMNS[name]
+        key = name.removeprefix("meta.") if name.startswith("meta.") and name not in self.fields else name
+        if key not in self.fields:
+            self.at -= 1
+            known = sorted({*COLUMNS, *self.fields})
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise self.error(f"unknown field {name!r}{hint}; known: {', '.join(known)};")
+        self.parameters.append(f'$."{key}"')
+        if "." not in key:
+            return "json_extract(i.metadata, ?) {}"
+        nested = '"."'.join(key.split("."))  # a dotted name may be one key, or a key in a nested mapping
+        self.parameters.append(f'$."{nested}"')
+        return "coalesce(json_extract(i.metadata, ?), json_extract(i.metadata, ?)) {}"
+
+    def value(self) -> str:
+        if (number := self.accept("number")) is not None:
+            self.parameters.append(int(number) if re.fullmatch(r"[-+]?\d{1,18}", number) else float(number))
+        elif (text := self.accept("text")) is not None:
+            self.parameters.append(text[1:-1].replace(text[0] * 2, text[0]))
+        elif (truth := self.accept("keyword", "true", "false")) is not None:
+            self.parameters.append(int(truth == "true"))
+        else:
+            raise self.error("expected a value (a number, or text in quotes)")
+        return "?"
