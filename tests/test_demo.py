@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import indexes.demo as demo
+from embedspace.errors import EmbedspaceError
+from tests.cli_media import picture, sound
+from tests.cli_space import CliSpace
+
+NAMES = (
+    "animals/birds/penguin",
+    "animals/birds/owl",
+    "animals/mammals/elephant",
+    "animals/mammals/dogs/dog",
+    "animals/mammals/equines/horse",
+    "food/pizza",
+    "symbols/one",
+)
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two tiny packages, unpacked, in place of the real ones; the working folder is beside them."""
+    stamps = tmp_path / demo.STAMPS / "usr/share/tuxpaint/stamps"
+    for number, name in enumerate(NAMES):
+        path = stamps / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(path.with_suffix(".png"), number)
+        path.with_suffix(".txt").write_text(f"A {path.name}.\nfr.utf8=Un {path.name}.\n")
+    sound(stamps / "animals/mammals/dogs/dog.ogg")
+    for name in ("animals/birds/owl_desc.ogg", "animals/mammals/elephant_desc_fr.ogg"):
+        sound(stamps / name, frequency=300 + len(name))
+        (stamps / name).with_suffix(".words").write_text("An owl.")
+    recipe = {"title": "Pizza", "category": "Pizza recipes", "ingredients": ["dough"], "steps": ["bake"]}
+    book = tmp_path / demo.RECIPES / "x/recipes_en-us.json"
+    book.parent.mkdir(parents=True)
+    book.write_text(json.dumps({"Cookbook:Pizza": recipe, "Cookbook:Air": {**recipe, "title": "Air", "steps": []}}))
+    monkeypatch.setattr(demo, "unpacked", lambda name: tmp_path / name)
+    monkeypatch.setattr("embedspace.cli._space.load_space", lambda *_: CliSpace())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_demo_builds_and_searches_and_is_quick_to_repeat(packages: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert demo.main([]) == 0
+    first = capsys.readouterr().out
+    assert "15 added" in first  # 6 pictures, 1 sound, 2 recordings of speech, 6 captions
+    assert "1 added" in first  # the recipe
+    assert first.count("$ embedspace index") == 2
+    assert first.count("$ embedspace search") == 9
+    assert demo.main([]) == 0
+    again = capsys.readouterr().out
+    assert "0 added, 0 updated, 15 unchanged" in again
+    assert demo.main(["--only-search"]) == 0
+    assert "embedspace index" not in capsys.readouterr().out
+
+
+def test_demo_takes_no_symbols_and_only_whole_recipes(packages: Path) -> None:
+    rows = list(demo.media_rows(packages / demo.STAMPS / "usr/share/tuxpaint/stamps"))
+    assert Counter(row["modality"] for row in rows) == {"image": 6, "audio": 1, "speech": 2, "text": 6}
+    assert not any(row.get("path", "").endswith("one.png") for row in rows)
+    recipes = list(demo.recipe_rows(packages / demo.RECIPES / "x/recipes_en-us.json"))
+    assert [row["title"] for row in recipes] == ["Pizza"]
+
+
+def test_demo_says_what_is_missing(
+    packages: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unpacked(name: str) -> Path:
+        raise EmbedspaceError("apt-get is not installed; it fetches stamps.deb: install it")
+
+    monkeypatch.setattr(demo, "unpacked", unpacked)
+    assert demo.main([]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("demo: apt-get is not installed")
