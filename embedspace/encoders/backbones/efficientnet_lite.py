@@ -2,8 +2,8 @@
 
 Batch norm is folded into the convolutions, so the network is convolutions, ReLU6 and additions only.
 
-Source: Tan and Le, EfficientNet, 2019 (https://arxiv.org/abs/1905.11946); the Lite variants drop squeeze-and-excitation and
-use ReLU6 (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite).
+Source: Tan and Le, EfficientNet, 2019 (https://arxiv.org/abs/1905.11946); the Lite variants drop squeeze-and-excitation
+and use ReLU6 (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite).
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ from embedspace.errors import InputError
 __all__ = ["EfficientNetLite", "ImageFeatures"]
 
 # (blocks, kernel, stride, expansion, channels) a stage, before scaling.
-_STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
 _MIDDLE_STAGES = (2, 4, 6)  # the last stages at strides 8, 16 and 32
 _STEM, _CLASSES = 32, 1000
 _MEAN, _SCALE = 127.0, 128.0
@@ -58,7 +66,10 @@ class EfficientNetLite(Backbone):
         self.stem = _Conv(3, _STEM, kernel=3, stride=2)
         stages, channels = [], _STEM
         for index, (repeats, kernel, stride, expansion, base) in enumerate(_STAGES):
-            fixed = index in (0, len(_STAGES) - 1)  # the Lite variants do not scale the depth of the first and the last stage
+            fixed = index in (
+                0,
+                len(_STAGES) - 1,
+            )  # the Lite variants do not scale the depth of the first and the last stage
             out = _scaled(base, width)
             blocks = []
             for repeat in range(repeats if fixed else int(np.ceil(depth * repeats))):
@@ -94,7 +105,7 @@ class EfficientNetLite(Backbone):
             pixel_values: (B, 3, H, W) as `preprocess` makes them; other sizes work.
         """
         if pixel_values.device.type == "cpu" and len(pixel_values) > _CHUNK:
-            parts = [self._run(chunk) for chunk in pixel_values.split(_CHUNK)]
+            parts = [self._run(chunk) for chunk in torch.split(pixel_values, _CHUNK)]
             middle = [torch.cat(stage) for stage in zip(*(part.middle for part in parts), strict=True)]
             return ImageFeatures(torch.cat([p.pooled for p in parts]), middle, torch.cat([p.logits for p in parts]))
         return self._run(pixel_values)
@@ -146,8 +157,8 @@ class _Block(nn.Module):
         self.skip = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = x if self.expand is None else functional.relu6(self.expand(x), inplace=True)
-        y = self.project(functional.relu6(self.depthwise(y), inplace=True))
+        wide = x if self.expand is None else functional.relu6(self.expand(x), inplace=True)
+        y: torch.Tensor = self.project(functional.relu6(self.depthwise(wide), inplace=True))
         return y + x if self.skip else y
 
 
@@ -188,4 +199,4 @@ def _create(name: str, weights: Path | None) -> EfficientNetLite:
     tensors, config, path = read_weights(name, weights)
     with torch.device("meta"):
         model = EfficientNetLite(name, **config)
-    return model.load(tensors, path).to(memory_format=torch.channels_last)
+    return model.load(tensors, path).channels_last()

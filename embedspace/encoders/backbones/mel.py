@@ -41,7 +41,7 @@ def slaney_filters(sample_rate: int, n_fft: int, n_mels: int) -> torch.Tensor:
 
 
 def htk_unit_sum_filters(sample_rate: int, n_fft: int, n_mels: int) -> torch.Tensor:
-    """Return filters that are triangular on the HTK mel scale, each summing to 1 over its bins, from 0 to half the sample rate.
+    """Return filters triangular on the HTK mel scale, each summing to 1 over its bins, from 0 to half the sample rate.
 
     Args:
         sample_rate: In Hz.
@@ -52,7 +52,8 @@ def htk_unit_sum_filters(sample_rate: int, n_fft: int, n_mels: int) -> torch.Ten
         (n_mels, n_fft // 2 + 1).
 
     Source:
-        Young et al., The HTK Book, eq. 5.13; Essentia's `MelBands` with warpingFormula=htkMel, weighting=warping, normalize=unit_sum.
+        Young et al., The HTK Book, eq. 5.13; Essentia's `MelBands` with warpingFormula=htkMel, weighting=warping and
+        normalize=unit_sum.
     """
     bins = 2595.0 * np.log10(1.0 + np.linspace(0.0, sample_rate / 2, n_fft // 2 + 1) / 700.0)
     edges = np.linspace(0.0, bins[-1], n_mels + 2)
@@ -65,7 +66,7 @@ def htk_unit_sum_filters(sample_rate: int, n_fft: int, n_mels: int) -> torch.Ten
 
 
 def _triangles(bins: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Triangles of height 1 over edges[i], edges[i + 1], edges[i + 2], linear in the unit of both: (len(edges) - 2, len(bins))."""
+    """Triangles of height 1 over edges[i : i + 3], linear in the unit of both: (len(edges) - 2, len(bins))."""
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     return np.maximum(0.0, np.minimum(rising, falling))

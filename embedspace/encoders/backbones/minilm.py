@@ -28,7 +28,7 @@ class TextFeatures(NamedTuple):
     """What the model says about a batch of texts.
 
     Attributes:
-        pooled: (B, feature_dim) mean over the word pieces, not normalised; a long text's windows are averaged by length.
+        pooled: (B, feature_dim) mean over the word pieces, not normalised; a long text's windows weigh by length.
         normalized: (B, feature_dim) unit norm: what the published model returns.
     """
 
@@ -42,11 +42,22 @@ class MiniLM(Backbone):
     modality = "text"
 
     def __init__(
-        self, name: str, *, feature_dim: int, layers: int, heads: int, vocabulary: int, positions: int, quantized: bool, eps: float
+        self,
+        name: str,
+        *,
+        feature_dim: int,
+        layers: int,
+        heads: int,
+        vocabulary: int,
+        positions: int,
+        quantized: bool,
+        eps: float,
     ) -> None:
         """Build the layers; weights come from `load`, the tokenizer from `set_tokenizer`."""
         super().__init__(name, feature_dim)
-        self.words = _QuantizedEmbedding(vocabulary, feature_dim) if quantized else nn.Embedding(vocabulary, feature_dim)
+        self.words = (
+            _QuantizedEmbedding(vocabulary, feature_dim) if quantized else nn.Embedding(vocabulary, feature_dim)
+        )
         self.positions = nn.Parameter(torch.empty(positions, feature_dim))
         self.embedding_norm = nn.LayerNorm(feature_dim, eps)
         self.layers = nn.ModuleList([_Layer(feature_dim, heads, eps) for _ in range(layers)])
@@ -72,13 +83,16 @@ class MiniLM(Backbone):
         start, *pieces, end = self._tokenizer.encode(text).ids
         count = max(-(-len(pieces) // _WINDOW), 1)
         size = -(-len(pieces) // count)  # equal windows: a last one of three words would say little
-        return [torch.tensor([start, *pieces[at : at + size], end]) for at in range(0, max(len(pieces), 1), max(size, 1))]
+        return [
+            torch.tensor([start, *pieces[at : at + size], end]) for at in range(0, max(len(pieces), 1), max(size, 1))
+        ]
 
     def forward(self, texts: Sequence[Sequence[torch.Tensor]]) -> TextFeatures:
         """Encode texts.
 
         Args:
-            texts: What `preprocess` returned, one entry a text. Windows are sorted by length, so little is spent on padding.
+            texts: What `preprocess` returned, one entry a text. Windows are sorted by length, to spend little on
+                padding.
         """
         windows = [window for text in texts for window in text]
         owners = torch.tensor([owner for owner, text in enumerate(texts) for _ in text])
@@ -87,7 +101,9 @@ class MiniLM(Backbone):
         for chunk in _chunks(order, windows):
             means[chunk] = self._encode([windows[index] for index in chunk])
         weights = torch.tensor([float(len(window)) for window in windows], device=means.device)
-        total = torch.zeros(len(texts), self.feature_dim, device=means.device).index_add_(0, owners, means * weights[:, None])
+        total = torch.zeros(len(texts), self.feature_dim, device=means.device).index_add_(
+            0, owners, means * weights[:, None]
+        )
         share = torch.zeros(len(texts), device=means.device).index_add_(0, owners, weights)
         pooled = total / share[:, None]
         return TextFeatures(pooled, functional.normalize(pooled, dim=1))
@@ -102,7 +118,8 @@ class MiniLM(Backbone):
         bias = None if bool(mask.all()) else mask[:, None, None, :]
         for layer in self.layers:
             x = layer(x, bias)
-        return (x * mask[..., None]).sum(dim=1) / lengths[:, None]
+        mean: torch.Tensor = (x * mask[..., None]).sum(dim=1) / lengths[:, None]
+        return mean
 
 
 class _QuantizedEmbedding(nn.Module):
@@ -116,7 +133,8 @@ class _QuantizedEmbedding(nn.Module):
         self.scale: torch.Tensor
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        return self.weight[input_ids].to(self.scale.dtype) * self.scale[input_ids][..., None]
+        vectors: torch.Tensor = self.weight[input_ids].to(self.scale.dtype) * self.scale[input_ids][..., None]
+        return vectors
 
 
 class _Layer(nn.Module):
@@ -138,7 +156,8 @@ class _Layer(nn.Module):
         q, k, v = self.qkv(x).view(batch, pieces, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         x = self.attention_norm(x + self.out(mixed.transpose(1, 2).reshape(batch, pieces, width)))
-        return self.mlp_norm(x + self.fc2(functional.gelu(self.fc1(x))))
+        y: torch.Tensor = self.mlp_norm(x + self.fc2(functional.gelu(self.fc1(x))))
+        return y
 
 
 def _chunks(order: list[int], windows: list[torch.Tensor]) -> list[list[int]]:

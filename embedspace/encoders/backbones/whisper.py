@@ -1,6 +1,6 @@
 """The encoder of Whisper: the speech backbone, with its log-mel front end.
 
-Unlike the original, a clip is not padded to 30 s: positions are cut to the clip's own frames, so a 3 s clip costs a tenth.
+Unlike the original, a clip is not padded to 30 s: positions are cut to its own frames, so 3 s cost a tenth.
 
 Source: Radford et al., Robust Speech Recognition via Large-Scale Weak Supervision, 2022 (https://arxiv.org/abs/2212.04356).
 """
@@ -80,7 +80,7 @@ class WhisperEncoder(Backbone):
 
         Args:
             input_features: (B, 80, T) log-mel frames, T even; shorter clips are padded on the right with anything.
-            lengths: (B,) each clip's own frames; None if all are T long. A clip's output does not depend on its padding.
+            lengths: (B,) each clip's own frames; None if all are T long. Padding does not change a clip's output.
             layers: Which layers' outputs to return besides the last: 0 is the first.
 
         Raises:
@@ -88,7 +88,9 @@ class WhisperEncoder(Backbone):
         """
         frames = input_features.shape[2]
         if frames > 2 * len(self.positions):
-            raise InputError(f"{frames} frames, at most {2 * len(self.positions)} (30 s): cut the recording into windows")
+            raise InputError(
+                f"{frames} frames, at most {2 * len(self.positions)} (30 s): cut the recording into windows"
+            )
         if lengths is None:
             lengths = torch.full((len(input_features),), frames, device=input_features.device)
         inside = torch.arange(frames, device=lengths.device) < lengths[:, None]  # (B, T)
@@ -126,10 +128,13 @@ class _Layer(nn.Module):
     def forward(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         batch, frames, width = x.shape
         # (B, T, 3 * C) -> 3 of (B, heads, T, C / heads)
-        q, k, v = self.qkv(self.attention_norm(x)).view(batch, frames, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (
+            self.qkv(self.attention_norm(x)).view(batch, frames, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
-        return x + self.fc2(functional.gelu(self.fc1(self.mlp_norm(x))))
+        y: torch.Tensor = x + self.fc2(functional.gelu(self.fc1(self.mlp_norm(x))))
+        return y
 
 
 @lru_cache(maxsize=1)
@@ -154,12 +159,17 @@ def log_mel(waveform: torch.Tensor) -> torch.Tensor:
     """
     if waveform.ndim != 1 or not 0 < len(waveform) <= _MAX_SECONDS * SAMPLE_RATE:
         limit = _MAX_SECONDS * SAMPLE_RATE
-        raise InputError(f"speech must be (T,), 1 to {limit} samples at 16 kHz, got {tuple(waveform.shape)}: mix down and cut it into windows")
+        raise InputError(
+            f"speech must be (T,), 1 to {limit} samples at 16 kHz, got {tuple(waveform.shape)}: "
+            "mix it down and cut it into windows"
+        )
     # Reflection at the ends needs more samples than half a window.
     steps = max(-(-len(waveform) // _STEP), 1)
     padded = functional.pad(waveform, (0, steps * _STEP - len(waveform)))
     window, filters = _front_end()
-    spectrum = torch.stft(padded, N_FFT, HOP_LENGTH, window=window, center=True, pad_mode="reflect", return_complex=True)
+    spectrum = torch.stft(
+        padded, N_FFT, HOP_LENGTH, window=window, center=True, pad_mode="reflect", return_complex=True
+    )
     power = spectrum[:, :-1].abs().square()  # the original drops the last frame
     log = (filters @ power).clamp_(min=1e-10).log10_()
     log = torch.maximum(log, log.max() - 8.0)
