@@ -56,7 +56,7 @@ def _module_name(path: Path) -> str:
 
 
 def _imports(path: Path) -> Iterator[Import]:
-    """Every import of a file, those inside functions and under TYPE_CHECKING too."""
+    """Every import of a file, those inside functions, under TYPE_CHECKING and by `import_module("name")` too."""
     package = _module_name(path).split(".")
     if path.name != "__init__.py":
         package = package[:-1]
@@ -70,6 +70,9 @@ def _imports(path: Path) -> Iterator[Import]:
             module = ".".join([*base, *(node.module.split(".") if node.module else [])])
             for alias in node.names:
                 yield where, node.lineno, f"{module}.{alias.name}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+            if isinstance(node.args[0], ast.Constant):
+                yield where, node.lineno, str(node.args[0].value)
 
 
 def _part(dotted: str) -> str | None:
