@@ -114,6 +114,21 @@ def test_a_pipe_closed_while_writing_is_silent() -> None:
     assert (process.returncode, error) == (141, b"")
 
 
+def test_a_full_disk_behind_stdout_is_one_line() -> None:
+    code = "import sys; from embedspace.cli import main; sys.exit(main(['--help']))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "No space left on device" in line
+
+
+def test_no_verb_after_a_group_shows_its_help(run: Run) -> None:
+    result = run("catalog")
+    assert result.code in (0, 2)
+    assert "Usage: embedspace catalog" in result.out + result.err
+
+
 def test_the_command_line_loads_no_model_library() -> None:
     code = (
         "import sys, embedspace.cli; "

@@ -62,6 +62,18 @@ def test_embed_reads_items_from_standard_input(run: Run, media: Path, monkeypatc
     assert [row["id"] for row in rows] == ["dog.png", "some words"]
 
 
+def test_embed_takes_names_that_are_not_utf8(run: Run, media: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    picture(Path("a.png"), 9).rename(name)
+    assert run("embed", name, "--out", "v.npy", "--json").code == 0
+    assert json.loads(Path("v.json").read_text())["ids"] == [name]
+
+
+def test_embed_refuses_input_that_is_no_text(run: Run, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe"), encoding="utf-8"))
+    assert "standard input is not utf-8 text" in run("embed", "-", "--json").error
+
+
 def test_embed_leaves_bad_items_out_and_lists_them(run: Run, media: Path) -> None:
     Path("cut.png").write_bytes(picture(Path("whole.png"), 5).read_bytes()[:200])
     sound(Path("silent.wav"), amplitude=0)

@@ -133,7 +133,7 @@ def test_search_many_queries(run: Run, catalog: Path, monkeypatch: pytest.Monkey
         ("a barking dog", "/m/bark.wav"),
     ]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
-    assert "no query" in run("search", catalog, "-").error
+    assert "standard input is empty" in run("search", catalog, "-").error
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from embedspace.errors import InputError
 __all__ = [
     "Interrupted",
     "clip",
+    "input_lines",
     "list_failures",
     "note",
     "open_for_writing",
@@ -41,6 +42,22 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever json cannot write
     if hasattr(value, "tolist"):
         return value.tolist()
     return str(value)
+
+
+def input_lines() -> list[str]:
+    """Return the non-empty lines of standard input.
+
+    Raises:
+        InputError: If they are not text, or there are none.
+    """
+    try:
+        lines = [line.strip() for line in sys.stdin]
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is not {error.encoding} text ({error.reason}); convert it first") from None
+    found = [line for line in lines if line]
+    if not found:
+        raise InputError("standard input is empty; give one query or item a line")
+    return found
 
 
 def note(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -75,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in options or bool(os.environ.get("EMBEDSPACE_DEBUG"))
     if "--debug" in options:
         given.remove("--debug")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     try:
         code = app(given, prog_name="embedspace", standalone_mode=False)
         sys.stdout.flush()
@@ -92,7 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug and not _is_mistake(error):
             raise
-        return _report(error)
+        code = _report(error)
+        if isinstance(error, OSError):
+            _silence_stdout()  # it may be what could not be written to
+        return code
     if code == EXIT_INTERRUPTED:
         _complain("interrupted")
     return code if isinstance(code, int) else 0
@@ -116,8 +123,9 @@ def _report(error: Exception) -> int:
             return EXIT_USER_ERROR
         _complain(f"{message.rstrip('.')}; see '{command} --help'")
         return int(getattr(error, "exit_code", EXIT_USER_ERROR))
-    if isinstance(error, PermissionError) and error.filename:
-        _complain(f"{error.filename}: permission denied; choose another path or change its permissions")
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else "cannot write the output: "
+        _complain(f"{place}{error.strerror}; check the path, its permissions and the space on its disk")
         return EXIT_USER_ERROR
     if isinstance(error, MemoryError):
         _complain("out of memory; use a smaller --batch-size or fewer --workers")
@@ -132,8 +140,13 @@ def _complain(message: str) -> None:
 
 def _leave_broken_pipe() -> int:
     """The reader of stdout went away, which is its right: say nothing, also at interpreter exit."""
+    _silence_stdout()
+    return EXIT_BROKEN_PIPE
+
+
+def _silence_stdout() -> None:
+    """Let what is still buffered go nowhere: the interpreter would complain about it at its exit."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):
-        pass  # stdout is not a file: nothing will be flushed into a closed pipe
-    return EXIT_BROKEN_PIPE
+        pass  # stdout is not a file: nothing will be flushed into it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +71,7 @@ def embed(
 
     A bad item is left out of the rows and listed; the exit code is 1 if all are bad.
     """
-    from embedspace.cli._output import list_failures, note, open_for_writing, print_json
+    from embedspace.cli._output import input_lines, list_failures, note, open_for_writing, print_json
     from embedspace.cli._space import load_space
 
     if out is None and not json:
@@ -81,7 +80,7 @@ def embed(
         if out.suffix not in WRITERS:
             raise InputError(f"{out}: unknown suffix {out.suffix or '(none)'!r}; known: {' '.join(WRITERS)}")
         open_for_writing(out)
-    wanted = [line.rstrip("\n") for line in sys.stdin if line.strip()] if items == ["-"] else items
+    wanted = input_lines() if items == ["-"] else items
     result = _embed_all(wanted, load_space(weights, device), as_modality, batch_size)
     if result.ids and out is not None:
         _write(out, result)
@@ -132,7 +131,7 @@ def _write(out: Path, result: Embedded) -> None:
     matrix = np.stack(result.vectors)
     if out.suffix == ".jsonl":
         lines = [json_module.dumps(record, ensure_ascii=False) + "\n" for record in _records(result)]
-        partial.write_text("".join(lines), encoding="utf-8")
+        partial.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
     else:
         with partial.open("wb") as file:
             if out.suffix == ".npy":
@@ -140,6 +139,7 @@ def _write(out: Path, result: Embedded) -> None:
             else:
                 np.savez(file, vectors=matrix, ids=np.array(result.ids), modalities=np.array(result.modalities))
     if out.suffix == ".npy":
-        index = {"ids": result.ids, "modalities": result.modalities}
-        out.with_suffix(".json").write_text(json_module.dumps(index, ensure_ascii=False) + "\n", encoding="utf-8")
+        # A name that is not UTF-8 becomes a \\udc.. escape, which JSON reads back.
+        index = json_module.dumps({"ids": result.ids, "modalities": result.modalities}, ensure_ascii=False)
+        out.with_suffix(".json").write_text(index + "\n", encoding="utf-8", errors="backslashreplace")
     partial.replace(out)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from embedspace.cli._options import AsModality, CatalogPath, Device, Json, Weights
-from embedspace.errors import QueryError
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:
@@ -87,12 +85,10 @@ def _search(opened: Any, composed: Sequence[ComposedQuery], **options: Any) -> l
 
 def _queries(arguments: Sequence[str]) -> list[str]:
     """Return one text a query: shell-split operators are put together again, "-" is standard input."""
+    from embedspace.cli._output import input_lines
+
     if list(arguments) == ["-"]:
-        lines = [line.strip() for line in sys.stdin]
-        queries = [line for line in lines if line]
-        if not queries:
-            raise QueryError("standard input holds no query; give one a line")
-        return queries
+        return input_lines()
     if any(argument in ("+", "-") for argument in arguments):
         return [" ".join(_quoted(argument) for argument in arguments)]
     return list(arguments)
