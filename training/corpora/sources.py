@@ -29,6 +29,9 @@ SOURCES: dict[str, str] = {
     "art4apps": "training.corpora.art4apps",
     "gcompris": "training.corpora.gcompris",
     "recipes": "training.corpora.recipes",
+    "human": "training.corpora.human",
+    "sounds": "training.corpora.sounds",
+    "instruments": "training.corpora.instruments",
 }
 """Name of a source, which is also its folder's -> its module, or "module:object" where one module has several."""
 

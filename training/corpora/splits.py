@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from training.corpora.duplicates import IMAGE_SOURCES, NearCopies, components, read_near_copies
+from training.corpora.human import split_of
 from training.corpora.manifest import CORPORA, Item, read_manifest, write_manifest
 
 __all__ = ["GALLERY", "SEED", "apply_splits", "grouped", "split_hash", "split_items", "split_stamps"]
@@ -126,6 +127,16 @@ def _split(
     return "val" if wanted and _rank(seed, f"val {item.group or item.id}") < VALIDATION else "train"
 
 
+def _follow(path: Path, splits: Mapping[str, str]) -> None:
+    """Give recordings of stamps the splits of their stamps."""
+    if path.exists():
+        items = list(read_manifest(path))
+        write_manifest(
+            path,
+            [replace(item, split=split_of(item.language, splits.get(item.extra["stamp"], "train"))) for item in items],
+        )
+
+
 def split_hash(items: Sequence[Item]) -> str:
     """Return the SHA-256 of the sorted lines "id split"."""
     lines = sorted(f"{item.id} {item.split}" for item in items)
@@ -133,12 +144,13 @@ def split_hash(items: Sequence[Item]) -> str:
 
 
 def apply_splits(corpora: Path = CORPORA) -> dict[str, object]:
-    """Rewrite the manifests of all image sources with groups and splits, and write splits.json.
+    """Rewrite the manifests of the image sources that are built, and of recordings of stamps; write splits.json.
 
     Returns:
         What splits.json says: hash, seed, and counts per source and split.
     """
-    manifests = {name: list(read_manifest(corpora / name / "manifest.jsonl")) for name in IMAGE_SOURCES}
+    paths = {name: corpora / name / "manifest.jsonl" for name in IMAGE_SOURCES}
+    manifests = {name: list(read_manifest(path)) for name, path in paths.items() if path.exists()}
     pictures = [item for items in manifests.values() for item in items if item.modality == "image"]
     done = {item.id: item for item in split_items(pictures, read_near_copies())}
     counts: dict[str, dict[str, int]] = {name: defaultdict(int) for name in manifests}
@@ -147,6 +159,10 @@ def apply_splits(corpora: Path = CORPORA) -> dict[str, object]:
         for item in items:
             if item.id in done:
                 counts[name][done[item.id].split] += 1
+    _follow(
+        corpora / "human" / "manifest.jsonl",
+        {item.extra["stem"]: item.split for item in done.values() if "stem" in item.extra},
+    )
     everything = list(done.values())
     summary: dict[str, object] = {
         "hash": split_hash(everything),
