@@ -230,8 +230,18 @@ def test_positives_file_says_what_answers(tmp_path: Path, corpora: Path) -> None
     assert (result.num_queries, result.num_unanswerable) == (1, 3)
     assert result.metrics["recall_at_1"].value == 0.0
     (tmp_path / "answers.json").write_text("[1]")
-    with pytest.raises(ConfigError, match="not a table of query key"):
+    with pytest.raises(ConfigError, match="not the table of answers"):
         evaluate_suite(FakeSpace(), load_suite(tmp_path / "suite.toml"), corpora=corpora)
+
+
+def test_positives_as_a_list_of_tables(tmp_path: Path, corpora: Path) -> None:
+    entries = [{"asked": ["dog", "cat"], "found": ["cat"]}, {"asked": ["dog"], "found": ["dog"]}]
+    (tmp_path / "answers.json").write_text(json.dumps(entries))
+    direction = "{query='image', gallery='text', positives='answers.json', positives_fields=['asked', 'found']}"
+    text = SUITE.replace('directions = "all"', f"directions = [{direction}]")
+    result = evaluate_suite(FakeSpace(), load_suite(save_suite(tmp_path, text)), corpora=corpora).results[0]
+    assert (result.num_queries, result.metrics["recall_at_1"].value) == (2, 1.0)
+    assert result.metrics["ir_recall_at_1"].value == 0.75
 
 
 def sets_of(tmp_path: Path, corpora: Path, options: str) -> list[str]:
@@ -245,6 +255,7 @@ def sets_of(tmp_path: Path, corpora: Path, options: str) -> list[str]:
         ("rows='image'\nwhere={concept='red *'}", ["things/4", "things/5"]),
         ("rows='image'\nwhere_not={concept=['red *', 'dog', 'cat']}", ["things/2", "things/3"]),
         ("key='concept'\nfirst_by='concept'\nwhere={concept='rain'}", ["things/2"]),
+        ("use='concept + captions.0'\nwhere={concept='red cat'}", ["things/5"]),
         ("key='concept'\nlone_by='concept'", ["things/4", "things/5"]),
         ("rows='image'\nwhere={split='test'}\n[sets.x.novel_to]\nmanifests=['things']\nwhere={split='train'}",
          ["things/2", "things/3"]),
@@ -310,8 +321,7 @@ def test_read_shard_by_samples_and_errors(corpora: Path) -> None:
 
 def composed_suite(folder: Path) -> Path:
     pairs = [
-        {"base": thing, "words": "red", "target": f"red {thing}", "name": f"red {thing}"}
-        for thing in ("dog", "cat", "unicorn")
+        {"base": thing, "words": "red", "target": f"red {thing}", "name": f"red {thing}"} for thing in ("dog", "cat")
     ]
     write_rows(folder / "pairs.jsonl", pairs)
     return save_suite(
@@ -331,6 +341,17 @@ def test_composed_queries_beat_their_parts_where_meaning_adds_up(tmp_path: Path,
     assert by_label["words alone"].metrics["recall_at_1"].value == 0.5
     parts = [by_label[name].metrics["recall_at_1"].value for name in ("picture alone", "words alone")]
     assert result.gains["recall_at_1"].value == pytest.approx(1.0 - max(parts))
+
+
+def test_composed_pair_of_unknown_items_is_an_error(tmp_path: Path, corpora: Path) -> None:
+    suite = load_suite(composed_suite(tmp_path))
+    with (tmp_path / "pairs.jsonl").open("a") as file:
+        file.write('{"base": "unicorn", "words": "red", "target": "red dog"}\n')
+    with pytest.raises(ConfigError, match=r"1 of 3 pairs .* build the pairs again"):
+        evaluate_suite(FakeSpace(), suite, corpora=corpora)
+    (tmp_path / "pairs.jsonl").write_text('{"bass": "dog"}\n')
+    with pytest.raises(ConfigError, match="not a pair"):
+        evaluate_suite(FakeSpace(), suite, corpora=corpora)
 
 
 def test_compose_rows_equals_the_query_algebra(tmp_path: Path) -> None:

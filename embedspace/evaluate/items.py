@@ -158,9 +158,11 @@ def select(item_set: ItemSet, corpora: Path, earlier: Mapping[str, list[EvalItem
         rows = [row for row in rows if len(values[str(field_of(row, item_set.key))]) > 1]
     items = []
     for row in rows:
-        content, key = field_of(row, item_set.content), field_of(row, item_set.key)
-        if content not in (None, "") and key not in (None, ""):
-            items.append(EvalItem(str(row["id"]), str(content), str(key), row))
+        parts = [field_of(row, name) for name in item_set.content.split(" + ")]
+        content = "\n\n".join(str(part) for part in parts if part not in (None, ""))
+        key = field_of(row, item_set.key)
+        if content and key not in (None, ""):
+            items.append(EvalItem(str(row["id"]), content, str(key), row))
     for name, inside in ((item_set.within, True), (item_set.not_within, False)):
         if name:
             keys = {item.key for item in earlier[name]}

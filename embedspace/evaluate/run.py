@@ -135,14 +135,21 @@ def _beside(name: str, suite: Suite, corpora: Path) -> Path:
     return path
 
 
-def _read_positives(name: str, suite: Suite, corpora: Path) -> dict[str, list[str]]:
-    """Read a direction's {query key: [gallery keys]}."""
-    path = _beside(name, suite, corpora)
+def _read_positives(direction: Direction, suite: Suite, corpora: Path) -> dict[str, list[str]]:
+    """Read a direction's query key -> gallery keys."""
+    path = _beside(direction.positives, suite, corpora)
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return {str(key): [str(answer) for answer in answers] for key, answers in raw.items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"{path}: not a table of query key -> list of gallery keys: {error}") from None
+        if not direction.positives_fields:
+            return {str(key): [str(answer) for answer in answers] for key, answers in raw.items()}
+        asked, answering = direction.positives_fields
+        table: dict[str, list[str]] = defaultdict(list)
+        for entry in raw:
+            for key in entry[asked]:
+                table[str(key)] += [str(answer) for answer in entry[answering]]
+        return table
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path}: not the table of answers that the suite expects: {error!r}") from None
 
 
 def _direction(
@@ -151,7 +158,7 @@ def _direction(
     queries, gallery = sets[direction.query], sets[direction.gallery]
     positions = _by_key(gallery)
     if direction.positives:
-        table = _read_positives(direction.positives, suite, corpora)
+        table = _read_positives(direction, suite, corpora)
         positives = [[p for key in table.get(item.key, ()) for p in positions.get(key, ())] for item in queries]
     else:
         positives = [positions.get(item.key, []) for item in queries]
@@ -200,10 +207,13 @@ def _composed(
     """
     embed, means, corpora = space
     bases, targets = _by_key(sets[composed.base]), _by_key(sets[composed.gallery])
-    listed = read_pairs(_beside(composed.pairs, suite, corpora))
-    pairs = [p for p in listed if p.base in bases and p.target in targets]
-    if not pairs:
-        raise ConfigError(f"suite {suite.name}: no pair of {composed.pairs} has its base and target among the items")
+    pairs = read_pairs(_beside(composed.pairs, suite, corpora))
+    lost = [pair for pair in pairs if pair.base not in bases or pair.target not in targets]
+    if lost or not pairs:
+        raise ConfigError(
+            f"suite {suite.name}: {len(lost)} of {len(pairs)} pairs of {composed.pairs} name no item of the sets, "
+            f"for example {lost[:1]}; the corpora or their splits have changed: build the pairs again"
+        )
     modality = suite.sets[composed.base].modality
     pictures = vectors[composed.base][[bases[pair.base][0] for pair in pairs]]
     words = embed([EvalItem(f"words {n}", pair.words, "", {}) for n, pair in enumerate(pairs)], "text")

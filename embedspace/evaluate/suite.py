@@ -61,7 +61,7 @@ class ItemSet:
         rows: Keep rows of this modality; empty for any.
         modality: Encoder to use.
         use: Field that is encoded: "path" (a file, or "shard.npy#start:end"), "text", "caption" (the first), "concept"
-            or a dotted field such as "extra.title".
+            or a dotted field such as "extra.title"; several fields joined by " + " are encoded as one text.
         key: Field that query and answer share; dotted fields allowed.
         where: Field -> value or list of allowed values; strings may hold the wildcards * and ?.
         where_not: Field -> values that drop a row.
@@ -104,6 +104,8 @@ class Direction:
         gallery: Name of a set.
         positives: JSON file {query key: [gallery keys]}, beside the suite or in the corpora folder; empty where an
             answer has the query's key.
+        positives_fields: Where the file is a list of tables instead: the field that lists query keys and the field
+            that lists the gallery keys that answer them.
         by: Field of the query rows whose values are reported one by one.
         exclude_by: Field; gallery items that share its value with the query, and are no answer, leave its gallery.
         label: Shown beside the direction.
@@ -112,6 +114,7 @@ class Direction:
     query: str
     gallery: str
     positives: str = ""
+    positives_fields: tuple[str, ...] = ()
     by: str = ""
     exclude_by: str = ""
     label: str = ""
@@ -272,5 +275,8 @@ def _check(suite: Suite, path: Path) -> None:
             )
         if item_set.novel_to and item_set.novel_to.words not in ("all", "phrase"):
             raise ConfigError(f"{path}: sets.{name}.novel_to.words: 'all' or 'phrase', got {item_set.novel_to.words!r}")
+    for direction in suite.directions:
+        if len(direction.positives_fields) not in (0, 2):
+            raise ConfigError(f"{path}: positives_fields must name two fields, got {direction.positives_fields}")
     if not suite.ks or min(suite.ks) < 1:
         raise ConfigError(f"{path}: ks must be depths of at least 1, got {list(suite.ks)}")
