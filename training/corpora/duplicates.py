@@ -91,7 +91,7 @@ def thumbnail(image: Image.Image) -> Matrix:
     canvas = Image.new("RGBA", rgba.size, "white")
     canvas.alpha_composite(rgba)
     small = canvas.crop(box).convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32).reshape(-1) / 255
+    return np.asarray(small, dtype=np.float32).reshape(-1) / np.float32(255)
 
 
 def _thumbnail_of(path: str) -> Matrix:

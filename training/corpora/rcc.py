@@ -77,7 +77,7 @@ def _blob(content: bytes, at: int, flags: int) -> bytes:
         return zlib.decompress(blob[4:])
     if flags & _ZSTD:
         try:
-            import zstandard
+            import zstandard  # type: ignore[import-not-found, unused-ignore]
         except ImportError:
             raise MissingExtraError("this resource file is compressed with zstd: pip install zstandard") from None
         return bytes(zstandard.ZstdDecompressor().decompressobj().decompress(blob))

@@ -124,7 +124,9 @@ def _food_pictures() -> dict[str, list[str]]:
 def dishes(recipes: Sequence[Item]) -> list[dict[str, object]]:
     """Return the food pictures with the recipes they may stand for; dishes that no title holds are left out."""
     titles = {item.id: str(item.extra["title"]) for item in recipes}
-    rows = ({"dish": name, "pictures": ids, "recipes": matches(name, titles)} for name, ids in _food_pictures().items())
+    rows: Iterable[dict[str, object]] = (
+        {"dish": name, "pictures": ids, "recipes": matches(name, titles)} for name, ids in _food_pictures().items()
+    )
     return sorted((row for row in rows if row["recipes"]), key=lambda row: str(row["dish"]))
 
 

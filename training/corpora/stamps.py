@@ -2,7 +2,8 @@
 
 Each stamp is a picture (PNG or SVG, sometimes both) beside a text file: its first line is the English caption, each
 further one a translation (`fr.utf8=Un chien.`). The gallery of the benchmark holds the stamps outside `symbols/` whose
-caption names a thing that no other of them names ("Some cherries" and "A pair of cherries" both name cherries): 563 of 701.
+caption names a thing that no other of them names ("Some cherries" and "A pair of cherries" both name cherries): 563 of
+701.
 """
 
 from __future__ import annotations
