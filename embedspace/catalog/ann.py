@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from embedspace.catalog.exact import Best, Rows, best_items
 from embedspace.catalog.recipe import Recipe
 
-__all__ = ["AnnIndex", "build_index", "index_path", "load_index", "save_index", "search_index"]
+__all__ = ["AnnIndex", "build_index", "index_path", "index_size", "load_index", "save_index", "search_index"]
 
 _MAX_CANDIDATES = 1 << 14
 _ADD = 16384
@@ -78,6 +78,12 @@ def build_index(rows: Rows, recipe: Recipe) -> AnnIndex:
         some = alive[first : first + _ADD]
         index.add_with_ids(rows.take(some), rows.seq[some])
     return AnnIndex(index, recipe, int(rows.seq[-1]) if len(rows) else 0, len(alive))
+
+
+def index_size(rows: Rows, recipe: Recipe) -> int:
+    """Return about how many bytes the index of a recipe over these rows takes."""
+    width: int = {"none": 4, "fp16": 2, "sq8": 1}[recipe.quantizer] * rows.base.vectors.shape[1] + 8
+    return len(rows) * (width + (8 * recipe.hnsw_m if recipe.index == "hnsw" else 0))
 
 
 def _factory(recipe: Recipe, count: int) -> str:

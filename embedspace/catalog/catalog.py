@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -29,6 +30,8 @@ from embedspace.errors import CatalogError, FingerprintMismatchError, InputError
 __all__ = ["Catalog"]
 
 _BATCH = 256
+_INDEX_BYTES = 1 << 30
+"""`close` leaves a larger index to `optimize` or to the first search, so that an ingest stays small in memory."""
 _CONTENT_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -110,10 +113,13 @@ class Catalog:
 
     def close(self) -> None:
         """Write what is derived anew where items were added or removed, and close the files."""
-        if self._changed:
-            self._changed = False
-            self.optimize()
-        self.store.close()
+        try:
+            if self._changed:
+                self._changed = False
+                with contextlib.suppress(CatalogError):  # derived: the next search does without it, or makes it
+                    self._gallery.optimize(_INDEX_BYTES)
+        finally:
+            self.store.close()
 
     def __enter__(self) -> Self:
         """Return the catalog itself."""

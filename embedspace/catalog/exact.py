@@ -196,4 +196,4 @@ def best_of(rows: NDArray[np.int64], scores: NDArray[np.float32], key: NDArray[n
     """Sort candidates, one an item, by score and then by content id; return the first k."""
     rounded = np.round(scores, _DECIMALS)
     order = np.lexsort((key[rows, 1], key[rows, 0], -rounded))[:k]
-    return Best(rows[order], scores[order])
+    return Best(rows[order], rounded[order])

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from embedspace.catalog.records import CatalogItem
 from embedspace.catalog.schema import translated
-from embedspace.catalog.store import Store
+from embedspace.catalog.store import Store, unpack
 from embedspace.errors import InputError, MissingExtraError
 from embedspace.segment import Segment
 
@@ -75,7 +75,7 @@ def _pages(store: Store) -> Iterator[tuple[list[tuple[Any, ...]], NDArray[np.flo
     last = 0
     while rows := store.rows(_SQL, (last, _PAGE)):
         last = rows[-1][0]
-        vectors = np.frombuffer(b"".join(row[-1] for row in rows), "<f2").reshape(len(rows), -1)
+        vectors = unpack([row[-1] for row in rows], store.embed_dim)
         yield [row[1:-1] for row in rows], vectors.astype(np.float32)
 
 
@@ -124,7 +124,7 @@ def _npz(store: Store, path: Path) -> int:
         with archive.open("vectors.npy", "w", force_zip64=True) as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": (count, store.embed_dim)}
             np.lib.format.write_array_header_2_0(file, header)
-            for page, vectors in itertools.islice(_pages(store), None):
+            for page, vectors in _pages(store):
                 file.write(vectors.astype("<f4").tobytes())
                 rows.extend((row[0], row[1] or "", row[3], row[7], row[4], row[5]) for row in page)
         names = ("ids", "uris", "modalities", "labels", "starts", "ends")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.catalog.ann import AnnIndex, build_index, index_path, load_index, save_index, search_index
+from embedspace.catalog.ann import AnnIndex, build_index, index_path, index_size, load_index, save_index, search_index
 from embedspace.catalog.exact import Best, Rows, best_items
 from embedspace.catalog.packed import Packed, PackedRows, load_packed, read_rows, write_packed
 from embedspace.catalog.recipe import Recipe
@@ -80,18 +80,22 @@ class Gallery:
             mask[allowed] = True
         return rows, search_index(room.ann, rows, queries, k, mask)
 
-    def optimize(self) -> None:
-        """Write what is derived anew, so that the next process starts fast; a read-only catalog is left as it is."""
+    def optimize(self, index_bytes: int | None = None) -> None:
+        """Write what is derived anew, so that the next process starts fast; a read-only catalog is left as it is.
+
+        Args:
+            index_bytes: Leave out indexes that would take more memory than this.
+        """
         with self._lock:
             if self.store.read_only:
                 return
+            packed = self._packed or load_packed(self.store)
+            if packed is None or (packed.last_seq, packed.deletions) != self.store.state()[1:]:
+                self._repack()  # before anything is read: packing streams, reading a long tail would not
             self._refresh()
-            packed = self._packed
-            _, last_seq, deletions = self._state
-            if packed is None or (packed.last_seq, packed.deletions) != (last_seq, deletions):
-                self._repack()
             for modality, room in self._rooms.items():
-                if not self._exact(len(room.rows)) and room.ann is None:
+                due = not self._exact(len(room.rows)) and room.ann is None
+                if due and (index_bytes is None or index_size(room.rows, self.recipe) <= index_bytes):
                     room.ann = self._index(modality, room.rows)
 
     def described(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.catalog.store import Store
+from embedspace.catalog.store import Store, unpack
 from embedspace.errors import CatalogError
 
 __all__ = ["PACKED", "Packed", "PackedRows", "load_packed", "read_rows", "write_packed"]
@@ -79,7 +79,7 @@ def _batches(connection: sqlite3.Connection, modality: str, after: int, embed_di
     cursor = connection.execute(_ROWS, (modality, after))
     while batch := cursor.fetchmany(8192):
         seq, item, ids, blobs = zip(*batch, strict=True)
-        vectors = np.frombuffer(b"".join(blobs), "<f2").reshape(-1, embed_dim)
+        vectors = unpack(blobs, embed_dim)
         yield PackedRows(np.asarray(seq, np.int64), np.asarray(item, np.int64), content_key(list(ids)), vectors)
 
 

@@ -55,7 +55,7 @@ def merge_candidates(candidates: list[Candidate], k: int, min_probability: float
         min_probability: What is less likely a match is left out.
     """
     best: dict[int, Candidate] = {}
-    for candidate in sorted(candidates, key=lambda found: (-round(found.evidence, 4), found.key, found.modality)):
+    for candidate in sorted(candidates, key=lambda found: (-found.evidence, found.key, found.modality)):
         best.setdefault(candidate.item, candidate)
     kept = [found for found in best.values() if min_probability is None or found.probability >= min_probability]
     return kept[:k]

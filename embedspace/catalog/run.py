@@ -103,20 +103,19 @@ class Run:
         stat = (candidate.size, candidate.mtime_ns)
         if known is not None and candidate.as_modality in ("", known[3]):
             if known[:2] == stat and candidate.content_hash in ("", known[4]):
-                self._note_metadata(candidate, known)
-                self.report.unchanged += 1
-                self.done += 1
+                if candidate.metadata and json.loads(known[2]) != dict(candidate.metadata):
+                    # What a manifest says may change while the file does not: no need to read that.
+                    self.links.append((candidate, known[4]))
+                    self._flush_if(len(self.links) >= _CHUNK)
+                else:
+                    self.report.unchanged += 1
+                    self.done += 1
                 return True
         if failed is not None and failed[:2] == stat and not self.retry_failed:
             self.report.failed.append(Failure(candidate.uri, failed[2], known=True))
             self.done += 1
             return True
         return False
-
-    def _note_metadata(self, candidate: Candidate, known: tuple[Any, ...]) -> None:
-        """What a manifest says may change while the file does not."""
-        if candidate.metadata and json.loads(known[2]) != dict(candidate.metadata):
-            self.links.append((candidate, known[4]))
 
     # -- what comes out of the pipeline ------------------------------------------------------------------------------
 
@@ -222,6 +221,7 @@ class Run:
         for prepared in self.pipeline.drain():
             self.take(prepared)
         self.encode_all()
+        self.commit([])
         # A twin was decoded elsewhere in this run: by now that one is stored, or has failed.
         reasons = {failure.uri: failure.reason for failure in self.report.failed}
         for twin in self.twins:

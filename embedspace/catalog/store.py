@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from embedspace.catalog.records import CatalogItem, Failure
 from embedspace.catalog.schema import connect, database_path, translated
-from embedspace.errors import InputError
+from embedspace.errors import CatalogCorruptError, InputError
 from embedspace.segment import Segment
 
-__all__ = ["Store", "flat_fields", "folder_of", "segments_digest"]
+__all__ = ["Store", "flat_fields", "folder_of", "segments_digest", "unpack"]
 
 _NORM_TOLERANCE = 1e-2
 
@@ -45,6 +45,17 @@ def flat_fields(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from flat_fields(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
+
+
+def unpack(blobs: Sequence[bytes], embed_dim: int) -> NDArray[np.float16]:
+    """Return stored vectors as (N, embed_dim) float16.
+
+    Raises:
+        CatalogCorruptError: If one has another length.
+    """
+    if any(len(blob) != 2 * embed_dim for blob in blobs):
+        raise CatalogCorruptError("a stored vector has the wrong length; run: embedspace catalog verify")
+    return np.frombuffer(b"".join(blobs), "<f2").reshape(-1, embed_dim)
 
 
 def segments_digest(content_id: str, rows: Iterable[tuple[Any, ...]]) -> bytes:
@@ -279,5 +290,5 @@ class Store:
             part = [int(seq) for seq in sequence[first : first + 500]]
             marks = ",".join("?" * len(part))
             found.update(self.rows(f"SELECT seq, vector FROM vectors WHERE seq IN ({marks})", part))
-        joined = b"".join(found[int(seq)] for seq in sequence)
-        return np.frombuffer(joined, "<f2").reshape(-1, self.embed_dim).astype(np.float32)
+        blobs = [found.get(int(seq), b"") for seq in sequence]
+        return unpack(blobs, self.embed_dim).astype(np.float32)

@@ -105,7 +105,7 @@ class _Parser:
         while position < end:
             match = _TOKEN.match(expression, position)
             if match is None or match.lastgroup is None:
-                raise self.error("cannot read this", position)
+                raise self.error("cannot read this", end - len(expression[position:end].lstrip()))
             kind, value = match.lastgroup, match.group(match.lastgroup)
             if kind == "name" and value.lower() in _KEYWORDS:
                 kind, value = "keyword", value.lower()
