@@ -317,6 +317,7 @@ def test_openclipart_entry_reads_the_works_own_title() -> None:
         ("shapes/stars/star_71pt16step", "gramastar", ("star", True)),
         ("people/hat_02", "hat - clothing", ("hat", True)),
         ("food/cone", "Ice Cream Cone (4 scoop) (B and W)", ("ice cream cone", True)),
+        ("food/kubek", "zielony kubek - cream cone", ("cream cone", True)),
         ("computer/xqzt", "xqzt", ("xqzt", False)),
     ],
 )

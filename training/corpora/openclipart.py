@@ -26,7 +26,7 @@ __all__ = ["PACKAGES", "SOURCE", "VERSION", "Entry", "build", "entry", "title_of
 
 SOURCE = "openclipart"
 PACKAGES = ("openclipart-png", "openclipart-svg", "wordnet-base")
-VERSION = 1
+VERSION = 2
 LICENCE = "CC0-1.0"
 
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
@@ -47,7 +47,7 @@ _MAX_PIXELS = 16_000_000
 _BLACK_AND_WHITE = re.compile(r"\s*\((?:b and w|bw|b&w|black and white)\)\s*", re.IGNORECASE)
 
 # What is said beside the name: "hat - clothing", "Ice Cream Cone (4 Scoop)".
-_ASIDE = re.compile(r"\s-\s(?:clothing|body part|rpg map elements)$|\([^)]*\d[^)]*\)", re.IGNORECASE)
+_ASIDE = re.compile(r"\s-\s(?:clothing|body part|rpg map elements)$|\((?:[^)]*\d[^)]*|colou?r)\)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,9 @@ def title_of(path: str, found: Entry) -> tuple[str, bool]:
         if key in _translations():
             return _translations()[key], True
     caption = _words(title)
+    if " - " in title and not _is_english(caption) and "flags" not in folder:
+        # "zielony kubek herbaty - green mug of tea"
+        caption = next((part for part in map(_words, title.split(" - ")) if _is_english(part)), caption)
     if "/flags/" in f"/{path}/" and "flag" not in caption:
         return f"flag of {caption}", True
     if folder.startswith("recreation/games/cards"):
