@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,31 +109,34 @@ def evaluate_pair(
         )
     hidden = None if exclude is None else [exclude[q] for q in kept]
     ranks = positive_ranks(queries[kept], corpus, [positives[q] for q in kept], exclude=hidden)
-    valid = np.isfinite(queries[kept]).all(axis=1) & (queries[kept] != 0).any(axis=1)
+    missing = ~np.isfinite(queries[kept]).all(axis=1) | ~(queries[kept] != 0).any(axis=1)
+    result = RetrievalResult(
+        query=query,
+        gallery=gallery,
+        num_queries=0,
+        gallery_size=ranks.gallery_size,
+        metrics={},
+        primary_metric=primary_metric,
+        label=label,
+    )
+    measure = partial(_measured, result, ks=ks, resamples=resamples, seed=seed)
     names = [] if groups is None else [groups[q] for q in kept]
-
-    def measure(part: PositiveRanks, missing: int, inner: Mapping[str, RetrievalResult]) -> RetrievalResult:
-        metrics = retrieval_metrics(part, ks=ks, resamples=resamples, seed=seed)
-        if primary_metric not in metrics:
-            raise InputError(f"primary metric {primary_metric!r} is not measured; known: {' '.join(sorted(metrics))}")
-        chance = {f"recall_at_{k}": chance_recall(part, k) for k in ks}
-        return RetrievalResult(
-            query=query,
-            gallery=gallery,
-            num_queries=part.num_queries,
-            gallery_size=part.gallery_size,
-            metrics=metrics,
-            primary_metric=primary_metric,
-            chance=chance,
-            num_missing=missing,
-            num_unanswerable=0 if part is not ranks else len(queries) - len(kept),
-            groups=inner,
-            label=label,
-        )
-
     parts = {name: np.flatnonzero([name == other for other in names]) for name in sorted(set(names))}
-    inner = {name: measure(_take(ranks, rows), int((~valid[rows]).sum()), {}) for name, rows in parts.items()}
-    return measure(ranks, int((~valid).sum()), inner)
+    inner = {name: measure(_take(ranks, rows), int(missing[rows].sum())) for name, rows in parts.items()}
+    whole = measure(ranks, int(missing.sum()))
+    return replace(whole, groups=inner, num_unanswerable=len(queries) - len(kept))
+
+
+def _measured(
+    result: RetrievalResult, ranks: PositiveRanks, missing: int, *, ks: Sequence[int], resamples: int, seed: int
+) -> RetrievalResult:
+    """Return the result with what the ranks give."""
+    metrics = retrieval_metrics(ranks, ks=ks, resamples=resamples, seed=seed)
+    if result.primary_metric not in metrics:
+        known = " ".join(sorted(metrics))
+        raise InputError(f"primary metric {result.primary_metric!r} is not measured; known: {known}")
+    chance = {f"recall_at_{k}": chance_recall(ranks, k) for k in ks}
+    return replace(result, num_queries=ranks.num_queries, metrics=metrics, chance=chance, num_missing=missing)
 
 
 def _take(ranks: PositiveRanks, rows: NDArray[np.intp]) -> PositiveRanks:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import ConfigError
-from embedspace.evaluate.composed import compose_rows, paired_gain, read_pairs
+from embedspace.evaluate.composed import ComposedPair, compose_rows, paired_gain, read_pairs
 from embedspace.evaluate.encode import EvalSpace, Progress, SuiteEncoder
 from embedspace.evaluate.items import EvalItem, field_of, rows_hash, select_all
 from embedspace.evaluate.metrics import Estimate, per_query_metrics
@@ -24,6 +24,7 @@ from embedspace.evaluate.suite import Composed, Direction, Suite
 __all__ = ["SuiteResult", "corpora_folder", "evaluate_suite"]
 
 Vectors = Mapping[str, NDArray[np.float32]]
+_PARTS = ("picture + words", "picture alone", "words alone")
 Encode = Callable[[Sequence[EvalItem], str], NDArray[np.float32]]
 
 
@@ -214,18 +215,13 @@ def _composed(
             f"suite {suite.name}: {len(lost)} of {len(pairs)} pairs of {composed.pairs} name no item of the sets, "
             f"for example {lost[:1]}; the corpora or their splits have changed: build the pairs again"
         )
-    modality = suite.sets[composed.base].modality
-    pictures = vectors[composed.base][[bases[pair.base][0] for pair in pairs]]
-    words = embed([EvalItem(f"words {n}", pair.words, "", {}) for n, pair in enumerate(pairs)], "text")
-    terms = [(composed.base_weight, modality, pictures), (composed.words_weight, "text", words)]
-    queries = {
-        "picture + words": compose_rows(terms, means),
-        "picture alone": pictures,
-        "words alone": words,
-    }
-    if all(pair.name for pair in pairs):
-        names = [EvalItem(f"name {n}", pair.name, "", {}) for n, pair in enumerate(pairs)]
-        queries["target's full name"] = embed(names, "text")
+    queries = _composed_queries(
+        composed,
+        pairs,
+        vectors[composed.base][[bases[pair.base][0] for pair in pairs]],
+        (embed, means),
+        suite.sets[composed.base].modality,
+    )
     positives = [targets[pair.target] for pair in pairs]
     exclude = [_without(targets.get(pair.base, []), targets[pair.target]) for pair in pairs]
     gallery = vectors[composed.gallery]
@@ -247,7 +243,7 @@ def _composed(
     ]
     values = [
         per_query_metrics(positive_ranks(queries[label], gallery, positives, exclude=exclude), suite.ks)
-        for label in ("picture + words", "picture alone", "words alone")
+        for label in _PARTS
     ]
     gains = {
         name: paired_gain(
@@ -257,6 +253,24 @@ def _composed(
         if name.startswith("recall_at_")
     }
     return results, gains
+
+
+def _composed_queries(
+    composed: Composed,
+    pairs: Sequence[ComposedPair],
+    pictures: NDArray[np.float32],
+    space: tuple[Encode, Vectors],
+    modality: str,
+) -> dict[str, NDArray[np.float32]]:
+    """Return label -> (pairs, embed_dim) query rows; `space` holds the encoder and the modality means."""
+    embed, means = space
+    words = embed([EvalItem(f"words {n}", pair.words, "", {}) for n, pair in enumerate(pairs)], "text")
+    terms = [(composed.base_weight, modality, pictures), (composed.words_weight, "text", words)]
+    queries = dict(zip(_PARTS, (compose_rows(terms, means), pictures, words), strict=True))
+    if all(pair.name for pair in pairs):
+        names = [EvalItem(f"name {n}", pair.name, "", {}) for n, pair in enumerate(pairs)]
+        queries["target's full name"] = embed(names, "text")
+    return queries
 
 
 def _without(positions: list[int], answers: list[int]) -> list[int]:
