@@ -49,7 +49,9 @@ NEAR_COPIES = Path(__file__).with_name("near_copies.json")
 _SIDE = 16
 _AGREEMENT = 0.97
 _DIFFERENCE = 0.05
-_NEAR = 0.9
+# Cosines: at 0.88 all that resembles a stamp too much is found, and some signs that do not.
+_NEAR = 0.88
+_TOGETHER = 0.9
 _SAME = 0.95
 _FEATURE_DIM = 1280
 
@@ -161,23 +163,26 @@ def find_near_copies(items: Sequence[Item], thumbnails: Matrix, features: Matrix
         thumbnails: (N, 768) from `thumbnail`.
         features: (N, 1280) pooled features; zeros where there are none.
     """
-    same, near = set(_same_thumbnails(thumbnails)), set[tuple[int, int]]()
+    same, near, stamps = set(_same_thumbnails(thumbnails)), set[tuple[int, int]](), set[tuple[int, int]]()
     for i, j, cosine in near_pairs(features, _NEAR):
         (same if cosine >= _SAME else near).add((i, j))
+        if cosine >= _TOGETHER:
+            stamps.add((i, j))
     found: dict[str, set[str]] = {}
     together = set()
+    either = same | stamps
     for i, j in same | near:
         a, b = sorted((items[i], items[j]), key=lambda item: item.source != "stamps")
         if a.source == "stamps" and b.source != "stamps":
             found.setdefault(b.id, set()).add(a.id)
         # Among stamps what is near is kept together, not only what is the same: half of them are the test.
-        elif b.source == "stamps" or ((i, j) in same and not (_is_emoji(a) and _is_emoji(b))):
+        elif (i, j) in (either if b.source == "stamps" else same) and not (_is_emoji(a) and _is_emoji(b)):
             together.add((i, j))
     groups = [[items[k].id for k in members] for members in components(len(items), together)]
     return NearCopies(
         groups=sorted(sorted(group) for group in groups),
         near_stamps={key: sorted(found[key]) for key in sorted(found)},
-        rule={"thumbnail": _AGREEMENT, "difference": _DIFFERENCE, "near": _NEAR, "same": _SAME},
+        rule={"thumbnail": _AGREEMENT, "difference": _DIFFERENCE, "near": _NEAR, "together": _TOGETHER, "same": _SAME},
     )
 
 
