@@ -105,7 +105,8 @@ def vector_items(
 def random_units(count: int, seed: int = 0, embed_dim: int = EMBED_DIM) -> NDArray[np.float32]:
     """Return (count, embed_dim) unit rows."""
     vectors = np.random.default_rng(seed).normal(size=(count, embed_dim)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit_rows: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit_rows
 
 
 if __name__ == "__main__":  # python -m tests.catalog_encoder CATALOG FOLDER DELAY: an ingest to be killed

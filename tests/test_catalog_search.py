@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -315,6 +316,21 @@ def test_search_sees_what_another_connection_writes(catalog: Catalog) -> None:
         assert catalog.search(unit("new"), query_modality="text", k=1)[0][0].uri == "new"
         other.remove(uris=["new"])
         assert catalog.search(unit("new"), query_modality="text", k=1)[0][0].uri != "new"
+
+
+def test_search_from_many_threads_while_items_are_added(catalog: Catalog) -> None:
+    vectors = random_units(600)
+    catalog.add(vector_items(vectors[:100]))
+    with ThreadPoolExecutor(4) as threads:
+        searches = [
+            threads.submit(catalog.search, vectors[at % 100], query_modality="image", k=5) for at in range(200)
+        ]
+        for first in range(100, 600, 100):
+            catalog.add(vector_items(vectors[first : first + 100], first=first))
+            catalog.remove(f"number = {first}")
+        for at, search in enumerate(searches):
+            assert search.result()[0][0].uri == f"item/{at % 100}"
+    assert len(catalog) == 595
 
 
 def test_search_warm_is_fast(tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def test_ingest_killed_at_any_moment_resumes(tmp_path: Path) -> None:
         (folder / f"{number:03}.png").write_bytes(b"picture %d" % number)
     path = tmp_path / "killed.catalog"
     new_catalog(path).close()
-    counts = []
+    counts: list[int] = []
     for wait in (0.05, 0.1, 0.15):
         command = [sys.executable, "-m", "tests.catalog_encoder", str(path), str(folder), "0.02"]
         process = subprocess.Popen(command, cwd=Path(__file__).parent.parent)
@@ -417,6 +417,18 @@ def test_ingest_links_that_form_a_circle_end(catalog: Catalog, media: Path) -> N
     (media / "dangling.png").symlink_to(media / "nowhere.png")
     report = ingest(catalog, [media], HashEncoder())
     assert report.added == 9 and len(report.failed) == 1
+
+
+def test_ingest_pipes_are_no_files(catalog: Catalog, media: Path) -> None:
+    os.mkfifo(media / "pipe.wav")
+    report = ingest(catalog, [media], HashEncoder())
+    assert [failure.reason for failure in report.failed] == ["not a regular file"]
+
+
+def test_ingest_overlapping_sources_encode_once(catalog: Catalog, media: Path) -> None:
+    encoder = HashEncoder()
+    report = ingest(catalog, [media, media / "1.png", media / "sub"], encoder)
+    assert (report.added, report.unchanged, sum(encoder.batches)) == (9, 4, 9)
 
 
 def test_ingest_skips_catalogs_inside_the_folder(media: Path) -> None:

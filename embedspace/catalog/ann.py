@@ -157,7 +157,7 @@ def _parameters(ann: AnnIndex, candidates: int) -> Any:  # noqa: ANN401
     if ann.recipe.index == "hnsw":
         return faiss.SearchParametersHNSW(efSearch=max(ann.recipe.ef_search, candidates))
     nlist = faiss.extract_index_ivf(ann.index).nlist
-    return faiss.SearchParametersIVF(nprobe=min(nlist, ann.recipe.nprobe or max(8, nlist // 32)))
+    return faiss.SearchParametersIVF(nprobe=min(nlist, ann.recipe.nprobe or max(8, nlist // 8)))
 
 
 def search_index(

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
-import json
-import os
-import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedspace.calibration import Calibration
+from embedspace.catalog.contents import catalog_info, content_id, item_records, segment_vectors
 from embedspace.catalog.gallery import Gallery
 from embedspace.catalog.recipe import Recipe
 from embedspace.catalog.records import AddReport, CatalogInfo, CatalogItem, Hit, ItemRecord, VerifyReport
-from embedspace.catalog.schema import FORMAT_VERSION, create_schema, is_vacant, translated
+from embedspace.catalog.schema import create_schema, is_vacant, translated
 from embedspace.catalog.searcher import Searcher
 from embedspace.catalog.store import Store
 from embedspace.catalog.where import Condition
@@ -32,7 +29,6 @@ __all__ = ["Catalog"]
 _BATCH = 256
 _INDEX_BYTES = 1 << 30
 """`close` leaves a larger index to `optimize` or to the first search, so that an ingest stays small in memory."""
-_CONTENT_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Catalog:
@@ -280,27 +276,13 @@ class Catalog:
         return int(self.store.rows("SELECT count(*) FROM items")[0][0])
 
     def items(self, where: str | None = None) -> Iterator[ItemRecord]:
-        """Yield items in the order they were added.
+        """Return items, one by one, in the order they were added.
 
         Args:
             where: Only those that the filter matches.
         """
         condition = self._searcher.condition(where) if where else Condition("1")
-        numbers = self.store.rows(
-            "SELECT DISTINCT i.item FROM items i LEFT JOIN segments s ON s.item = i.item "
-            f"WHERE {condition.sql} ORDER BY i.item",
-            condition.parameters,
-        )
-        for (number,) in numbers:
-            found = self.store.rows("SELECT id, kind, metadata FROM items WHERE item = ?", (number,))
-            if not found:
-                continue
-            uris = self.store.rows("SELECT uri FROM uris WHERE item = ? ORDER BY place", (number,))
-            counts = self.store.rows(
-                "SELECT modality, count(*) FROM segments WHERE item = ? GROUP BY modality", (number,)
-            )
-            identity, kind, metadata = found[0]
-            yield ItemRecord(identity, tuple(uri for (uri,) in uris), kind, json.loads(metadata), dict(counts))
+        return item_records(self.store, condition)
 
     def vectors(
         self, modality: str | None = None, ids: Iterable[str] | None = None
@@ -314,15 +296,7 @@ class Catalog:
         Returns:
             The item id of every row, and (N, embed_dim) float32 unit rows (to float16 precision).
         """
-        sql = "SELECT s.seq, i.id FROM segments s JOIN items i ON i.item = s.item"
-        parameters: tuple[str, ...] = ()
-        if modality is not None:
-            sql, parameters = f"{sql} WHERE s.modality = ?", (modality,)
-        rows = self.store.rows(f"{sql} ORDER BY s.seq", parameters)
-        if ids is not None:
-            wanted = set(ids)
-            rows = [row for row in rows if row[1] in wanted]
-        return [row[1] for row in rows], self.store.vectors_of([row[0] for row in rows])
+        return segment_vectors(self.store, modality, ids)
 
     def verify(self, *, files: bool = True) -> VerifyReport:
         """Prove that vectors, items and files agree.
@@ -346,34 +320,6 @@ class Catalog:
 
     def info(self) -> CatalogInfo:
         """Return the catalog at a glance."""
-        rows = self.store.rows
-        with os.scandir(self.store.folder) as entries:
-            size = sum(entry.stat().st_size for entry in entries if entry.is_file())
-        return CatalogInfo(
-            path=str(self.path),
-            format_version=FORMAT_VERSION,
-            embed_dim=self.embed_dim,
-            items=len(self),
-            uris=int(rows("SELECT count(*) FROM uris")[0][0]),
-            kinds=dict(rows("SELECT kind, count(*) FROM items GROUP BY kind ORDER BY kind")),
-            segments=dict(rows("SELECT modality, count(*) FROM segments GROUP BY modality ORDER BY modality")),
-            failures=tuple(self.store.failures()),
-            fingerprints=self.fingerprints,
-            fields=tuple(name for (name,) in rows("SELECT name FROM fields ORDER BY name")),
-            recipe=self.recipe.name,
-            indexes=self._gallery.described(),
-            size_bytes=size,
-            calibrated=bool(self.calibration.pairs),
+        return catalog_info(
+            self.store, self.recipe.name, indexes=self._gallery.described(), calibrated=bool(self.calibration.pairs)
         )
-
-
-def content_id(item: CatalogItem) -> str:
-    """Return the id of an item: its content hash, made of the segments where the caller gave none."""
-    if _CONTENT_ID.fullmatch(item.content_hash):
-        return item.content_hash
-    digest = hashlib.blake2b(f"{item.kind}\0{item.content_hash}\0".encode(), digest_size=16)
-    if not item.content_hash:
-        for segment in item.segments:
-            digest.update(f"{segment.modality}\0{segment.text}\0{segment.label}\0".encode())
-            digest.update(np.asarray(segment.vector, "<f4").tobytes())
-    return digest.hexdigest()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +19,7 @@ from embedspace.catalog.store import Store
 
 __all__ = ["Gallery"]
 
+_LEFTOVER_SECONDS = 3600
 _REPACK_ROWS = 2000
 """A search that had to read at least this many rows from SQLite writes the packed file anew."""
 
@@ -89,6 +92,7 @@ class Gallery:
         with self._lock:
             if self.store.read_only:
                 return
+            self._sweep_leftovers()
             packed = self._packed or load_packed(self.store)
             if packed is None or (packed.last_seq, packed.deletions) != self.store.state()[1:]:
                 self._repack()  # before anything is read: packing streams, reading a long tail would not
@@ -97,6 +101,13 @@ class Gallery:
                 due = not self._exact(len(room.rows)) and room.ann is None
                 if due and (index_bytes is None or index_size(room.rows, self.recipe) <= index_bytes):
                     room.ann = self._index(modality, room.rows)
+
+    def _sweep_leftovers(self) -> None:
+        """Delete half-written files of processes that were killed; those of living ones are younger."""
+        for path in self.store.folder.glob("*.partial"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _LEFTOVER_SECONDS:
+                    path.unlink()
 
     def described(self) -> dict[str, str]:
         """Return modality -> how it is searched, in words."""

@@ -61,7 +61,7 @@ def ingest(
     """
     if as_modality is not None and as_modality not in set(Modality):
         raise InputError(f"unknown modality {as_modality!r}; known: {', '.join(Modality)}")
-    missing = [str(source) for source in sources if not Path(source).exists()]
+    missing = [str(source) for source in sources if not os.path.exists(source)]
     if sources and len(missing) == len(sources):
         raise InputError(f"no such file or folder: {', '.join(missing)}")
     catalog.adopt_fingerprints(encoder.fingerprints(), encoder.calibration_json())

@@ -66,7 +66,7 @@ class Pipeline:
         self.held = 0
         self._queue: deque[tuple[Future[Prepared], int]] = deque()
         self._reserved = 0
-        self._claims: dict[tuple[str, str], str] = {}
+        self._claims: dict[str, str] = {}  # content id -> uri, for as long as it is under way
         self._lock = threading.Lock()
         self._large = threading.Lock()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
@@ -85,8 +85,10 @@ class Pipeline:
             yield self._next()
 
     def release(self, batch: Iterable[Prepared]) -> None:
-        """Say that decoded items were encoded; their memory is counted no longer."""
+        """Say that items are settled: their memory is counted no longer, and copies of them are found in the store."""
         for prepared in batch:
+            with self._lock:
+                self._claims.pop(prepared.digest, None)
             if prepared.decoded is not None:
                 self.held -= max(prepared.decoded.nbytes, 0)
                 prepared.decoded = None
@@ -111,9 +113,10 @@ class Pipeline:
             if self.number_of(prepared.digest, candidate.as_modality) is not None:
                 return prepared
             with self._lock:
-                prepared.twin = self._claims.setdefault((prepared.digest, candidate.as_modality), candidate.uri)
-            if prepared.twin == candidate.uri:
-                prepared.twin = ""
+                prepared.twin = self._claims.get(prepared.digest, "")
+                if not prepared.twin:
+                    self._claims[prepared.digest] = candidate.uri
+            if not prepared.twin:
                 prepared.decoded = self._decode(candidate)
         except Exception as error:  # one bad file never ends an ingest
             prepared.error = error

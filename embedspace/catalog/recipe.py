@@ -29,7 +29,7 @@ class Recipe:
             candidates are scored again with the catalog's own vectors.
         min_vectors: Below this many vectors of a modality the search stays exact.
         nlist: Cells of an IVF index; 0 means 4 * sqrt(vectors).
-        nprobe: Cells that a search visits; 0 means nlist / 32, at least 8.
+        nprobe: Cells that a search visits; 0 means nlist / 8, at least 8.
         hnsw_m: Links a node of an HNSW graph.
         ef_construction: Candidates while building an HNSW graph.
         ef_search: Candidates while searching it.
@@ -44,7 +44,7 @@ class Recipe:
     name: str = "default"
     index: str = "ivf"
     quantizer: str = "sq8"
-    min_vectors: int = 200_000
+    min_vectors: int = 100_000
     nlist: int = 0
     nprobe: int = 0
     hnsw_m: int = 32
@@ -53,7 +53,7 @@ class Recipe:
     overfetch: int = 8
     train_vectors: int = 100_000
     rebuild_fraction: float = 0.2
-    exact_below: int = 100_000
+    exact_below: int = 50_000
     seed: int = 0
 
     def __post_init__(self) -> None:

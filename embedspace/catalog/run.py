@@ -125,6 +125,7 @@ class Run:
             if is_fatal(prepared.error):
                 raise prepared.error
             self.failures.append((prepared.candidate, reason_of(prepared.error)))
+            self.pipeline.release([prepared])
             self._flush_if(len(self.failures) >= _CHUNK)
         elif prepared.twin:
             self.twins.append(prepared)

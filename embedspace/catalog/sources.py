@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +122,8 @@ def _file(uri: str, as_modality: str | None) -> Candidate | Failure:
         facts = os.stat(uri)
     except OSError as error:
         return Failure(uri, f"cannot read it: {error.strerror or error}")
+    if not stat.S_ISREG(facts.st_mode):
+        return Failure(uri, "not a regular file")
     return Candidate(uri, kind, facts.st_size, facts.st_mtime_ns, _imposed(kind, as_modality))
 
 
@@ -146,12 +149,12 @@ def _folder(root: Path, as_modality: str | None) -> Iterator[Candidate | Skipped
         names = {entry.name for entry in entries}
         if DATABASE in names:
             continue  # a catalog
-        for name in FOLDER_METADATA:
-            if name in names:
-                described.update(_described(Path(folder) / name))
+        tables = {name: _described(Path(folder) / name) for name in FOLDER_METADATA if name in names}
+        for found in tables.values():
+            described.update(found)
         subfolders = []
         for entry in entries:
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or tables.get(entry.name):
                 continue
             if entry.is_dir():
                 subfolders.append(entry.path)
@@ -171,6 +174,8 @@ def _entry(
         facts = entry.stat()
     except OSError as error:
         return Failure(entry.path, f"cannot read it: {error.strerror or error}")
+    if not stat.S_ISREG(facts.st_mode):
+        return Failure(entry.path, "not a regular file")
     found = Candidate(entry.path, kind, facts.st_size, facts.st_mtime_ns, _imposed(kind, as_modality))
     known = described.pop(entry.path, None)
     if known is None:

@@ -1,0 +1,132 @@
+"""What the benchmarks share: media to work on, a fake encoder, one JSON line."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedspace.modality import SUFFIXES
+from embedspace.segment import Decoded, Segment, SegmentEncoder
+
+CORPORA = Path(os.environ.get("EMBEDSPACE_CORPORA", "build/corpora"))
+
+
+class FakeEncoder:
+    """Reads and hashes files, makes a vector of the hash: what is left is the catalog's own work."""
+
+    embed_dim = 256
+
+    def __init__(self) -> None:
+        self._table = np.random.default_rng(0).normal(size=(256, self.embed_dim)).astype(np.float32)
+
+    def fingerprints(self) -> Mapping[str, str]:
+        """Return made-up digests."""
+        return dict.fromkeys(("image", "audio", "text", "speech"), "0" * 64)
+
+    def calibration_json(self) -> str:
+        """Return no calibration."""
+        return ""
+
+    def decode(self, source: Any, kind: str, *, as_modality: str | None = None) -> Decoded:  # noqa: ANN401
+        """Hash a file or text."""
+        raw = source.read_bytes() if isinstance(source, Path) else json.dumps(source).encode()
+        return Decoded(kind, [(as_modality or kind, hashlib.blake2b(raw).digest())], {"nbytes": len(raw)}, 1000)
+
+    def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:
+        """Make a unit vector of each hash."""
+        return [[self._segment(*one) for one in item.inputs] for item in items]
+
+    def _segment(self, modality: str, digest: bytes) -> Segment:
+        vector = self._table[np.frombuffer(digest, np.uint8)].sum(axis=0)
+        return Segment(modality, vector / np.linalg.norm(vector))
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fake", action="store_true", help="a fake encoder instead of the real space")
+    parser.add_argument("--weights", help="a space other than the shipped one")
+    return parser
+
+
+def encoder_of(given: argparse.Namespace) -> SegmentEncoder:
+    """Return the space, or the fake."""
+    if given.fake:
+        return FakeEncoder()
+    from embedspace.space import EmbeddingSpace
+
+    space: SegmentEncoder = EmbeddingSpace.from_pretrained(given.weights)
+    return space
+
+
+def media_files(folder: Path | None, count: int, seed: int = 0) -> list[Path]:
+    """Return media files, mixed by kind as evenly as there are: of a folder, or of the corpora that were built."""
+    root = folder or CORPORA
+    kinds: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob("*")):
+        kind = SUFFIXES.get(path.suffix.lower())
+        if kind is not None and path.is_file():
+            kinds.setdefault(kind, []).append(path)
+    if not kinds:
+        raise SystemExit(f"{root}: no media; build the corpora (python -m training.corpora), or give --folder")
+    rng = np.random.default_rng(seed)
+    shuffled = [[files[at] for at in rng.permutation(len(files))] for files in kinds.values()]
+    chosen: list[Path] = []
+    while len(chosen) < count and any(shuffled):
+        chosen.extend(files.pop() for files in shuffled if files)
+    return chosen[:count]
+
+
+def make_media(folder: Path, count: int, *, side: int = 8, seconds: float = 0.05, per_folder: int = 500) -> None:
+    """Write small distinct pictures, sounds and texts, a third each."""
+    for number, (suffix, content) in enumerate(_made(count, side, seconds)):
+        path = folder / f"{number // per_folder:03}" / f"{number:06}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def _made(count: int, side: int, seconds: float) -> Iterator[tuple[str, bytes]]:
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        match number % 3:
+            case 0:
+                yield ".png", png(rng.integers(0, 256, size=(side, side, 3), dtype=np.uint8))
+            case 1:
+                yield ".wav", wav(rng.normal(size=int(16000 * seconds)) * 0.1)
+            case _:
+                yield ".txt", f"text number {number}: {rng.integers(1 << 60)}".encode()
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Return (H, W, 3) uint8 pixels as a PNG file."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    height, width = pixels.shape[:2]
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1).tobytes()
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def wav(waveform: np.ndarray, sample_rate: int = 16000) -> bytes:
+    """Return a waveform in [-1, 1] as a 16-bit WAV file."""
+    samples: bytes = (np.clip(waveform, -1, 1) * 32767).astype("<i2").tobytes()
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
+    body = b"WAVE" + form + struct.pack("<4sI", b"data", len(samples)) + samples
+    return struct.pack("<4sI", b"RIFF", len(body)) + body
+
+
+def report(benchmark: str, **figures: Any) -> None:  # noqa: ANN401
+    """Print the figures as one JSON line."""
+    print(json.dumps({"benchmark": benchmark, "cpus": os.cpu_count(), **figures}), flush=True)
