@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,9 +47,7 @@ class CliSpace:
         if isinstance(source, Mapping):
             return Decoded(kind, [("text", value, name) for name, value in source.items()])
         if kind == "text":
-            is_file = isinstance(source, Path) or os.path.isfile(source)
-            return Decoded(kind, [("text", read_text(source) if is_file else source, "")])
-        source = Path(source)
+            return Decoded(kind, [("text", read_text(source) if isinstance(source, Path) else source, "")])
         if kind == "image":
             return Decoded(kind, [("image", flatten(load_image(source)).tobytes(), "")], {"width": 1})
         audio = load_audio(source, sample_rate=16000)
