@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import embedspace
+from embedspace.cli._space import quick_start
 from embedspace.cli.reference import markdown
 from embedspace.errors import CatalogLockedError
 from tests.cli_media import Run, make_run
@@ -112,6 +114,20 @@ def test_a_pipe_closed_while_writing_is_silent() -> None:
     os.close(reading)
     _, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (141, b"")
+
+
+def test_quick_start_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with pytest.raises(KeyError), quick_start(words_only=True):
+        assert (os.environ["OMP_NUM_THREADS"], gc.isenabled()) == ("1", False)
+        raise KeyError
+    assert "OMP_NUM_THREADS" not in os.environ
+    assert gc.isenabled()
+    with quick_start(words_only=False):
+        assert "OMP_NUM_THREADS" not in os.environ
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with quick_start(words_only=True):
+        assert os.environ["OMP_NUM_THREADS"] == "3"
 
 
 def test_a_full_disk_behind_stdout_is_one_line() -> None:

@@ -13,7 +13,7 @@ from embedspace.modality import Modality
 
 if TYPE_CHECKING:
     from embedspace.catalog import Hit
-    from embedspace.query import ComposedQuery
+    from embedspace.query import ComposedQuery, Query
 
 __all__ = ["search"]
 
@@ -54,15 +54,16 @@ def search(
     --json one object a line. A search without a hit says so and exits 0.
     """
     from embedspace.catalog import Catalog
-    from embedspace.cli._space import load_space
+    from embedspace.cli._space import load_space, quick_start
     from embedspace.query import compose, parse
 
     texts = _queries(query)
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
     with Catalog.open(catalog, read_only=True) as opened:
-        space = load_space(weights, device)
-        opened.check_fingerprint(space.fingerprints())
-        composed = [compose(one, space, as_modality=as_modality) for one in parsed]
+        with quick_start(words_only=_words_only(parsed, as_modality)):
+            space = load_space(weights, device)
+            opened.check_fingerprint(space.fingerprints())
+            composed = [compose(one, space, as_modality=as_modality) for one in parsed]
         hits = _search(
             opened,
             composed,
@@ -81,6 +82,13 @@ def _search(opened: Any, composed: Sequence[ComposedQuery], **options: Any) -> l
     vectors = np.stack([query.vector for query in composed])
     found: list[list[Hit]] = opened.search(vectors, query_modality=[query.modality for query in composed], **options)
     return found
+
+
+def _words_only(queries: Sequence[Query], as_modality: str | None) -> bool:
+    from embedspace.query import resolve
+
+    terms = [term for query in queries for term in query.terms]
+    return all(resolve(term.value, quoted=term.quoted, as_modality=as_modality).path is None for term in terms)
 
 
 def _queries(arguments: Sequence[str]) -> list[str]:
