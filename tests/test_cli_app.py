@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import embedspace
-from embedspace.cli._space import quick_start
+from embedspace.cli._space import load_space, quick_start
 from embedspace.cli.reference import markdown
-from embedspace.errors import CatalogLockedError
+from embedspace.errors import CatalogLockedError, InputError
 from tests.cli_media import Run, make_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,6 +114,14 @@ def test_a_pipe_closed_while_writing_is_silent() -> None:
     os.close(reading)
     _, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("device", "message"), [("tpu", "known: cpu, cuda"), ("cuda:99", "devices that torch can use"), ("mps:7", "devices")]
+)
+def test_a_device_that_is_not_there_is_a_mistake(device: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_space(None, device)
 
 
 def test_quick_start_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

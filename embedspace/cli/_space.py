@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from embedspace.errors import InputError
 
 if TYPE_CHECKING:
     from embedspace.space import EmbeddingSpace
@@ -21,11 +24,27 @@ def load_space(weights: Path | None = None, device: str = "cpu") -> EmbeddingSpa
     Reads configuration and calibration only: an encoder's weights load when it is first used.
 
     Raises:
+        InputError: If there is no such device.
         WeightsError: If the weights are missing or damaged.
     """
     from embedspace.space import EmbeddingSpace
 
+    _check_device(device)
     return EmbeddingSpace.from_pretrained(weights, device=device)
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that is not there; torch is asked only about one that is not the processor."""
+    if device == "cpu":
+        return
+    match = re.fullmatch(r"(cuda|mps)(?::(\d+))?", device)
+    if match is None:
+        raise InputError(f"--device {device!r}: unknown; known: cpu, cuda, cuda:1, mps")
+    import torch
+
+    present = torch.cuda.device_count() if match[1] == "cuda" else int(torch.backends.mps.is_available())
+    if int(match[2] or 0) >= present:
+        raise InputError(f"--device {device}: this machine has {present} {match[1]} devices that torch can use; try cpu")
 
 
 @contextlib.contextmanager
