@@ -44,7 +44,7 @@ def _check_device(device: str) -> None:
 
     present = torch.cuda.device_count() if match[1] == "cuda" else int(torch.backends.mps.is_available())
     if int(match[2] or 0) >= present:
-        raise InputError(f"--device {device}: this machine has {present} {match[1]} devices that torch can use; try cpu")
+        raise InputError(f"--device {device}: torch can use {present} {match[1]} devices on this machine; try cpu")
 
 
 @contextlib.contextmanager
