@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,6 +22,12 @@ speed = 3
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.chdir(tmp_path)
     return make_run(capsys, monkeypatch)
+
+
+def _replace_align(monkeypatch: pytest.MonkeyPatch, align: Any) -> None:
+    module = ModuleType("embedspace.train.align")
+    module.align = align  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
 def test_eval_refuses_a_missing_suite(run: Run) -> None:
@@ -62,7 +70,7 @@ def test_train_passes_on_what_it_is_told(run: Run, monkeypatch: pytest.MonkeyPat
         options.pop("callback")(FitProgress("image", 250, 1500, 12.4, {"loss": 1.23456, "recall_at_10": 0.5}))
         calls.append((recipe, options))
 
-    monkeypatch.setattr("embedspace.train.align", align, raising=False)
+    _replace_align(monkeypatch, align)
     Path("recipe.toml").write_text("seed = 1\n")
     result = run("train", "align", "recipe.toml", "--minutes", "2", "--out", "weights", "--resume", "--seed", "3")
     assert result.code == 0
@@ -78,7 +86,7 @@ def test_train_refuses_a_bad_recipe(run: Run, monkeypatch: pytest.MonkeyPatch) -
     def align(recipe: Path, **_: Any) -> None:
         raise ConfigError(f"{recipe}: unknown key speed")
 
-    monkeypatch.setattr("embedspace.train.align", align, raising=False)
+    _replace_align(monkeypatch, align)
     Path("recipe.toml").write_text("speed = 1\n")
     result = run("train", "align", "recipe.toml")
     assert (result.code, result.error) == (2, "embedspace: recipe.toml: unknown key speed")
@@ -88,7 +96,7 @@ def test_train_interrupted_says_how_to_go_on(run: Run, monkeypatch: pytest.Monke
     def align(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("embedspace.train.align", align, raising=False)
+    _replace_align(monkeypatch, align)
     Path("recipe.toml").write_text("")
     result = run("train", "align", "recipe.toml")
     assert result.code == 130
