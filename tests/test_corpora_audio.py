@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embedspace.errors import InputError, MediaError, MissingExtraError
-from training.corpora import captions, human, instruments, manifest, sounds, speech, translations, voices
+from training.corpora import captions, human, instruments, manifest, sound_origins, sounds, speech, translations, voices
 from training.corpora.augment import augment, with_noise
 from training.corpora.captions import Text, sayable
 from training.corpora.clips import SPEECH_RATE, ShardWriter, decode, read_clip, resample, trim_silence, write_clip
@@ -87,7 +87,7 @@ def test_same_recording_finds_a_quieter_resampled_padded_copy() -> None:
 
 def test_read_labels_gives_english_captions_for_every_pattern() -> None:
     labels = sounds.read_labels()
-    assert len({label.source for label in labels}) == 6
+    assert {label.source for label in labels} == set(sound_origins.ORIGINS)
     assert all(label.captions[0] for label in labels if label.concept)
     assert all(label.concept == label.concept.lower().strip() for label in labels)
 
@@ -112,6 +112,15 @@ def test_label_of_leaves_spoken_prompts_out_and_marks_loops() -> None:
     assert sounds.label_of(labels, "freedesktop", "audio-channel-side-left") is None
     loop = sounds.label_of(labels, "sonicpi", "loop_garzul")
     assert loop is not None and loop.abstract
+
+
+def test_parse_cat_reads_title_and_wav() -> None:
+    wav = b"RIFF" + (4).to_bytes(4, "little") + b"WAVE"
+    title = b'"Cow". By nobody.\0'
+    entry = bytes([len(title)]) + title + wav + b"\0"
+    # The first offset has the highest bit set, as the old format does; its value is also the size of the index.
+    index = (8 | 1 << 31).to_bytes(4, "little") + len(wav).to_bytes(4, "little")
+    assert list(sound_origins.parse_cat(index + entry)) == [('"Cow". By nobody.', wav)]
 
 
 # instruments

@@ -1,6 +1,6 @@
-"""Build the labelled sound effects: Tux Paint, GCompris, Wesnoth, Widelands, Sonic Pi and the freedesktop theme.
+"""Build the labelled sound effects of eleven packages: games, learning programs, desktop and sample sets.
 
-    python -m training.corpora.sounds        # about a minute; build/corpora/sounds
+    python -m training.corpora.sounds        # some two minutes; build/corpora/sounds
 
 File names become English captions by a table made by hand, `sound_labels.tsv`. Tux Paint's effects are the test set
 and are never trained; a clip of another source that holds the same recording as one of them is set aside ("drop").
@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,31 +18,19 @@ import numpy as np
 
 from training.corpora import manifest
 from training.corpora.clips import decode, write_clip
-from training.corpora.fetch import package, unpacked
+from training.corpora.fetch import package
 from training.corpora.manifest import Item, write_manifest
-from training.corpora.rcc import read_rcc
 from training.corpora.recordings import same_recording
-from training.corpora.words import clean_caption
+from training.corpora.sound_origins import ORIGINS, PACKAGE, Found
 
 __all__ = ["PACKAGES", "SOUND_RATE", "VERSION", "Label", "build", "label_of", "read_labels"]
 
-PACKAGE = {
-    "tux": "tuxpaint-stamps-default",
-    "gcompris": "gcompris-qt-data",
-    "wesnoth": "wesnoth-1.16-data",
-    "widelands": "widelands-data",
-    "sonicpi": "sonic-pi-samples",
-    "freedesktop": "sound-theme-freedesktop",
-}
-"""Short name of a source -> its package."""
 PACKAGES = tuple(PACKAGE.values())
-VERSION = 1
+VERSION = 2
 SOUND_RATE = 44_100
 """Sample rate of the stored sounds, in Hz."""
 LABELS = Path(__file__).with_name("sound_labels.tsv")
-SUFFIXES = (".ogg", ".oga", ".wav", ".flac")
 PEAK_FLOOR = 1e-4
-GCOMPRIS_SKIP = ("voices", "music/background")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,82 +72,28 @@ def label_of(labels: list[Label], source: str, name: str) -> Label | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Clip:
-    """A sound as found: its source, the name that labels match, a unique stem, its bytes, its own captions."""
-
-    source: str
-    name: str
-    stem: str
-    content: bytes
-    captions: tuple[str, ...] = ()
-
-
-def _tux() -> Iterator[_Clip]:
-    root = unpacked("tuxpaint-stamps-default") / "usr/share/tuxpaint/stamps"
-    for path in sorted(root.rglob("*.ogg")):
-        relative = path.relative_to(root).with_suffix("")
-        text = path.with_suffix(".txt")
-        spoken = "_desc" in path.stem or relative.parts[:2] in {("symbols", "alphabets"), ("symbols", "math")}
-        if spoken or not text.exists():
-            continue
-        caption = clean_caption(text.read_text(encoding="utf-8").splitlines()[0])
-        yield _Clip("tux", path.stem, relative.as_posix(), path.read_bytes(), (caption,))
-
-
-def _gcompris() -> Iterator[_Clip]:
-    for path in sorted((unpacked("gcompris-qt-data") / "usr/share/gcompris-qt/rcc").glob("*.rcc")):
-        for name, content in sorted(read_rcc(path).items()):
-            file = Path(name)
-            if file.suffix in SUFFIXES and not any(part in name for part in GCOMPRIS_SKIP):
-                folder = file.parent.name if path.stem == "core" else path.stem
-                yield _Clip("gcompris", f"{folder}/{file.stem}", f"{path.stem}/{file.stem}", content)
-
-
-def _folder(source: str, package_name: str, *folders: str) -> Iterator[_Clip]:
-    root = unpacked(package_name)
-    for folder in folders:
-        for path in sorted((root / folder).rglob("*")):
-            if path.suffix in SUFFIXES:
-                # Wesnoth has mace.ogg beside mace.wav: only the rarer suffix stays in the name.
-                stem = re.sub(r"\.(ogg|oga|flac)$", "", path.relative_to(root / folder).as_posix()).replace(".", "-")
-                yield _Clip(source, path.stem, stem, path.read_bytes())
-
-
-def _clips() -> Iterator[_Clip]:
-    yield from _tux()
-    yield from _gcompris()
-    game = "usr/share/games/wesnoth/1.16"
-    campaign = f"{game}/data/campaigns/World_Conquest/sounds"
-    yield from _folder("wesnoth", "wesnoth-1.16-data", f"{game}/data/core/sounds", f"{game}/sounds", campaign)
-    widelands = "usr/share/games/widelands/data"
-    yield from _folder("widelands", "widelands-data", f"{widelands}/sound", f"{widelands}/world/critters")
-    yield from _folder("sonicpi", "sonic-pi-samples", "usr/share/sonic-pi/samples")
-    yield from _folder("freedesktop", "sound-theme-freedesktop", "usr/share/sounds/freedesktop/stereo")
-
-
 @functools.cache
 def _licence(source: str) -> str:
     return package(PACKAGE[source]).licence
 
 
-def _item(clip: _Clip, label: Label, seconds: float) -> Item:
+def _item(origin: str, clip: Found, label: Label, seconds: float) -> Item:
     extra: dict[str, object] = {"sample_rate": SOUND_RATE, "seconds": round(seconds, 3), "file": clip.stem}
     if label.abstract:
         extra["abstract"] = True
-    if clip.source == "tux":
+    if origin == "tux":
         extra["stamp"] = clip.stem
-    source = f"sounds-{clip.source}"
+    source = f"sounds-{origin}"
     name = clip.stem.replace("/", "-").lower()
     return Item(
         id=f"{source}/{name}",
         modality="audio",
-        path=f"sounds/files/{clip.source}/{name}.flac",
+        path=f"sounds/files/{origin}/{name}.flac",
         captions=clip.captions + label.captions,
         concept=label.concept,
         source=source,
-        licence=_licence(clip.source),
-        split="test" if clip.source == "tux" else "train",
+        licence=_licence(origin),
+        split="test" if origin == "tux" else "train",
         extra=extra,
     )
 
@@ -195,12 +127,12 @@ def build(out: Path) -> list[Item]:
     labels = read_labels()
     items: list[Item] = []
     waveforms: list[np.ndarray] = []
-    for clip in _clips():
-        label = label_of(labels, clip.source, clip.name)
+    for origin, clip in ((origin, clip) for origin, reader in ORIGINS.items() for clip in reader()):
+        label = label_of(labels, origin, clip.name)
         if label is None:
             continue
         waveform = decode(clip.content, SOUND_RATE)
-        item = _item(clip, label, len(waveform) / SOUND_RATE)
+        item = _item(origin, clip, label, len(waveform) / SOUND_RATE)
         if np.abs(waveform).max() < PEAK_FLOOR:  # Tux Paint's giraffe is silent, as giraffes are: nothing to encode
             item = replace(item, split="drop", extra={**item.extra, "silent": True})
         write_clip(out.parent / item.path, waveform, SOUND_RATE)
