@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embedspace.errors import MediaError
 from training.corpora import manifest
 from training.corpora.clips import decode, write_clip
 from training.corpora.fetch import package
@@ -131,7 +132,11 @@ def build(out: Path) -> list[Item]:
         label = label_of(labels, origin, clip.name)
         if label is None:
             continue
-        waveform = decode(clip.content, SOUND_RATE)
+        try:
+            waveform = decode(clip.content, SOUND_RATE)
+        except MediaError as error:
+            print(f"sounds: left out: {origin} {clip.stem}: {error}")
+            continue
         item = _item(origin, clip, label, len(waveform) / SOUND_RATE)
         if np.abs(waveform).max() < PEAK_FLOOR:  # Tux Paint's giraffe is silent, as giraffes are: nothing to encode
             item = replace(item, split="drop", extra={**item.extra, "silent": True})
