@@ -44,7 +44,6 @@ FLITE_SHARE = 0.3
 VALIDATION = 50
 MAX_SECONDS = 12.0
 MIN_SECONDS = 0.25
-LICENCE = "CC0-1.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,6 @@ def _item(job: Job, path: str, seconds: float, changed: bool) -> Item:
         captions=(job.text.english,),
         concept=concept_of(job.text.english),
         source=SOURCE,
-        licence=LICENCE,
         speaker=job.voice,
         language=job.text.language,
         split=job.split,
