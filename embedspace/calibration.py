@@ -53,7 +53,7 @@ class Calibration:
         return self.pairs.get(f"{query}>{target}", PairCalibration())
 
     def log_likelihood_ratio(self, scores: NDArray[np.float32], query: str, target: str) -> NDArray[np.float64]:
-        """Return log p(cosine | match) - log p(cosine | background), same shape as `scores`; comparable across pairs."""
+        """Return log p(cosine | match) - log p(cosine | background), shaped as `scores`; comparable across pairs."""
         pair = self.pair(query, target)
         return pair.slope * np.asarray(scores, dtype=np.float64) + pair.intercept
 
@@ -72,7 +72,8 @@ class Calibration:
             Probabilities in [0, 1], shaped as `scores`.
         """
         logit = self.log_likelihood_ratio(scores, query, target) - np.log(max(gallery_size, 1))
-        return 1.0 / (1.0 + np.exp(-np.clip(logit, -60, 60)))
+        odds: NDArray[np.float64] = np.exp(-np.clip(logit, -60, 60))
+        return 1.0 / (1.0 + odds)
 
     def to_json(self) -> str:
         """Return the JSON text that `from_json` reads."""

@@ -17,7 +17,7 @@ class Segment:
     """One encoded piece of an item.
 
     Attributes:
-        modality: Value of a `Modality`: which encoder made the vector. One recording may have "audio" and "speech" segments.
+        modality: Value of a `Modality`: which encoder made the vector. A recording may have "audio" and "speech" ones.
         vector: (embed_dim,) float32, unit norm.
         start: Seconds (audio, speech, video) or characters (text) from the start of the item; None for a whole image.
         end: As `start`.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from embedspace.calibration import Calibration
+from embedspace.calibration_fit import calibration_error, fit_pair
 from embedspace.errors import InputError
-from embedspace.evaluate.calibration_fit import calibration_error, fit_pair
 
 MEANS = (0.5, 0.1)
 STD = 0.1

@@ -18,13 +18,14 @@ import embedspace
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "embedspace"
 
-BOTTOM = {"errors", "modality", "segment", "calibration"}
+BOTTOM = {"errors", "modality", "segment", "calibration", "calibration_fit"}
 SPACE = BOTTOM | {"media", "encoders", "space"}
 ALLOWED = {
     "errors": set(),
     "modality": {"errors"},
     "segment": {"errors", "modality"},
     "calibration": {"errors", "modality"},
+    "calibration_fit": {"errors", "calibration"},
     "media": BOTTOM,
     "encoders": BOTTOM | {"media"},
     "space": BOTTOM | {"media", "encoders"},

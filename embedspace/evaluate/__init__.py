@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from embedspace.evaluate.calibration_fit import calibration_error, fit_pair
+    from embedspace.calibration_fit import calibration_error, fit_pair
     from embedspace.evaluate.metrics import Estimate, recall_at_k, retrieval_metrics
     from embedspace.evaluate.report import evaluate_retrieval
     from embedspace.evaluate.retrieval import RetrievalResult, evaluate_pair
@@ -36,13 +36,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "calibration_fit": ("calibration_error", "fit_pair"),
-    "metrics": ("Estimate", "recall_at_k", "retrieval_metrics"),
-    "report": ("evaluate_retrieval",),
-    "retrieval": ("RetrievalResult", "evaluate_pair"),
-    "run": ("SuiteResult", "evaluate_suite"),
-    "search": ("PositiveRanks", "positive_ranks", "top_k"),
-    "suite": ("Suite", "load_suite"),
+    "embedspace.calibration_fit": ("calibration_error", "fit_pair"),
+    "embedspace.evaluate.metrics": ("Estimate", "recall_at_k", "retrieval_metrics"),
+    "embedspace.evaluate.report": ("evaluate_retrieval",),
+    "embedspace.evaluate.retrieval": ("RetrievalResult", "evaluate_pair"),
+    "embedspace.evaluate.run": ("SuiteResult", "evaluate_suite"),
+    "embedspace.evaluate.search": ("PositiveRanks", "positive_ranks", "top_k"),
+    "embedspace.evaluate.suite": ("Suite", "load_suite"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -50,7 +50,7 @@ _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:
