@@ -21,7 +21,7 @@ from torch.nn import functional
 from embedspace.encoders.backbones.base import Backbone, read_weights, register_backbone
 from embedspace.errors import InputError
 
-__all__ = ["EfficientNetLite", "ImageFeatures"]
+__all__ = ["TRUNK_STAGES", "EfficientNetLite", "EfficientNetTail", "ImageFeatures"]
 
 # (blocks, kernel, stride, expansion, channels) a stage, before scaling.
 _STAGES = (
@@ -34,6 +34,8 @@ _STAGES = (
     (1, 3, 1, 6, 320),
 )
 _MIDDLE_STAGES = (2, 4, 6)  # the last stages at strides 8, 16 and 32
+TRUNK_STAGES = 5
+"""Stages that fine-tuning leaves alone."""
 _STEM, _CLASSES = 32, 1000
 _MEAN, _SCALE = 127.0, 128.0
 _WHITE = (255, 255, 255)
@@ -47,11 +49,13 @@ class ImageFeatures(NamedTuple):
         pooled: (B, feature_dim) mean over the positions of the last layer, non-negative.
         middle: For the last stages at strides 8, 16 and 32: (B, channels) mean of the linear bottleneck.
         logits: (B, 1000) ImageNet class scores.
+        trunk: (B, channels, H / 16, W / 16) output of stage `TRUNK_STAGES`, where a tuned tail begins.
     """
 
     pooled: torch.Tensor
     middle: list[torch.Tensor]
     logits: torch.Tensor
+    trunk: torch.Tensor
 
 
 class EfficientNetLite(Backbone):
@@ -77,6 +81,7 @@ class EfficientNetLite(Backbone):
                 channels = out
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
+        self.middle_dims = tuple(_scaled(_STAGES[index][4], width) for index in _MIDDLE_STAGES)
         self.head = _Conv(channels, feature_dim, kernel=1)
         self.classifier = nn.Linear(feature_dim, _CLASSES)
 
@@ -107,7 +112,9 @@ class EfficientNetLite(Backbone):
         if pixel_values.device.type == "cpu" and len(pixel_values) > _CHUNK:
             parts = [self._run(chunk) for chunk in torch.split(pixel_values, _CHUNK)]
             middle = [torch.cat(stage) for stage in zip(*(part.middle for part in parts), strict=True)]
-            return ImageFeatures(torch.cat([p.pooled for p in parts]), middle, torch.cat([p.logits for p in parts]))
+            rows = zip(*((part.pooled, part.logits, part.trunk) for part in parts), strict=True)
+            pooled, logits, trunk = (torch.cat(list(each)) for each in rows)
+            return ImageFeatures(pooled, middle, logits, trunk)
         return self._run(pixel_values)
 
     def _run(self, pixel_values: torch.Tensor) -> ImageFeatures:
@@ -119,8 +126,30 @@ class EfficientNetLite(Backbone):
             x = stage(x)
             if index in _MIDDLE_STAGES:
                 middle.append(x.mean(dim=(2, 3)))
+            if index + 1 == TRUNK_STAGES:
+                trunk = x
         pooled = functional.relu6(self.head(x), inplace=True).mean(dim=(2, 3))
-        return ImageFeatures(pooled, middle, self.classifier(pooled))
+        return ImageFeatures(pooled, middle, self.classifier(pooled), trunk)
+
+
+class EfficientNetTail(nn.Module):
+    """The stages after the trunk and the last convolution, as a module of its own: what fine-tuning changes.
+
+    Args:
+        network: Its layers are taken as they are.
+    """
+
+    def __init__(self, network: EfficientNetLite) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(list(network.stages)[TRUNK_STAGES:])
+        self.head = network.head
+
+    def forward(self, trunk: torch.Tensor) -> torch.Tensor:
+        """Map (B, channels, H, W) trunk maps to (B, feature_dim) pooled features."""
+        x = trunk.contiguous(memory_format=torch.channels_last)
+        for stage in self.stages:
+            x = stage(x)
+        return functional.relu6(self.head(x)).mean(dim=(2, 3))
 
 
 class _Conv(nn.Module):
