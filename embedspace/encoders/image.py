@@ -1,0 +1,121 @@
+"""Pictures -> the shared space: two frozen EfficientNets, ConSE through the text head, an ensemble of heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
+from embedspace.encoders.heads import MLPHead, ensemble_normalize
+from embedspace.encoders.image_features import ImageFrontEnd
+from embedspace.errors import WeightsError
+from embedspace.modality import Modality
+
+__all__ = ["ImageConfig", "ImageEncoder", "ImageHeads", "class_mixture"]
+
+
+def class_mixture(logits: Tensor, classes: Tensor, temperature: float, top_k: int) -> Tensor:
+    """Mix class-name vectors by the classes' probabilities.
+
+    Args:
+        logits: (B, C) class scores.
+        classes: (C, D) unit vectors of the class names.
+        temperature: Divides the logits.
+        top_k: Classes that take part.
+
+    Returns:
+        (B, D) unit rows.
+
+    Source:
+        Norouzi et al. 2014, "Zero-Shot Learning by Convex Combination of Semantic Embeddings" (ConSE), eq. 3.
+    """
+    values, indices = (logits / temperature).topk(top_k, dim=1)
+    mixed = (values.softmax(dim=1)[..., None] * classes[indices]).sum(dim=1)
+    return nn.functional.normalize(mixed, dim=-1)
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """What determines the image heads besides their weights.
+
+    Attributes:
+        backbones: Names, in the order of the features.
+        feature_dim: Width of the front end's features.
+        embed_dim: Width of the shared space.
+        hidden_dim: Of each head.
+        members: Heads of the ensemble.
+        classes: Rows of the class table.
+        temperature: Of ConSE.
+        top_k: Of ConSE.
+    """
+
+    backbones: tuple[str, ...]
+    feature_dim: int
+    embed_dim: int
+    hidden_dim: int
+    members: int
+    classes: int = 1000
+    temperature: float = 2.0
+    top_k: int = 10
+
+
+class ImageHeads(nn.Module):
+    """Features and class scores -> (B, embed_dim) unit rows. `classes` holds the class names' vectors in the space."""
+
+    classes: Tensor
+
+    def __init__(self, config: ImageConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("classes", torch.zeros(config.classes, config.embed_dim))
+        self.members = nn.ModuleList(
+            MLPHead(config.feature_dim, config.embed_dim, config.hidden_dim, with_prior=True)
+            for _ in range(config.members)
+        )
+
+    def forward(self, features: Tensor, logits: Tensor) -> Tensor:
+        """Return (B, embed_dim) unit rows."""
+        prior = class_mixture(logits, self.classes, self.config.temperature, self.config.top_k)
+        return ensemble_normalize([member(features, prior) for member in self.members])
+
+
+class ImageEncoder(Encoder):
+    """Front end and heads."""
+
+    def __init__(self, config: ImageConfig, heads: ImageHeads, tuned: Path | None = None) -> None:
+        super().__init__()
+        self.embed_dim = config.embed_dim
+        self.front = ImageFrontEnd(config.backbones, tuned)
+        if self.front.feature_dim != config.feature_dim:
+            raise WeightsError(
+                f"image heads for features {config.feature_dim} wide, but backbones {', '.join(config.backbones)} "
+                f"{'with' if tuned else 'without'} image_tail.safetensors give {self.front.feature_dim}; "
+                "restore the space's folder as training wrote it"
+            )
+        self.heads = heads
+
+    def prepare(self, media: Image.Image) -> list[Tensor]:
+        """Crop to the content, resize for each backbone."""
+        return self.front.preprocess(media)
+
+    @torch.inference_mode()
+    def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        """Return (N, embed_dim) unit rows."""
+        return to_rows(self.heads(*self.front(prepared)))
+
+
+@register_encoder(Modality.IMAGE)
+def _create(config: dict[str, Any], folder: Path) -> ImageEncoder:
+    parsed = ImageConfig(**{**config, "backbones": tuple(config["backbones"])})
+    heads = ImageHeads(parsed)
+    load_strict(heads, folder / "image.safetensors")
+    tuned = folder / "image_tail.safetensors"
+    return ImageEncoder(parsed, heads, tuned if tuned.is_file() else None)
