@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Before torch or FAISS is loaded: the figures of a tiny model don't repay threads, and CI shares its cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,6 +18,9 @@ from PIL import Image
 
 from embedspace.errors import MediaError
 from embedspace.segment import Decoded, Segment
+
+if TYPE_CHECKING:
+    from embedspace.space import EmbeddingSpace
 
 
 class FakeEncoder:
@@ -91,3 +94,19 @@ def picture() -> Image.Image:
     pixels[:, :24, 0] = 255
     pixels[:, 24:, 2] = 255
     return Image.fromarray(pixels)
+
+
+@pytest.fixture(scope="session")
+def tiny_space_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a space of 16 dimensions: random heads on the real backbones. Not to be changed."""
+    from tests.spaces import write_space
+
+    return write_space(tmp_path_factory.mktemp("space"))
+
+
+@pytest.fixture(scope="session")
+def tiny_space(tiny_space_folder: Path) -> EmbeddingSpace:
+    """The space of `tiny_space_folder`, opened once: its encoders stay loaded."""
+    from embedspace.space import EmbeddingSpace
+
+    return EmbeddingSpace.from_pretrained(tiny_space_folder)

@@ -1,0 +1,285 @@
+"""The embedding space: media in, `(N, embed_dim)` unit rows out.
+
+space = EmbeddingSpace.from_pretrained()
+vectors = space.encode(["dog.png", "bark.wav", "a dog barking"])
+space.similarity(vectors, vectors)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedspace.calibration import Calibration
+from embedspace.errors import ConfigError, UnknownModalityError, WeightsError
+from embedspace.modality import Modality
+from embedspace.segment import Decoded, Segment
+
+__all__ = ["DEFAULT_WEIGHTS", "EmbeddingSpace", "write_config"]
+
+DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default"
+"""The space that ships with the package."""
+
+FORMAT = 1
+PREPROCESSING = 1
+"""Raised when decoding, resampling, cropping or windows change what the encoders see: old vectors then do not fit."""
+_FILES = {
+    Modality.TEXT: ("text.safetensors",),
+    Modality.IMAGE: ("image.safetensors", "image_tail.safetensors", "text.safetensors"),
+    Modality.AUDIO: ("audio.safetensors", "text.safetensors"),
+    Modality.SPEECH: ("speech.safetensors", "text.safetensors"),
+}
+
+
+def write_config(folder: Path, sections: Mapping[str, Any], embed_dim: int) -> None:
+    """Write config.json of a space: its sections and the checksum of every weights file they use.
+
+    Args:
+        folder: Holds the heads' safetensors.
+        sections: Modality value -> the encoder's configuration.
+        embed_dim: Width of the space.
+    """
+    from embedspace.encoders.backbones.base import WEIGHTS
+
+    files = {p.name: _sha256(p) for p in sorted(folder.glob("*.safetensors"))}
+    names = {name for section in sections.values() for name in _backbones(section)}
+    files |= {f"backbones/{n}": _sha256(p) for n in sorted(names) if (p := WEIGHTS / f"{n}.safetensors").is_file()}
+    config = {"format": FORMAT, "embed_dim": embed_dim, "sections": dict(sections), "files": files}
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+
+
+def _backbones(section: Mapping[str, Any]) -> list[str]:
+    return [section["backbone"]] if "backbone" in section else list(section.get("backbones", ()))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class EmbeddingSpace:
+    """One vector space for images, sounds, text and speech.
+
+    Make it with `from_pretrained`; an encoder's weights load when it is first used, so a text search never opens the
+    image networks. Methods may be called from several threads.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], calibration: Calibration, device: str = "cpu") -> None:
+        """Take a folder of heads and its parsed config; use `from_pretrained`."""
+        self.folder = folder
+        self.config = config
+        self.calibration = calibration
+        self.embed_dim = int(config["embed_dim"])
+        self.modalities = tuple(Modality(name) for name in config["sections"])
+        self._device = device
+        self._encoders: dict[Modality, Any] = {}
+        self._lock = threading.RLock()
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path | None = None, *, device: str = "cpu") -> EmbeddingSpace:
+        """Open a space; nothing is downloaded.
+
+        Args:
+            name_or_path: Folder that `save` or a training wrote; None is the space that ships with the package.
+            device: Where the networks run: "cpu", "cuda", "cuda:1", "mps".
+
+        Raises:
+            WeightsError: If there is no space in the folder, or a newer format.
+        """
+        folder = DEFAULT_WEIGHTS if name_or_path is None else Path(name_or_path)
+        path = folder / "config.json"
+        if not path.is_file():
+            raise WeightsError(f"{folder}: no space there (config.json is missing); name a folder that training wrote")
+        try:
+            config = json.loads(path.read_text("utf-8"))
+            if config["format"] > FORMAT:
+                raise WeightsError(
+                    f"{folder}: format {config['format']}, this version reads up to {FORMAT}; update embedspace"
+                )
+            unknown = set(config["sections"]) - set(Modality)
+            if unknown:
+                raise ConfigError(
+                    f"{path}: unknown modality {', '.join(sorted(unknown))}; known: {', '.join(Modality)}"
+                )
+            stored = folder / "calibration.json"
+            calibration = Calibration.from_json(stored.read_text("utf-8")) if stored.is_file() else Calibration()
+            config["files"].items()
+            return cls(folder, config, calibration, device)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise WeightsError(f"{path}: not the configuration of a space: {error!r}") from error
+
+    def save(self, path: str | Path) -> Path:
+        """Copy heads, configuration and calibration into a folder that `from_pretrained` opens; returns it."""
+        target = Path(path)
+        target.mkdir(parents=True, exist_ok=True)
+        for file in sorted(self.folder.iterdir()):
+            if file.suffix in (".safetensors", ".json") and file.resolve() != (target / file.name).resolve():
+                shutil.copyfile(file, target / file.name)
+        return target
+
+    def fingerprints(self) -> Mapping[str, str]:
+        """Return modality value -> hex digest of its weights, configuration and preprocessing."""
+        return {m.value: self._fingerprint(m) for m in self.modalities}
+
+    def _fingerprint(self, modality: Modality) -> str:
+        section, files = self.config["sections"][modality.value], self.config["files"]
+        names = [*_FILES[modality], *(f"backbones/{n}" for n in _backbones(section))]
+        what = {"preprocessing": PREPROCESSING, "section": section, "files": {n: files[n] for n in names if n in files}}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def calibration_json(self) -> str:
+        """Return the calibration as JSON, for a catalog to keep."""
+        return self.calibration.to_json()
+
+    def encoder(self, modality: Modality | str) -> Any:  # noqa: ANN401 - typing it would import torch
+        """Return the encoder of a modality, loading its weights the first time.
+
+        Raises:
+            UnknownModalityError: If this space has no such encoder.
+            WeightsError: If its weights are missing or damaged.
+        """
+        try:
+            wanted = Modality(modality)
+        except ValueError:
+            raise UnknownModalityError(f"unknown modality {modality!r}; known: {', '.join(self.modalities)}") from None
+        with self._lock:
+            if wanted not in self._encoders:
+                if wanted not in self.modalities:
+                    raise UnknownModalityError(
+                        f"this space has no {wanted} encoder; it has: {', '.join(self.modalities)}"
+                    )
+                from embedspace.encoders.base import create_encoder
+
+                made = create_encoder(wanted, self.config["sections"][wanted.value], self.folder)
+                self._encoders[wanted] = made.to(self._device).eval()
+            return self._encoders[wanted]
+
+    # ---- what the catalog needs
+
+    def decode(self, source: Any, kind: str, *, as_modality: str | None = None) -> Decoded:  # noqa: ANN401
+        """Decode one item and prepare its segments; no network runs, so threads may share this.
+
+        Args:
+            source: A path; for text also a `str`, or a mapping field -> text; for an image also a PIL image or array.
+            kind: "image", "audio", "text" or "video", as `modality_of` gives it.
+            as_modality: Take a recording or video as this modality only; None lets its content decide.
+
+        Raises:
+            MediaError: If it cannot be decoded.
+            UnknownModalityError: If there is no such kind.
+        """
+        from embedspace.encoders.items import content_bytes
+        from embedspace.encoders.pieces import DECODERS
+
+        if kind not in DECODERS:
+            raise UnknownModalityError(f"{source}: unknown kind {kind!r}; known: {', '.join(DECODERS)}")
+        decoded = DECODERS[kind](source, self.encoder, as_modality)
+        decoded.nbytes = sum(content_bytes(piece.content) for piece in decoded.inputs)
+        return decoded
+
+    def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:
+        """Encode decoded items; result i holds the segments of items[i], whatever the other items are."""
+        from embedspace.encoders.items import encode_items
+
+        return encode_items(items, self.encoder)
+
+    # ---- what people call
+
+    def encode(
+        self,
+        items: Any,  # noqa: ANN401
+        *,
+        modality: str | None = None,
+        batch_size: int = 32,
+        normalize_embeddings: bool = True,
+        show_progress_bar: bool = False,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Encode items of any modality, one row each.
+
+        Args:
+            items: One item or a sequence: a path to a file (`Path`, or a `str` that names an existing one), a text, a
+                PIL image, or a dict such as {"speech": "a.wav"} that says the modality. Waveforms: `encode_audio`.
+            modality: Take all items as this modality.
+            batch_size: Items decoded and encoded together.
+            normalize_embeddings: Unit rows; without it a long item's row is the mean of its segments' unit rows.
+            show_progress_bar: Draw one on stderr.
+            callback: Told (done, total) after each batch.
+
+        Returns:
+            (N, embed_dim) float32. A long item is the mean of its segments; `encode_decoded` gives them all.
+
+        Raises:
+            MediaError: If an item cannot be decoded.
+            UnknownModalityError: If it cannot be told what an item is.
+        """
+        from embedspace.encoders.items import pool_segments, progress_bar, resolve_item
+
+        several = isinstance(items, Sequence) and not isinstance(items, str | bytes)
+        sequence = list(items) if several else [items]
+        rows: list[NDArray[np.float32]] = []
+        with progress_bar(len(sequence), show_progress_bar, callback) as tell:
+            for start in range(0, len(sequence), batch_size):
+                chosen = [resolve_item(item, modality) for item in sequence[start : start + batch_size]]
+                decoded = [self.decode(source, kind, as_modality=wanted) for source, kind, wanted in chosen]
+                for (source, _, wanted), segments in zip(chosen, self.encode_decoded(decoded), strict=True):
+                    rows.append(pool_segments(segments, wanted, source, normalize_embeddings))
+                tell(len(rows), len(sequence))
+        return np.stack(rows) if rows else np.empty((0, self.embed_dim), np.float32)
+
+    def encode_text(self, texts: str | Sequence[str], **options: Any) -> NDArray[np.float32]:  # noqa: ANN401
+        """Encode texts (never read as paths) of any length; options as `encode`. Returns (N, embed_dim) unit rows."""
+        wrapped = [{"text": t} for t in ([texts] if isinstance(texts, str) else texts)]
+        return self.encode(wrapped, **options)
+
+    def encode_image(self, images: Any, **options: Any) -> NDArray[np.float32]:  # noqa: ANN401
+        """Encode image files, PIL images or (H, W, 3) uint8 arrays; options as `encode`; (N, embed_dim) unit rows."""
+        several = isinstance(images, Sequence) and not isinstance(images, str | bytes)
+        return self.encode([{"image": i} for i in (images if several else [images])], **options)
+
+    def encode_audio(self, waveforms: Any, sample_rate: int | None = None, **options: Any) -> NDArray[np.float32]:  # noqa: ANN401
+        """Encode what recordings sound like.
+
+        Args:
+            waveforms: Sound files, or (T,) arrays in [-1, 1]; one or a sequence.
+            sample_rate: Hz of the arrays; required for them.
+            options: As `encode`.
+
+        Returns:
+            (N, embed_dim) unit rows.
+        """
+        return self._encode_sound(waveforms, sample_rate, Modality.AUDIO, options)
+
+    def encode_speech(self, waveforms: Any, sample_rate: int | None = None, **options: Any) -> NDArray[np.float32]:  # noqa: ANN401
+        """Encode what is said in recordings; arguments as `encode_audio`. Returns (N, embed_dim) unit rows."""
+        return self._encode_sound(waveforms, sample_rate, Modality.SPEECH, options)
+
+    def _encode_sound(
+        self,
+        waveforms: Any,  # noqa: ANN401
+        sample_rate: int | None,
+        modality: Modality,
+        options: dict[str, Any],
+    ) -> NDArray[np.float32]:
+        single = isinstance(waveforms, str | Path) or (isinstance(waveforms, np.ndarray) and waveforms.ndim == 1)
+        wrapped = [
+            {modality.value: (w, sample_rate) if isinstance(w, np.ndarray) else w}
+            for w in ([waveforms] if single else waveforms)
+        ]
+        return self.encode(wrapped, **options)
+
+    @staticmethod
+    def similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the (N, M) cosines of unit rows (N, embed_dim) and (M, embed_dim)."""
+        cosines: NDArray[np.float32] = (
+            np.atleast_2d(np.asarray(a, np.float32)) @ np.atleast_2d(np.asarray(b, np.float32)).T
+        )
+        return cosines
