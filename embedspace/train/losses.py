@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name every torch user knows
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["info_nce", "mixup_pairs", "siglip", "soft_targets"]
@@ -30,8 +30,9 @@ def soft_targets(similarity: Tensor, *, positive_above: float, ignore_above: flo
     return weight / weight.sum(dim=1, keepdim=True), ignored
 
 
-def info_nce(a: Tensor, b: Tensor, logit_scale: Tensor, targets: Tensor | None = None,
-             ignored: Tensor | None = None) -> Tensor:
+def info_nce(
+    a: Tensor, b: Tensor, logit_scale: Tensor, targets: Tensor | None = None, ignored: Tensor | None = None
+) -> Tensor:
     """Return the symmetric InfoNCE loss.
 
     Args:
@@ -63,8 +64,14 @@ def _soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -(targets * log_prob.masked_fill(targets == 0, 0.0)).sum(dim=1).mean()
 
 
-def siglip(a: Tensor, b: Tensor, logit_scale: Tensor, logit_bias: Tensor, positive: Tensor | None = None,
-           ignored: Tensor | None = None) -> Tensor:
+def siglip(
+    a: Tensor,
+    b: Tensor,
+    logit_scale: Tensor,
+    logit_bias: Tensor,
+    positive: Tensor | None = None,
+    ignored: Tensor | None = None,
+) -> Tensor:
     """Return the pairwise sigmoid loss.
 
     Args:
