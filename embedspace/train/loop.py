@@ -1,0 +1,137 @@
+"""The training loop: any model, any batches; deterministic by seed, resumable, bounded in minutes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from embedspace.train.checkpoint import load_checkpoint, save_checkpoint
+
+__all__ = ["FitConfig", "FitProgress", "fit"]
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """How long and how fast to train.
+
+    Attributes:
+        steps: Optimiser steps of the whole run; the learning rate's cosine ends there.
+        learning_rate: Peak, of AdamW.
+        weight_decay: On matrices only.
+        warmup_steps: Linear warm-up.
+        minutes: Wall-time budget of this call; the run stops with a checkpoint and can be resumed.
+        seed: Of everything random; step n draws from a generator seeded by (seed, n), so a resumed run equals an
+            uninterrupted one.
+        evaluate_every: Steps between calls of `evaluate`.
+        checkpoint_seconds: Seconds between checkpoints.
+    """
+
+    steps: int = 1500
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_steps: int = 100
+    minutes: float = 60.0
+    seed: int = 0
+    evaluate_every: int = 250
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class FitProgress:
+    """What a callback is told: the step, and the scalars of the moment ("loss", "recall_at_10", ...)."""
+
+    stage: str
+    step: int
+    steps: int
+    seconds: float
+    scalars: dict[str, float]
+
+
+def _learning_rate(config: FitConfig, step: int) -> float:
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return float(config.learning_rate * 0.5 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item()))
+
+
+def _optimizer(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+    )
+
+
+def fit(
+    model: nn.Module,
+    loss_of_step: Callable[[nn.Module, torch.Generator], Tensor],
+    config: FitConfig,
+    *,
+    stage: str,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    callback: Callable[[FitProgress], None] | None = None,
+) -> bool:
+    """Train `model` in place.
+
+    Args:
+        model: Its trainable parameters are optimised.
+        loss_of_step: Draws a batch from the generator it is given and returns the scalar loss.
+        config: The run.
+        stage: Name for progress and for the checkpoint.
+        checkpoint: File to write to (atomically) and to resume from.
+        resume: Go on from the checkpoint when there is one.
+        evaluate: Returns scalars of a validation split; called every `evaluate_every` steps and at the end.
+        callback: Told after each evaluation and about once a minute.
+
+    Returns:
+        True if all steps are done, False if the time ran out first.
+    """
+    optimizer = _optimizer(model, config)
+    step = load_checkpoint(checkpoint, model, optimizer, stage) if resume and checkpoint else 0
+    started = saved = told = time.monotonic()
+    running: Tensor | None = None
+
+    def tell(scalars: dict[str, float]) -> None:
+        if callback is not None:
+            callback(FitProgress(stage, step, config.steps, time.monotonic() - started, scalars))
+
+    while step < config.steps:
+        for group in optimizer.param_groups:
+            group["lr"] = _learning_rate(config, step)
+        model.train()
+        torch.manual_seed(config.seed * 1_000_003 + step)  # dropout draws from the global generator
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        loss = loss_of_step(model, generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        running = loss.detach() if running is None else 0.98 * running + 0.02 * loss.detach()
+        now = time.monotonic()
+        if step % config.evaluate_every == 0 or step == config.steps:
+            model.eval()
+            tell({"loss": float(running if running is not None else "nan"), **(evaluate(model) if evaluate else {})})
+            told = now
+        elif now - told > 60:
+            tell({"loss": float(running if running is not None else "nan")})
+            told = now
+        out_of_time = now - started > config.minutes * 60
+        if checkpoint and (out_of_time or now - saved > config.checkpoint_seconds or step == config.steps):
+            save_checkpoint(checkpoint, model, optimizer, stage, step)
+            saved = now
+        if out_of_time and step < config.steps:
+            break
+    model.eval()
+    return step >= config.steps

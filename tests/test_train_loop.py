@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from embedspace.errors import WeightsError
+from embedspace.train.checkpoint import load_checkpoint, save_checkpoint
+from embedspace.train.loop import FitConfig, FitProgress, fit
+
+CONFIG = FitConfig(steps=30, learning_rate=1e-2, warmup_steps=5, seed=4, evaluate_every=10)
+TRUTH = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+
+
+def model(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Dropout(0.2), nn.Linear(16, 2))
+
+
+def loss_of_step(module: nn.Module, generator: torch.Generator) -> Tensor:
+    x = torch.randn(32, 6, generator=generator)
+    loss: Tensor = (module(x) - x @ TRUTH).square().mean()
+    return loss
+
+
+def weights(module: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def trained(config: FitConfig = CONFIG, checkpoint: Path | None = None) -> Tensor:
+    module = model()
+    assert fit(module, loss_of_step, config, stage="toy", checkpoint=checkpoint)
+    return weights(module)
+
+
+class StopError(Exception):
+    """Ends a run in the middle of a step, as a kill would."""
+
+
+def test_fit_learns() -> None:
+    told: list[FitProgress] = []
+    module = model()
+    config = dataclasses.replace(CONFIG, steps=300, evaluate_every=150)
+    assert fit(module, loss_of_step, config, stage="toy", callback=told.append, evaluate=lambda _: {"recall": 1.0})
+    assert [p.step for p in told] == [150, 300]
+    assert told[-1].scalars["loss"] < 0.6 * told[0].scalars["loss"]
+    assert told[-1].scalars["recall"] == 1.0
+    assert (told[-1].stage, told[-1].steps) == ("toy", 300)
+    assert not module.training
+
+
+def test_fit_is_determined_by_its_seed() -> None:
+    first = trained()
+    torch.randn(7)  # whatever else draws from the global generator
+    assert torch.equal(first, trained())
+    assert not torch.equal(first, trained(dataclasses.replace(CONFIG, seed=5)))
+
+
+@pytest.mark.parametrize("at", [1, 12, 29])
+def test_fit_interrupted_and_resumed_equals_an_uninterrupted_run(tmp_path: Path, at: int) -> None:
+    checkpoint = tmp_path / "toy.pt"
+    often = dataclasses.replace(CONFIG, checkpoint_seconds=0.0)
+    calls = 0
+
+    def interrupted(module: nn.Module, generator: torch.Generator) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > at:
+            raise StopError
+        return loss_of_step(module, generator)
+
+    with pytest.raises(StopError):
+        fit(model(), interrupted, often, stage="toy", checkpoint=checkpoint)
+    module = model(seed=99)  # all of it comes from the checkpoint
+    assert fit(module, loss_of_step, often, stage="toy", checkpoint=checkpoint, resume=True)
+    assert torch.equal(weights(module), trained())
+
+
+def test_fit_stops_in_time_with_a_checkpoint_and_goes_on(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "toy.pt"
+    module = model()
+    assert not fit(module, loss_of_step, dataclasses.replace(CONFIG, minutes=0.0), stage="toy", checkpoint=checkpoint)
+    assert checkpoint.is_file()
+    assert not module.training
+    assert fit(module, loss_of_step, CONFIG, stage="toy", checkpoint=checkpoint, resume=True)
+    assert torch.equal(weights(module), trained())
+    assert [p.name for p in tmp_path.iterdir()] == ["toy.pt"]
+
+
+def test_fit_resumed_when_done_trains_no_more(tmp_path: Path) -> None:
+    expected = trained(checkpoint=tmp_path / "toy.pt")
+    module = model(seed=9)
+
+    def never(module: nn.Module, generator: torch.Generator) -> Tensor:
+        raise AssertionError
+
+    assert fit(module, never, CONFIG, stage="toy", checkpoint=tmp_path / "toy.pt", resume=True)
+    assert torch.equal(weights(module), expected)
+
+
+def test_fit_without_resume_begins_anew(tmp_path: Path) -> None:
+    first = trained(checkpoint=tmp_path / "toy.pt")
+    assert torch.equal(first, trained(checkpoint=tmp_path / "toy.pt"))
+
+
+def test_fit_leaves_frozen_parameters_alone() -> None:
+    module = model()
+    first, last = module[0], module[3]  # type: ignore[index]
+    first.requires_grad_(False)
+    before, last_before = first.weight.clone(), last.weight.clone()
+    fit(module, loss_of_step, CONFIG, stage="toy")
+    assert torch.equal(first.weight, before)
+    assert not torch.equal(last.weight, last_before)
+
+
+def test_resume_refuses_a_checkpoint_of_another_stage(tmp_path: Path) -> None:
+    trained(checkpoint=tmp_path / "toy.pt")
+    with pytest.raises(WeightsError, match=r"checkpoint of stage 'toy', expected 'image 0'; remove it"):
+        fit(model(), loss_of_step, CONFIG, stage="image 0", checkpoint=tmp_path / "toy.pt", resume=True)
+
+
+def test_resume_refuses_a_checkpoint_of_another_model(tmp_path: Path) -> None:
+    trained(checkpoint=tmp_path / "toy.pt")
+    with pytest.raises(WeightsError, match="not a checkpoint of this model"):
+        fit(nn.Linear(6, 2), loss_of_step, CONFIG, stage="toy", checkpoint=tmp_path / "toy.pt", resume=True)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "list", "flipped"])
+def test_resume_refuses_a_damaged_checkpoint(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "toy.pt"
+    trained(checkpoint=path)
+    whole = path.read_bytes()
+    if damage == "list":
+        torch.save([1, 2], path)
+    else:
+        broken = {"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"not a checkpoint\n" * 9}
+        path.write_bytes(broken.get(damage, b"PK\x03\x04" + b"\x00" * 40 + whole[44:600]))
+    with pytest.raises(WeightsError, match=r"toy\.pt: not a checkpoint of this model"):
+        fit(model(), loss_of_step, CONFIG, stage="toy", checkpoint=path, resume=True)
+
+
+def test_load_checkpoint_without_a_file_begins_at_zero(tmp_path: Path) -> None:
+    module = model()
+    optimizer = torch.optim.AdamW(module.parameters())
+    assert load_checkpoint(tmp_path / "none.pt", module, optimizer, "toy") == 0
+    save_checkpoint(tmp_path / "deep" / "toy.pt", module, optimizer, "toy", 17)
+    assert load_checkpoint(tmp_path / "deep" / "toy.pt", module, optimizer, "toy") == 17
