@@ -1,0 +1,187 @@
+"""Training recipes: frozen dataclasses own the defaults, a TOML file lists what differs, an unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from embedspace.errors import ConfigError
+
+__all__ = ["AudioRecipe", "ImageRecipe", "Recipe", "SpeechRecipe", "TextRecipe", "load_recipe"]
+
+
+@dataclass(frozen=True)
+class TextRecipe:
+    """The text side: which backbone, and the head trained together with the image heads."""
+
+    backbone: str = "minilm_l6"
+    feature_dim: int = 384
+    hidden_dim: int = 512
+    dropout: float = 0.1
+    pairs: str = "recipes"
+    pair_share: float = 0.2
+
+
+@dataclass(frozen=True)
+class ImageRecipe:
+    """Stage 1: image heads and the text head.
+
+    Attributes:
+        sources: Source -> share of a batch.
+        tail: Folder of the tuned tail and its features; empty for none.
+        drop: Item ids or sources are left out when their `extra` has this key ("near_stamp"); empty for none.
+        class_rows: ImageNet class rows a batch, paired with the class names.
+        hypernyms: Weight of a class's hypernyms in its ConSE vector.
+        loss: "infonce" or "siglip".
+    """
+
+    backbones: tuple[str, ...] = ("efficientnet_lite0", "efficientnet_lite2")
+    sources: dict[str, float] = field(default_factory=dict)
+    tail: str = ""
+    drop: str = ""
+    views: int = 1
+    hidden_dim: int = 512
+    members: int = 3
+    dropout: float = 0.4
+    steps: int = 1000
+    batch_size: int = 384
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    first_caption: float = 0.6
+    keywords: int = 3
+    positive_above: float = 0.9
+    ignore_above: float = 0.75
+    mixup: float = 0.0
+    class_rows: int = 64
+    hypernyms: float = 0.3
+    temperature: float = 2.0
+    top_k: int = 10
+    loss: str = "infonce"
+
+
+@dataclass(frozen=True)
+class AudioRecipe:
+    """Stage 2: audio heads on the frozen text head, and the speech-or-sound router."""
+
+    backbones: tuple[str, str] = ("aisfx", "whisper_base")
+    sources: dict[str, float] = field(default_factory=dict)
+    exclude: tuple[str, ...] = ()
+    views: int = 3
+    hidden_dim: int = 384
+    members: int = 3
+    dropout: float = 0.5
+    steps: int = 600
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.2
+    positive_above: float = 0.85
+    ignore_above: float = 0.6
+    mixup: float = 0.4
+    temperature: float = 1.0
+    label_sets: tuple[int, ...] = (78, 79)
+    window_seconds: float = 6.0
+
+
+@dataclass(frozen=True)
+class SpeechRecipe:
+    """Stage 3: attention pooling from Whisper's frames into the text backbone's space."""
+
+    backbone: str = "whisper_base"
+    sources: dict[str, float] = field(default_factory=dict)
+    hidden_dim: int = 384
+    num_layers: int = 1
+    members: int = 1
+    dropout: float = 0.1
+    steps: int = 8000
+    batch_size: int = 64
+    max_seconds: float = 8.0
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    regression: float = 1.0
+    bfloat16: bool = True
+    window_seconds: float = 12.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run of `embedspace train align`.
+
+    Attributes:
+        corpora: Folder of the built corpora.
+        features: Folder of the cached features.
+        stages: Which stages to run, in order.
+        start: Folder of weights to start from; stages that are not run are taken from there.
+    """
+
+    name: str
+    seed: int = 0
+    embed_dim: int = 256
+    corpora: str = "build/corpora"
+    features: str = "build/features"
+    stages: tuple[str, ...] = ("image", "audio", "speech")
+    start: str = ""
+    text: TextRecipe = field(default_factory=TextRecipe)
+    image: ImageRecipe = field(default_factory=ImageRecipe)
+    audio: AudioRecipe = field(default_factory=AudioRecipe)
+    speech: SpeechRecipe = field(default_factory=SpeechRecipe)
+
+
+LOSSES = ("infonce", "siglip")
+_SECTIONS = {"text": TextRecipe, "image": ImageRecipe, "audio": AudioRecipe, "speech": SpeechRecipe}
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        ConfigError: If the file is missing, is no TOML, or has an unknown or wrong key.
+    """
+    file = Path(path)
+    try:
+        raw = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such recipe; the shipped ones are in training/recipes") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{file}: not a readable TOML file: {error}") from error
+    sections = {name: _build(kind, raw.pop(name, {}), f"{file} [{name}]") for name, kind in _SECTIONS.items()}
+    recipe: Recipe = _build(Recipe, {"name": file.stem, **raw, **sections}, str(file))
+    if recipe.image.loss not in LOSSES:
+        raise ConfigError(f"{file} [image]: loss must be one of {', '.join(LOSSES)}, got {recipe.image.loss!r}")
+    return recipe
+
+
+def _build(kind: Any, raw: dict[str, Any], where: str) -> Any:  # noqa: ANN401
+    """Make a dataclass from a table, checking keys and types."""
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: must be a table, got {raw!r}")
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = sorted(raw.keys() - fields.keys())
+    if unknown:
+        raise ConfigError(f"{where}: unknown key {', '.join(unknown)}; known: {', '.join(fields)}")
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+    kinds = get_type_hints(kind)
+    for key, value in values.items():
+        if not _fits(value, kinds[key]):
+            raise ConfigError(f"{where}: {key} must be {fields[key].type}, got {value!r}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _fits(value: Any, kind: Any) -> bool:  # noqa: ANN401
+    """Say whether a value of a TOML file is of an annotated type, down to the elements."""
+    inner = get_args(kind)
+    if get_origin(kind) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        each = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return len(each) == len(value) and all(map(_fits, value, each))
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_fits(v, inner[1]) for v in value.values())
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if kind is float else kind)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from embedspace.errors import ConfigError
+from embedspace.train.recipe import ImageRecipe, load_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "training" / "recipes").glob("*.toml")), ids=lambda p: p.name)
+def test_shipped_recipes_parse(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert recipe.stages
+    assert recipe.image.sources or recipe.start or "image" not in recipe.stages
+
+
+def test_the_default_recipe_is_shipped() -> None:
+    assert (ROOT / "training" / "recipes" / "default.toml").is_file()
+
+
+def test_an_empty_recipe_is_all_defaults(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, ""))
+    assert recipe.name == "mine"
+    assert recipe.image == ImageRecipe()
+    assert recipe.stages == ("image", "audio", "speech")
+
+
+def test_a_recipe_lists_only_what_differs(tmp_path: Path) -> None:
+    text = """
+seed = 7
+stages = ["audio"]
+[image]
+learning_rate = 1
+[image.sources]
+icons = 2
+[audio]
+label_sets = [3, 4]
+backbones = ["a", "b"]
+"""
+    recipe = load_recipe(write(tmp_path, text))
+    assert (recipe.seed, recipe.stages) == (7, ("audio",))
+    assert recipe.image.sources == {"icons": 2}
+    assert recipe.image.learning_rate == 1
+    assert recipe.audio.label_sets == (3, 4)
+    assert recipe.audio.backbones == ("a", "b")
+    assert recipe.audio.steps == 600
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sede = 1", r"mine.toml: unknown key sede; known: name, seed"),
+        ("[image]\nstep = 5", r"mine.toml \[image\]: unknown key step; known: .*steps"),
+        ("[video]\nsteps = 5", "unknown key video"),
+        ('seed = "one"', "seed must be int, got 'one'"),
+        ("seed = 1.5", "seed must be int, got 1.5"),
+        ("seed = true", "seed must be int, got True"),
+        ("[image]\nlearning_rate = false", "learning_rate must be float, got False"),
+        ('[image]\nlearning_rate = "fast"', "learning_rate must be float"),
+        ('[image]\nsources = ["icons"]', r"sources must be dict\[str, float\]"),
+        ('[image.sources]\nicons = "many"', r"sources must be dict\[str, float\], got {'icons': 'many'}"),
+        ("[audio]\nlabel_sets = [1.5]", r"label_sets must be tuple\[int, ...\], got \(1.5,\)"),
+        ('[audio]\nbackbones = ["aisfx"]', r"backbones must be tuple\[str, str\]"),
+        ('[speech]\nbfloat16 = "yes"', "bfloat16 must be bool, got 'yes'"),
+        ("stages = [1]", r"stages must be tuple\[str, ...\]"),
+        ("image = 3", r"\[image\]: must be a table, got 3"),
+        ('[image]\nloss = "siglipp"', r"mine.toml \[image\]: loss must be one of infonce, siglip, got 'siglipp'"),
+        ("seed = ", "mine.toml: not a readable TOML file"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(write(tmp_path, text))
+
+
+def test_a_missing_recipe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none.toml: no such recipe; the shipped ones are in training/recipes"):
+        load_recipe(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="not a readable TOML file"):
+        load_recipe(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b'name = "caf\xe9"')
+    with pytest.raises(ConfigError, match="not a readable TOML file"):
+        load_recipe(tmp_path / "latin.toml")
