@@ -25,7 +25,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def _replace_align(monkeypatch: pytest.MonkeyPatch, align: Any) -> None:
-    module = ModuleType("embedspace.train.align")
+    module = ModuleType("embedspace.train.aligner")
     module.align = align  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
 

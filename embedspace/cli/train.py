@@ -40,7 +40,7 @@ def align(
     if not recipe.is_file():
         raise ConfigError(f"{recipe}: no such recipe; the shipped ones are in training/recipes")
     from embedspace.cli._output import Interrupted
-    from embedspace.train.align import align as run
+    from embedspace.train.aligner import align as run
 
     try:
         run(recipe, minutes=minutes, out=out, resume=resume, seed=seed, callback=_tell)

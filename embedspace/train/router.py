@@ -1,0 +1,63 @@
+"""The speech-or-sound router: one linear layer on the audio features that are there anyway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from embedspace.encoders.audio import AudioHeads
+from embedspace.errors import ConfigError
+from embedspace.train.recipe import Recipe
+from embedspace.train.tables import manifest_rows, read_features
+
+__all__ = ["train_router"]
+
+_STEPS = 300
+
+
+def train_router(recipe: Recipe, heads: AudioHeads) -> float:
+    """Fit `heads.router` on sounds against speech; both classes weigh the same.
+
+    Args:
+        recipe: Names the sources of sounds; the speech is `<features>/audio/spoken.<view>.npz`.
+        heads: Gets the weights in place.
+
+    Returns:
+        Share of the training windows that it gets right, the classes averaged.
+
+    Raises:
+        ConfigError: If the features of spoken windows were not made.
+    """
+    features = Path(recipe.features)
+    if not (features / "audio" / "spoken.0.npz").is_file():
+        raise ConfigError(f"{features}/audio/spoken.0.npz: none; run: python -m training.features spoken")
+    width = heads.config.feature_dim
+    speech = np.load(features / "audio" / "spoken.0.npz")["features"].astype(np.float32)
+    sounds = []
+    for name in recipe.audio.sources:
+        table = read_features(features, "audio", name, 1)
+        rows = [r for r in manifest_rows(Path(recipe.corpora), name, "audio") if r.get("split", "train") == "train"]
+        sounds.append(
+            table.features[[table.index[r["id"]][0] for r in rows if r["id"] in table.index]].astype(np.float32)
+        )
+    x = torch.from_numpy(np.concatenate([speech, *sounds])[:, :width])
+    y = torch.zeros(len(x))
+    y[: len(speech)] = 1.0
+    weight = torch.where(y > 0, 0.5 / y.sum(), 0.5 / (1 - y).sum())
+    first = heads.members[0]
+    x = (x - first.mean) * first.scale  # type: ignore[operator]
+    torch.manual_seed(recipe.seed)
+    heads.router.reset_parameters()
+    heads.router.requires_grad_(True)
+    optimizer = torch.optim.AdamW(heads.router.parameters(), lr=3e-3, weight_decay=1.0)
+    for _ in range(_STEPS):
+        loss = F.binary_cross_entropy_with_logits(heads.router(x)[:, 0], y, weight, reduction="sum")
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    heads.router.requires_grad_(False)
+    right = ((heads.router(x)[:, 0] > 0) == (y > 0)).float()
+    return float((right * weight).sum())

@@ -1,0 +1,199 @@
+"""Stage 2: audio heads onto the frozen text head, with the names of the tagger's classes as a start; the router."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embedspace.encoders.audio import AudioConfig, AudioHeads
+from embedspace.encoders.backbones import create_backbone
+from embedspace.encoders.backbones.aisfx import SoundNet
+from embedspace.encoders.heads import MLPHead, TextHead
+from embedspace.train.batches import CaptionTable, PairBatches, PairSource
+from embedspace.train.loop import FitConfig, FitProgress, fit
+from embedspace.train.losses import info_nce, mixup_pairs, soft_targets
+from embedspace.train.measure import fold_of
+from embedspace.train.recipe import Recipe
+from embedspace.train.tables import caption_table, manifest_rows, pair_source, read_features
+
+__all__ = ["UCS_CATEGORIES", "align_categories", "train_audio"]
+
+UCS_CATEGORIES = (
+    "air|aircraft|alarms|ambience|animals|archived|beeps|bells|birds|boats|bullets|cartoon|ceramics|chains|chemicals|"
+    "clocks|cloth|communications|computers|creatures|crowds|designed|destruction|dirt and sand|doors|drawers|"
+    "electricity|equipment|explosions|farts|fight|fire|fireworks|foley|food and drink|footsteps|games|geothermal|glass|"
+    "gore|guns|horns|human|ice|lasers|leather|liquid and mud|machines|magic|mechanical|metal|motors|movement|musical|"
+    "natural disaster|objects|paper|plastic|rain|robots|rocks|rope|rubber|science fiction|snow|sports|swooshes|tools|"
+    "toys|trains|user interface|vegetation|vehicles|voices|water|weapons|weather|whistles|wind|windows|wings|wood"
+).split("|")
+"""The categories of the Universal Category System 8.2 in alphabetical order; the tagger's label sets are subsets."""
+
+
+def align_categories(
+    probabilities: NDArray[np.float32], labels: NDArray[np.float32], names: NDArray[np.float32]
+) -> list[int]:
+    """Find which category each class of a label set is.
+
+    The tagger was published without its class names, but its classes are categories in alphabetical order with a few
+    missing. Training sounds tell which: the increasing assignment under which the classes' sounds have labels most like
+    the categories' names, by dynamic programming.
+
+    Args:
+        probabilities: (N, C) of the classes, for N training sounds.
+        labels: (N, D) unit vectors of the sounds' labels.
+        names: (M, D) unit vectors of the categories' names, M >= C.
+
+    Returns:
+        For each class the row of its category, strictly increasing.
+    """
+    centred = names - names.mean(axis=0)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    mass = probabilities.sum(axis=0)
+    centre = probabilities.T @ (labels - labels.mean(axis=0))
+    centre /= np.linalg.norm(centre, axis=1, keepdims=True) + 1e-6
+    score = centre @ centred.T * np.minimum(mass, 5.0)[:, None]
+    classes, count = score.shape
+    best = np.full((classes + 1, count + 1), -np.inf)
+    best[0] = 0.0
+    for c in range(1, classes + 1):
+        for m in range(c, count + 1):
+            best[c, m] = max(best[c - 1, m - 1] + score[c - 1, m - 1], best[c, m - 1])
+    found, c, m = [0] * classes, classes, count
+    while c:
+        if best[c, m] == best[c, m - 1]:
+            m -= 1
+        else:
+            found[c - 1] = m - 1
+            c, m = c - 1, m - 1
+    return found
+
+
+def _category_vectors(recipe: Recipe) -> NDArray[np.float32]:
+    """Return the (82, text_dim) unit vectors of the category names."""
+    backbone = create_backbone(recipe.text.backbone)
+    texts = [f"the sound of {n}" for n in UCS_CATEGORIES] + list(UCS_CATEGORIES)
+    with torch.inference_mode():
+        both: Tensor = backbone([backbone.preprocess(t) for t in texts]).normalized  # type: ignore[operator]
+    mean = both[: len(UCS_CATEGORIES)] + both[len(UCS_CATEGORIES) :]
+    return np.asarray(F.normalize(mean, dim=1).numpy(), np.float32)
+
+
+def _sources(recipe: Recipe, captions: CaptionTable, left_out: int | None = None) -> list[PairSource]:
+    """Return the sources, without the items of one fold."""
+    wanted, sources = recipe.audio, []
+    for name, weight in wanted.sources.items():
+        table = read_features(Path(recipe.features), "audio", name, wanted.views)
+        joined = type(table)(table.index, np.concatenate([table.features, table.logits], axis=1), table.logits)
+        rows = [
+            r
+            for r in manifest_rows(Path(recipe.corpora), name, "audio")
+            if r.get("split", "train") == "train" and r["source"] not in wanted.exclude and fold_of(r["id"]) != left_out
+        ]
+        sources.append(pair_source(name, rows, joined, captions, weight=weight))
+    return sources
+
+
+def _class_vectors(
+    recipe: Recipe, plain: NDArray[np.float32], labels: NDArray[np.float32], width: int
+) -> NDArray[np.float32]:
+    """Return the (classes, text_dim) vectors of the names of all label sets, found from the training sounds."""
+    names, classes, start = _category_vectors(recipe), [], width
+    for size in recipe.audio.label_sets:
+        logits = torch.from_numpy(plain[:, start : start + size])
+        classes.append(names[align_categories(logits.softmax(dim=1).numpy(), labels, names)])
+        start += size
+    return np.concatenate(classes)
+
+
+def _heads(recipe: Recipe, text: TextHead, captions: CaptionTable) -> tuple[AudioHeads, Tensor, Tensor]:
+    """Return untrained heads with their class vectors, and mean and inverse deviation of the features."""
+    wanted, sources = recipe.audio, _sources(recipe, captions)
+    plain = np.concatenate([np.asarray(s.features[s.views[:, 0]], np.float32) for s in sources])
+    firsts = [int(c[0]) for s in sources for c in s.captions]
+    labels = np.asarray(captions.features, np.float32)[firsts]
+    tagger = create_backbone(wanted.backbones[0])
+    assert isinstance(tagger, SoundNet)
+    width = plain.shape[1] - sum(int(c[-1].out_features) for c in tagger.classifiers)  # type: ignore[index, misc]
+    config = AudioConfig(
+        wanted.backbones,
+        width,
+        recipe.embed_dim,
+        wanted.hidden_dim,
+        wanted.members,
+        wanted.label_sets,
+        wanted.temperature,
+        wanted.window_seconds,
+    )
+    heads = AudioHeads(config)
+    with torch.inference_mode():
+        vectors = text(torch.from_numpy(_class_vectors(recipe, plain, labels, width)))
+    heads.classes.copy_(vectors)
+    mean = torch.from_numpy(plain[:, :width].mean(axis=0))
+    return heads, mean, 1 / (torch.from_numpy(plain[:, :width].std(axis=0)) + 1e-2)
+
+
+def train_audio(
+    recipe: Recipe, text: TextHead, out: Path, minutes: float, resume: bool, tell: Callable[[FitProgress], None]
+) -> AudioHeads | None:
+    """Train the audio heads against the frozen text head; arguments and result as `train_image`."""
+    wanted, captions = recipe.audio, caption_table(Path(recipe.features))
+    heads, mean, scale = _heads(recipe, text, captions)
+    deadline = time.monotonic() + minutes * 60
+    for number in range(wanted.members):
+        seed = recipe.seed * 1000 + number
+        torch.manual_seed(seed)
+        member = MLPHead(len(mean), recipe.embed_dim, wanted.hidden_dim, wanted.dropout, True)
+        member.mean.copy_(mean)
+        member.scale.copy_(scale)
+        heads.members[number] = member
+        batches = PairBatches(_sources(recipe, captions, number), captions, wanted.batch_size, 0.5)
+        left = max(0.0, (deadline - time.monotonic()) / 60)
+        done = fit(
+            _Stage(member),
+            _loss(recipe, heads, text, batches),
+            FitConfig(wanted.steps, wanted.learning_rate, wanted.weight_decay, 50, left, seed),
+            stage=f"audio {number}",
+            checkpoint=out / f"audio-{number}.pt",
+            resume=resume,
+            callback=tell,
+        )
+        if not done:
+            return None
+    return heads.eval()
+
+
+def _loss(
+    recipe: Recipe, heads: AudioHeads, text: TextHead, batches: PairBatches
+) -> Callable[[nn.Module, torch.Generator], Tensor]:
+    wanted, width = recipe.audio, heads.config.feature_dim
+
+    def loss_of_step(module: nn.Module, generator: torch.Generator) -> Tensor:
+        assert isinstance(module, _Stage)
+        joined, labels = batches.draw(generator)
+        prior = heads.prior(joined[:, width:])
+        targets, ignored = soft_targets(
+            labels @ labels.T, positive_above=wanted.positive_above, ignore_above=wanted.ignore_above
+        )
+        both, labels = mixup_pairs(torch.cat([joined[:, :width], prior], dim=1), labels, wanted.mixup, generator)
+        with torch.no_grad():
+            y = text(F.normalize(labels, dim=1))
+        z = module.head(both[:, :width], F.normalize(both[:, width:], dim=1))
+        return info_nce(z, y, module.logit_scale.exp().clamp(max=60), targets, ignored)
+
+    return loss_of_step
+
+
+class _Stage(nn.Module):
+    """What stage 2 optimises."""
+
+    def __init__(self, head: MLPHead) -> None:
+        super().__init__()
+        self.head = head
+        self.logit_scale = nn.Parameter(torch.tensor(2.66))

@@ -1,0 +1,185 @@
+"""Stage 3: pooling heads from Whisper's frames into the frozen text backbone's space.
+
+The loss is a softmax over the vectors of all training captions, not only the batch's: speech in nine languages is told
+apart from ten thousand things it could have meant. It needs no text head, so the image stage may change without it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embedspace.encoders.heads import AttentionPoolHead
+from embedspace.encoders.speech import SpeechConfig, SpeechHeads
+from embedspace.train.loop import FitConfig, FitProgress, fit
+from embedspace.train.recipe import Recipe
+from embedspace.train.tables import Row, caption_table, read_sequences
+
+__all__ = ["SpeechClips", "train_speech"]
+
+_RATE = 25  # frames a second of the speech front end
+_BINS = 8
+_BALANCE = 0.75
+
+
+class SpeechClips:
+    """Clips of speech with their captions' rows, drawn in batches of like length.
+
+    Args:
+        frames: (T_i, feature_dim) float16 sequences.
+        labels: (N,) row of each clip's caption in the table of distinct captions.
+        weights: (N,) relative chance of each clip.
+        max_frames: Longer sequences are cut.
+    """
+
+    def __init__(
+        self,
+        frames: list[NDArray[np.float16]],
+        labels: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        max_frames: int,
+    ) -> None:
+        self.frames, self.labels, self.max_frames = frames, labels, max_frames
+        lengths = np.array([min(len(f), max_frames) for f in frames])
+        order = np.argsort(lengths, kind="stable")
+        self.bins = [b for b in np.array_split(order, _BINS) if len(b)]
+        self.share = [weights[b] / weights[b].sum() for b in self.bins]
+        mass = np.array([weights[b].sum() for b in self.bins])
+        self.mass = mass / mass.sum()
+
+    def draw(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return sequences (B, T, feature_dim), padding (B, T) and labels (B,)."""
+        random = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator).item()))
+        k = random.choice(len(self.bins), p=self.mass)
+        picked = random.choice(self.bins[k], batch_size, p=self.share[k])
+        chosen = [self.frames[i][: self.max_frames] for i in picked]
+        longest = max(map(len, chosen))
+        batch = np.zeros((batch_size, longest, chosen[0].shape[1]), np.float32)
+        padding = np.ones((batch_size, longest), bool)
+        for row, pad, clip in zip(batch, padding, chosen, strict=True):
+            row[: len(clip)] = clip
+            pad[: len(clip)] = False
+            for _ in range(2):  # SpecAugment's time masks (Park et al. 2019, section 2)
+                width = int(random.integers(0, max(2, len(clip) // 8)))
+                start = int(random.integers(0, len(clip)))
+                row[start : start + width] = 0.0
+        noise = (
+            random.standard_normal((batch_size, 1, batch.shape[2]), dtype=np.float32) * 0.1
+        )  # a voice, a room: constant
+        return torch.from_numpy(batch * (1 + noise)), torch.from_numpy(padding), torch.from_numpy(self.labels[picked])
+
+
+def _clips(recipe: Recipe, split: str) -> tuple[SpeechClips, Tensor]:
+    """Read the clips of a split; returns them and the (M, text_dim) vectors of their distinct captions."""
+    wanted, captions = recipe.speech, caption_table(Path(recipe.features))
+    frames: list[NDArray[np.float16]] = []
+    rows: list[Row] = []
+    weights: list[float] = []
+    for name, weight in wanted.sources.items():
+        found = read_sequences(
+            Path(recipe.features),
+            Path(recipe.corpora),
+            name,
+            lambda r: (
+                r.get("split", "train") == split and bool(r.get("captions")) and r["captions"][0] in captions.index
+            ),
+        )
+        counts: dict[str, int] = {}
+        for row in found.rows:
+            counts[row.get("language", "en")] = counts.get(row.get("language", "en"), 0) + 1
+        # a power below one keeps a big language from drowning the others
+        total = sum(n**_BALANCE for n in counts.values())
+        for row, clip in zip(found.rows, found.frames, strict=True):
+            n = counts[row.get("language", "en")]
+            frames.append(clip)
+            rows.append(row)
+            weights.append(weight * n**_BALANCE / total / n)
+    texts = sorted({row["captions"][0] for row in rows})
+    index = {t: k for k, t in enumerate(texts)}
+    labels = np.array([index[row["captions"][0]] for row in rows], np.int64)
+    table = torch.from_numpy(np.asarray(captions.features[captions.rows(texts)], np.float32))
+    return SpeechClips(frames, labels, np.array(weights), int(wanted.max_seconds * _RATE)), table
+
+
+class _Stage(nn.Module):
+    """What stage 3 optimises."""
+
+    def __init__(self, head: AttentionPoolHead) -> None:
+        super().__init__()
+        self.head = head
+        self.logit_scale = nn.Parameter(torch.tensor(3.0))
+
+
+def train_speech(
+    recipe: Recipe, out: Path, minutes: float, resume: bool, tell: Callable[[FitProgress], None]
+) -> SpeechHeads | None:
+    """Train the pooling heads; arguments and result as `train_image`."""
+    wanted = recipe.speech
+    clips, table = _clips(recipe, "train")
+    width = clips.frames[0].shape[1]
+    config = SpeechConfig(
+        wanted.backbone,
+        width,
+        table.shape[1],
+        wanted.hidden_dim,
+        wanted.num_layers,
+        wanted.members,
+        wanted.window_seconds,
+    )
+    heads = SpeechHeads(config)
+    deadline = time.monotonic() + minutes * 60
+    for number in range(wanted.members):
+        torch.manual_seed(recipe.seed * 1000 + number)
+        head = AttentionPoolHead(width, table.shape[1], wanted.hidden_dim, wanted.num_layers, dropout=wanted.dropout)
+        heads.members[number] = head
+        stage = _Stage(head)
+        fit_config = FitConfig(
+            wanted.steps,
+            wanted.learning_rate,
+            wanted.weight_decay,
+            100,
+            max(0.0, (deadline - time.monotonic()) / 60),
+            recipe.seed * 1000 + number,
+            evaluate_every=100,
+        )
+        done = fit(
+            stage,
+            _loss(recipe, clips, table),
+            fit_config,
+            stage=f"speech {number}",
+            checkpoint=out / f"speech-{number}.pt",
+            resume=resume,
+            callback=tell,
+        )
+        if not done:
+            return None
+    return heads.eval()
+
+
+def _loss(recipe: Recipe, clips: SpeechClips, table: Tensor) -> Callable[[nn.Module, torch.Generator], Tensor]:
+    wanted = recipe.speech
+
+    def loss_of_step(module: nn.Module, generator: torch.Generator) -> Tensor:
+        assert isinstance(module, _Stage)
+        sequence, padding, labels = clips.draw(wanted.batch_size, generator)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=wanted.bfloat16):
+            z = module.head(sequence, padding if bool(padding.any()) else None)
+        z = F.normalize(z.float(), dim=-1)
+        target = table[labels]
+        similarity = target @ table.T
+        near = (similarity > _NEAR).scatter(1, labels[:, None], False)  # says nearly the same: no honest negative
+        logits = (module.logit_scale.exp().clamp(max=60) * z @ table.T).masked_fill(near, float("-inf"))
+        regression = (1 - (z * target).sum(dim=1)).mean()
+        return F.cross_entropy(logits, labels) + wanted.regression * regression
+
+    return loss_of_step
+
+
+_NEAR = 0.85

@@ -1,0 +1,164 @@
+"""All training stages end to end on fabricated corpora: what comes out opens as a space."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embedspace.errors import ConfigError, WeightsError
+from embedspace.space import EmbeddingSpace
+from embedspace.train import AlignReport, align
+from embedspace.train.loop import FitProgress
+from embedspace.train.recipe import load_recipe
+from tests.train_corpora import write_corpora, write_recipe
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("corpora")
+    write_corpora(root)
+    write_recipe(root)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def run(corpora: Path) -> AlignReport:
+    return align(corpora / "tiny.toml", out=corpora / "run")
+
+
+def test_align_is_a_function_whatever_was_imported() -> None:
+    import embedspace.train.aligner
+
+    assert embedspace.train.align is embedspace.train.aligner.align
+
+
+def test_align_writes_a_space_that_opens_and_encodes(run: AlignReport) -> None:
+    assert run.done == ("image", "audio", "speech")
+    assert run.folder is not None
+    space = EmbeddingSpace.from_pretrained(run.folder)
+    assert space.embed_dim == 16
+    assert {m.value for m in space.modalities} == {"image", "text", "audio", "speech"}
+    rng = np.random.default_rng(0)
+    sound = (0.2 * rng.standard_normal(16_000)).astype(np.float32)
+    rows = np.concatenate(
+        [
+            space.encode_text(["a dog", "soup"]),
+            space.encode_image(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)),
+            space.encode_audio(sound, 16_000),
+            space.encode_speech(sound, 16_000),
+        ]
+    )
+    assert rows.shape == (5, 16)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_align_calibrates_every_pair_of_modalities(run: AlignReport) -> None:
+    assert run.folder is not None
+    calibration = EmbeddingSpace.from_pretrained(run.folder).calibration
+    kinds = ("image", "text", "audio", "speech")
+    assert set(calibration.means) == set(kinds)
+    assert {f"{a}>{b}" for a in kinds for b in kinds} - set(calibration.pairs) <= {"text>text"}
+    assert all(np.isfinite([p.mean, p.std, p.slope, p.intercept]).all() for p in calibration.pairs.values())
+
+
+def test_align_keeps_the_resolved_recipe_and_its_curves(run: AlignReport, corpora: Path) -> None:
+    assert run.folder is not None
+    resolved = json.loads((run.folder / "recipe.json").read_text())
+    assert resolved["image"]["members"] == 2
+    assert resolved["image"]["learning_rate"] == 1e-3
+    rows = [json.loads(line) for line in (corpora / "run" / "scalars.jsonl").read_text().splitlines()]
+    assert {row["stage"] for row in rows} == {"image 0", "image 1", "audio 0", "audio 1", "speech 0"}
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert (corpora / "run" / "curves.png").stat().st_size > 1000
+    assert (corpora / "run" / "tensorboard").is_dir()
+
+
+def test_align_in_pieces_equals_one_run(run: AlignReport, corpora: Path) -> None:
+    assert run.folder is not None
+    out = corpora / "pieces"
+    told: list[FitProgress] = []
+    report = align(corpora / "tiny.toml", out=out, minutes=0.0)
+    assert (report.folder, report.done) == (None, ())
+    done: list[tuple[str, ...]] = []
+    for _ in range(80):
+        # the budget lets the first stage that is not done take one step, and what is done is not done again
+        report = align(
+            corpora / "tiny.toml", out=out, minutes=2e-5 if len(done) < 3 else None, resume=True, callback=told.append
+        )
+        done.append(report.done)
+        if report.folder:
+            break
+    assert report.folder is not None
+    for file in sorted(run.folder.glob("*.safetensors")):
+        assert file.read_bytes() == (report.folder / file.name).read_bytes(), file.name
+    assert (run.folder / "config.json").read_text() == (report.folder / "config.json").read_text()
+    assert (run.folder / "calibration.json").read_text() == (report.folder / "calibration.json").read_text()
+
+
+def test_align_with_another_seed_is_another_space(run: AlignReport, corpora: Path) -> None:
+    assert run.folder is not None
+    text = (corpora / "tiny.toml").read_text().replace("[text]", 'stages = ["image"]\n[text]')
+    (corpora / "image.toml").write_text(text)
+    report = align(corpora / "image.toml", out=corpora / "seed", seed=11)
+    assert report.folder is not None
+    assert json.loads((report.folder / "recipe.json").read_text())["seed"] == 11
+    assert (report.folder / "text.safetensors").read_bytes() != (run.folder / "text.safetensors").read_bytes()
+
+
+def test_align_trains_one_stage_upon_a_space_that_is_there(run: AlignReport, corpora: Path) -> None:
+    assert run.folder is not None
+    text = (corpora / "tiny.toml").read_text().replace("[text]", f'stages = ["audio"]\nstart = "{run.folder}"\n[text]')
+    (corpora / "audio.toml").write_text(
+        text.replace("hidden_dim = 8\nsteps = 6\nbatch_size = 16", "steps = 4\nhidden_dim = 4")
+    )
+    assert load_recipe(corpora / "audio.toml").audio.steps == 4
+    report = align(corpora / "audio.toml", out=corpora / "again")
+    assert report.done == ("audio",)
+    assert report.folder is not None
+    before = EmbeddingSpace.from_pretrained(run.folder).fingerprints()
+    after = EmbeddingSpace.from_pretrained(report.folder).fingerprints()
+    assert {m for m in before if before[m] != after[m]} == {"audio"}
+
+
+def test_align_refuses_what_cannot_be(corpora: Path, tmp_path: Path) -> None:
+    text = (corpora / "tiny.toml").read_text()
+    for change, message in (
+        (("[text]", 'stages = ["video"]\n[text]'), "unknown stage video; known: image, audio, speech"),
+        (("[text]", 'stages = ["audio"]\n[text]'), "no text head; run the image stage first"),
+        (("icons = 1.0", "pictures = 1.0"), "pictures.*training"),
+    ):
+        (tmp_path / "bad.toml").write_text(text.replace(*change))
+        with pytest.raises(ConfigError, match=message):
+            align(tmp_path / "bad.toml", out=tmp_path / "out")
+    with pytest.raises(WeightsError, match="no space there"):
+        (tmp_path / "bad.toml").write_text(text.replace("[text]", 'start = "nowhere"\n[text]'))
+        align(tmp_path / "bad.toml", out=tmp_path / "out")
+
+
+def test_align_refuses_to_go_on_with_checkpoints_of_another_shape(run: AlignReport, corpora: Path) -> None:
+    text = (corpora / "tiny.toml").read_text().replace("embed_dim = 16", "embed_dim = 8")
+    (corpora / "other.toml").write_text(text)
+    with pytest.raises(WeightsError, match=r"image-0\.pt: not a checkpoint of this model"):
+        align(corpora / "other.toml", out=corpora / "run", resume=True)
+
+
+def test_recipe_of_the_run_round_trips(run: AlignReport, corpora: Path) -> None:
+    assert run.folder is not None
+    resolved = json.loads((run.folder / "recipe.json").read_text())
+    assert resolved == json.loads(json.dumps(dataclasses.asdict(load_recipe(corpora / "tiny.toml"))))
