@@ -34,11 +34,14 @@ __all__ = ["SOURCE", "Job", "build", "seed_of", "split_of_text", "test_jobs", "t
 
 SOURCE = "speech"
 SHARD_CLIPS = 500
+SLOW_SHARD_CLIPS = 100
+"""Clips in a shard of a neural voice's training clips, a minute or two of work."""
 TAKES = {"stamps": 4, "emoji": 3, "sounds": 3, "art4apps": 2, "gcompris": 2, "openclipart": 1, "recipes": 1}
 """How many voices say an English text of an origin."""
 FOREIGN_TAKES = {"stamps": 2}
 FOREIGN_TEXTS = 1_900
 """Texts a language beside the stamps'."""
+KOKORO = "en-kokoro"
 KOKORO_TEXTS = 1_000
 FLITE_SHARE = 0.3
 VALIDATION = 50
@@ -100,12 +103,12 @@ def training_jobs(texts: Iterable[Text]) -> dict[str, list[Job]]:
     # By seed, so that the thousand are spread over all origins alike.
     english = sorted((text for text in every if text.language == "en"), key=lambda text: seed_of(text.text))
     styles = kokoro_voices()
-    groups["en-kokoro"] = [
+    groups[KOKORO] = [
         Job(text, styles[seed_of(f"kokoro|{text.text}") % len(styles)], 9, split_of_text(text))
         for text in english[:KOKORO_TEXTS]
         if len(text.text) <= 60
     ]
-    order = sorted(groups, key=lambda name: (name == "en-kokoro", name.split("-")[-1], not name.startswith("en")))
+    order = sorted(groups, key=lambda name: (name == KOKORO, name.split("-")[-1], not name.startswith("en")))
     return {name: groups[name] for name in order}
 
 
@@ -152,8 +155,9 @@ def _clip(job: Job) -> tuple[np.ndarray, bool] | None:
 
 def _shards(groups: dict[str, list[Job]]) -> Iterator[tuple[str, list[Job]]]:
     for name, jobs in groups.items():
-        for start in range(0, len(jobs), SHARD_CLIPS):
-            yield f"{name}-{start // SHARD_CLIPS:03}", jobs[start : start + SHARD_CLIPS]
+        size = SLOW_SHARD_CLIPS if name == KOKORO else SHARD_CLIPS
+        for start in range(0, len(jobs), size):
+            yield f"{name}-{start // size:03}", jobs[start : start + size]
 
 
 def _speak_shard(folder: Path, name: str, jobs: list[Job]) -> list[Item]:
