@@ -227,6 +227,8 @@ def test_english_texts_say_each_caption_once(corpora: Path, monkeypatch: pytest.
     write_manifest(corpora / "openclipart/manifest.jsonl", [Item("o/a", "image", captions=("a dog", "img_01", "cat"))])
     own = [text for text in captions.english_texts() if text.origin != "art4apps"]
     assert own == [Text("A dog", "en", "A dog", "stamps"), Text("cat", "en", "cat", "openclipart")]
+    write_manifest(corpora / "stamps/manifest.jsonl", [Item("stamps/a", "image", captions=("A fox.",))])
+    assert Text("fox", "en", "A fox", "names") in list(captions.english_texts())
 
 
 # voices and speech

@@ -87,6 +87,16 @@ def english_texts() -> Iterator[Text]:
                 continue
             seen.add(text.casefold())
             yield Text(text, "en", text, origin)
+    yield from _bare_names(seen)
+
+
+def _bare_names(seen: set[str]) -> Iterator[Text]:
+    """Yield what people say when they name a stamp: "frog", where its caption is "A frog"."""
+    for caption in _captions("stamps"):
+        name = concept_of(caption)
+        if name not in seen and sayable(name, MAX_WORDS["openclipart"]):
+            seen.add(name)
+            yield Text(name, "en", clean_caption(caption), "names")
 
 
 def vocabulary() -> set[str]:
