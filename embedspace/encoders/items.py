@@ -49,9 +49,14 @@ def resolve_item(item: Any, modality: str | None) -> tuple[Any, str, str | None]
     wanted = None if modality is None else str(modality)
     if wanted == Modality.TEXT:
         return item, "text", None
+    if wanted is not None and isinstance(item, str | Path) and SUFFIXES.get(Path(item).suffix.lower()) == "video":
+        return item, "video", wanted
     if wanted in (Modality.AUDIO, Modality.SPEECH):
-        kind = SUFFIXES.get(Path(item).suffix.lower(), "audio") if isinstance(item, str | Path) else "audio"
-        return item, kind if kind == "video" else "audio", wanted
+        if not isinstance(item, str | Path | bytes | tuple):
+            raise InputError(
+                f"a recording is a file, or samples and their rate; got {type(item).__name__}: {item!r:.60}"
+            )
+        return item, "audio", wanted
     if wanted == Modality.IMAGE or not isinstance(item, str | Path):
         return item, "image", None
     if isinstance(item, Path) or _is_file(item):

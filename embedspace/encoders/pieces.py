@@ -110,6 +110,8 @@ def _windows_of(source: Any, rate: int, seconds: float) -> Iterator[tuple[float,
     if not own_rate or not 1_000 <= own_rate <= 400_000:
         raise MediaError(f"a waveform in memory needs its sample_rate in Hz, 1000 to 400000; got {own_rate!r}")
     sound = resample_waveform(check_waveform(waveform, own_rate), int(own_rate), rate)
+    if np.abs(sound).max(initial=0.0) < SILENCE:
+        raise EmptyMediaError(f"<waveform>: silent below {rate // 2} Hz, which is all that is listened to")
     for first, last in windows(len(sound), rate, seconds, seconds):
         if np.abs(sound[first:last]).max(initial=0.0) >= SILENCE:
             yield first / rate, last / rate, sound[first:last]

@@ -201,7 +201,8 @@ def check_waveform(waveform: NDArray[np.float32], sample_rate: int, name: str = 
         samples = (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
     if samples.ndim == 2 and samples.shape[0] < samples.shape[1]:
         samples = samples.T  # (C, T) -> (T, C)
-    block = samples.reshape(len(samples), -1).astype(np.float32, copy=False)
+    columns = samples.reshape(len(samples), -1) if samples.size else np.zeros((0, 1))
+    block = columns.astype(np.float32, copy=False)
     mono = _mono(block, name, 0.0)
     _check_content(mono, sample_rate, name)
     return mono
