@@ -19,7 +19,8 @@ from embedspace.encoders.base import save_tensors
 from embedspace.encoders.heads import TextHead
 from embedspace.encoders.image import ImageConfig, ImageHeads
 from embedspace.encoders.speech import SpeechConfig, SpeechHeads
-from embedspace.space import write_config
+from embedspace.segment import Segment
+from embedspace.space import EmbeddingSpace, write_config
 
 EMBED_DIM = 16
 IMAGE_DIM, TAIL_DIM, AUDIO_DIM, SPEECH_DIM, TEXT_DIM = 3606, 1280, 4359, 512, 384
@@ -84,3 +85,15 @@ def check_rows(rows: Any, count: int) -> None:
     assert rows.shape == (count, EMBED_DIM)
     assert rows.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def segments_of(space: EmbeddingSpace, source: Any, kind: str = "audio", wanted: str | None = None) -> list[Segment]:
+    """Decode and encode one item; its segments."""
+    found = space.encode_decoded([space.decode(source, kind, as_modality=wanted)])[0]
+    check_rows(np.stack([s.vector for s in found]), len(found))
+    return found
+
+
+def spans(segments: list[Segment], modality: str) -> list[tuple[float, float]]:
+    """(start, end) of the segments of a modality."""
+    return [(round(s.start or 0, 2), round(s.end or 0, 2)) for s in segments if s.modality == modality]
