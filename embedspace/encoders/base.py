@@ -114,7 +114,7 @@ def load_strict(module: nn.Module, path: Path) -> None:
     try:
         tensors = {k: v.float() if v.is_floating_point() else v for k, v in from_rows(load_file(path)).items()}
         module.load_state_dict(tensors, strict=True, assign=True)
-    except (SafetensorError, RuntimeError, OSError) as error:
+    except (SafetensorError, RuntimeError, KeyError, OSError) as error:
         raise WeightsError(
             f"{path}: these weights do not fit the configuration beside them: {one_line(error)}"
         ) from error
