@@ -141,7 +141,9 @@ def test_align_refuses_what_cannot_be(corpora: Path, tmp_path: Path) -> None:
     for change, message in (
         (("[text]", 'stages = ["video"]\n[text]'), "unknown stage video; known: image, audio, speech"),
         (("[text]", 'stages = ["audio"]\n[text]'), "no text head; run the image stage first"),
+        (("[text]", 'stages = ["speech"]\n[text]'), "no text head; run the image stage first"),
         (("icons = 1.0", "pictures = 1.0"), "pictures.*training"),
+        (("icons = 1.0", ""), "no item to train on in no source at all: name sources"),
     ):
         (tmp_path / "bad.toml").write_text(text.replace(*change))
         with pytest.raises(ConfigError, match=message):
@@ -149,6 +151,19 @@ def test_align_refuses_what_cannot_be(corpora: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no space there"):
         (tmp_path / "bad.toml").write_text(text.replace("[text]", 'start = "nowhere"\n[text]'))
         align(tmp_path / "bad.toml", out=tmp_path / "out")
+
+
+def test_align_refuses_stages_without_sources(run: AlignReport, corpora: Path, tmp_path: Path) -> None:
+    assert run.folder is not None
+    for stage, source, message in (
+        ("audio", "sounds = 1.0", "no item to train on in no source at all"),
+        ("speech", "talk = 1.0", r"no clip to train on: name \[speech.sources\]"),
+    ):
+        start = f'stages = ["{stage}"]\nstart = "{run.folder}"\n[text]'
+        text = (corpora / "tiny.toml").read_text().replace("[text]", start).replace(source, "")
+        (tmp_path / "bad.toml").write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            align(tmp_path / "bad.toml", out=tmp_path / "out")
 
 
 def test_align_refuses_to_go_on_with_checkpoints_of_another_shape(run: AlignReport, corpora: Path) -> None:

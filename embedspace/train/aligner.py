@@ -115,6 +115,8 @@ def _finish(recipe: Recipe, space: Path, sections: dict[str, Any]) -> None:
 def _start(recipe: Recipe, space: Path) -> dict[str, Any]:
     """Take over weights and sections of the stages that this run leaves alone."""
     if not recipe.start:
+        if "image" not in recipe.stages:
+            raise ConfigError(f"{space}: no text head; run the image stage first, or name weights to start from")
         return {}
     given = EmbeddingSpace.from_pretrained(recipe.start)
     for file in given.folder.glob("*.safetensors"):

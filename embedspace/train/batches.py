@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from embedspace.errors import ConfigError
+
 __all__ = ["CaptionTable", "PairBatches", "PairSource"]
 
 
@@ -59,12 +61,20 @@ class PairBatches:
         captions: The table that the sources' caption rows point into.
         batch_size: Pairs a batch.
         first_caption: Probability of the best caption rather than any of the item's.
+
+    Raises:
+        ConfigError: If no source has an item.
     """
 
     def __init__(
         self, sources: Sequence[PairSource], captions: CaptionTable, batch_size: int, first_caption: float = 0.6
     ) -> None:
         self.sources = [s for s in sources if len(s.views)]
+        if not self.sources:
+            raise ConfigError(
+                f"no item to train on in {', '.join(s.name for s in sources) or 'no source at all'}: name sources in "
+                "the recipe whose corpora, captions and features are made"
+            )
         self.captions = captions
         self.batch_size = batch_size
         self.first_caption = first_caption

@@ -114,7 +114,8 @@ def _class_vectors(
 
 def _heads(recipe: Recipe, text: TextHead, captions: CaptionTable) -> tuple[AudioHeads, Tensor, Tensor]:
     """Return untrained heads with their class vectors, and mean and inverse deviation of the features."""
-    wanted, sources = recipe.audio, _sources(recipe, captions)
+    wanted = recipe.audio
+    sources = PairBatches(_sources(recipe, captions), captions, wanted.batch_size).sources
     plain = np.concatenate([np.asarray(s.features[s.views[:, 0]], np.float32) for s in sources])
     firsts = [int(c[0]) for s in sources for c in s.captions]
     labels = np.asarray(captions.features, np.float32)[firsts]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from embedspace.encoders.heads import AttentionPoolHead
 from embedspace.encoders.speech import SpeechConfig, SpeechHeads
+from embedspace.errors import ConfigError
 from embedspace.train.loop import FitConfig, FitProgress, fit
 from embedspace.train.recipe import Recipe
 from embedspace.train.tables import Row, caption_table, read_sequences
@@ -101,6 +102,10 @@ def _clips(recipe: Recipe, split: str) -> tuple[SpeechClips, Tensor]:
             frames.append(clip)
             rows.append(row)
             weights.append(weight * n**_BALANCE / total / n)
+    if not rows:
+        raise ConfigError(
+            "no clip to train on: name [speech.sources] whose corpora and features are made"
+        )
     texts = sorted({row["captions"][0] for row in rows})
     index = {t: k for k, t in enumerate(texts)}
     labels = np.array([index[row["captions"][0]] for row in rows], np.int64)
