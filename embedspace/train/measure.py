@@ -36,7 +36,12 @@ def fold_of(name: str) -> int:
 
 
 def _concept(row: Row) -> str:
-    return str(row.get("concept") or row["captions"][0]).lower()
+    """Return the first caption without its article: the one name that all modalities' rows share."""
+    words = str(row["captions"][0]).lower().split()
+    return " ".join(words[1:] if len(words) > 1 and words[0] in _ARTICLES else words)
+
+
+_ARTICLES = {"a", "an", "the", "some"}
 
 
 def _images(space: EmbeddingSpace, recipe: Recipe) -> tuple[NDArray[np.float32], list[Row]]:
