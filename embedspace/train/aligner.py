@@ -191,7 +191,7 @@ def _speech(
     tell: Any,  # noqa: ANN401
     sections: dict[str, Any],
 ) -> bool:
-    heads = train_speech(recipe, checkpoints, minutes, resume, tell)
+    heads = train_speech(recipe, _text_head(recipe, space), checkpoints, minutes, resume, tell)
     if heads is None:
         return False
     save_tensors(heads, space / "speech.safetensors")

@@ -53,10 +53,10 @@ def calibrate(anchored: Mapping[str, Anchored], seed: int = 0) -> Calibration:
             if min(len(match), len(other)) < _FEWEST:
                 continue
             other = random.choice(other, min(len(other), _BACKGROUND), replace=False)
-            pairs[f"{left}>{right}"] = fit_pair(match, other, ridge=_RIDGE)
+            pairs[f"{left}>{right}"] = fit_pair(match, other, ridge=RIDGE)
     return Calibration(means, pairs)
 
 
-_RIDGE = 1e-5  # the classes overlap and are large: it only guards against separable toys
+RIDGE = 1e-5  # the classes overlap and are large: it only guards against separable toys
 _FEWEST = 20
 _BACKGROUND = 200_000

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedspace.encoders.heads import AttentionPoolHead
+from embedspace.encoders.heads import AttentionPoolHead, TextHead
 from embedspace.encoders.speech import SpeechConfig, SpeechHeads
 from embedspace.errors import ConfigError
 from embedspace.train.loop import FitConfig, FitProgress, fit
@@ -123,9 +123,14 @@ class _Stage(nn.Module):
 
 
 def train_speech(
-    recipe: Recipe, out: Path, minutes: float, resume: bool, tell: Callable[[FitProgress], None]
+    recipe: Recipe, text: TextHead, out: Path, minutes: float, resume: bool, tell: Callable[[FitProgress], None]
 ) -> SpeechHeads | None:
-    """Train the pooling heads; arguments and result as `train_image`."""
+    """Train the pooling heads, first in the text backbone's space, then through the frozen text head.
+
+    The second phase is short and needed: a predicted vector is near a caption's, not on it, and the text head, which only
+    ever saw captions, spreads that difference out (measured: R@1 54 before the head, 19 behind it, without the phase).
+    Arguments and result as `train_image`.
+    """
     wanted = recipe.speech
     clips, table = _clips(recipe, "train")
     width = clips.frames[0].shape[1]
@@ -145,31 +150,33 @@ def train_speech(
         head = AttentionPoolHead(width, table.shape[1], wanted.hidden_dim, wanted.num_layers, dropout=wanted.dropout)
         heads.members[number] = head
         stage = _Stage(head)
-        fit_config = FitConfig(
-            wanted.steps,
-            wanted.learning_rate,
-            wanted.weight_decay,
-            100,
-            max(0.0, (deadline - time.monotonic()) / 60),
-            recipe.seed * 1000 + number,
-            evaluate_every=100,
+        phases = (
+            (f"speech {number}", None, wanted.steps, wanted.learning_rate),
+            (f"speech {number} through the text head", text, wanted.through_steps, wanted.through_learning_rate),
         )
-        done = fit(
-            stage,
-            _loss(recipe, clips, table),
-            fit_config,
-            stage=f"speech {number}",
-            checkpoint=out / f"speech-{number}.pt",
-            resume=resume,
-            callback=tell,
-        )
-        if not done:
-            return None
+        for phase, (name, head_or_none, steps, rate) in enumerate(phases):
+            left = max(0.0, (deadline - time.monotonic()) / 60)
+            seed = recipe.seed * 1000 + number
+            done = fit(
+                stage,
+                _loss(recipe, clips, table, head_or_none),
+                FitConfig(steps, rate, wanted.weight_decay, 100, left, seed, evaluate_every=100),
+                stage=name,
+                checkpoint=out / f"speech-{number}{'-through' * phase}.pt",
+                resume=resume,
+                callback=tell,
+            )
+            if not done:
+                return None
     return heads.eval()
 
 
-def _loss(recipe: Recipe, clips: SpeechClips, table: Tensor) -> Callable[[nn.Module, torch.Generator], Tensor]:
+def _loss(
+    recipe: Recipe, clips: SpeechClips, table: Tensor, text: TextHead | None
+) -> Callable[[nn.Module, torch.Generator], Tensor]:
     wanted = recipe.speech
+    with torch.no_grad():
+        corpus = table if text is None else text(table)
 
     def loss_of_step(module: nn.Module, generator: torch.Generator) -> Tensor:
         assert isinstance(module, _Stage)
@@ -180,7 +187,8 @@ def _loss(recipe: Recipe, clips: SpeechClips, table: Tensor) -> Callable[[nn.Mod
         target = table[labels]
         similarity = target @ table.T
         near = (similarity > _NEAR).scatter(1, labels[:, None], False)  # says nearly the same: no honest negative
-        logits = (module.logit_scale.exp().clamp(max=60) * z @ table.T).masked_fill(near, float("-inf"))
+        query = z if text is None else text(z)
+        logits = (module.logit_scale.exp().clamp(max=60) * query @ corpus.T).masked_fill(near, float("-inf"))
         regression = (1 - (z * target).sum(dim=1)).mean()
         return F.cross_entropy(logits, labels) + wanted.regression * regression
 
