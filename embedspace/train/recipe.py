@@ -96,8 +96,8 @@ class SpeechRecipe:
     members: int = 1
     dropout: float = 0.1
     steps: int = 11000
-    through_steps: int = 1400
-    through_learning_rate: float = 4e-4
+    through_steps: int = 2100
+    through_learning_rate: float = 6e-4
     batch_size: int = 64
     max_seconds: float = 8.0
     learning_rate: float = 1e-3

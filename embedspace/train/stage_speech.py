@@ -127,8 +127,8 @@ def train_speech(
 ) -> SpeechHeads | None:
     """Train the pooling heads, first in the text backbone's space, then through the frozen text head.
 
-    The second phase is short and needed: a predicted vector is near a caption's, not on it, and the text head, which only
-    ever saw captions, spreads that difference out (measured: R@1 54 before the head, 19 behind it, without the phase).
+    The second phase is short and needed: a predicted vector is near a caption's, not on it, and the text head, which
+    only ever saw captions, spreads that difference out (measured: R@1 54 before the head, 19 behind it without).
     Arguments and result as `train_image`.
     """
     wanted = recipe.speech
