@@ -83,7 +83,9 @@ def test_align_keeps_the_resolved_recipe_and_its_curves(run: AlignReport, corpor
     assert resolved["image"]["members"] == 2
     assert resolved["image"]["learning_rate"] == 1e-3
     rows = [json.loads(line) for line in (corpora / "run" / "scalars.jsonl").read_text().splitlines()]
-    assert {row["stage"] for row in rows} == {"image 0", "image 1", "audio 0", "audio 1", "speech 0"}
+    assert {row["stage"] for row in rows} == {
+        "image 0", "image 1", "audio 0", "audio 1", "speech 0", "speech 0 through the text head"
+    }
     assert all(np.isfinite(row["loss"]) for row in rows)
     assert (corpora / "run" / "curves.png").stat().st_size > 1000
     assert (corpora / "run" / "tensorboard").is_dir()

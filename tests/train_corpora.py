@@ -44,6 +44,7 @@ sounds = 1.0
 [speech]
 hidden_dim = 16
 steps = {steps}
+through_steps = {steps}
 batch_size = 8
 [speech.sources]
 talk = 1.0
