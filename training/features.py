@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from embedspace.encoders.backbones.base import WEIGHTS as BACKBONES
+from embedspace.train.precision import bfloat16_autocast
 from embedspace.train.tables import body_of
-from training.augment import augment_image, augment_sound
+from training.augment import augment_sound, open_view
 from training.corpora.manifest import CORPORA, Item, read_manifest
 
 WEIGHTS = BACKBONES.parent
@@ -65,18 +66,8 @@ def _start_image() -> None:
 
 
 def _image_rows(task: tuple[list[str], int]) -> tuple[np.ndarray, np.ndarray]:
-    from PIL import Image
-
     paths, view = task
-    inputs = []
-    for path in paths:
-        image = Image.open(CORPORA / path)
-        image = (
-            image.convert("RGBA") if "A" in image.getbands() or "transparency" in image.info else image.convert("RGB")
-        )
-        if view:
-            image = augment_image(image, zlib.crc32(f"{path} {view}".encode()))
-        inputs.append(_FRONT.preprocess(image))
+    inputs = [_FRONT.preprocess(open_view(CORPORA, path, view)) for path in paths]
     features, logits = _FRONT(inputs)
     return features.numpy().astype(np.float16), logits.numpy().astype(np.float16)
 
@@ -85,7 +76,7 @@ def build_images(only: list[str] | None, views: int, processes: int) -> None:
     """Write features of every image source and view."""
     with multiprocessing.get_context("spawn").Pool(processes, _start_image) as pool:
         for source, items in manifests("image", only):
-            for view in range(views if source != "stamps_test" else 1):
+            for view in range(views):
                 out = FEATURES / "image" / f"{source}.{view}.npz"
                 _extend(
                     out,
@@ -127,7 +118,7 @@ def _progress(results: Iterator[Any], total: int, name: str) -> Iterator[Any]:
         yield result
         if time.monotonic() - told > 30 or count == total:
             told = time.monotonic()
-            print(f"{name}: {count}/{total} batches, {told - started:.0f} s", flush=True)
+            print(f"{name}: {count}/{total}, {told - started:.0f} s", flush=True)
 
 
 def _save(path: Path, **arrays: np.ndarray) -> None:
@@ -170,18 +161,18 @@ def build_speech(only: list[str] | None, views: int, processes: int) -> None:
     front = SpeechFrontEnd()
     for source, items in manifests("speech", only):
         started, done = time.monotonic(), 0
-        for name, chunk in _shards(items).items():
+        for name, chunk in _shards([i for i in items if i.split != "test"]).items():
             ids = np.array([i.id for i in chunk])
             out = FEATURES / "speech" / source / f"{name}.npz"
             done += len(chunk)
             if out.exists() and np.array_equal(np.load(out)["ids"], ids):
                 continue
-            pairs = sorted(_speech_inputs(front, chunk), key=lambda pair: pair[1].shape[1])
+            pairs = sorted(_speech_inputs(front, chunk), key=lambda pair: pair[1].frames.shape[1])
             frames: dict[str, np.ndarray] = {}
             for k in range(0, len(pairs), 16):
-                # bfloat16 halves the time; its rounding is small beside the augmentation of the clips
-                with torch.autocast("cpu", dtype=torch.bfloat16):
-                    rows = front([x for _, x in pairs[k : k + 16]])
+                # bfloat16's rounding is small beside the augmentation of the clips
+                with bfloat16_autocast():
+                    rows = [heard.sequence for heard in front([x for _, x in pairs[k : k + 16]])]
                 frames |= {
                     i.id: r.numpy().astype(np.float16) for (i, _), r in zip(pairs[k : k + 16], rows, strict=True)
                 }
@@ -189,6 +180,31 @@ def build_speech(only: list[str] | None, views: int, processes: int) -> None:
             lengths = np.array([len(r) for r in ordered], np.int64)
             _save(out, ids=ids, starts=np.concatenate([[0], np.cumsum(lengths)]), frames=np.concatenate(ordered))
             print(f"speech {source}: {done}/{len(items)}, {time.monotonic() - started:.0f} s", flush=True)
+
+
+def build_recognised(only: list[str] | None, views: int, processes: int) -> None:
+    """Write what the recogniser makes of the validation clips: recognised/<source>.npz with ids, texts and vectors."""
+    import torch
+
+    from embedspace.encoders.speech import Recogniser
+    from embedspace.encoders.speech_features import SpeechFrontEnd
+
+    torch.set_num_threads(processes)
+    front, recogniser = SpeechFrontEnd(), Recogniser("whisper_base_decoder", "minilm_l6")
+    for source, items in manifests("speech", only):
+        kept = [i for i in items if i.split == "val"]
+        out = FEATURES / "recognised" / f"{source}.npz"
+        if not kept or (out.exists() and np.array_equal(np.load(out)["ids"], [i.id for i in kept])):
+            continue
+        texts: list[str] = []
+        vectors: list[np.ndarray] = []
+        inputs = _speech_inputs(front, kept)
+        for _, window in _progress(inputs, len(kept), f"recognised {source}"):
+            vector, text = recogniser(front([window])[0], window.seconds)
+            vectors.append(np.zeros(recogniser.text.feature_dim) if vector is None else vector.numpy())
+            texts.append(text)
+        ids = np.array([i.id for i in kept])
+        _save(out, ids=ids, texts=np.array(texts), vectors=np.stack(vectors).astype(np.float16))
 
 
 def build_spoken(only: list[str] | None, views: int, processes: int) -> None:
@@ -252,8 +268,6 @@ def build_text(only: list[str] | None, views: int, processes: int) -> None:
 
 
 def _sound_rows(task: tuple[list[Item], int]) -> tuple[np.ndarray, np.ndarray]:
-    import torch
-
     from embedspace.media.resample import resample_waveform
     from training.corpora.clips import read_clip
 
@@ -265,7 +279,7 @@ def _sound_rows(task: tuple[list[Item], int]) -> tuple[np.ndarray, np.ndarray]:
                 : 44_100 * WINDOW_SECONDS
             ]
         inputs.append(_FRONT.preprocess(waveform, resample_waveform(waveform, 44_100, 16_000)))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with bfloat16_autocast():
         features, logits = _FRONT(inputs)
     return features.float().numpy().astype(np.float16), logits.float().numpy().astype(np.float16)
 
@@ -294,6 +308,7 @@ def build_audio(only: list[str] | None, views: int, processes: int) -> None:
 BUILDERS: dict[str, Callable[..., None]] = {
     "audio": build_audio,
     "image": build_images,
+    "recognised": build_recognised,
     "speech": build_speech,
     "spoken": build_spoken,
     "text": build_text,

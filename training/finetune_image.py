@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 
 from embedspace.encoders.backbones.efficientnet_lite import EfficientNetTail
 from embedspace.errors import ConfigError
-from training.augment import augment_image
+from training.augment import open_view
 from training.corpora.manifest import CORPORA
 from training.features import FEATURES, _progress, manifests
 
@@ -40,23 +42,11 @@ def _start(name: str) -> None:
 
 @torch.inference_mode()
 def _maps(task: tuple[list[str], int]) -> np.ndarray:
-    from PIL import Image
-
     from embedspace.encoders.image_features import crop_to_content
 
     paths, view = task
-    out = []
-    for path in paths:
-        image = Image.open(CORPORA / path)
-        image = (
-            image.convert("RGBA") if "A" in image.getbands() or "transparency" in image.info else image.convert("RGB")
-        )
-        if view:
-            import zlib
-
-            image = augment_image(image, zlib.crc32(f"{path} {view}".encode()))
-        out.append(_NET(_NET.preprocess(crop_to_content(image))[None]).trunk[0].numpy().astype(np.float16))
-    return np.stack(out)
+    pictures = [crop_to_content(open_view(CORPORA, path, view)) for path in paths]
+    return np.stack([_NET(_NET.preprocess(rgb)[None]).trunk[0].numpy().astype(np.float16) for rgb in pictures])
 
 
 def build_maps(name: str, views: int, only: list[str] | None, processes: int) -> None:
@@ -81,33 +71,63 @@ def build_maps(name: str, views: int, only: list[str] | None, processes: int) ->
 # ---- training
 
 
-def _training_rows(
-    sources: list[str], drop_stamps: bool, views: int
-) -> tuple[list[np.ndarray], list[tuple[int, int]], list[list[str]], np.ndarray]:
-    """Open the maps; return them, (array, row) a view of each item, the items' captions and their sampling weights."""
+@dataclass(frozen=True)
+class _Pictures:
+    """Cached maps of one split with what is said of them.
+
+    Attributes:
+        arrays: Open files of maps.
+        rows: The views of each picture, (array, row).
+        captions: Each picture's caption rows in the table of texts, its first caption first.
+        weights: (N,) chance of each picture; sums to one.
+    """
+
+    arrays: list[np.ndarray]
+    rows: list[list[tuple[int, int]]]
+    captions: list[list[int]]
+    weights: np.ndarray
+
+    def maps(self, picked: np.ndarray, rng: np.random.Generator | None = None) -> Tensor:
+        """Return (B, C, H, W) maps: a random view's random crop, or without `rng` the plain view whole."""
+        views = [self.rows[i][rng.integers(len(self.rows[i])) if rng else 0] for i in picked]
+        if rng is None:
+            return torch.from_numpy(np.stack([self.arrays[a][r] for a, r in views]).astype(np.float32))
+        side = int(rng.choice(_CROPS))
+        corners = rng.integers(0, _SIDE - side + 1, (len(views), 2))
+        crops = [
+            self.arrays[a][r][:, y : y + side, x : x + side] for (a, r), (y, x) in zip(views, corners, strict=True)
+        ]
+        return torch.from_numpy(np.stack(crops).astype(np.float32))
+
+
+_SIDE = 14
+_CROPS = (12, 13, 14)
+"""Sides of the squares cut out of a map; cutting costs nothing here and nearly doubles what a view teaches."""
+
+
+def _pictures(index: dict[str, int], split: str, drop_stamps: bool, views: int) -> _Pictures:
+    """Open the maps of a split."""
     arrays: list[np.ndarray] = []
     rows: list[list[tuple[int, int]]] = []
-    captions: list[list[str]] = []
+    captions: list[list[int]] = []
     weights: list[float] = []
-    for source, items in manifests("image", sources):
-        share = SHARES.get(source, 0.0)
-        if not share or (drop_stamps and source == "stamps"):
+    for source, items in manifests("image", sorted(SHARES)):
+        if drop_stamps and source == "stamps":
+            continue
+        kept = [k for k, i in enumerate(items) if i.split == split and not (drop_stamps and i.extra.get("near_stamp"))]
+        if not kept:
             continue
         if not np.array_equal(np.load(MAPS / f"{source}.ids.npy"), [i.id for i in items]):
             raise ConfigError(f"{MAPS}/{source}.*: made from another manifest; remove them and make the maps again")
         opened = [np.load(p, mmap_mode="r") for v in range(views) if (p := MAPS / f"{source}.{v}.npy").exists()]
-        first = len(arrays)
-        arrays.extend(opened)
-        kept = [
-            k for k, i in enumerate(items) if i.split == "train" and not (drop_stamps and i.extra.get("near_stamp"))
-        ]
         own = np.array([float(items[k].extra.get("weight", 1.0)) for k in kept])
-        weights.extend((own / own.sum() * share).tolist())
-        for k in kept:
-            rows.append([(first + v, k) for v in range(len(opened))])
-            captions.append([*items[k].captions, *items[k].keywords[:3]])
+        weights.extend((own / own.sum() * SHARES[source]).tolist())
+        rows.extend([(len(arrays) + v, k) for v in range(len(opened))] for k in kept)
+        said = ([*items[k].captions, *items[k].keywords[:3]] for k in kept)
+        captions.extend([index[c] for c in texts if c in index] for texts in said)
+        arrays.extend(opened)
     chosen = np.array(weights)
-    return arrays, rows, captions, chosen / chosen.sum()  # type: ignore[return-value]
+    return _Pictures(arrays, rows, captions, chosen / max(chosen.sum(), 1e-9))
 
 
 SHARES = {
@@ -132,7 +152,14 @@ class _Student(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(2.7))
 
     def forward(self, maps: Tensor) -> Tensor:
-        return F.normalize(self.project(F.dropout(self.tail(maps), 0.2, self.training)), dim=-1)
+        pooled = torch.cat([self.tail(chunk) for chunk in maps.split(_CHUNK)])
+        return F.normalize(self.project(F.dropout(pooled, 0.2, self.training)), dim=-1)
+
+
+_CHUNK = 16
+"""Maps at once: a quarter faster on a CPU than the whole batch."""
+_SAME, _NEAR = 0.97, 0.9
+"""Captions this close are one caption; between the two they are no honest negatives of each other."""
 
 
 def train(name: str, minutes: float, out: Path, batch_size: int, steps: int, drop_stamps: bool, seed: int) -> None:
@@ -140,48 +167,71 @@ def train(name: str, minutes: float, out: Path, batch_size: int, steps: int, dro
     from embedspace.encoders.backbones import create_backbone
     from embedspace.encoders.base import save_tensors
     from embedspace.train.loop import FitConfig, FitProgress, fit
-    from embedspace.train.losses import info_nce, soft_targets
 
     torch.manual_seed(seed)
     stored = np.load(FEATURES / "text" / "texts.npz")
     index = {t: k for k, t in enumerate(stored["texts"].tolist())}
     text = torch.from_numpy(stored["features"].astype(np.float32))
-    arrays, rows, captions, weights = _training_rows(sorted(SHARES), drop_stamps, 8)
-    caption_rows = [[index[c] for c in cs if c in index] for cs in captions]
-    print(f"{len(rows)} pictures, {sum(map(len, rows))} views", flush=True)
+    pictures = _pictures(index, "train", drop_stamps, 8)
+    print(f"{len(pictures.rows)} pictures, {sum(map(len, pictures.rows))} views", flush=True)
     model = _Student(EfficientNetTail(create_backbone(name)), text.shape[1])  # type: ignore[arg-type]
     model.tail.requires_grad_(True)
     model.tail.float()
 
-    def loss_of_step(model: nn.Module, generator: torch.Generator) -> Tensor:
-        rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
-        picks = rng.choice(len(rows), batch_size, p=weights, replace=False)
-        views = [rows[i][rng.integers(len(rows[i]))] for i in picks]
-        maps = torch.from_numpy(np.stack([arrays[a][r] for a, r in views]).astype(np.float32))
-        chosen = [
-            caption_rows[i][0] if rng.random() < 0.7 else caption_rows[i][rng.integers(len(caption_rows[i]))]
-            for i in picks
-        ]
-        t = text[chosen]
-        targets, ignored = soft_targets(t @ t.T, positive_above=0.95, ignore_above=0.85)
-        z, y = model(maps), F.normalize(model.text(t), dim=-1)  # type: ignore[operator, union-attr]
-        return info_nce(z, y, model.logit_scale.exp().clamp(max=100), targets, ignored)  # type: ignore[operator, union-attr]
-
     def tell(progress: FitProgress) -> None:
         print(f"step {progress.step}/{progress.steps} {progress.seconds:.0f} s {progress.scalars}", flush=True)
 
-    config = FitConfig(
-        steps=steps,
-        learning_rate=7e-4,
-        weight_decay=0.02,
-        warmup_steps=40,
-        minutes=minutes,
-        seed=seed,
-        evaluate_every=50,
+    fit(
+        model,
+        _loss(pictures, text, batch_size),
+        FitConfig(steps, 7e-4, 0.02, warmup_steps=40, minutes=minutes, seed=seed, evaluate_every=100),
+        stage="image tail",
+        checkpoint=out / "checkpoint.pt",
+        resume=True,
+        evaluate=_validation(_pictures(index, "val", drop_stamps, 1), text),
+        callback=tell,
     )
-    fit(model, loss_of_step, config, stage="image tail", checkpoint=out / "checkpoint.pt", resume=True, callback=tell)
     save_tensors(model.tail, out / "image_tail.safetensors")
     _extract(model.tail, out)
+
+
+def _loss(pictures: _Pictures, text: Tensor, batch_size: int) -> Callable[[nn.Module, torch.Generator], Tensor]:
+    """Picture to caption among all training captions, caption to picture within the batch."""
+    from embedspace.train.losses import info_nce, soft_targets
+
+    corpus = text[sorted({c[0] for c in pictures.captions})]
+
+    def loss_of_step(model: nn.Module, generator: torch.Generator) -> Tensor:
+        assert isinstance(model, _Student)
+        rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+        picked = rng.choice(len(pictures.rows), batch_size, p=pictures.weights, replace=False)
+        said = [pictures.captions[i] for i in picked]
+        t = text[[c[0] if rng.random() < 0.7 else c[rng.integers(len(c))] for c in said]]
+        z, y = model(pictures.maps(picked, rng)), F.normalize(model.text(t), dim=-1)
+        scale = model.logit_scale.exp().clamp(max=100)
+        targets, ignored = soft_targets(t @ t.T, positive_above=_SAME, ignore_above=_NEAR)
+        near = t @ corpus.T > _NEAR
+        others = (scale * z @ F.normalize(model.text(corpus), dim=-1).T).masked_fill(near, float("-inf"))
+        own = scale * (z * y).sum(dim=1, keepdim=True)
+        among_all = (torch.cat([own, others], dim=1).logsumexp(dim=1) - own[:, 0]).mean()
+        return info_nce(z, y, scale, targets, ignored) + among_all
+
+    return loss_of_step
+
+
+def _validation(pictures: _Pictures, text: Tensor) -> Callable[[nn.Module], dict[str, float]]:
+    """Recall among the validation split's first captions."""
+    firsts, labels = np.unique([c[0] for c in pictures.captions], return_inverse=True)
+    target = torch.from_numpy(labels)[:, None]
+
+    @torch.inference_mode()
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, _Student)
+        scores = model(pictures.maps(np.arange(len(pictures.rows)))) @ F.normalize(model.text(text[firsts]), dim=-1).T
+        rank = (scores > scores.gather(1, target)).sum(dim=1)
+        return {f"recall_at_{k}": float((rank < k).float().mean()) for k in (1, 10)}
+
+    return evaluate
 
 
 @torch.inference_mode()

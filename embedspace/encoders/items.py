@@ -80,6 +80,7 @@ def encode_items(items: list[Decoded], encoders: Encoders) -> list[list[Segment]
     """
     flat: list[tuple[int, Piece]] = [(index, piece) for index, item in enumerate(items) for piece in item.inputs]
     rows: dict[int, NDArray[np.float32]] = {}
+    texts: dict[int, str] = {}  # what was recognised
     talks: dict[int, list[Piece]] = {}  # item -> its sound segments in which the router heard speech
     for modality in (Modality.IMAGE, Modality.TEXT, Modality.AUDIO):
         where = [k for k, (_, piece) in enumerate(flat) if piece.modality == modality]
@@ -101,12 +102,14 @@ def encode_items(items: list[Decoded], encoders: Encoders) -> list[list[Segment]
         if piece.modality == Modality.SPEECH and (not piece.optional or _overlaps(piece, talks.get(index, ())))
     ]
     if spoken:
-        vectors = encoders(Modality.SPEECH).encode([flat[k][1].content for k in spoken])
+        listener: Any = encoders(Modality.SPEECH)
+        vectors, said = listener.encode_and_transcribe([flat[k][1].content for k in spoken])
         rows.update(zip(spoken, vectors, strict=True))
+        texts.update(zip(spoken, said, strict=True))
     segments: list[list[Segment]] = [[] for _ in items]
     for k, (index, p) in enumerate(flat):
         if k in rows:
-            segments[index].append(Segment(p.modality, rows[k], p.start, p.end, p.text, p.label))
+            segments[index].append(Segment(p.modality, rows[k], p.start, p.end, p.text or texts.get(k, ""), p.label))
     return segments
 
 

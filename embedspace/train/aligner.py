@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from embedspace.encoders.base import load_strict, save_tensors
 from embedspace.encoders.heads import TextHead
 from embedspace.errors import ConfigError
 from embedspace.space import EmbeddingSpace, write_config
 from embedspace.train.curves import Curves
 from embedspace.train.loop import FitProgress
-from embedspace.train.measure import calibration_of
+from embedspace.train.measure import calibration_of, recognised_share
 from embedspace.train.recipe import Recipe, load_recipe
 from embedspace.train.router import train_router
 from embedspace.train.stage_audio import train_audio
@@ -86,7 +88,6 @@ def align(
         return 1e9 if minutes is None else minutes - (time.monotonic() - started) / 60
 
     done: list[str] = []
-    sections = _start(wanted, space)
     with contextlib.closing(Curves(folder)) as curves:
 
         def tell(progress: FitProgress) -> None:
@@ -94,17 +95,43 @@ def align(
             if callback is not None:
                 callback(progress)
 
+        run = _Run(wanted, space, folder / "checkpoints", resume, tell, _start(wanted, space))
         for stage in [s for s in STAGES if s in wanted.stages]:
-            made = left() > 0 and _STAGE[stage](wanted, space, folder / "checkpoints", left(), resume, tell, sections)
-            if not made:
+            if left() <= 0 or not _STAGE[stage](run, left()):
                 return AlignReport(None, tuple(done), time.monotonic() - started)
             done.append(stage)
-    _finish(wanted, space, sections)
+    _finish(run)
     return AlignReport(space, tuple(done), time.monotonic() - started)
 
 
-def _finish(recipe: Recipe, space: Path, sections: dict[str, Any]) -> None:
-    """Write the configuration, calibrate, and keep the resolved recipe beside."""
+@dataclass(frozen=True)
+class _Run:
+    """What the stages of a run share.
+
+    Attributes:
+        recipe: What to train.
+        space: Folder of the result.
+        checkpoints: Folder of the checkpoints.
+        resume: Go on from them.
+        tell: Told of progress.
+        sections: Modality -> the encoder's configuration; each stage adds its own.
+    """
+
+    recipe: Recipe
+    space: Path
+    checkpoints: Path
+    resume: bool
+    tell: Callable[[FitProgress], None]
+    sections: dict[str, Any]
+
+
+def _finish(run: _Run) -> None:
+    """Mix in the recogniser, write the configuration, calibrate, and keep the resolved recipe beside."""
+    recipe, space, sections = run.recipe, run.space, run.sections
+    if recipe.speech.decoder and "speech" in sections:
+        given = {"decoder": recipe.speech.decoder, "text_backbone": recipe.text.backbone}
+        share = recognised_share(space, sections, recipe)
+        sections["speech"] = {**sections["speech"], **given, "recognised_share": share}
     write_config(space, sections, recipe.embed_dim)
     calibration = calibration_of(EmbeddingSpace.from_pretrained(space), recipe)
     (space / "calibration.json").write_text(calibration.to_json() + "\n", "utf-8")
@@ -139,64 +166,44 @@ def _text_head(recipe: Recipe, space: Path) -> TextHead:
     return head
 
 
-def _image(
-    recipe: Recipe,
-    space: Path,
-    checkpoints: Path,
-    minutes: float,
-    resume: bool,
-    tell: Any,  # noqa: ANN401
-    sections: dict[str, Any],
-) -> bool:
-    import torch
-
+def _image(run: _Run, minutes: float) -> bool:
+    recipe, text = run.recipe, run.recipe.text
     torch.manual_seed(recipe.seed)
-    text = TextHead(recipe.text.feature_dim, recipe.embed_dim, recipe.text.hidden_dim, recipe.text.dropout)
-    heads = train_image(recipe, text, checkpoints, minutes, resume, tell)
+    fresh = TextHead(text.feature_dim, recipe.embed_dim, text.hidden_dim, text.dropout)
+    head = _text_head(recipe, run.space) if text.locked else fresh
+    heads = train_image(recipe, head, run.checkpoints, minutes, run.resume, run.tell)
     if heads is None:
         return False
-    save_tensors(text, space / "text.safetensors")
-    save_tensors(heads, space / "image.safetensors")
+    if not text.locked:
+        save_tensors(head, run.space / "text.safetensors")
+    save_tensors(heads, run.space / "image.safetensors")
     if recipe.image.tail:
-        shutil.copyfile(Path(recipe.image.tail) / "image_tail.safetensors", space / "image_tail.safetensors")
-    sections["text"] = {"backbone": recipe.text.backbone, "head": _text_section(recipe)}
-    sections["image"] = dataclasses.asdict(heads.config)
+        shutil.copyfile(Path(recipe.image.tail) / "image_tail.safetensors", run.space / "image_tail.safetensors")
+    run.sections["text"] = {"backbone": text.backbone, "head": _text_section(recipe)}
+    run.sections["image"] = dataclasses.asdict(heads.config)
     return True
 
 
-def _audio(
-    recipe: Recipe,
-    space: Path,
-    checkpoints: Path,
-    minutes: float,
-    resume: bool,
-    tell: Any,  # noqa: ANN401
-    sections: dict[str, Any],
-) -> bool:
-    heads = train_audio(recipe, _text_head(recipe, space), checkpoints, minutes, resume, tell)
+def _audio(run: _Run, minutes: float) -> bool:
+    recipe = run.recipe
+    heads = train_audio(recipe, _text_head(recipe, run.space), run.checkpoints, minutes, run.resume, run.tell)
     if heads is None:
         return False
     train_router(recipe, heads)
-    save_tensors(heads, space / "audio.safetensors")
-    sections["audio"] = dataclasses.asdict(heads.config)
+    save_tensors(heads, run.space / "audio.safetensors")
+    run.sections["audio"] = dataclasses.asdict(heads.config)
     return True
 
 
-def _speech(
-    recipe: Recipe,
-    space: Path,
-    checkpoints: Path,
-    minutes: float,
-    resume: bool,
-    tell: Any,  # noqa: ANN401
-    sections: dict[str, Any],
-) -> bool:
-    heads = train_speech(recipe, _text_head(recipe, space), checkpoints, minutes, resume, tell)
+def _speech(run: _Run, minutes: float) -> bool:
+    recipe = run.recipe
+    heads = train_speech(recipe, _text_head(recipe, run.space), run.checkpoints, minutes, run.resume, run.tell)
     if heads is None:
         return False
-    save_tensors(heads, space / "speech.safetensors")
-    sections["speech"] = {**dataclasses.asdict(heads.config), "text_head": _text_section(recipe)}
+    save_tensors(heads, run.space / "speech.safetensors")
+    run.sections["speech"] = {**dataclasses.asdict(heads.config), "text_head": _text_section(recipe)}
     return True
 
 
-_STAGE: dict[str, Callable[..., bool]] = {"image": _image, "audio": _audio, "speech": _speech}
+_STAGE: dict[str, Callable[[_Run, float], bool]] = {"image": _image, "audio": _audio, "speech": _speech}
+"""Each trains within some minutes and adds to the run's sections; False if the time ran out."""

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from embedspace.calibration import Calibration, PairCalibration
 from embedspace.encoders.audio import AudioConfig, AudioHeads
 from embedspace.encoders.base import load_strict
 from embedspace.encoders.heads import TextHead
 from embedspace.encoders.image import ImageConfig, ImageHeads
-from embedspace.encoders.speech import SpeechConfig, SpeechHeads
+from embedspace.encoders.speech import SpeechConfig, SpeechHeads, fuse
 from embedspace.encoders.text import load_text_head
 from embedspace.errors import ConfigError
 from embedspace.space import EmbeddingSpace
 from embedspace.train.batches import CaptionTable
 from embedspace.train.calibrate import Anchored, calibrate
+from embedspace.train.fusion import choose_share
 from embedspace.train.recipe import Recipe
-from embedspace.train.tables import Row, caption_table, manifest_rows, read_features, read_sequences
+from embedspace.train.tables import Row, caption_table, manifest_rows, read_features, read_recognised, read_sequences
 
-__all__ = ["AUDIO_FOLDS", "calibration_of", "fold_of"]
+__all__ = ["AUDIO_FOLDS", "SpokenRows", "calibration_of", "fold_of", "recognised_share", "spoken_rows"]
 
 AUDIO_FOLDS = 10
 """Member k of the audio ensemble never sees fold k, so that the calibration has sounds each member did not train on."""
@@ -86,26 +90,84 @@ def _sounds(space: EmbeddingSpace, recipe: Recipe) -> tuple[NDArray[np.float32],
     return (np.stack(vectors), rows) if rows else (np.empty((0, space.embed_dim), np.float32), [])
 
 
-def _speech(space: EmbeddingSpace, recipe: Recipe, text: TextHead) -> tuple[NDArray[np.float32], list[Row]]:
-    raw = {k: v for k, v in space.config["sections"]["speech"].items() if k != "text_head"}
-    heads = SpeechHeads(SpeechConfig(**raw))
-    load_strict(heads, space.folder / "speech.safetensors")
-    rows, vectors = [], []
+@dataclass(frozen=True)
+class SpokenRows:
+    """Validation clips in the shared space, by both ways.
+
+    Attributes:
+        rows: Their manifest rows.
+        pooled: (N, embed_dim) unit rows of the head.
+        recognised: (N, embed_dim) unit rows of what was recognised; the head's where nothing was or nothing is known.
+    """
+
+    rows: list[Row]
+    pooled: Tensor
+    recognised: Tensor
+
+
+@torch.inference_mode()
+def spoken_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe, text: TextHead) -> SpokenRows:
+    """Return the validation clips of a recipe's speech sources.
+
+    Args:
+        folder: The space's.
+        section: Its speech section.
+        recipe: Names sources and features, and says whether there is a recogniser.
+        text: The space's text head.
+
+    Raises:
+        ConfigError: If the recipe names a recogniser and its features are not made.
+    """
+    heads = SpeechHeads(SpeechConfig(**{k: v for k, v in section.items() if k != "text_head"}))
+    load_strict(heads, folder / "speech.safetensors")
+    features, rows = Path(recipe.features), []
+    pooled: list[Tensor] = []
+    recognised: list[Tensor] = []
     for name in recipe.speech.sources:
         try:
             found = read_sequences(
-                Path(recipe.features),
-                Path(recipe.corpora),
-                name,
-                lambda r: r.get("split") == "val" and bool(r.get("captions")),
+                features, Path(recipe.corpora), name, lambda r: r.get("split") == "val" and bool(r.get("captions"))
             )
         except ConfigError:
             continue  # a source without a validation split
+        known = read_recognised(features, name) if recipe.speech.decoder else {}
         for row, frames in zip(found.rows, found.frames, strict=True):
-            with torch.inference_mode():
-                vectors.append(text(heads(torch.from_numpy(frames[None].astype(np.float32))))[0].numpy())
+            own = text(heads(torch.from_numpy(frames[None].astype(np.float32))))[0]
+            vector = known.get(row["id"])
             rows.append(row)
-    return (np.stack(vectors), rows) if rows else (np.empty((0, space.embed_dim), np.float32), [])
+            pooled.append(own)
+            if vector is not None and vector.any():
+                recognised.append(text(torch.from_numpy(vector[None].astype(np.float32)))[0])
+            else:
+                recognised.append(own)
+    empty = torch.empty(0, recipe.embed_dim)
+    return SpokenRows(rows, torch.stack(pooled) if rows else empty, torch.stack(recognised) if rows else empty)
+
+
+def recognised_share(space: Path, sections: Mapping[str, Any], recipe: Recipe) -> float:
+    """Choose the recogniser's share in a space's speech vectors on the validation clips.
+
+    Raises:
+        ConfigError: If there are no such clips.
+    """
+    text = load_text_head(sections["text"]["head"], space)
+    spoken = spoken_rows(space, sections["speech"], recipe, text)
+    if not spoken.rows:
+        raise ConfigError(f"{recipe.speech.decoder}: no validation clips to choose its share on; name [speech.sources]")
+    captions = caption_table(Path(recipe.features))
+    said = sorted({row["captions"][0] for row in spoken.rows})
+    index = {caption: k for k, caption in enumerate(said)}
+    with torch.inference_mode():
+        words = text(torch.from_numpy(np.asarray(captions.features[captions.rows(said)], np.float32)))
+    targets = torch.tensor([index[row["captions"][0]] for row in spoken.rows])
+    share, _ = choose_share(spoken.pooled, spoken.recognised, words, targets)
+    return share
+
+
+def _speech(space: EmbeddingSpace, recipe: Recipe, text: TextHead) -> tuple[NDArray[np.float32], list[Row]]:
+    section = space.config["sections"]["speech"]
+    spoken = spoken_rows(space.folder, section, recipe, text)
+    return fuse(spoken.pooled, spoken.recognised, section.get("recognised_share", 0.0)).numpy(), spoken.rows
 
 
 def calibration_of(space: EmbeddingSpace, recipe: Recipe) -> Calibration:

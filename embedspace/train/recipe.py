@@ -15,7 +15,14 @@ __all__ = ["AudioRecipe", "ImageRecipe", "Recipe", "SpeechRecipe", "TextRecipe",
 
 @dataclass(frozen=True)
 class TextRecipe:
-    """The text side: which backbone, and the head trained together with the image heads."""
+    """The text side: which backbone, and the head trained together with the image heads.
+
+    Attributes:
+        locked: Leave the head of `start` as it is and train the images onto it (Zhai et al. 2022, LiT), so that every
+            other modality's vectors stay valid.
+        pairs: Source of text pairs, titles and bodies of recipes, that train the head beside the images.
+        pair_share: Weight of their loss.
+    """
 
     backbone: str = "minilm_l6"
     feature_dim: int = 384
@@ -23,6 +30,7 @@ class TextRecipe:
     dropout: float = 0.1
     pairs: str = "recipes"
     pair_share: float = 0.2
+    locked: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,12 @@ class AudioRecipe:
 
 @dataclass(frozen=True)
 class SpeechRecipe:
-    """Stage 3: attention pooling from Whisper's frames into the text backbone's space."""
+    """Stage 3: attention pooling from Whisper's frames into the text backbone's space.
+
+    Attributes:
+        decoder: Backbone that recognises words, whose text vector is mixed with the head's; none if empty. How much of
+            it is chosen on the validation split.
+    """
 
     backbone: str = "whisper_base"
     sources: dict[str, float] = field(default_factory=dict)
@@ -105,6 +118,7 @@ class SpeechRecipe:
     regression: float = 1.0
     bfloat16: bool = True
     window_seconds: float = 12.0
+    decoder: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,6 +164,8 @@ def load_recipe(path: str | Path) -> Recipe:
         raise ConfigError(f"{file}: not a readable TOML file: {error}") from error
     sections = {name: _build(kind, raw.pop(name, {}), f"{file} [{name}]") for name, kind in _SECTIONS.items()}
     recipe: Recipe = _build(Recipe, {"name": file.stem, **raw, **sections}, str(file))
+    if recipe.text.locked and not recipe.start:
+        raise ConfigError(f"{file} [text]: a locked text head must come from somewhere; set start to a space's folder")
     if recipe.image.loss not in LOSSES:
         raise ConfigError(f"{file} [image]: loss must be one of {', '.join(LOSSES)}, got {recipe.image.loss!r}")
     return recipe

@@ -200,18 +200,19 @@ def _member_stage(recipe: Recipe, shared: _Shared, text: TextHead, heads: ImageH
     member.requires_grad_(True)
     stage.logit_scale.requires_grad_(True)
     stage.logit_bias.requires_grad_(wanted.loss == "siglip")
-    text.requires_grad_(number == 0)
+    text.requires_grad_(number == 0 and not recipe.text.locked)
     return stage
 
 
 def _loss(recipe: Recipe, shared: _Shared, number: int) -> Callable[[nn.Module, torch.Generator], Tensor]:
     wanted = recipe.image
     table = torch.from_numpy(np.asarray(shared.captions.features, np.float32))
-    pairs = _text_pairs(recipe, shared.captions) if number == 0 and recipe.text.pair_share else None
+    teaches_text = number == 0 and recipe.text.pair_share and not recipe.text.locked
+    pairs = _text_pairs(recipe, shared.captions) if teaches_text else None
 
     def loss_of_step(module: nn.Module, generator: torch.Generator) -> Tensor:
         assert isinstance(module, _Stage)
-        module.text.train(number == 0)
+        module.text.train(number == 0 and not recipe.text.locked)
         features, prior, text = _draw(recipe, shared, module, table, generator)
         targets, ignored = soft_targets(
             text @ text.T, positive_above=wanted.positive_above, ignore_above=wanted.ignore_above

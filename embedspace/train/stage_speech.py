@@ -20,6 +20,7 @@ from embedspace.encoders.heads import AttentionPoolHead, TextHead
 from embedspace.encoders.speech import SpeechConfig, SpeechHeads
 from embedspace.errors import ConfigError
 from embedspace.train.loop import FitConfig, FitProgress, fit
+from embedspace.train.precision import bfloat16_autocast
 from embedspace.train.recipe import Recipe
 from embedspace.train.tables import Row, caption_table, read_sequences
 
@@ -103,9 +104,7 @@ def _clips(recipe: Recipe, split: str) -> tuple[SpeechClips, Tensor]:
             rows.append(row)
             weights.append(weight * n**_BALANCE / total / n)
     if not rows:
-        raise ConfigError(
-            "no clip to train on: name [speech.sources] whose corpora and features are made"
-        )
+        raise ConfigError("no clip to train on: name [speech.sources] whose corpora and features are made")
     texts = sorted({row["captions"][0] for row in rows})
     index = {t: k for k, t in enumerate(texts)}
     labels = np.array([index[row["captions"][0]] for row in rows], np.int64)
@@ -181,7 +180,7 @@ def _loss(
     def loss_of_step(module: nn.Module, generator: torch.Generator) -> Tensor:
         assert isinstance(module, _Stage)
         sequence, padding, labels = clips.draw(wanted.batch_size, generator)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=wanted.bfloat16):
+        with bfloat16_autocast(wanted.bfloat16):
             z = module.head(sequence, padding if bool(padding.any()) else None)
         z = F.normalize(z.float(), dim=-1)
         target = table[labels]

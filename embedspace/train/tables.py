@@ -28,6 +28,7 @@ __all__ = [
     "manifest_rows",
     "pair_source",
     "read_features",
+    "read_recognised",
     "read_sequences",
 ]
 
@@ -140,6 +141,19 @@ def pair_source(
     width = max((len(v) for v in views), default=1)
     padded = np.array([(v * width)[:width] for v in views], dtype=np.int64).reshape(-1, width)
     return PairSource(name, table.features, padded, texts, weight, np.array(weights, dtype=np.float64))
+
+
+def read_recognised(features: Path, source: str) -> dict[str, NDArray[np.float16]]:
+    """Return clip id -> (text_dim,) vector of what was recognised in it; zero where nothing was.
+
+    Raises:
+        ConfigError: If there are none.
+    """
+    path = features / "recognised" / f"{source}.npz"
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such features; run: python -m training.features recognised --only {source}")
+    stored = np.load(path)
+    return dict(zip(stored["ids"].tolist(), stored["vectors"], strict=True))
 
 
 @dataclass(frozen=True)

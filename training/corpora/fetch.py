@@ -116,7 +116,7 @@ def _command(wanted: Package, folder: Path) -> list[str]:
 def _download(wanted: Package, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="fetch-") as name:
-        folder = Path(name)
+        folder = Path(name).resolve()  # the clients run inside it
         command = _command(wanted, folder)
         elsewhere = f"or put {wanted.file} into {target.parent} by hand"
         try:

@@ -2,6 +2,7 @@
 
     python -m training.corpora.captions && python -m training.corpora.speech      # about half an hour on one core
     python -m training.corpora.speech --only test                                 # the held-out voices alone
+    python -m training.corpora.speech --only val                                  # the texts kept for validation
 
 The work is cut into shards of a few hundred clips, each written whole or not at all, so that it can be stopped and goes
 on where it was. Training hears espeak-ng, flite and Kokoro; the voices of `voices.HELD_OUT` say the captions of the
@@ -189,10 +190,15 @@ def build(only: str = "all") -> list[Item]:
     """Speak what is missing and write the manifest of all that is finished; returns its items.
 
     Args:
-        only: "train", "test" or "all".
+        only: "test", "val", "train" or "all".
     """
     folder = manifest.CORPORA / SOURCE
-    plans = {"test": list(_shards(test_jobs())), "train": list(_shards(training_jobs(read_texts())))}
+    heard = training_jobs(read_texts())
+    plans = {
+        "test": list(_shards(test_jobs())),
+        "val": list(_shards({"val": [job for jobs in heard.values() for job in jobs if job.split == "val"]})),
+        "train": list(_shards({k: [job for job in jobs if job.split == "train"] for k, jobs in heard.items()})),
+    }
     names = [name for plan in plans.values() for name, _ in plan]
     for kind, plan in plans.items():
         for name, jobs in plan if only in (kind, "all") else ():
@@ -206,7 +212,7 @@ def build(only: str = "all") -> list[Item]:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Speak the texts of build/corpora/speech/texts.jsonl.")
-    parser.add_argument("--only", choices=("train", "test", "all"), default="all")
+    parser.add_argument("--only", choices=("test", "val", "train", "all"), default="all")
     only = parser.parse_args().only
     os.nice(5)
     items = build(only)

@@ -31,6 +31,7 @@ _MODULES = {
     "efficientnet_lite0": "efficientnet_lite",
     "efficientnet_lite2": "efficientnet_lite",
     "whisper_base": "whisper",
+    "whisper_base_decoder": "whisper_decoder",
     "minilm_l6": "minilm",
     "aisfx": "aisfx",
 }
