@@ -37,15 +37,26 @@ def test_small_and_whole_tensors_are_no_rows() -> None:
     tensors = {
         "vector": torch.randn(99_999),
         "small": torch.randn(4, 4),
-        "kernel": torch.randn(64, 64, 3, 3),
+        "filter": torch.randn(64, 64, 9),
+        "words.scale": torch.rand(99_999),
         "ids": torch.arange(40_000).view(200, 200),
     }
     stored = to_rows8(tensors)
     assert set(stored) == set(tensors)
     assert {k: v.dtype for k, v in stored.items()} == {
-        "vector": torch.float16, "small": torch.float16, "kernel": torch.float16, "ids": torch.int64,
+        "vector": torch.float16, "small": torch.float16, "filter": torch.float16, "words.scale": torch.float32,
+        "ids": torch.int64,
     }  # fmt: skip
     assert torch.equal(from_rows(stored)["ids"], tensors["ids"])
+
+
+def test_a_kernel_has_one_row_for_each_output_channel() -> None:
+    torch.manual_seed(0)
+    kernel = torch.randn(64, 64, 3, 3) * torch.logspace(-2, 2, 64).view(-1, 1, 1, 1)
+    stored = to_rows8({"kernel": kernel})
+    assert stored["kernel.row_scale"].shape == (64,)
+    error = (from_rows(stored)["kernel"] - kernel).abs().amax(dim=(1, 2, 3))
+    assert (error <= kernel.abs().amax(dim=(1, 2, 3)) / 254 * 1.001).all()
 
 
 def test_rows_of_rows_are_the_same_rows() -> None:

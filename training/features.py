@@ -208,15 +208,15 @@ def build_recognised(only: list[str] | None, views: int, processes: int) -> None
 
 
 def build_spoken(only: list[str] | None, views: int, processes: int) -> None:
-    """Write audio features of some training speech, for the speech-or-sound router: audio/spoken.0.npz."""
+    """Write audio features of some speech, none of it for tests, for the speech-or-sound router: audio/spoken.0.npz."""
     out = FEATURES / "audio" / "spoken.0.npz"
     if out.exists():
         return
     rng = random.Random(0)
     items: list[Item] = []
     for _, found in manifests("speech", only):
-        train = [i for i in found if i.split == "train"]
-        items += rng.sample(train, min(SPOKEN, len(train)))
+        heard = [i for i in found if i.split != "test"]
+        items += rng.sample(heard, min(SPOKEN, len(heard)))
     with multiprocessing.get_context("spawn").Pool(processes, _start_sound) as pool:
         tasks = [(items[k : k + 8], 0) for k in range(0, len(items), 8)]
         rows = list(_progress(pool.imap(_sound_rows, tasks), len(tasks), "spoken"))

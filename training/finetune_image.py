@@ -1,7 +1,7 @@
 """Fine-tune the late stages of an EfficientNet-Lite on pictograms, clip-art and cut-outs against the captions' vectors.
 
     python -m training.finetune_image maps --views 4          # once: the frozen trunk's maps, ~45 KB a view
-    python -m training.finetune_image train --minutes 25      # resumable; prints a figure each minute
+    python -m training.finetune_image train --minutes 75      # resumable; prints a figure each minute
 
 The ImageNet networks know photographs; most of what the corpora hold is drawn. The trunk (up to stride 16) stays frozen
 and is run once, so that an epoch costs minutes on two cores.
@@ -253,8 +253,8 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=3)
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--minutes", type=float, default=25)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--minutes", type=float, default=75)
+    parser.add_argument("--steps", type=int, default=1100)
     parser.add_argument("--batch-size", type=int, default=160)
     parser.add_argument("--drop-stamps", action="store_true", help="train without any stamp, for the 563-stamp suite")
     parser.add_argument("--seed", type=int, default=0)

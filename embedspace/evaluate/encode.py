@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +31,8 @@ Progress = Callable[[str, int, int], None]
 _SHARD = re.compile(r"^(?P<file>.+\.npy)#(?P<start>\d+):(?P<end>\d+)$")
 _INT16 = 32_767.0
 _BATCH = 64
+_STORE_SECONDS = 60
+"""Vectors are kept this often, so that a run that is killed goes on where it was."""
 
 
 class EvalSpace(Protocol):
@@ -122,7 +126,7 @@ class SuiteEncoder:
         keys = [self._cache_key(item) for item in items]
         known = self._load(modality)
         todo = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
-        pending = list(todo.items())
+        pending, stored = list(todo.items()), time.monotonic()
         for start in range(0, len(pending), _BATCH):
             batch = pending[start : start + _BATCH]
             for (key, item), vector in zip(batch, self._encode_batch([i for _, i in batch], modality), strict=True):
@@ -130,6 +134,9 @@ class SuiteEncoder:
                     known[key] = vector
                 elif item.id not in self.failures:
                     self.failures[item.id] = "its vector is not finite"
+            if time.monotonic() - stored > _STORE_SECONDS:
+                self._store(modality, known)
+                stored = time.monotonic()
             if self.callback:
                 self.callback(doing or f"encode {modality}", min(start + _BATCH, len(pending)), len(pending))
         if pending:
@@ -195,8 +202,9 @@ class SuiteEncoder:
         path = self._cache_path(modality)
         if path is None or not known:
             return
+        known = {**self._load(modality), **known}  # another run may have kept some meanwhile
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
+        partial = path.with_suffix(f".{os.getpid()}.partial")
         with partial.open("wb") as file:
             np.savez(file, keys=np.array(list(known)), vectors=np.stack(list(known.values())))
         partial.replace(path)

@@ -133,7 +133,10 @@ def _finish(run: _Run) -> None:
         share = recognised_share(space, sections, recipe)
         sections["speech"] = {**sections["speech"], **given, "recognised_share": share}
     write_config(space, sections, recipe.embed_dim)
-    calibration = calibration_of(EmbeddingSpace.from_pretrained(space), recipe)
+    changed = {*recipe.stages, *(["speech"] if recipe.speech.decoder else [])}
+    new_text = "image" in changed and not recipe.text.locked  # then every vector is new
+    before = EmbeddingSpace.from_pretrained(recipe.start).calibration if recipe.start and not new_text else None
+    calibration = calibration_of(EmbeddingSpace.from_pretrained(space), recipe, changed if before else None, before)
     (space / "calibration.json").write_text(calibration.to_json() + "\n", "utf-8")
     resolved = json.dumps(dataclasses.asdict(recipe), indent=1)
     (space / "recipe.json").write_text(resolved + "\n", "utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,10 +170,18 @@ def _speech(space: EmbeddingSpace, recipe: Recipe, text: TextHead) -> tuple[NDAr
     return fuse(spoken.pooled, spoken.recognised, section.get("recognised_share", 0.0)).numpy(), spoken.rows
 
 
-def calibration_of(space: EmbeddingSpace, recipe: Recipe) -> Calibration:
+def calibration_of(
+    space: EmbeddingSpace, recipe: Recipe, changed: Collection[str] | None = None, given: Calibration | None = None
+) -> Calibration:
     """Calibrate a space on items its heads did not train on.
 
     Pairs of modalities without enough common validation items take the mean of the pairs by way of text.
+
+    Args:
+        space: What to calibrate.
+        recipe: Names sources and features.
+        changed: Only these modalities' encoders are new; all by default.
+        given: Calibration of the space that the others come from; theirs is kept.
     """
     captions: CaptionTable = caption_table(Path(recipe.features))
     text = load_text_head(space.config["sections"]["text"]["head"], space.folder)
@@ -184,7 +192,7 @@ def calibration_of(space: EmbeddingSpace, recipe: Recipe) -> Calibration:
         "speech": lambda: _speech(space, recipe, text),
     }
     for modality, make in makers.items():
-        if modality in space.config["sections"]:
+        if modality in space.config["sections"] and (changed is None or modality in changed):
             found[modality] = make()
     said: dict[str, str] = {}
     for _, rows in found.values():
@@ -195,7 +203,12 @@ def calibration_of(space: EmbeddingSpace, recipe: Recipe) -> Calibration:
     for modality, (vectors, rows) in found.items():
         if rows:
             anchored[modality] = Anchored(vectors, np.array([_concept(row) for row in rows]))
-    return _bridge(calibrate(anchored, recipe.seed), list(anchored))
+    made = calibrate(anchored, recipe.seed)
+    if changed is not None and given is not None:
+        kept = {key: pair for key, pair in given.pairs.items() if not set(key.split(">")) & set(changed)}
+        means = {**given.means, **{m: mean for m, mean in made.means.items() if m in changed}}
+        made = Calibration(means, {**made.pairs, **kept})
+    return _bridge(made, [*anchored, *(m.value for m in space.modalities if m.value not in anchored)])
 
 
 def _bridge(calibration: Calibration, modalities: list[str]) -> Calibration:
