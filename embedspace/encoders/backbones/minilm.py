@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from embedspace.encoders.backbones.base import Backbone, read_weights, register_backbone
+from embedspace.encoders.backbones.layer import TransformerLayer
 from embedspace.errors import InputError
 
 __all__ = ["MiniLM", "TextFeatures"]
@@ -137,26 +138,12 @@ class _QuantizedEmbedding(nn.Module):
         return vectors
 
 
-class _Layer(nn.Module):
-    """Post-norm transformer layer; query, key and value come from one matrix."""
-
-    def __init__(self, width: int, heads: int, eps: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.attention_norm = nn.LayerNorm(width, eps)
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-        self.mlp_norm = nn.LayerNorm(width, eps)
+class _Layer(TransformerLayer):
+    """Post-norm."""
 
     def forward(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        batch, pieces, width = x.shape
-        # (B, T, 3 * C) -> 3 of (B, heads, T, C / heads)
-        q, k, v = self.qkv(x).view(batch, pieces, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        x = self.attention_norm(x + self.out(mixed.transpose(1, 2).reshape(batch, pieces, width)))
-        y: torch.Tensor = self.mlp_norm(x + self.fc2(functional.gelu(self.fc1(x))))
+        x = self.attention_norm(x + self.attend(x, bias))
+        y: torch.Tensor = self.mlp_norm(x + self.feed_forward(x))
         return y
 
 

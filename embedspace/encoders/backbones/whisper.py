@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from embedspace.encoders.backbones.base import Backbone, read_weights, register_backbone
+from embedspace.encoders.backbones.layer import TransformerLayer
 from embedspace.encoders.backbones.mel import hann, slaney_filters
 from embedspace.errors import InputError
 
@@ -112,29 +113,12 @@ class WhisperEncoder(Backbone):
         return SpeechFeatures(last * mask[..., None] if ragged else last, [kept[index] for index in layers], mask)
 
 
-class _Layer(nn.Module):
-    """Pre-norm transformer layer; query, key and value come from one matrix."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.mlp_norm = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
+class _Layer(TransformerLayer):
+    """Pre-norm."""
 
     def forward(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        batch, frames, width = x.shape
-        # (B, T, 3 * C) -> 3 of (B, heads, T, C / heads)
-        q, k, v = (
-            self.qkv(self.attention_norm(x)).view(batch, frames, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        )
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        x = x + self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
-        y: torch.Tensor = x + self.fc2(functional.gelu(self.fc1(self.mlp_norm(x))))
-        return y
+        x = x + self.attend(self.attention_norm(x), bias)
+        return x + self.feed_forward(self.mlp_norm(x))
 
 
 @lru_cache(maxsize=1)

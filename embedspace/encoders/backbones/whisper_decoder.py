@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embedspace.encoders.backbones.base import Backbone, read_weights, register_backbone
+from embedspace.encoders.backbones.layer import TransformerLayer
 
 __all__ = ["Hypothesis", "WhisperDecoder"]
 
@@ -148,45 +149,33 @@ class _State:
             past[:] = [part[rows] for part in past]
 
 
-class _Layer(nn.Module):
+class _Layer(TransformerLayer):
     """Pre-norm decoder layer: attention to the text so far, attention to the clip, two linear maps."""
 
     def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        super().__init__(width, heads)
         self.cross_norm = nn.LayerNorm(width)
         self.cross_q = nn.Linear(width, width)
         self.cross_kv = nn.Linear(width, 2 * width)
         self.cross_out = nn.Linear(width, width)
-        self.mlp_norm = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
 
     def remember(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values of the clip, each (1, heads, T, C / heads)."""
-        k, v = self._split(self.cross_kv(frames), 2)
+        k, v = self.split(self.cross_kv(frames), 2)
         return k, v
-
-    def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        # (B, N, parts * C) -> parts of (B, heads, N, C / heads)
-        return x.view(*x.shape[:2], parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
     def forward(self, x: Tensor, memory: tuple[Tensor, Tensor], past: list[Tensor]) -> Tensor:
         batch, count, width = x.shape
-        q, k, v = self._split(self.qkv(self.attention_norm(x)), 3)
+        q, k, v = self.split(self.qkv(self.attention_norm(x)), 3)
         past[:] = [torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)]
         # Several tokens at once are the prompt, which nothing comes before.
         mixed = functional.scaled_dot_product_attention(q, past[0], past[1], is_causal=count > 1)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, count, width))
         # All rows hear the same clip: as positions of one row they share its keys and values without a copy.
-        (q,) = self._split(self.cross_q(self.cross_norm(x)).view(1, batch * count, width), 1)
+        (q,) = self.split(self.cross_q(self.cross_norm(x)).view(1, batch * count, width), 1)
         mixed = functional.scaled_dot_product_attention(q, *memory)
         x = x + self.cross_out(mixed.transpose(1, 2).reshape(batch, count, width))
-        y: Tensor = x + self.fc2(functional.gelu(self.fc1(self.mlp_norm(x))))
-        return y
+        return x + self.feed_forward(self.mlp_norm(x))
 
 
 def _beam_search(

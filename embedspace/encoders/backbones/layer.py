@@ -1,0 +1,45 @@
+"""What the transformer layers of all backbones share: attention whose query, key and value come from one matrix."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+__all__ = ["TransformerLayer"]
+
+
+class TransformerLayer(nn.Module):
+    """The parameters of one layer, and the steps that do not depend on where its norms stand.
+
+    Args:
+        width: Of the residual stream.
+        heads: Attention heads.
+        eps: Of the layer norms.
+    """
+
+    def __init__(self, width: int, heads: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(width, eps)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp_norm = nn.LayerNorm(width, eps)
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def split(self, x: torch.Tensor, parts: int) -> tuple[torch.Tensor, ...]:
+        """Cut (B, N, parts * C) into as many parts, each (B, heads, N, C / heads)."""
+        return x.view(*x.shape[:2], parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+
+    def attend(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """Mix the positions of (B, N, C) by attention; the bias, where there is one, is True where to look."""
+        q, k, v = self.split(self.qkv(x), 3)
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        y: torch.Tensor = self.out(mixed.transpose(1, 2).reshape(x.shape))
+        return y
+
+    def feed_forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map each position of (B, N, C) by the two linear maps."""
+        y: torch.Tensor = self.fc2(functional.gelu(self.fc1(x)))
+        return y
