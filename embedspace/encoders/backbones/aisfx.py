@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from embedspace.encoders.backbones.base import Backbone, read_weights, register_backbone
+from embedspace.encoders.backbones.base import Backbone, register_backbone
 from embedspace.encoders.backbones.mel import htk_unit_sum_filters
 from embedspace.errors import InputError
 
@@ -146,7 +146,4 @@ def sound_mel(waveform: torch.Tensor) -> torch.Tensor:
 
 @register_backbone("aisfx")
 def _create(name: str, weights: Path | None) -> SoundNet:
-    tensors, config, path = read_weights(name, weights)
-    with torch.device("meta"):
-        model = SoundNet(name, **config)
-    return model.load(tensors, path).channels_last()
+    return SoundNet.read(name, weights).channels_last()

@@ -56,6 +56,18 @@ class Backbone(nn.Module):
         self.name = name
         self.feature_dim = feature_dim
 
+    @classmethod
+    def read(cls, name: str, weights: Path | None) -> Self:
+        """Make the network that a file configures, with its weights; None is the shipped file.
+
+        Raises:
+            WeightsError: As `read_weights` and `load`.
+        """
+        tensors, config, path = read_weights(name, weights)
+        with torch.device("meta"):
+            model = cls(name, **config)
+        return model.load(tensors, path)
+
     def freeze(self) -> Self:
         """Turn gradients and training behaviour off, for good."""
         self.requires_grad_(False)

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from embedspace.encoders.backbones.base import Backbone, read_weights, register_backbone
+from embedspace.encoders.backbones.base import Backbone, register_backbone
 from embedspace.errors import InputError
 
 __all__ = ["TRUNK_STAGES", "EfficientNetLite", "EfficientNetTail", "ImageFeatures"]
@@ -225,7 +225,4 @@ def _scaled(channels: int, width: float) -> int:
 @register_backbone("efficientnet_lite0")
 @register_backbone("efficientnet_lite2")
 def _create(name: str, weights: Path | None) -> EfficientNetLite:
-    tensors, config, path = read_weights(name, weights)
-    with torch.device("meta"):
-        model = EfficientNetLite(name, **config)
-    return model.load(tensors, path).channels_last()
+    return EfficientNetLite.read(name, weights).channels_last()

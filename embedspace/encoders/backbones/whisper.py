@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from embedspace.encoders.backbones.base import Backbone, read_weights, register_backbone
+from embedspace.encoders.backbones.base import Backbone, register_backbone
 from embedspace.encoders.backbones.layer import TransformerLayer
 from embedspace.encoders.backbones.mel import hann, slaney_filters
 from embedspace.errors import InputError
@@ -162,7 +162,4 @@ def log_mel(waveform: torch.Tensor) -> torch.Tensor:
 
 @register_backbone("whisper_base")
 def _create(name: str, weights: Path | None) -> WhisperEncoder:
-    tensors, config, path = read_weights(name, weights)
-    with torch.device("meta"):
-        model = WhisperEncoder(name, **config)
-    return model.load(tensors, path)
+    return WhisperEncoder.read(name, weights)

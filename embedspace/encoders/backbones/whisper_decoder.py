@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedspace.encoders.backbones.base import Backbone, read_weights, register_backbone
+from embedspace.encoders.backbones.base import Backbone, register_backbone
 from embedspace.encoders.backbones.layer import TransformerLayer
 
 __all__ = ["Hypothesis", "WhisperDecoder"]
@@ -225,7 +225,4 @@ def _log_probabilities(decoder: WhisperDecoder, x: Tensor) -> Tensor:
 
 @register_backbone("whisper_base_decoder")
 def _create(name: str, weights: Path | None) -> WhisperDecoder:
-    tensors, config, path = read_weights(name, weights)
-    with torch.device("meta"):
-        model = WhisperDecoder(name, **config)
-    return model.load(tensors, path)
+    return WhisperDecoder.read(name, weights)
