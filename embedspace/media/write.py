@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,7 @@ def write_image(
     Raises:
         MediaError: If the format is unknown or it cannot be written.
     """
-    target = Path(path)
-    suffix = target.suffix.lower()
-    if suffix not in _IMAGE_SUFFIXES:
-        raise MediaError(f"{target}: cannot write {suffix or 'without a suffix'}; use {', '.join(_IMAGE_SUFFIXES)}")
+    target, suffix = _target(path, _IMAGE_SUFFIXES)
     picture = image if isinstance(image, Image.Image) else Image.fromarray(np.ascontiguousarray(image))
     options: dict[str, Any] = {}
     if suffix == ".png":
@@ -83,10 +80,7 @@ def write_audio(
     """
     import soundfile
 
-    target = Path(path)
-    suffix = target.suffix.lower()
-    if suffix not in _SOUND_FORMATS:
-        raise MediaError(f"{target}: cannot write {suffix or 'without a suffix'}; use {', '.join(_SOUND_FORMATS)}")
+    target, suffix = _target(path, _SOUND_FORMATS)
     container, subtype = _SOUND_FORMATS[suffix]
     samples = np.clip(np.asarray(waveform, np.float32), -1.0, 1.0)
     if not np.isfinite(samples).all():
@@ -101,6 +95,15 @@ def write_audio(
 
     _replace(target, save)
     return target
+
+
+def _target(path: str | os.PathLike[str], suffixes: Collection[str]) -> tuple[Path, str]:
+    """Return the path and its suffix in lower case, which must be one of these."""
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if suffix not in suffixes:
+        raise MediaError(f"{target}: cannot write {suffix or 'without a suffix'}; use {', '.join(suffixes)}")
+    return target, suffix
 
 
 def _sound_fields(metadata: Mapping[str, str]) -> dict[str, str]:
