@@ -31,7 +31,7 @@ from training.corpora.duplicates import (
     thumbnail,
 )
 from training.corpora.manifest import Item, read_manifest, write_manifest
-from training.corpora.pictures import MAX_SIDE, Conversion, convert, convert_all
+from training.corpora.pictures import MAX_SIDE, Conversion, convert, convert_all, convert_named
 from training.corpora.rcc import read_rcc
 from training.corpora.words import clean_caption, concept_of, singular
 
@@ -257,6 +257,13 @@ def test_convert_all_reports_what_cannot_be_read_and_skips_what_exists(tmp_path:
     assert "bad.png" in failed[tmp_path / "1.png"]
     assert failed[tmp_path / "2.png"].endswith("fully transparent")
     assert (tmp_path / "kept.png").read_bytes() == b"as it was"
+
+
+def test_convert_named_prints_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGBA", (8, 8), (255, 0, 0, 255)).save(tmp_path / "red.png")
+    assert convert_named("toy", tmp_path, {"a/red": tmp_path / "red.png", "bad": b"nothing"}) == {"bad"}
+    assert (tmp_path / "files" / "a" / "red.png").is_file()
+    assert capsys.readouterr().out.startswith("toy: left out: 7 bytes: ")
 
 
 # ---- stamps

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from training.corpora.fetch import unpacked
 from training.corpora.manifest import Item
-from training.corpora.pictures import Conversion, convert_all
+from training.corpora.pictures import convert_named
 from training.corpora.words import concept_of
 
 __all__ = ["PACKAGES", "SOURCE", "VERSION", "build"]
@@ -25,12 +25,10 @@ def build(out: Path) -> list[Item]:
     """Normalise the pictures into `out/files`; the folder's name ("fruit_n_veg") becomes a keyword."""
     folder = unpacked(PACKAGES[0]) / "usr/share/games/pysiogame/res/images/art4apps"
     found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.jpg"))}
-    failed = convert_all(Conversion(path, out / "files" / f"{stem}.png") for stem, path in found.items())
-    for reason in failed.values():
-        print(f"{SOURCE}: left out: {reason}")
+    failed = convert_named(SOURCE, out, found)
     items = []
     for stem in found:
-        if out / "files" / f"{stem}.png" in failed:
+        if stem in failed:
             continue
         category, _, name = stem.rpartition("/")
         label = name.replace("_", " ").strip()

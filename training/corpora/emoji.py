@@ -15,7 +15,7 @@ from typing import Any
 
 from training.corpora.fetch import package, unpacked
 from training.corpora.manifest import Item
-from training.corpora.pictures import Conversion, convert_all
+from training.corpora.pictures import convert_named
 from training.corpora.words import clean_caption, concept_of
 
 __all__ = ["FLUENT", "GOOGLE", "OPENMOJI", "TWITTER", "Concept", "Vendor", "concepts", "hexcode_of"]
@@ -120,10 +120,8 @@ class Vendor:
         folder = unpacked(self.package) / self.folder
         pictures = {hexcode_of(path.stem): path for path in sorted(folder.glob(f"*{self.suffix}"))}
         known = {hexcode: concept for hexcode, concept in concepts().items() if hexcode in pictures}
-        failed = convert_all(Conversion(pictures[code], out / "files" / f"{code}.png") for code in known)
-        for reason in failed.values():
-            print(f"{self.source}: left out: {reason}")
-        return [self._item(concept) for code, concept in known.items() if out / "files" / f"{code}.png" not in failed]
+        failed = convert_named(self.source, out, {code: pictures[code] for code in known})
+        return [self._item(concept) for code, concept in known.items() if code not in failed]
 
     def _item(self, concept: Concept) -> Item:
         return Item(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from training.corpora.fetch import unpacked
 from training.corpora.manifest import Item
-from training.corpora.pictures import Conversion, convert_all
+from training.corpora.pictures import convert_named
 from training.corpora.rcc import read_rcc
 from training.corpora.stamps import LANGUAGES
 from training.corpora.words import clean_caption, concept_of
@@ -139,9 +139,7 @@ def build(out: Path) -> list[Item]:
         if label and stem not in seen:
             seen.add(stem)
             found.append((stem, activity, name, label, content))
-    failed = convert_all(Conversion(content, out / "files" / f"{stem}.png") for stem, *_, content in found)
-    for reason in failed.values():
-        print(f"{SOURCE}: left out: {reason}")
+    failed = convert_named(SOURCE, out, {stem: content for stem, *_, content in found})
     counts = Counter(concept_of(label) for *_, label, _ in found)
     pictures = [
         Item(
@@ -161,7 +159,7 @@ def build(out: Path) -> list[Item]:
             },
         )
         for stem, activity, name, label, _ in found
-        if out / "files" / f"{stem}.png" not in failed
+        if stem not in failed
     ]
     return pictures + [_word_item(key, translations) for key, translations in words.items()]
 

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 from training.corpora.fetch import unpacked
 from training.corpora.manifest import Item
-from training.corpora.pictures import Conversion, convert_all
+from training.corpora.pictures import convert_named
 from training.corpora.words import clean_caption, concept_of, singular
 
 __all__ = ["PACKAGES", "SOURCE", "VERSION", "Entry", "build", "entry", "title_of", "weight_of"]
@@ -213,10 +213,8 @@ def build(out: Path) -> list[Item]:
     pngs = unpacked("openclipart-png") / "usr/share/openclipart/png"
     svgs = unpacked("openclipart-svg") / "usr/share/openclipart/svg"
     items = _collect(pngs, svgs)
-    failed = convert_all(Conversion(_pixels(pngs, svgs, stem), out / "files" / f"{stem}.png") for stem in items)
-    for reason in failed.values():
-        print(f"{SOURCE}: left out: {reason}")
-    kept = [item for stem, item in items.items() if out / "files" / f"{stem}.png" not in failed]
+    failed = convert_named(SOURCE, out, {stem: _pixels(pngs, svgs, stem) for stem in items})
+    kept = [item for stem, item in items.items() if stem not in failed]
     counts = Counter(item.concept for item in kept)
     return [
         replace(

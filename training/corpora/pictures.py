@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from PIL import Image
 
 from embedspace.errors import MediaError, MissingExtraError
 
-__all__ = ["MAX_SIDE", "Conversion", "convert", "convert_all", "rasterise"]
+__all__ = ["MAX_SIDE", "Conversion", "convert", "convert_all", "convert_named", "rasterise"]
 
 MAX_SIDE = 320
 """Long side of a normalised picture in pixels: room for random crops of a 224-pixel input, and no more."""
@@ -98,6 +98,19 @@ def convert_all(conversions: Iterable[Conversion], workers: int = 2) -> dict[Pat
     with ProcessPoolExecutor(workers) as pool:
         reasons = pool.map(convert, todo, chunksize=16)
         return {conversion.target: reason for conversion, reason in zip(todo, reasons, strict=True) if reason}
+
+
+def convert_named(source: str, out: Path, pictures: Mapping[str, Path | bytes]) -> set[str]:
+    """Normalise a source's pictures, given by their stems, into `out/files`, and print which were left out.
+
+    Returns:
+        The stems of those that failed.
+    """
+    targets = {out / "files" / f"{stem}.png": stem for stem in pictures}
+    failed = convert_all(Conversion(pictures[stem], target) for target, stem in targets.items())
+    for reason in failed.values():
+        print(f"{source}: left out: {reason}")
+    return {targets[target] for target in failed}
 
 
 def _open(source: Path | bytes) -> Image.Image:

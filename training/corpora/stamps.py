@@ -13,7 +13,7 @@ from pathlib import Path
 
 from training.corpora.fetch import package, unpacked
 from training.corpora.manifest import Item
-from training.corpora.pictures import Conversion, convert_all
+from training.corpora.pictures import convert_named
 from training.corpora.words import clean_caption, concept_of
 
 __all__ = ["LANGUAGES", "PACKAGES", "SOURCE", "VERSION", "build", "read_text", "stamps_folder"]
@@ -63,13 +63,11 @@ def build(out: Path) -> list[Item]:
     folder = stamps_folder()
     found = [(text, picture) for text in sorted(folder.rglob("*.txt")) if (picture := _picture(text))]
     stems = {text: text.relative_to(folder).with_suffix("").as_posix() for text, _ in found}
-    failed = convert_all(Conversion(picture, out / "files" / f"{stems[text]}.png") for text, picture in found)
-    for reason in failed.values():
-        print(f"{SOURCE}: left out: {reason}")
+    failed = convert_named(SOURCE, out, {stems[text]: picture for text, picture in found})
     items = []
     for text, picture in found:
         stem = stems[text]
-        if out / "files" / f"{stem}.png" in failed:
+        if stem in failed:
             continue
         caption, translations = read_text(text)
         extra = {"stem": stem, "symbol": stem.startswith("symbols/"), "captions": translations}
