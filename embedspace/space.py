@@ -84,6 +84,7 @@ class EmbeddingSpace:
         self.modalities = tuple(Modality(name) for name in config["sections"])
         self._device = device
         self._encoders: dict[Modality, Any] = {}
+        self._backbones: dict[str, Any] = {}  # frozen networks that several encoders use, by name
         self._lock = threading.RLock()
 
     @classmethod
@@ -145,6 +146,8 @@ class EmbeddingSpace:
     def encoder(self, modality: Modality | str) -> Any:  # noqa: ANN401 - typing it would import torch
         """Return the encoder of a modality, loading its weights the first time.
 
+        Encoders of one space hold the same frozen networks, all on the space's device: do not move one alone.
+
         Raises:
             UnknownModalityError: If this space has no such encoder.
             WeightsError: If its weights are missing or damaged.
@@ -159,9 +162,11 @@ class EmbeddingSpace:
                     raise UnknownModalityError(
                         f"this space has no {wanted} encoder; it has: {', '.join(self.modalities)}"
                     )
+                from embedspace.encoders.backbones.base import shared_backbones
                 from embedspace.encoders.base import create_encoder
 
-                made = create_encoder(wanted, self.config["sections"][wanted.value], self.folder)
+                with shared_backbones(self._backbones):
+                    made = create_encoder(wanted, self.config["sections"][wanted.value], self.folder)
                 self._encoders[wanted] = made.to(self._device).eval()
             return self._encoders[wanted]
 

@@ -183,6 +183,14 @@ def test_a_text_search_loads_no_other_encoder(tiny_space_folder: Path, monkeypat
     assert space.encoder("text") is space.encoder(Modality.TEXT)
 
 
+def test_encoders_of_a_space_share_frozen_networks_and_spaces_do_not(tiny_space_folder: Path) -> None:
+    space, other = (EmbeddingSpace.from_pretrained(tiny_space_folder) for _ in range(2))
+    whisper = space.encoder("audio").front.speech
+    assert space.encoder("speech").front.backbone is whisper
+    assert other.encoder("speech").front.backbone is not whisper
+    assert backbones.create_backbone("whisper_base") is not whisper
+
+
 def test_opening_a_space_imports_no_network_and_text_only_its_own(tiny_space_folder: Path) -> None:
     code = (
         "import sys\n"

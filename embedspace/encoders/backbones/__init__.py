@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from embedspace.encoders.backbones.base import Backbone, backbone_names, create_backbone, register_backbone
+from embedspace.encoders.backbones.base import (
+    Backbone,
+    backbone_names,
+    create_backbone,
+    register_backbone,
+    shared_backbones,
+)
 
-__all__ = ["Backbone", "backbone_names", "create_backbone", "register_backbone"]
+__all__ = ["Backbone", "backbone_names", "create_backbone", "register_backbone", "shared_backbones"]

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,7 +22,15 @@ from torch import nn
 from embedspace.encoders.rows import from_rows
 from embedspace.errors import ConfigError, WeightsError
 
-__all__ = ["WEIGHTS", "Backbone", "backbone_names", "create_backbone", "read_weights", "register_backbone"]
+__all__ = [
+    "WEIGHTS",
+    "Backbone",
+    "backbone_names",
+    "create_backbone",
+    "read_weights",
+    "register_backbone",
+    "shared_backbones",
+]
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "backbones"
 """Where the weights that ship with the package lie, one `<name>.safetensors` a backbone."""
@@ -37,6 +47,7 @@ _MODULES = {
 }
 _ADAPTERS = {"open_clip": "open_clip", "sentence-transformers": "sentence_transformers"}
 _FACTORIES: dict[str, Factory] = {}
+_SHARED: ContextVar[dict[str, Backbone] | None] = ContextVar("_SHARED", default=None)
 
 
 class Backbone(nn.Module):
@@ -130,8 +141,23 @@ def backbone_names() -> list[str]:
     return sorted({*_MODULES, *(f"{prefix}:" for prefix in _ADAPTERS), *_FACTORIES})
 
 
+@contextmanager
+def shared_backbones(made: dict[str, Backbone]) -> Iterator[None]:
+    """Within this context `create_backbone` gives what is in `made` instead of making it again, and adds what it makes.
+
+    Args:
+        made: Name -> network with the weights that ship. Its users hold the same network: what moves it to a device
+            moves it for all.
+    """
+    token = _SHARED.set(made)
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
 def create_backbone(name: str, weights: str | Path | None = None) -> Backbone:
-    """Make a frozen backbone on the CPU in float32.
+    """Make a frozen backbone on the CPU in float32; within `shared_backbones`, at most once.
 
     Args:
         name: A registered name, or "open_clip:<model>/<pretrained>", or "sentence-transformers:<model>".
@@ -142,6 +168,9 @@ def create_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         WeightsError: If the weights are missing, corrupt, or another network's.
         MissingExtraError: If the name needs a library that is not installed.
     """
+    shared = _SHARED.get() if weights is None else None
+    if shared is not None and name in shared:
+        return shared[name]
     prefix, colon, _ = name.partition(":")
     module = _ADAPTERS.get(prefix) if colon else _MODULES.get(name)
     key = f"{prefix}:" if colon else name
@@ -149,7 +178,10 @@ def create_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         importlib.import_module(f"embedspace.encoders.backbones.{module}")
     if key not in _FACTORIES:
         raise ConfigError(f"unknown backbone {name!r}; known: {', '.join(backbone_names())}")
-    return _FACTORIES[key](name, None if weights is None else Path(weights))
+    made = _FACTORIES[key](name, None if weights is None else Path(weights))
+    if shared is not None:
+        shared[name] = made
+    return made
 
 
 def read_weights(name: str, path: Path | None) -> tuple[dict[str, torch.Tensor], dict[str, Any], Path]:
