@@ -134,10 +134,33 @@ class EmbeddingSpace:
         return {m.value: self._fingerprint(m) for m in self.modalities}
 
     def _fingerprint(self, modality: Modality) -> str:
+        section = self.config["sections"][modality.value]
+        what = {"preprocessing": PREPROCESSING, "section": section, "files": self._checksums(modality)}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def _checksums(self, modality: Modality) -> dict[str, str]:
+        """Return name -> SHA-256, as the configuration has it, of the files that a modality's vectors depend on."""
         section, files = self.config["sections"][modality.value], self.config["files"]
         names = [*_FILES[modality], *(f"backbones/{n}" for n in _backbones(section))]
-        what = {"preprocessing": PREPROCESSING, "section": section, "files": {n: files[n] for n in names if n in files}}
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        return {n: files[n] for n in names if n in files}
+
+    def _compare(self, modality: Modality) -> None:
+        """Refuse weights other than those that the fingerprint stands for: their vectors fit no catalog.
+
+        The shipped space comes in one package with its backbones; a test compares those.
+        """
+        if self.folder == DEFAULT_WEIGHTS:
+            return
+        from embedspace.encoders.backbones.base import WEIGHTS
+
+        for name, expected in self._checksums(modality).items():
+            backbone = name.removeprefix("backbones/")
+            path = self.folder / name if backbone == name else WEIGHTS / f"{backbone}.safetensors"
+            if path.is_file() and _sha256(path) != expected:
+                raise WeightsError(
+                    f"{path}: its checksum is not the one in {self.folder / 'config.json'}; restore the file, or the "
+                    "version of embedspace that the space was trained with, or train the space again"
+                )
 
     def calibration_json(self) -> str:
         """Return the calibration as JSON, for a catalog to keep."""
@@ -150,7 +173,7 @@ class EmbeddingSpace:
 
         Raises:
             UnknownModalityError: If this space has no such encoder.
-            WeightsError: If its weights are missing or damaged.
+            WeightsError: If its weights are missing, damaged, or not those that the configuration names.
         """
         try:
             wanted = Modality(modality)
@@ -167,6 +190,7 @@ class EmbeddingSpace:
 
                 with shared_backbones(self._backbones):
                     made = create_encoder(wanted, self.config["sections"][wanted.value], self.folder)
+                self._compare(wanted)
                 self._encoders[wanted] = made.to(self._device).eval()
             return self._encoders[wanted]
 

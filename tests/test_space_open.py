@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import embedspace.encoders.backbones.base as backbones
 from embedspace.calibration import Calibration, PairCalibration
 from embedspace.errors import ConfigError, UnknownModalityError, WeightsError
 from embedspace.modality import Modality
-from embedspace.space import EmbeddingSpace, write_config
+from embedspace.space import DEFAULT_WEIGHTS, EmbeddingSpace, write_config
 from tests.spaces import EMBED_DIM, check_rows, pictures, write_head, write_space
 
 LONG = " ".join(f"Sentence {k} tells of a dog, a bell and of rain in the {k}th street." for k in range(30))
@@ -125,6 +126,29 @@ def test_encoder_refuses_damaged_weights(copy: Path, name: str, damage: str, mes
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(WeightsError, match=f"{name}.safetensors: {'.*' if damage == 'truncated' else ''}{message}"):
         EmbeddingSpace.from_pretrained(copy).encoder(name)
+
+
+@pytest.mark.parametrize("changed", ["text", "image"])
+def test_encoder_refuses_other_weights_than_the_configuration_names(copy: Path, changed: str) -> None:
+    write_head(copy, changed, seed=77)
+    space = EmbeddingSpace.from_pretrained(copy)
+    with pytest.raises(WeightsError, match=rf"{changed}\.safetensors: its checksum is not the one in .*config"):
+        space.encoder("image")
+    if changed == "image":
+        space.encoder("text")
+    config = json.loads((copy / "config.json").read_text())
+    config["files"]["backbones/minilm_l6"] = "0" * 64  # of another version of the package
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=r"(minilm_l6|text)\.safetensors: its checksum"):
+        EmbeddingSpace.from_pretrained(copy).encode_text("a dog")
+
+
+def test_the_shipped_configuration_names_the_shipped_weights() -> None:
+    files = json.loads((DEFAULT_WEIGHTS / "config.json").read_text())["files"]
+    for name, expected in files.items():
+        folder = DEFAULT_WEIGHTS.parent if name.startswith("backbones/") else DEFAULT_WEIGHTS
+        path = folder / f"{name.removesuffix('.safetensors')}.safetensors"
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == expected, name
 
 
 def test_encoder_refuses_weights_of_another_shape(copy: Path) -> None:
