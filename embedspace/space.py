@@ -33,7 +33,7 @@ PREPROCESSING = 2
 """Raised when decoding, resampling, cropping or windows change what the encoders see: old vectors then do not fit."""
 _FILES = {
     Modality.TEXT: ("text.safetensors",),
-    Modality.IMAGE: ("image.safetensors", "image_tail.safetensors", "text.safetensors"),
+    Modality.IMAGE: ("image.safetensors", "image_tail.safetensors", "image_network.safetensors", "text.safetensors"),
     Modality.AUDIO: ("audio.safetensors", "text.safetensors"),
     Modality.SPEECH: ("speech.safetensors", "text.safetensors"),
 }
@@ -58,7 +58,7 @@ def write_config(folder: Path, sections: Mapping[str, Any], embed_dim: int) -> N
 
 def _backbones(section: Mapping[str, Any]) -> list[str]:
     """Return the names of the backbones that a section uses."""
-    single = [section[key] for key in ("backbone", "decoder") if section.get(key)]
+    single = [section[key] for key in ("backbone", "decoder", "network") if section.get(key)]
     reads = [section["text_backbone"]] if section.get("decoder") else []
     return [*single, *reads, *section.get("backbones", ())]
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from embedspace.encoders.text import load_text_head
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.space import EmbeddingSpace
 from embedspace.train import AlignReport, align
 from embedspace.train.loop import FitProgress
 from embedspace.train.recipe import load_recipe
-from tests.train_corpora import write_corpora, write_recipe
+from tests.train_corpora import write_corpora, write_recipe, write_tuned
 
 pytestmark = pytest.mark.slow
 
@@ -136,6 +137,36 @@ def test_align_trains_one_stage_upon_a_space_that_is_there(run: AlignReport, cor
     before = EmbeddingSpace.from_pretrained(run.folder).fingerprints()
     after = EmbeddingSpace.from_pretrained(report.folder).fingerprints()
     assert {m for m in before if before[m] != after[m]} == {"audio"}
+
+
+def test_align_mixes_in_a_tuned_network_by_what_it_knows(run: AlignReport, corpora: Path) -> None:
+    assert run.folder is not None
+    rows = [json.loads(line) for line in (corpora / "corpora" / "icons" / "manifest.jsonl").read_text().splitlines()]
+    val = [row for row in rows if row["split"] == "val"]
+    words = EmbeddingSpace.from_pretrained(run.folder).config["sections"]["text"]["head"]
+    stored = np.load(corpora / "features" / "text" / "texts.npz")
+    table = dict(zip(stored["texts"].tolist(), stored["features"], strict=True))
+    with torch.inference_mode():
+        known = load_text_head(words, run.folder)(
+            torch.from_numpy(np.stack([table[row["captions"][0]] for row in val]).astype(np.float32))
+        )
+    tuned = write_tuned(corpora / "network", [row["id"] for row in val], known.numpy())
+    start = f'stages = []\nstart = "{run.folder}"\n[text]'
+    text = (corpora / "tiny.toml").read_text().replace("[text]", start)
+    text = text.replace("[image]", f'[image]\nnetwork = "{tuned}"')
+    (corpora / "mixed.toml").write_text(text)
+    report = align(corpora / "mixed.toml", out=corpora / "mixed")
+    assert report.folder is not None
+    space = EmbeddingSpace.from_pretrained(report.folder)
+    # the heads had six steps; the network's vectors are the captions' own
+    assert space.config["sections"]["image"]["network_share"] > 0.5
+    before = EmbeddingSpace.from_pretrained(run.folder)
+    assert {m for m, digest in before.fingerprints().items() if space.fingerprints()[m] != digest} == {"image"}
+    assert space.calibration.pair("image", "text") != before.calibration.pair("image", "text")
+    assert space.calibration.pair("audio", "text") == before.calibration.pair("audio", "text")
+    (tuned / "network.json").unlink()
+    with pytest.raises(ConfigError, match=r"network\.json: no tuned network; run: python -m training"):
+        align(corpora / "mixed.toml", out=corpora / "mixed")
 
 
 def test_align_refuses_what_cannot_be(corpora: Path, tmp_path: Path) -> None:

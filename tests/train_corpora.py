@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.encoders.backbones import create_backbone
 from embedspace.encoders.backbones.base import WEIGHTS
+from embedspace.encoders.backbones.efficientnet_lite import EfficientNetLite
+from embedspace.encoders.base import save_tensors
+from embedspace.encoders.image_network import NETWORK_FILE, TunedNetwork
 
 CONCEPTS = ("dog", "cat", "rain", "bell", "train", "drum", "fire", "bird")
 IMAGE_DIM, AUDIO_DIM, SPEECH_DIM, TEXT_DIM = 3606, 4359, 512, 384
@@ -141,3 +145,14 @@ def write_recipe(root: Path, steps: int = 6) -> Path:
     path = root / "tiny.toml"
     path.write_text(RECIPE.format(root=root, steps=steps), "utf-8")
     return path
+
+
+def write_tuned(run: Path, ids: list[str], vectors: NDArray[np.float32]) -> Path:
+    """Write a run of `training.finetune_network` as training reads it: an untrained network, vectors of the icons."""
+    run.mkdir()
+    shape = create_backbone("efficientnet_lite0")
+    assert isinstance(shape, EfficientNetLite)
+    save_tensors(TunedNetwork(shape, vectors.shape[1], 32), run / NETWORK_FILE)
+    (run / "network.json").write_text(json.dumps({"backbone": "efficientnet_lite0", "image_size": 32}))
+    write_arrays(run / "icons.npz", ids=np.array(ids), vectors=vectors)
+    return run

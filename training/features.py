@@ -66,8 +66,10 @@ def _start_image() -> None:
 
 
 def _image_rows(task: tuple[list[str], int]) -> tuple[np.ndarray, np.ndarray]:
+    from embedspace.encoders.image_features import crop_to_content
+
     paths, view = task
-    inputs = [_FRONT.preprocess(open_view(CORPORA, path, view)) for path in paths]
+    inputs = [_FRONT.preprocess(crop_to_content(open_view(CORPORA, path, view))) for path in paths]
     features, logits = _FRONT(inputs)
     return features.numpy().astype(np.float16), logits.numpy().astype(np.float16)
 

@@ -14,12 +14,17 @@ from torch import Tensor, nn
 _QUERIES = 4
 """Attention distributions over the frames: a caption has about so many content words."""
 
-__all__ = ["AttentionPoolHead", "MLPHead", "TextHead", "ensemble_normalize"]
+__all__ = ["AttentionPoolHead", "MLPHead", "TextHead", "ensemble_normalize", "fuse"]
 
 
 def ensemble_normalize(outputs: list[Tensor]) -> Tensor:
     """Return the unit-norm mean of the members' unit outputs, (B, embed_dim)."""
     return F.normalize(torch.stack([F.normalize(o, dim=-1) for o in outputs]).mean(dim=0), dim=-1)
+
+
+def fuse(first: Tensor, second: Tensor, share: float) -> Tensor:
+    """Return unit rows between those of two ways into the space, both (B, embed_dim); the second has the share."""
+    return F.normalize((1 - share) * first + share * second, dim=-1)
 
 
 class TextHead(nn.Module):

@@ -1,4 +1,4 @@
-"""Pictures -> the shared space: two frozen EfficientNets, ConSE through the text head, an ensemble of heads."""
+"""Pictures -> the shared space: frozen EfficientNets, ConSE through the text head, heads; a tuned network beside."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
-from embedspace.encoders.heads import MLPHead, ensemble_normalize
-from embedspace.encoders.image_features import ImageFrontEnd
+from embedspace.encoders.heads import MLPHead, ensemble_normalize, fuse
+from embedspace.encoders.image_features import ImageFrontEnd, crop_to_content
+from embedspace.encoders.image_network import TunedNetwork, load_network
 from embedspace.errors import WeightsError
 from embedspace.modality import Modality
 
@@ -55,6 +56,9 @@ class ImageConfig:
         classes: Rows of the class table.
         temperature: Of ConSE.
         top_k: Of ConSE.
+        network: Backbone whose shape the tuned network has; none if empty.
+        network_size: Side of the pictures it reads.
+        network_share: Weight of its vector in the sum, 0 to 1; the heads' has the rest.
     """
 
     backbones: tuple[str, ...]
@@ -65,6 +69,9 @@ class ImageConfig:
     classes: int = 1000
     temperature: float = 2.0
     top_k: int = 10
+    network: str = ""
+    network_size: int = 160
+    network_share: float = 0.0
 
 
 class ImageHeads(nn.Module):
@@ -88,10 +95,13 @@ class ImageHeads(nn.Module):
 
 
 class ImageEncoder(Encoder):
-    """Front end and heads."""
+    """Front end and heads, and the tuned network beside them."""
 
-    def __init__(self, config: ImageConfig, heads: ImageHeads, tuned: Path | None = None) -> None:
+    def __init__(
+        self, config: ImageConfig, heads: ImageHeads, tuned: Path | None = None, network: TunedNetwork | None = None
+    ) -> None:
         super().__init__()
+        self.config = config
         self.embed_dim = config.embed_dim
         self.front = ImageFrontEnd(config.backbones, tuned)
         if self.front.feature_dim != config.feature_dim:
@@ -101,15 +111,28 @@ class ImageEncoder(Encoder):
                 "restore the space's folder as training wrote it"
             )
         self.heads = heads
+        self.network = network
 
     def prepare(self, media: Image.Image) -> list[Tensor]:
-        """Crop to the content, resize for each backbone."""
-        return self.front.preprocess(media)
+        """Crop to the content, resize for each network."""
+        rgb = crop_to_content(media)
+        inputs = self.front.preprocess(rgb)
+        return [*inputs, self.network.preprocess(rgb).half()] if self.network else inputs
 
     @torch.inference_mode()
     def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
         """Return (N, embed_dim) unit rows."""
-        return to_rows(self.heads(*self.front(prepared)))
+        rows, others = self.encode_both(prepared)
+        return to_rows(rows if others is None else fuse(rows, others, self.config.network_share))
+
+    @torch.inference_mode()
+    def encode_both(self, prepared: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
+        """Return the heads' (N, embed_dim) unit rows and the tuned network's, None without one."""
+        rows = self.heads(*self.front(prepared))
+        if self.network is None:
+            return rows, None
+        pixel_values = torch.stack([item[-1] for item in prepared])
+        return rows, self.network.encode(pixel_values.to(rows.device).float())
 
 
 @register_encoder(Modality.IMAGE)
@@ -117,5 +140,8 @@ def _create(config: dict[str, Any], folder: Path) -> ImageEncoder:
     parsed = ImageConfig(**{**config, "backbones": tuple(config["backbones"])})
     heads = ImageHeads(parsed)
     load_strict(heads, folder / "image.safetensors")
-    tuned = folder / "image_tail.safetensors"
-    return ImageEncoder(parsed, heads, tuned if tuned.is_file() else None)
+    tail = folder / "image_tail.safetensors"
+    network = None
+    if parsed.network:
+        network = load_network(parsed.network, parsed.embed_dim, parsed.network_size, folder)
+    return ImageEncoder(parsed, heads, tail if tail.is_file() else None, network)

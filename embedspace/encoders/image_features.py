@@ -96,9 +96,12 @@ class ImageFrontEnd(nn.Module):
         width = sum(net.feature_dim + sum(net.middle_dims) for net in nets) + 2 * 3 * _GRID**2
         return width + (nets[0].feature_dim if self.tail is not None else 0)
 
-    def preprocess(self, image: Image.Image) -> list[Tensor]:
-        """Return one (3, H, W) float16 tensor a backbone: 8-bit pixels over 128 are exact in it, queues stay small."""
-        rgb = crop_to_content(image)
+    def preprocess(self, rgb: NDArray[np.uint8]) -> list[Tensor]:
+        """Return one (3, H, W) float16 tensor a backbone: 8-bit pixels over 128 are exact in it, queues stay small.
+
+        Args:
+            rgb: (H, W, 3) as `crop_to_content` returns them.
+        """
         return [backbone.preprocess(rgb).half() for backbone in self.backbones]  # type: ignore[operator]
 
     @torch.inference_mode()

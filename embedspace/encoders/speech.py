@@ -24,12 +24,12 @@ from embedspace.encoders.backbones import create_backbone
 from embedspace.encoders.backbones.minilm import MiniLM
 from embedspace.encoders.backbones.whisper_decoder import Hypothesis, WhisperDecoder
 from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
-from embedspace.encoders.heads import AttentionPoolHead, TextHead, ensemble_normalize
+from embedspace.encoders.heads import AttentionPoolHead, TextHead, ensemble_normalize, fuse
 from embedspace.encoders.speech_features import Heard, SpeechFrontEnd, SpeechInput
 from embedspace.encoders.text import load_text_head
 from embedspace.modality import Modality
 
-__all__ = ["Recogniser", "SpeechConfig", "SpeechEncoder", "SpeechHeads", "fuse", "tidy"]
+__all__ = ["Recogniser", "SpeechConfig", "SpeechEncoder", "SpeechHeads", "tidy"]
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,6 @@ def _merged(hypotheses: Sequence[Hypothesis]) -> dict[str, float]:
             shares[key] = shares.get(key, 0.0) + float(np.exp(log_probability - top))
     total = sum(shares.values())
     return {key: share / total for key, share in sorted(shares.items(), key=lambda pair: -pair[1])}
-
-
-def fuse(pooled: Tensor, recognised: Tensor, share: float) -> Tensor:
-    """Return unit rows between the head's and the recogniser's, both (B, embed_dim) unit rows of the shared space."""
-    return F.normalize((1 - share) * pooled + share * recognised, dim=-1)
 
 
 class SpeechEncoder(Encoder):

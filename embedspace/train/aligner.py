@@ -20,11 +20,13 @@ import torch
 
 from embedspace.encoders.base import load_strict, save_tensors
 from embedspace.encoders.heads import TextHead
+from embedspace.encoders.image_network import NETWORK_FILE
+from embedspace.encoders.text import load_text_head
 from embedspace.errors import ConfigError
 from embedspace.space import EmbeddingSpace, write_config
 from embedspace.train.curves import Curves
 from embedspace.train.loop import FitProgress
-from embedspace.train.measure import calibration_of, recognised_share
+from embedspace.train.measure import TwoWays, calibration_of, seen_rows, share_of, spoken_rows
 from embedspace.train.recipe import Recipe, load_recipe
 from embedspace.train.router import train_router
 from embedspace.train.stage_audio import train_audio
@@ -126,20 +128,46 @@ class _Run:
 
 
 def _finish(run: _Run) -> None:
-    """Mix in the recogniser, write the configuration, calibrate, and keep the resolved recipe beside."""
+    """Mix in the tuned network and the recogniser, write the configuration, calibrate, keep the resolved recipe."""
     recipe, space, sections = run.recipe, run.space, run.sections
+    text, features = load_text_head(sections["text"]["head"], space), Path(recipe.features)
+    new_text = "image" in recipe.stages and not recipe.text.locked  # then every vector is new
+    before = EmbeddingSpace.from_pretrained(recipe.start).calibration if recipe.start and not new_text else None
+    changed = set(recipe.stages) if before else set(sections)
+    ways: dict[str, TwoWays] = {}
+    if recipe.image.network and "image" in sections:
+        shutil.copyfile(Path(recipe.image.network) / NETWORK_FILE, space / NETWORK_FILE)
+        sections["image"] = {**sections["image"], **_network_section(recipe)}
+        changed.add("image")
     if recipe.speech.decoder and "speech" in sections:
         given = {"decoder": recipe.speech.decoder, "text_backbone": recipe.text.backbone}
-        share = recognised_share(space, sections, recipe)
-        sections["speech"] = {**sections["speech"], **given, "recognised_share": share}
+        sections["speech"] = {**sections["speech"], **given}
+        changed.add("speech")
+    if "image" in changed & set(sections):
+        ways["image"] = seen_rows(space, sections["image"], recipe)
+        if recipe.image.network:
+            sections["image"]["network_share"] = share_of(ways["image"], text, features)
+    if "speech" in changed & set(sections):
+        ways["speech"] = spoken_rows(space, sections["speech"], recipe, text)
+        if recipe.speech.decoder:
+            sections["speech"]["recognised_share"] = share_of(ways["speech"], text, features)
     write_config(space, sections, recipe.embed_dim)
-    changed = {*recipe.stages, *(["speech"] if recipe.speech.decoder else [])}
-    new_text = "image" in changed and not recipe.text.locked  # then every vector is new
-    before = EmbeddingSpace.from_pretrained(recipe.start).calibration if recipe.start and not new_text else None
-    calibration = calibration_of(EmbeddingSpace.from_pretrained(space), recipe, changed if before else None, before)
+    opened = EmbeddingSpace.from_pretrained(space)
+    calibration = calibration_of(opened, recipe, ways, changed if before else None, before)
     (space / "calibration.json").write_text(calibration.to_json() + "\n", "utf-8")
     resolved = json.dumps(dataclasses.asdict(recipe), indent=1)
     (space / "recipe.json").write_text(resolved + "\n", "utf-8")
+
+
+def _network_section(recipe: Recipe) -> dict[str, Any]:
+    """Return what finetune_network wrote of its network: its backbone's name and the size of its pictures."""
+    path = Path(recipe.image.network) / "network.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"{path}: no tuned network; run: python -m training.finetune_network train --out {path.parent}"
+        )
+    stored = json.loads(path.read_text("utf-8"))
+    return {"network": stored["backbone"], "network_size": stored["image_size"]}
 
 
 def _start(recipe: Recipe, space: Path) -> dict[str, Any]:

@@ -1,29 +1,29 @@
-"""How much of the recognised words goes into a speech vector: chosen where the head did not train."""
+"""How much of an encoder's second way goes into its vectors: chosen where neither way trained."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from embedspace.encoders.speech import fuse
+from embedspace.encoders.heads import fuse
 
 __all__ = ["SHARES", "choose_share"]
 
 SHARES = tuple(k / 10 for k in range(11))
 
 
-def choose_share(pooled: Tensor, recognised: Tensor, captions: Tensor, targets: Tensor) -> tuple[float, list[float]]:
-    """Return the share of the recogniser with the best mean reciprocal rank, and the rank of every one of `SHARES`.
+def choose_share(first: Tensor, second: Tensor, captions: Tensor, targets: Tensor) -> tuple[float, list[float]]:
+    """Return the second way's share with the best mean reciprocal rank, and the rank of every one of `SHARES`.
 
     Args:
-        pooled: (N, D) unit rows of the head.
-        recognised: (N, D) unit rows of what was recognised; where nothing was, the head's.
+        first: (N, D) unit rows of the heads.
+        second: (N, D) unit rows of the recogniser or the tuned network; where it says nothing, the heads'.
         captions: (M, D) unit rows.
-        targets: (N,) each clip's caption among them.
+        targets: (N,) each item's caption among them.
     """
     found = []
     for share in SHARES:
-        scores = fuse(pooled, recognised, share) @ captions.T
+        scores = fuse(first, second, share) @ captions.T
         rank = (scores >= scores.gather(1, targets[:, None])).sum(dim=1)
         found.append(float((1 / rank.double()).mean()))
     return SHARES[int(torch.tensor(found).argmax())], found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from torch import Tensor
 from embedspace.calibration import Calibration, PairCalibration
 from embedspace.encoders.audio import AudioConfig, AudioHeads
 from embedspace.encoders.base import load_strict
-from embedspace.encoders.heads import TextHead
+from embedspace.encoders.heads import TextHead, fuse
 from embedspace.encoders.image import ImageConfig, ImageHeads
-from embedspace.encoders.speech import SpeechConfig, SpeechHeads, fuse
+from embedspace.encoders.speech import SpeechConfig, SpeechHeads
 from embedspace.encoders.text import load_text_head
 from embedspace.errors import ConfigError
 from embedspace.space import EmbeddingSpace
@@ -26,9 +26,17 @@ from embedspace.train.batches import CaptionTable
 from embedspace.train.calibrate import Anchored, calibrate
 from embedspace.train.fusion import choose_share
 from embedspace.train.recipe import Recipe
-from embedspace.train.tables import Row, caption_table, manifest_rows, read_features, read_recognised, read_sequences
+from embedspace.train.tables import (
+    Row,
+    caption_table,
+    manifest_rows,
+    read_features,
+    read_recognised,
+    read_sequences,
+    read_vectors,
+)
 
-__all__ = ["AUDIO_FOLDS", "SpokenRows", "calibration_of", "fold_of", "recognised_share", "spoken_rows"]
+__all__ = ["AUDIO_FOLDS", "TwoWays", "calibration_of", "fold_of", "seen_rows", "share_of", "spoken_rows"]
 
 AUDIO_FOLDS = 10
 """Member k of the audio ensemble never sees fold k, so that the calibration has sounds each member did not train on."""
@@ -48,25 +56,63 @@ def _concept(row: Row) -> str:
 _ARTICLES = {"a", "an", "the", "some"}
 
 
-def _images(space: EmbeddingSpace, recipe: Recipe) -> tuple[NDArray[np.float32], list[Row]]:
-    raw = space.config["sections"]["image"]
-    heads = ImageHeads(ImageConfig(**{**raw, "backbones": tuple(raw["backbones"])}))
-    load_strict(heads, space.folder / "image.safetensors")
+@dataclass(frozen=True)
+class TwoWays:
+    """Validation items in the shared space, by both ways of their encoder.
+
+    Attributes:
+        rows: Their manifest rows.
+        first: (N, embed_dim) unit rows of the heads.
+        second: (N, embed_dim) unit rows of what is mixed with them, the recogniser or the tuned network; the heads'
+            where it says nothing or there is none.
+    """
+
+    rows: list[Row]
+    first: Tensor
+    second: Tensor
+
+    @classmethod
+    def of(cls, rows: list[Row], first: list[Tensor], second: list[Tensor], embed_dim: int) -> TwoWays:
+        """Stack (embed_dim,) rows, which may be none."""
+        empty = torch.empty(0, embed_dim)
+        return cls(rows, torch.stack(first) if rows else empty, torch.stack(second) if rows else empty)
+
+    def fused(self, share: float) -> NDArray[np.float32]:
+        """Return (N, embed_dim) unit rows, the second way with the share."""
+        return fuse(self.first, self.second, share).numpy()
+
+
+@torch.inference_mode()
+def seen_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe) -> TwoWays:
+    """Return the validation pictures of a recipe's image sources.
+
+    Args:
+        folder: The space's.
+        section: Its image section.
+        recipe: Names sources and features, and the run of the tuned network if there is one.
+
+    Raises:
+        ConfigError: If features are not made, or the tuned network's vectors.
+    """
+    heads = ImageHeads(ImageConfig(**{**section, "backbones": tuple(section["backbones"])}))
+    load_strict(heads, folder / "image.safetensors")
     tail = Path(recipe.image.tail) if recipe.image.tail else None
-    rows, parts = [], []
+    rows: list[Row] = []
+    first: list[Tensor] = []
+    second: list[Tensor] = []
     for name in recipe.image.sources:
         table = read_features(Path(recipe.features), "image", name, 1, tail)
+        tuned = read_vectors(Path(recipe.image.network), name) if recipe.image.network else {}
         for row in manifest_rows(Path(recipe.corpora), name, "image"):
             if row.get("split") == "val" and row["id"] in table.index and row.get("captions"):
-                k = table.index[row["id"]][0]
+                k = table.index[row["id"]][:1]
+                features = torch.from_numpy(table.features[k].astype(np.float32))
+                own = heads(features, torch.from_numpy(table.logits[k].astype(np.float32)))[0]
+                other = tuned.get(row["id"])
                 rows.append(row)
-                parts.append((table.features[k], table.logits[k]))
-    if not rows:
-        return np.empty((0, space.embed_dim), np.float32), []
-    features = torch.from_numpy(np.stack([p[0] for p in parts]).astype(np.float32))
-    logits = torch.from_numpy(np.stack([p[1] for p in parts]).astype(np.float32))
-    with torch.inference_mode():
-        return heads(features, logits).numpy(), rows
+                first.append(own)
+                second.append(own if other is None else torch.from_numpy(other.astype(np.float32)))
+    return TwoWays.of(rows, first, second, recipe.embed_dim)
 
 
 def _sounds(space: EmbeddingSpace, recipe: Recipe) -> tuple[NDArray[np.float32], list[Row]]:
@@ -90,23 +136,8 @@ def _sounds(space: EmbeddingSpace, recipe: Recipe) -> tuple[NDArray[np.float32],
     return (np.stack(vectors), rows) if rows else (np.empty((0, space.embed_dim), np.float32), [])
 
 
-@dataclass(frozen=True)
-class SpokenRows:
-    """Validation clips in the shared space, by both ways.
-
-    Attributes:
-        rows: Their manifest rows.
-        pooled: (N, embed_dim) unit rows of the head.
-        recognised: (N, embed_dim) unit rows of what was recognised; the head's where nothing was or nothing is known.
-    """
-
-    rows: list[Row]
-    pooled: Tensor
-    recognised: Tensor
-
-
 @torch.inference_mode()
-def spoken_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe, text: TextHead) -> SpokenRows:
+def spoken_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe, text: TextHead) -> TwoWays:
     """Return the validation clips of a recipe's speech sources.
 
     Args:
@@ -120,7 +151,8 @@ def spoken_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe, text: 
     """
     heads = SpeechHeads(SpeechConfig(**{k: v for k, v in section.items() if k != "text_head"}))
     load_strict(heads, folder / "speech.safetensors")
-    features, rows = Path(recipe.features), []
+    features = Path(recipe.features)
+    rows: list[Row] = []
     pooled: list[Tensor] = []
     recognised: list[Tensor] = []
     for name in recipe.speech.sources:
@@ -140,38 +172,43 @@ def spoken_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe, text: 
                 recognised.append(text(torch.from_numpy(vector[None].astype(np.float32)))[0])
             else:
                 recognised.append(own)
-    empty = torch.empty(0, recipe.embed_dim)
-    return SpokenRows(rows, torch.stack(pooled) if rows else empty, torch.stack(recognised) if rows else empty)
+    return TwoWays.of(rows, pooled, recognised, recipe.embed_dim)
 
 
-def recognised_share(space: Path, sections: Mapping[str, Any], recipe: Recipe) -> float:
-    """Choose the recogniser's share in a space's speech vectors on the validation clips.
+def share_of(ways: TwoWays, text: TextHead, features: Path) -> float:
+    """Choose the second way's share where neither way trained, on validation items among their first captions.
 
     Raises:
-        ConfigError: If there are no such clips.
+        ConfigError: If there are no such items, or a caption has no features.
     """
-    text = load_text_head(sections["text"]["head"], space)
-    spoken = spoken_rows(space, sections["speech"], recipe, text)
-    if not spoken.rows:
-        raise ConfigError(f"{recipe.speech.decoder}: no validation clips to choose its share on; name [speech.sources]")
-    captions = caption_table(Path(recipe.features))
-    said = sorted({row["captions"][0] for row in spoken.rows})
+    if not ways.rows:
+        raise ConfigError("no validation items to choose a share on; name sources with a validation split")
+    said = sorted({row["captions"][0] for row in ways.rows})
     index = {caption: k for k, caption in enumerate(said)}
+    targets = torch.tensor([index[row["captions"][0]] for row in ways.rows])
+    return choose_share(ways.first, ways.second, _words(said, text, caption_table(features)), targets)[0]
+
+
+def _words(said: Sequence[str], text: TextHead, captions: CaptionTable) -> Tensor:
+    """Return the (len(said), embed_dim) unit rows of some captions."""
     with torch.inference_mode():
-        words = text(torch.from_numpy(np.asarray(captions.features[captions.rows(said)], np.float32)))
-    targets = torch.tensor([index[row["captions"][0]] for row in spoken.rows])
-    share, _ = choose_share(spoken.pooled, spoken.recognised, words, targets)
-    return share
+        rows: Tensor = text(torch.from_numpy(np.asarray(captions.features[captions.rows(said)], np.float32)))
+    return rows
 
 
-def _speech(space: EmbeddingSpace, recipe: Recipe, text: TextHead) -> tuple[NDArray[np.float32], list[Row]]:
-    section = space.config["sections"]["speech"]
-    spoken = spoken_rows(space.folder, section, recipe, text)
-    return fuse(spoken.pooled, spoken.recognised, section.get("recognised_share", 0.0)).numpy(), spoken.rows
+def _fused(
+    space: EmbeddingSpace, modality: str, share: str, ways: Mapping[str, TwoWays]
+) -> tuple[NDArray[np.float32], list[Row]]:
+    found = ways[modality]
+    return found.fused(space.config["sections"][modality].get(share, 0.0)), found.rows
 
 
 def calibration_of(
-    space: EmbeddingSpace, recipe: Recipe, changed: Collection[str] | None = None, given: Calibration | None = None
+    space: EmbeddingSpace,
+    recipe: Recipe,
+    ways: Mapping[str, TwoWays],
+    changed: Collection[str] | None = None,
+    given: Calibration | None = None,
 ) -> Calibration:
     """Calibrate a space on items its heads did not train on.
 
@@ -180,6 +217,7 @@ def calibration_of(
     Args:
         space: What to calibrate.
         recipe: Names sources and features.
+        ways: The validation pictures and clips, by modality.
         changed: Only these modalities' encoders are new; all by default.
         given: Calibration of the space that the others come from; theirs is kept.
     """
@@ -187,9 +225,9 @@ def calibration_of(
     text = load_text_head(space.config["sections"]["text"]["head"], space.folder)
     found: dict[str, tuple[NDArray[np.float32], list[Row]]] = {}
     makers: dict[str, Any] = {
-        "image": lambda: _images(space, recipe),
+        "image": lambda: _fused(space, "image", "network_share", ways),
         "audio": lambda: _sounds(space, recipe),
-        "speech": lambda: _speech(space, recipe, text),
+        "speech": lambda: _fused(space, "speech", "recognised_share", ways),
     }
     for modality, make in makers.items():
         if modality in space.config["sections"] and (changed is None or modality in changed):
@@ -197,8 +235,7 @@ def calibration_of(
     said: dict[str, str] = {}
     for _, rows in found.values():
         said.update({row["captions"][0]: _concept(row) for row in rows if row["captions"][0] in captions.index})
-    with torch.inference_mode():
-        words = text(torch.from_numpy(np.asarray(captions.features[captions.rows(list(said))], np.float32))).numpy()
+    words = _words(list(said), text, captions).numpy()
     anchored = {"text": Anchored(words, np.array(list(said.values())))}
     for modality, (vectors, rows) in found.items():
         if rows:

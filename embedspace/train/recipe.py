@@ -40,6 +40,8 @@ class ImageRecipe:
     Attributes:
         sources: Source -> share of a batch.
         tail: Folder of the tuned tail and its features; empty for none.
+        network: Folder of a network tuned by `training.finetune_network`, whose vector is mixed with the heads'; empty
+            for none. How much of it is chosen on the validation split.
         drop: Item ids or sources are left out when their `extra` has this key ("near_stamp"); empty for none.
         class_rows: ImageNet class rows a batch, paired with the class names.
         hypernyms: Weight of a class's hypernyms in its ConSE vector.
@@ -49,6 +51,7 @@ class ImageRecipe:
     backbones: tuple[str, ...] = ("efficientnet_lite0", "efficientnet_lite2")
     sources: dict[str, float] = field(default_factory=dict)
     tail: str = ""
+    network: str = ""
     drop: str = ""
     views: int = 1
     hidden_dim: int = 512

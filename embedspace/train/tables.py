@@ -30,6 +30,7 @@ __all__ = [
     "read_features",
     "read_recognised",
     "read_sequences",
+    "read_vectors",
 ]
 
 Row = dict[str, Any]
@@ -149,9 +150,23 @@ def read_recognised(features: Path, source: str) -> dict[str, NDArray[np.float16
     Raises:
         ConfigError: If there are none.
     """
-    path = features / "recognised" / f"{source}.npz"
+    return _read_vectors(
+        features / "recognised" / f"{source}.npz", f"python -m training.features recognised --only {source}"
+    )
+
+
+def read_vectors(run: Path, source: str) -> dict[str, NDArray[np.float16]]:
+    """Return picture id -> (embed_dim,) unit row of a tuned network, of a source's validation split.
+
+    Raises:
+        ConfigError: If there are none.
+    """
+    return _read_vectors(run / f"{source}.npz", "python -m training.finetune_network train")
+
+
+def _read_vectors(path: Path, command: str) -> dict[str, NDArray[np.float16]]:
     if not path.is_file():
-        raise ConfigError(f"{path}: no such features; run: python -m training.features recognised --only {source}")
+        raise ConfigError(f"{path}: no such vectors; run: {command}")
     stored = np.load(path)
     return dict(zip(stored["ids"].tolist(), stored["vectors"], strict=True))
 

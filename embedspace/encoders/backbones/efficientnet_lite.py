@@ -21,7 +21,14 @@ from torch.nn import functional
 from embedspace.encoders.backbones.base import Backbone, register_backbone
 from embedspace.errors import InputError
 
-__all__ = ["TRUNK_STAGES", "EfficientNetLite", "EfficientNetTail", "ImageFeatures"]
+__all__ = [
+    "TRUNK_STAGES",
+    "EfficientNetBody",
+    "EfficientNetLite",
+    "EfficientNetTail",
+    "ImageFeatures",
+    "to_pixel_values",
+]
 
 # (blocks, kernel, stride, expansion, channels) a stage, before scaling.
 _STAGES = (
@@ -99,9 +106,7 @@ class EfficientNetLite(Backbone):
         """
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
             raise InputError(f"an image must be (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}; flatten it first")
-        square = resize_padded(rgb, self.image_size)
-        # (H, W, 3) -> (3, H, W)
-        return torch.from_numpy(square).permute(2, 0, 1).to(torch.float32).sub_(_MEAN).div_(_SCALE)
+        return to_pixel_values(rgb, self.image_size)
 
     def forward(self, pixel_values: torch.Tensor) -> ImageFeatures:
         """Run the network.
@@ -130,6 +135,25 @@ class EfficientNetLite(Backbone):
                 trunk = x
         pooled = functional.relu6(self.head(x), inplace=True).mean(dim=(2, 3))
         return ImageFeatures(pooled, middle, self.classifier(pooled), trunk)
+
+
+class EfficientNetBody(nn.Module):
+    """All layers but the classifier, as a module of its own: what fine-tuning of the whole network changes.
+
+    Args:
+        network: Its layers are taken as they are.
+    """
+
+    def __init__(self, network: EfficientNetLite) -> None:
+        super().__init__()
+        self.stem, self.stages, self.head = network.stem, network.stages, network.head
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Map (B, 3, H, W) to (B, feature_dim) pooled features."""
+        x = functional.relu6(self.stem(pixel_values.contiguous(memory_format=torch.channels_last)), inplace=True)
+        for stage in self.stages:
+            x = stage(x)
+        return functional.relu6(self.head(x)).mean(dim=(2, 3))
 
 
 class EfficientNetTail(nn.Module):
@@ -189,6 +213,12 @@ class _Block(nn.Module):
         wide = x if self.expand is None else functional.relu6(self.expand(x), inplace=True)
         y: torch.Tensor = self.project(functional.relu6(self.depthwise(wide), inplace=True))
         return y + x if self.skip else y
+
+
+def to_pixel_values(rgb: NDArray[np.uint8], size: int) -> torch.Tensor:
+    """Fit (H, W, 3) pixels into a white square and normalise: (3, size, size) float32, about [-1, 1]."""
+    # (H, W, 3) -> (3, H, W)
+    return torch.from_numpy(resize_padded(rgb, size)).permute(2, 0, 1).to(torch.float32).sub_(_MEAN).div_(_SCALE)
 
 
 def resize_padded(rgb: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
