@@ -382,20 +382,22 @@ def test_aisfx_matches_the_published_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "classes", "first"),
+    ("variant", "classes", "first", "atol"),
     [
-        ("0", [818, 782, 644], [-0.7819, 0.4540, 0.9408, -0.7724, 1.2687]),
-        ("2", [499, 916, 644], [-0.4128, 1.0738, -0.9779, -1.4901, -0.9364]),
+        ("0", [818, 782, 644], [-0.7819, 0.4540, 0.9408, -0.7724, 1.2687], 0.03),
+        ("2", [499, 916, 644], [-0.4128, 1.0738, -0.9779, -1.4901, -0.9364], 0.05),  # 8-bit kernels cost 0.043
     ],
 )
-def test_efficientnet_lite_matches_the_published_network(variant: str, classes: list[int], first: list[float]) -> None:
+def test_efficientnet_lite_matches_the_published_network(
+    variant: str, classes: list[int], first: list[float], atol: float
+) -> None:
     model: Any = create_backbone(f"efficientnet_lite{variant}")
     y, x = np.mgrid[0:200, 0:300]
     rgb = np.stack([x * 255 // 299, y * 255 // 199, (x + y) % 256], -1).astype(np.uint8)
     features = model(model.preprocess(rgb)[None])
     assert features.pooled.shape == (1, model.feature_dim)
     assert features.logits[0].topk(3).indices.tolist() == classes
-    torch.testing.assert_close(features.logits[0, :5], torch.tensor(first), atol=0.03, rtol=0)
+    torch.testing.assert_close(features.logits[0, :5], torch.tensor(first), atol=atol, rtol=0)
 
 
 def test_imagenet_classes_are_in_the_order_of_the_logits() -> None:
