@@ -51,12 +51,15 @@ def test_bench_prints_one_json_line(
     name: str,
     arguments: tuple[str, ...],
     figure: str,
+    tmp_path: Path,
 ) -> None:
     if name == "search":  # what it compares with takes seconds to import
         monkeypatch.setattr("eval.bench.bench_search.IMPORTS", "import json")
-    run(monkeypatch, f"eval.bench.bench_{name}", *arguments)
+    run(monkeypatch, f"eval.bench.bench_{name}", *arguments, "--out", str(tmp_path))
     result = json.loads(capsys.readouterr().out)
     assert result["benchmark"] == name and result[figure] > 0
+    assert result["machine"]["cpus"] and "commit" in result
+    assert json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) == result
 
 
 def test_made_media_decode(tmp_path: Path) -> None:

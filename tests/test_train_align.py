@@ -85,7 +85,12 @@ def test_align_keeps_the_resolved_recipe_and_its_curves(run: AlignReport, corpor
     assert resolved["image"]["learning_rate"] == 1e-3
     rows = [json.loads(line) for line in (corpora / "run" / "scalars.jsonl").read_text().splitlines()]
     assert {row["stage"] for row in rows} == {
-        "image 0", "image 1", "audio 0", "audio 1", "speech 0", "speech 0 through the text head"
+        "image 0",
+        "image 1",
+        "audio 0",
+        "audio 1",
+        "speech 0",
+        "speech 0 through the text head",
     }
     assert all(np.isfinite(row["loss"]) for row in rows)
     assert (corpora / "run" / "curves.png").stat().st_size > 1000
@@ -203,6 +208,13 @@ def test_align_refuses_to_go_on_with_checkpoints_of_another_shape(run: AlignRepo
     text = (corpora / "tiny.toml").read_text().replace("embed_dim = 16", "embed_dim = 8")
     (corpora / "other.toml").write_text(text)
     with pytest.raises(WeightsError, match=r"image-0\.pt: not a checkpoint of this model"):
+        align(corpora / "other.toml", out=corpora / "run", resume=True)
+
+
+def test_align_refuses_to_go_on_with_checkpoints_of_another_recipe(run: AlignReport, corpora: Path) -> None:
+    text = (corpora / "tiny.toml").read_text().replace("seed = 3", "seed = 5")
+    (corpora / "other.toml").write_text(text)
+    with pytest.raises(WeightsError, match=r"image-0\.pt: made after another recipe"):
         align(corpora / "other.toml", out=corpora / "run", resume=True)
 
 

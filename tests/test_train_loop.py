@@ -128,6 +128,18 @@ def test_resume_refuses_a_checkpoint_of_another_model(tmp_path: Path) -> None:
         fit(nn.Linear(6, 2), loss_of_step, CONFIG, stage="toy", checkpoint=tmp_path / "toy.pt", resume=True)
 
 
+def test_resume_refuses_a_checkpoint_of_another_recipe_and_takes_one_that_names_none(tmp_path: Path) -> None:
+    path = tmp_path / "toy.pt"
+    fit(model(), loss_of_step, CONFIG, stage="toy", checkpoint=path, recipe="a")
+    assert fit(model(), loss_of_step, CONFIG, stage="toy", checkpoint=path, resume=True, recipe="a")
+    with pytest.raises(WeightsError, match=r"toy\.pt: made after another recipe .*train without --resume"):
+        fit(model(), loss_of_step, CONFIG, stage="toy", checkpoint=path, resume=True, recipe="b")
+    state = torch.load(path, weights_only=True)
+    del state["recipe"]
+    torch.save(state, path)
+    assert fit(model(), loss_of_step, CONFIG, stage="toy", checkpoint=path, resume=True, recipe="b")
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "list", "flipped"])
 def test_resume_refuses_a_damaged_checkpoint(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "toy.pt"

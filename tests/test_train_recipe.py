@@ -91,3 +91,15 @@ def test_a_missing_recipe_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'name = "caf\xe9"')
     with pytest.raises(ConfigError, match="not a readable TOML file"):
         load_recipe(tmp_path / "latin.toml")
+
+
+def test_digest_covers_what_determines_a_stage(tmp_path: Path) -> None:
+    digests = {
+        change: load_recipe(write(tmp_path, change)).digest("audio")
+        for change in ("", "seed = 1", "[text]\ndropout = 0.2", "[audio]\nsteps = 5", "[audio.sources]\nx = 1.0")
+    }
+    assert len(set(digests.values())) == len(digests)
+    for change in ('corpora = "elsewhere"', "[image]\nsteps = 5", '[speech]\ndecoder = "x"'):
+        assert load_recipe(write(tmp_path, change)).digest("audio") == digests[""]
+    decoded = load_recipe(write(tmp_path, '[speech]\ndecoder = "x"'))
+    assert decoded.digest("speech") == load_recipe(write(tmp_path, "")).digest("speech")

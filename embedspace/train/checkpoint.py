@@ -15,11 +15,23 @@ from embedspace.media.source import one_line
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, stage: str, step: int) -> None:
-    """Write model, optimiser and step; a kill at any moment leaves the previous checkpoint or this one."""
+def save_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, stage: str, step: int, recipe: str = ""
+) -> None:
+    """Write model, optimiser and step; a kill at any moment leaves the previous checkpoint or this one.
+
+    Args:
+        path: File to write.
+        model: With its weights.
+        optimizer: With its state.
+        stage: What is trained.
+        step: Steps done.
+        recipe: Digest of what determines the training.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "stage": stage, "step": step}
+    state["recipe"] = recipe
     with partial.open("wb") as file:
         torch.save(state, file)
         file.flush()
@@ -27,14 +39,16 @@ def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     partial.replace(path)
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, stage: str) -> int:
-    """Load what `save_checkpoint` wrote.
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, stage: str, recipe: str = ""
+) -> int:
+    """Load what `save_checkpoint` wrote; a checkpoint of an earlier version names no recipe and is taken as it is.
 
     Returns:
         The number of steps done; 0 if there is no checkpoint.
 
     Raises:
-        WeightsError: If the file belongs to another stage or another model.
+        WeightsError: If the file belongs to another stage, model or recipe.
     """
     if not path.exists():
         return 0
@@ -51,4 +65,9 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         raise WeightsError(
             f"{path}: not a checkpoint of this model ({one_line(error)}); remove it or train without --resume"
         ) from error
+    if state.get("recipe", recipe) != recipe:
+        raise WeightsError(
+            f"{path}: made after another recipe (its seed, start, [text] or the stage's table); restore it, train "
+            "without --resume, or name another --out"
+        )
     return int(state["step"])

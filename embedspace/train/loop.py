@@ -79,6 +79,7 @@ def fit(
     stage: str,
     checkpoint: Path | None = None,
     resume: bool = False,
+    recipe: str = "",
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     callback: Callable[[FitProgress], None] | None = None,
 ) -> bool:
@@ -91,6 +92,7 @@ def fit(
         stage: Name for progress and for the checkpoint.
         checkpoint: File to write to (atomically) and to resume from.
         resume: Go on from the checkpoint when there is one.
+        recipe: Digest of what determines the training besides `config`; a checkpoint of another one is refused.
         evaluate: Returns scalars of a validation split; called every `evaluate_every` steps and at the end.
         callback: Told after each evaluation and about once a minute.
 
@@ -98,7 +100,7 @@ def fit(
         True if all steps are done, False if the time ran out first.
     """
     optimizer = _optimizer(model, config)
-    step = load_checkpoint(checkpoint, model, optimizer, stage) if resume and checkpoint else 0
+    step = load_checkpoint(checkpoint, model, optimizer, stage, recipe) if resume and checkpoint else 0
     started = saved = told = time.monotonic()
     running: Tensor | None = None
 
@@ -129,7 +131,7 @@ def fit(
             told = now
         out_of_time = now - started > config.minutes * 60
         if checkpoint and (out_of_time or now - saved > config.checkpoint_seconds or step == config.steps):
-            save_checkpoint(checkpoint, model, optimizer, stage, step)
+            save_checkpoint(checkpoint, model, optimizer, stage, step, recipe)
             saved = now
         if out_of_time and step < config.steps:
             break

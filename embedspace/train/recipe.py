@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,6 +148,13 @@ class Recipe:
     image: ImageRecipe = field(default_factory=ImageRecipe)
     audio: AudioRecipe = field(default_factory=AudioRecipe)
     speech: SpeechRecipe = field(default_factory=SpeechRecipe)
+
+    def digest(self, stage: str) -> str:
+        """Return a hex digest of what determines a stage's training; where the corpora lie does not."""
+        own = dataclasses.asdict(getattr(self, stage))
+        own.pop("decoder", None)  # comes in when all is trained
+        what = [self.seed, self.embed_dim, self.start, dataclasses.asdict(self.text), own]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 LOSSES = ("infonce", "siglip")

@@ -163,6 +163,7 @@ def train_audio(
             stage=f"audio {number}",
             checkpoint=out / f"audio-{number}.pt",
             resume=resume,
+            recipe=recipe.digest("audio"),
             callback=tell,
         )
         if not done:

@@ -154,6 +154,7 @@ def train_image(
             stage=f"image {number}",
             checkpoint=out / f"image-{number}.pt",
             resume=resume,
+            recipe=recipe.digest("image"),
             evaluate=_validation(recipe, shared.captions, number),
             callback=tell,
         )

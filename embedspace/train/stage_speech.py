@@ -163,6 +163,7 @@ def train_speech(
                 stage=name,
                 checkpoint=out / f"speech-{number}{'-through' * phase}.pt",
                 resume=resume,
+                recipe=recipe.digest("speech"),
                 callback=tell,
             )
             if not done:

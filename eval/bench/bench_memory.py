@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.bench.common import arguments, make_media, media_files, png, report, wav
+from eval.bench.common import arguments, make_media, media_files, mixed_media, png, report, wav
 
 CHILD = """
 import sys
@@ -65,7 +65,7 @@ def main() -> None:
             make_media(folder / "media", given.files)
             sources = [folder / "media"]
         else:
-            sources = media_files(given.folder, given.files)
+            sources = media_files(given.folder, given.files) if given.folder else mixed_media(folder, given.files)
         sources += extremes(folder, hour=given.hour, huge=given.huge)
         (folder / "list").write_text("\n".join(map(str, sources)), encoding="utf-8")
         command = [sys.executable, "-c", CHILD, "--catalog", str(folder / "c.catalog"), "--list", str(folder / "list")]
@@ -74,7 +74,7 @@ def main() -> None:
         subprocess.run(command, check=True)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     report(
-        "memory", files=given.files, fake=given.fake, hour=given.hour, huge=given.huge,
+        given, "memory", files=given.files, fake=given.fake, hour=given.hour, huge=given.huge,
         peak_megabytes=round(peak), limit_megabytes=2048,
     )  # fmt: skip
 

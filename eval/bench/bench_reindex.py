@@ -38,8 +38,8 @@ def main() -> None:
             times.append(round(time.perf_counter() - started, 3))
             assert (again.unchanged, again.added) == (first.added, 0)
     report(
-        "reindex", files=given.files, seconds_median=sorted(times[:-1])[given.runs // 2], seconds_with_prune=times[-1],
-        first_index_seconds_fake_encoder=round(first_seconds, 2), limit_seconds=5.0,
+        given, "reindex", files=given.files, seconds_median=sorted(times[:-1])[given.runs // 2],
+        seconds_with_prune=times[-1], first_index_seconds_fake_encoder=round(first_seconds, 2), limit_seconds=5.0,
     )  # fmt: skip
 
 

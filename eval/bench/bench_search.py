@@ -10,7 +10,6 @@ Cold: the wall time of `embedspace search CATALOG "a barking dog"` in a new proc
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -95,9 +94,9 @@ def main() -> None:
                 "warm_filtered_ms": warm(catalog, 50, where="duration < 100 and title like '%1%'"),
             }
     report(
-        "search", items=given.items, fake=given.fake, cold_seconds=round(cold, 3), import_seconds=round(base, 3),
+        given, "search", items=given.items, fake=given.fake, cold_seconds=round(cold, 3), import_seconds=round(base, 3),
         cold_over_import=round(cold / base, 2), limit_cold_over_import=2.0, first_in_process_ms=round(first, 2),
-        limit_warm_ms=20.0, load=round(os.getloadavg()[0], 1), **json.loads(json.dumps(figures)),
+        limit_warm_ms=20.0, **json.loads(json.dumps(figures)),
     )  # fmt: skip
 
 

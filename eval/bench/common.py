@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import platform
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from embedspace.evaluate.report import git_commit
 from embedspace.modality import SUFFIXES
 from embedspace.segment import Decoded, Segment, SegmentEncoder
 
@@ -55,6 +57,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fake", action="store_true", help="a fake encoder instead of the real space")
     parser.add_argument("--weights", help="a space other than the shipped one")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write <benchmark>.json there")
     return parser
 
 
@@ -84,6 +87,41 @@ def media_files(folder: Path | None, count: int, seed: int = 0) -> list[Path]:
     while len(chosen) < count and any(shuffled):
         chosen.extend(files.pop() for files in shuffled if files)
     return chosen[:count]
+
+
+def mixed_media(folder: Path, count: int, seed: int = 0) -> list[Path]:
+    """Return pictures, sounds, spoken clips and texts of the corpora that were built, a quarter each, in turn.
+
+    Args:
+        folder: Clips and texts are written here; pictures and sounds stay where they are.
+        count: Files.
+        seed: Of the choice.
+    """
+    import soundfile
+
+    from training.corpora.clips import read_clip
+    from training.corpora.manifest import read_manifest
+
+    rng, each = np.random.default_rng(seed), -(-count // 4)
+    drawn: list[list[Path]] = []
+    for source in ("openclipart", "sounds", "human", "recipes"):
+        manifest = CORPORA / source / "manifest.jsonl"
+        if not manifest.is_file():
+            raise SystemExit(f"{manifest}: not there; build the corpora (python -m training.corpora), or give --folder")
+        items = list(read_manifest(manifest))
+        files = []
+        for number in rng.permutation(len(items))[:each]:
+            item = items[number]
+            path = CORPORA / item.path
+            if item.modality == "speech":
+                path = folder / f"{number}.flac"
+                soundfile.write(path, read_clip(item, 16_000), 16_000)
+            elif item.modality == "text":
+                path = folder / f"{number}.txt"
+                path.write_text(item.text, "utf-8")
+            files.append(path)
+        drawn.append(files)
+    return [path for group in zip(*drawn, strict=True) for path in group][:count]
 
 
 def make_media(folder: Path, count: int, *, side: int = 8, seconds: float = 0.05, per_folder: int = 500) -> None:
@@ -127,6 +165,22 @@ def wav(waveform: np.ndarray, sample_rate: int = 16000) -> bytes:
     return struct.pack("<4sI", b"RIFF", len(body)) + body
 
 
-def report(benchmark: str, **figures: Any) -> None:  # noqa: ANN401
-    """Print the figures as one JSON line."""
-    print(json.dumps({"benchmark": benchmark, "cpus": os.cpu_count(), **figures}), flush=True)
+def report(given: argparse.Namespace, benchmark: str, **figures: Any) -> None:  # noqa: ANN401
+    """Print the figures as one JSON line, and write them to `given.out` if that is set."""
+    named = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    machine = {
+        "cpus": os.cpu_count(), "processor": (named or [platform.processor()])[0],
+        "threads": os.environ.get("OMP_NUM_THREADS", ""), "load": round(os.getloadavg()[0], 1),
+    }  # fmt: skip
+    found = {"benchmark": benchmark, **figures, "commit": git_commit(Path(__file__).parent), "machine": machine}
+    print(json.dumps(found), flush=True)
+    if given.out:
+        given.out.mkdir(parents=True, exist_ok=True)
+        (given.out / f"{benchmark}.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text("utf-8").splitlines()
+    except OSError:  # elsewhere than on Linux
+        return []
