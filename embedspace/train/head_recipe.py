@@ -57,8 +57,8 @@ class AutoencoderRecipe:
         perceptual: Weight of the distance between features of a frozen network; 0 for none.
     """
 
-    channels: int = 48
-    multiples: tuple[int, ...] = (1, 2, 3, 3)
+    channels: int = 32
+    multiples: tuple[int, ...] = (1, 2, 4)
     latent_dim: int = 8
     kl: float = 1e-4
     perceptual: float = 0.5
