@@ -6,7 +6,8 @@
     │   │   ├── MediaTooLargeError     it exceeds a stated limit
     │   │   └── EmptyMediaError        it decodes to nothing (silent, no samples, no words)
     │   ├── UnknownModalityError   neither the suffix nor the caller says what it is
-    │   └── QueryError             a composed query that cannot be read
+    │   ├── QueryError             a composed query that cannot be read
+    │   └── OutsideError           a vector far from everything that a generator knows
     ├── ConfigError                a recipe, suite or config with an unknown or wrong key
     ├── WeightsError               weights that are missing, of another shape, or corrupt
     ├── MissingExtraError          an optional dependency is not installed
@@ -35,6 +36,7 @@ __all__ = [
     "MediaError",
     "MediaTooLargeError",
     "MissingExtraError",
+    "OutsideError",
     "QueryError",
     "StorageFullError",
     "UnknownModalityError",
@@ -68,6 +70,10 @@ class UnknownModalityError(InputError):
 
 class QueryError(InputError):
     """A composed query cannot be read."""
+
+
+class OutsideError(InputError):
+    """A vector is far from everything that a generator knows; it can be forced to generate all the same."""
 
 
 class ConfigError(EmbedspaceError):

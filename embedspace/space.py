@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.calibration import Calibration
-from embedspace.errors import ConfigError, UnknownModalityError, WeightsError
+from embedspace.errors import ConfigError, InputError, UnknownModalityError, WeightsError
 from embedspace.modality import Modality
 from embedspace.segment import Decoded, Segment
 
@@ -307,6 +307,42 @@ class EmbeddingSpace:
             for w in ([waveforms] if single else waveforms)
         ]
         return self.encode(wrapped, **options)
+
+    def generate(
+        self,
+        vectors: NDArray[np.float32],
+        *,
+        to: Modality | str,
+        modality: str | Sequence[str] = "text",
+        neighbours: int = 0,
+        force: bool = False,
+        **request: Any,  # noqa: ANN401 - the fields of a Request, checked there
+    ) -> list[list[Any]]:
+        """Turn vectors into images, sounds, texts or speech.
+
+        Args:
+            vectors: (embed_dim,) or (N, embed_dim), as `encode` gives them.
+            to: Target modality.
+            modality: Which encoder made all of them, or each; "mixed" for a composed query that was centred.
+            neighbours: So many nearest training items with each sample.
+            force: Also generate from a vector that is far from everything known.
+            request: Fields of `embedspace.generate.Request`: num_samples, seed, guidance_scale, num_steps, ...
+
+        Returns:
+            Result i holds the `embedspace.generate.Sample`s of vectors[i].
+
+        Raises:
+            InputError: If the vectors are none of this space, or the request asks for the impossible.
+            OutsideError: If a vector is far from everything that the generators know, without `force`.
+            WeightsError: If this space has no head for the target.
+        """
+        from embedspace.generate import Request, generate
+
+        try:
+            asked = Request(**request)
+        except TypeError as error:
+            raise InputError(f"generate: {error}; see embedspace.generate.Request") from None
+        return generate(self, vectors, to=to, modality=modality, request=asked, neighbours=neighbours, force=force)
 
     @staticmethod
     def similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

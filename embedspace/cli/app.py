@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import embedspace
-from embedspace.cli import catalog, embed, evaluate, index, search, train
+from embedspace.cli import catalog, embed, evaluate, generate, index, search, train
 from embedspace.cli._output import Interrupted
 from embedspace.errors import EmbedspaceError
 
@@ -33,6 +33,7 @@ app = typer.Typer(
 app.command(name="index")(index.index)
 app.command(name="search")(search.search)
 app.command(name="embed")(embed.embed)
+app.command(name="generate")(generate.generate)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(train.app, name="train")

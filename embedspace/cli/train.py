@@ -12,7 +12,7 @@ from embedspace.errors import ConfigError
 if TYPE_CHECKING:
     from embedspace.train.loop import FitProgress
 
-__all__ = ["align", "app"]
+__all__ = ["align", "app", "head"]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make weights.")
 
@@ -44,6 +44,32 @@ def align(
 
     try:
         run(recipe, minutes=minutes, out=out, resume=resume, seed=seed, callback=_tell)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; go on from the last checkpoint with --resume") from None
+
+
+@app.command()
+def head(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A head's recipe, for example training/recipes/heads/text.toml.")
+    ],
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0.0, help="Stop after so many minutes, with what there is.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the head, checkpoints, logs and plots go.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Another seed than the recipe's.")] = None,
+) -> None:
+    """Train a generator head on vectors of a space, as a recipe says; prints its folder at the end."""
+    if not recipe.is_file():
+        raise ConfigError(f"{recipe}: no such recipe; the shipped ones are in training/recipes/heads")
+    from embedspace.cli._output import Interrupted
+    from embedspace.train.head import train_head
+
+    try:
+        print(train_head(recipe, minutes=minutes, out=out, resume=resume, seed=seed, callback=_tell))
     except KeyboardInterrupt:
         raise Interrupted("interrupted; go on from the last checkpoint with --resume") from None
 

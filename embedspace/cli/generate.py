@@ -1,0 +1,273 @@
+"""`embedspace generate`: make anything from anything."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedspace.cli._options import AsModality, Device, Json, Weights
+from embedspace.errors import InputError
+from embedspace.modality import Modality
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embedspace.generate import Request, Sample
+    from embedspace.query import ComposedQuery
+    from embedspace.space import EmbeddingSpace
+
+__all__ = ["generate"]
+
+_CHUNK = 8
+"""Samples made together; what is finished is written before the next ones begin."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One vector to generate from: where it comes from, and the files that its samples go into."""
+
+    query: str
+    terms: list[dict[str, Any]]
+    vector: NDArray[np.float32]
+    modality: str
+    paths: list[Path]
+
+
+def generate(
+    sources: Annotated[
+        list[str],
+        typer.Option(
+            "--from",
+            metavar="QUERY",
+            help="Words, a file, or a composition such as '2:dog.png + rain.wav - grass'; repeated, one output each.",
+        ),
+    ],
+    to: Annotated[Modality, typer.Option("--to", help="What to make.")],
+    number: Annotated[int, typer.Option("-n", help="Samples of each source, or frames of a morph.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Sample i is drawn with seed + i.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Where to write; several samples become name-1, name-2, ..."),
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", help="How strongly the source binds; 1 is no guidance.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Steps of the sampler.")] = None,
+    family: Annotated[str | None, typer.Option("--family", help="Which of a head's networks: flow or vae.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Pictures: side in pixels that they are scaled to.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", help="Sounds: length.")] = None,
+    voice: Annotated[
+        str | None,
+        typer.Option("--voice", help="Speech: piper:joe, flite:slt, espeak:en-us, ...; the best by default."),
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--sheet", metavar="FILE", help="Also draw one picture of all: source, nearest items, samples."),
+    ] = None,
+    morph: Annotated[
+        str | None, typer.Option("--morph", metavar="QUERY", help="Go from the source to this in -n frames.")
+    ] = None,
+    neighbours: Annotated[
+        int, typer.Option("--neighbours", min=0, help="Show so many nearest training items of each sample.")
+    ] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also from a source that is far from everything known.")
+    ] = False,
+    as_modality: AsModality = None,
+    json: Json = False,
+    weights: Weights = None,
+    device: Device = "cpu",
+) -> None:
+    """Make a picture, a sound, a caption or speech from words, files, or a composition of them.
+
+    A file says where it comes from: seed, head, hash of its weights and the source's terms are inside. Captions are
+    printed, and written only with --out. With --json one object a sample.
+    """
+    from embedspace.cli._space import load_space, quick_start
+    from embedspace.generate import Request
+    from embedspace.generate.generator import head_of
+    from embedspace.query import compose, parse
+
+    asked = Request(number, seed, steps, guidance, family, size, seconds, voice)
+    texts = [*sources, *([morph] if morph is not None else [])]
+    parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
+    _check(asked, to, out, sheet, len(sources), morph)
+    with quick_start(words_only=False):
+        space = load_space(weights, device)
+        head_of(space, to)  # a missing head is said before anything is encoded
+        composed = [compose(one, space, as_modality=as_modality) for one in parsed]
+    jobs, request = _jobs(sources, composed, asked, space, to, out, morph)
+    options = {"to": to, "neighbours": max(neighbours, 4 if sheet else 0), "force": force}
+    made = _run(space, jobs, request, options, as_json=json, shown=neighbours)
+    if sheet is not None:
+        _draw(sheet, jobs, made, space)
+
+
+def _check(asked: Request, to: Modality, out: Path | None, sheet: Path | None, number: int, morph: str | None) -> None:
+    """Refuse what cannot be done before anything is loaded."""
+    from embedspace.cli._output import open_for_writing
+
+    for path in (out, sheet):
+        if path is not None:
+            open_for_writing(path)
+    if sheet is not None and to != Modality.IMAGE:
+        raise InputError(f"--sheet shows pictures; it does not go with --to {to}")
+    if morph is not None and number > 1:
+        raise InputError("--morph goes from one --from to one other source; give one --from")
+    if morph is not None and asked.num_samples < 2:
+        raise InputError(f"-n {asked.num_samples}: a morph has at least 2 frames")
+
+
+def _jobs(
+    sources: Sequence[str],
+    composed: Sequence[ComposedQuery],
+    asked: Request,
+    space: EmbeddingSpace,
+    to: Modality,
+    out: Path | None,
+    morph: str | None,
+) -> tuple[list[_Job], Request]:
+    """Return what to make, and the request for each of them: a morph's frames are one sample each."""
+    import dataclasses
+
+    from embedspace.generate import interpolate
+    from embedspace.generate.conditioning import MIXED
+
+    terms = [[dataclasses.asdict(term) for term in query.terms] for query in composed]
+    # terms of one modality keep their mean, whatever their signs; mixed ones have lost theirs
+    kinds = [MIXED if query.centred else query.terms[0].modality for query in composed]
+    if morph is None:
+        paths = [_paths(out, source, to, asked.num_samples, k, len(sources)) for k, source in enumerate(sources)]
+        made = zip(sources, terms, composed, kinds, paths, strict=True)
+        return [_Job(s, t, c.vector, kind, where) for s, t, c, kind, where in made], asked
+    ends = [(query.vector, kind) for query, kind in zip(composed, kinds, strict=True)]
+    rows = interpolate(ends[0], ends[1], asked.num_samples, space)
+    files = _paths(out, sources[0], to, asked.num_samples, 0, 1)
+    both = [*terms[0], *terms[1]]
+    name = f"{sources[0]} > {morph}"
+    jobs = [_Job(name, both, row, MIXED, files[k : k + 1]) for k, row in enumerate(rows)]
+    return jobs, dataclasses.replace(asked, num_samples=1)
+
+
+def _paths(out: Path | None, source: str, to: Modality, number: int, index: int, sources: int) -> list[Path]:
+    """Return the files of a source's samples; none for captions that are only printed."""
+    from embedspace.generate.files import SUFFIX
+
+    if out is None and to == Modality.TEXT:
+        return []
+    if out is None:
+        stem = Path(source).stem if Path(source).suffix else re.sub(r"\W+", "-", source.casefold()).strip("-")[:60]
+        base = Path(f"{stem or 'sample'}.{to}{SUFFIX[to]}")
+    else:
+        base = out if out.suffix else out.with_suffix(SUFFIX[to])
+    if sources > 1 and out is not None:
+        base = base.with_stem(f"{base.stem}-{index + 1}")
+    return [base] if number == 1 else [base.with_stem(f"{base.stem}-{k + 1}") for k in range(number)]
+
+
+def _run(
+    space: EmbeddingSpace,
+    jobs: Sequence[_Job],
+    request: Request,
+    options: dict[str, Any],
+    *,
+    as_json: bool,
+    shown: int,
+) -> list[list[Sample]]:
+    """Make and write everything, a few samples at a time."""
+    from embedspace.cli._output import Interrupted
+
+    made: list[list[Sample]] = []
+    written = 0
+    total = len(jobs) * request.num_samples
+    try:
+        for job in jobs:
+            own: list[Sample] = []
+            for part in _parts(request, options["to"]):
+                for sample in _generate(space, job, part, options):
+                    _deliver(sample, job, len(own), options["to"], as_json=as_json, shown=shown)
+                    own.append(sample)
+                    written += 1
+            made.append(own)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; {written} of {total} samples are finished and kept") from None
+    return made
+
+
+def _parts(request: Request, to: Modality) -> list[Request]:
+    """Split a request into chunks that give the same samples; captions are ranked together and stay together."""
+    import dataclasses
+
+    if to in (Modality.TEXT, Modality.SPEECH):
+        return [request]
+    return [
+        dataclasses.replace(request, num_samples=min(_CHUNK, request.num_samples - first), seed=request.seed + first)
+        for first in range(0, request.num_samples, _CHUNK)
+    ]
+
+
+def _generate(space: EmbeddingSpace, job: _Job, request: Request, options: dict[str, Any]) -> list[Sample]:
+    from embedspace.errors import OutsideError
+    from embedspace.generate import generate as run
+
+    try:
+        return run(space, job.vector, modality=job.modality, request=request, **options)[0]
+    except OutsideError as error:
+        raise OutsideError(f"{job.query}: {error}") from None
+
+
+def _deliver(sample: Sample, job: _Job, number: int, to: Modality, *, as_json: bool, shown: int) -> None:
+    """Write a sample and say where it is; a caption is the answer itself."""
+    import dataclasses
+
+    from embedspace.cli._output import print_json
+    from embedspace.generate.files import record_of, write_sample
+
+    kept = dataclasses.replace(sample, neighbours=sample.neighbours[:shown])
+    record = record_of(kept, job.query, job.terms)
+    path = write_sample(job.paths[number], sample, record) if job.paths else None
+    if as_json:
+        print_json({**record, "path": str(path) if path else None})
+        return
+    if to == Modality.TEXT:
+        print(f"{sample.text}  ({sample.score:.2f})")
+        for text, score in sample.alternatives:
+            print(f"  {text}  ({score:.2f})")
+    elif to == Modality.SPEECH:
+        print(f"{path}  {sample.text!r}")
+    else:
+        print(path)
+    for neighbour in kept.neighbours:
+        print(f"  near {neighbour.similarity:.2f} ({neighbour.of})  {neighbour.item}  {neighbour.caption}")
+    sys.stdout.flush()
+
+
+def _draw(sheet: Path, jobs: Sequence[_Job], made: Sequence[Sequence[Sample]], space: EmbeddingSpace) -> None:
+    """Write the contact sheet: a row a source, with the nearest training items before the samples."""
+    from embedspace.generate.files import contact_sheet
+    from embedspace.generate.generator import head_of
+    from embedspace.media.image import flatten, load_image
+    from embedspace.media.write import write_image
+    from embedspace.modality import SUFFIXES
+
+    head: Any = head_of(space, Modality.IMAGE)
+    rows = []
+    for job, samples in zip(jobs, made, strict=True):
+        cells: list[tuple[str, Any]] = []
+        if SUFFIXES.get(Path(job.query).suffix.lower()) == "image" and Path(job.query).is_file():
+            cells.append(("source", flatten(load_image(job.query))))
+        for neighbour, picture in head.gallery_pictures(job.vector, job.modality, space, 3) if samples else ():
+            cells.append((f"near: {neighbour.caption}", picture))
+        cells += [(f"seed {sample.seed}", sample.content) for sample in samples]
+        rows.append((job.query, cells))
+    write_image(sheet, contact_sheet(rows))
+    print(sheet)

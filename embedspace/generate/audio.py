@@ -1,0 +1,95 @@
+"""The sound head: four seconds at 16 kHz from latents of a log-mel spectrogram; longer ones are joined of several."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embedspace.generate.base import GeneratorHead, Request, Sample, register_head
+from embedspace.generate.latent import LatentHead, LatentOptions, load_parts
+from embedspace.generate.spectrogram import SpectrogramConfig, to_waveform
+from embedspace.modality import Modality
+
+if TYPE_CHECKING:
+    from embedspace.space import EmbeddingSpace
+
+__all__ = ["AudioHead"]
+
+_FADE = 0.25
+"""Seconds over which one piece of a longer sound passes into the next."""
+_NEXT = 1_000_003
+"""Seeds of the pieces of one sound lie this far apart."""
+
+
+class AudioHead(LatentHead):
+    """Sounds."""
+
+    modality: ClassVar[Modality] = Modality.AUDIO
+
+    def __init__(self, *parts: Any, spectrogram: SpectrogramConfig) -> None:  # noqa: ANN401 - those of LatentHead
+        super().__init__(*parts)
+        self.spectrogram = spectrogram
+
+    def generate(
+        self, vectors: NDArray[np.float32], sigma: NDArray[np.float32], request: Request
+    ) -> list[list[Sample]]:
+        """Return samples of the length that is asked for; a longer one is joined from several of the same vector."""
+        rate = self.spectrogram.sample_rate
+        whole = self.spectrogram.samples / rate
+        wanted = request.seconds or whole
+        fade = min(_FADE, whole / 4)
+        pieces = 1 if wanted <= whole else 1 + int(np.ceil((wanted - whole) / (whole - fade)))
+        plain = dataclasses.replace(request, seconds=None)
+        made = [
+            super(AudioHead, self).generate(vectors, sigma, dataclasses.replace(plain, seed=request.seed + k * _NEXT))
+            for k in range(pieces)
+        ]
+        out: list[list[Sample]] = []
+        for row in zip(*made, strict=True):
+            joined = []
+            for parts in zip(*row, strict=True):
+                waveform = _join([np.asarray(part.content, np.float32) for part in parts], round(fade * rate))
+                joined.append(dataclasses.replace(parts[0], content=_ended(waveform[: round(wanted * rate)], rate)))
+            out.append(joined)
+        return out
+
+    def to_media(self, decoded: Tensor, request: Request) -> list[tuple[NDArray[Any], int]]:
+        """Turn spectrograms (B, 1, n_mels, T) into waveforms (T,)."""
+        generator = torch.Generator().manual_seed(0)  # of phases only: the same spectrogram sounds the same
+        return [
+            (to_waveform(one, self.spectrogram, generator.manual_seed(0))[0].numpy(), self.spectrogram.sample_rate)
+            for one in decoded
+        ]
+
+
+def _join(parts: list[NDArray[np.float32]], fade: int) -> NDArray[np.float32]:
+    """Join waveforms, each passing into the next with equal power."""
+    whole = parts[0]
+    rise = np.sin(np.linspace(0, np.pi / 2, fade, dtype=np.float32))
+    for part in parts[1:]:
+        between = whole[-fade:] * rise[::-1] + part[:fade] * rise
+        whole = np.concatenate([whole[:-fade], between, part[fade:]])
+    return whole
+
+
+def _ended(waveform: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    """Fade the last hundredth of a second out, so that a cut does not click."""
+    size = min(rate // 100, len(waveform))
+    waveform = waveform.copy()
+    waveform[len(waveform) - size :] *= np.linspace(1, 0, size, dtype=np.float32)
+    return waveform
+
+
+@register_head(Modality.AUDIO)
+def _create(config: Mapping[str, Any], folder: Path, space: EmbeddingSpace) -> GeneratorHead:
+    del space
+    size = SpectrogramConfig(**config["spectrogram"])
+    options = LatentOptions(**config.get("options", {}))
+    return AudioHead(*load_parts(config, folder), config["sigma"], options, spectrogram=size)

@@ -1,0 +1,271 @@
+"""The autoregressive family: a caption piece by piece, from a vector.
+
+The network is a decoder whose first positions are made from the vector, "soft" pieces before the real ones. It also
+knows where each piece lies in the space: a piece near the vector is likelier, by a weight that the network sets at
+each position. So it need not learn what words mean, only which come when, and knows words that few captions hold.
+
+Source: Mokady et al. 2021 (ClipCap, https://arxiv.org/abs/2111.09734) for the prefix; Li et al. 2023 (DeCap,
+https://arxiv.org/abs/2303.03032) for a decoder trained on text vectors alone; Sanchez et al. 2023
+(https://arxiv.org/abs/2306.17806), equation 2, for guidance of logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from embedspace.generate.conditioning import Condition
+
+__all__ = ["CaptionDecoder", "DecoderConfig", "beam_search", "sample"]
+
+_NEARNESS = 8.0  # weight of a piece's cosine before anything is learnt
+PAD, BEGIN, END = 0, 1, 2
+"""Ids of the marks in every caption vocabulary."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderConfig:
+    """Size of a `CaptionDecoder`.
+
+    Attributes:
+        embed_dim: Of the space.
+        vocabulary: Pieces, the three marks included.
+        width: Of the transformer.
+        layers: Of the transformer.
+        heads: Attention heads.
+        prefix: Positions that the vector becomes.
+        max_pieces: Longest caption in pieces, its end mark included.
+        dropout: In training.
+    """
+
+    embed_dim: int = 256
+    vocabulary: int = 4096
+    width: int = 256
+    layers: int = 4
+    heads: int = 4
+    prefix: int = 4
+    max_pieces: int = 20
+    dropout: float = 0.1
+
+
+class _Block(nn.Module):
+    """Pre-norm transformer layer with causal attention; keeps keys and values when it is given a cache."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, cache: list[Tensor] | None = None) -> Tensor:
+        """Map (B, T, width) to the same; `cache` holds earlier keys and values and is extended."""
+        batch, length, width = x.shape
+        # (B, T, 3 * C) -> 3 of (B, heads, T, C / heads)
+        q, k, v = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        if cache is not None:
+            if cache:
+                k, v = torch.cat([cache[0], k], dim=2), torch.cat([cache[1], v], dim=2)
+            cache[:] = [k, v]
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=length > 1)
+        x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, length, width)))
+        y: Tensor = x + self.dropout(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
+        return y
+
+
+class CaptionDecoder(nn.Module):
+    """A small transformer decoder from a vector; input and output pieces share one matrix.
+
+    Its buffer `places` (vocabulary, embed_dim) holds the centred unit vector of each piece, zeros where there is none.
+    """
+
+    places: Tensor
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.register_buffer("places", torch.zeros(config.vocabulary, config.embed_dim))
+        self.weigh = nn.Linear(width, 1)
+        nn.init.zeros_(self.weigh.weight)
+        nn.init.constant_(self.weigh.bias, _NEARNESS)
+        self.pieces = nn.Embedding(config.vocabulary, width)
+        self.positions = nn.Parameter(torch.randn(config.prefix + config.max_pieces, width) * 0.02)
+        self.from_vector = nn.Sequential(
+            nn.Linear(config.embed_dim + 1, 2 * width), nn.GELU(), nn.Linear(2 * width, config.prefix * width)
+        )
+        self.blocks = nn.ModuleList([_Block(width, config.heads, config.dropout) for _ in range(config.layers)])
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
+        nn.init.normal_(self.pieces.weight, std=0.02)
+
+    def prefix(self, condition: Condition) -> Tensor:
+        """Return (B, prefix, width): what the vector and its noise become."""
+        # times sqrt(D) so that entries have unit variance
+        x = torch.cat([condition.vector * condition.vector.shape[1] ** 0.5, condition.sigma[:, None]], dim=1)
+        made: Tensor = self.from_vector(x)
+        return made.view(len(x), self.config.prefix, -1)
+
+    def forward(self, input_ids: Tensor, condition: Condition) -> Tensor:
+        """Return logits (B, T, vocabulary) of the piece after each of `input_ids` (B, T), which start with BEGIN."""
+        x = torch.cat([self.prefix(condition), self.pieces(input_ids)], dim=1)
+        x = self.dropout(x + self.positions[: x.shape[1]])
+        for block in self.blocks:
+            x = block(x)
+        return self._logits(x[:, self.config.prefix :], self.nearness(condition)[:, None])
+
+    def nearness(self, condition: Condition) -> Tensor:
+        """Return the cosines (B, vocabulary) of the conditions with every piece's place."""
+        cosines: Tensor = condition.vector @ self.places.T
+        return cosines
+
+    def _logits(self, x: Tensor, near: Tensor) -> Tensor:
+        x = self.norm(x)
+        logits: Tensor = x @ self.pieces.weight.T + self.weigh(x) * near
+        return logits
+
+    def start(self, condition: Condition) -> tuple[list[list[Tensor]], Tensor]:
+        """Return the caches after the prefix and BEGIN, and the logits (B, vocabulary) of the first piece."""
+        begin = torch.full((len(condition.vector), 1), BEGIN, device=condition.vector.device)
+        x = torch.cat([self.prefix(condition), self.pieces(begin)], dim=1)
+        caches: list[list[Tensor]] = [[] for _ in self.blocks]
+        return caches, self._run(x + self.positions[: x.shape[1]], caches, self.nearness(condition))
+
+    def step(self, pieces: Tensor, position: int, caches: list[list[Tensor]], near: Tensor) -> Tensor:
+        """Return the logits (B, vocabulary) after one more piece (B,), the `position`-th of the caption from 1.
+
+        `near` (B, vocabulary) is `nearness` of the conditions.
+        """
+        x = self.pieces(pieces[:, None]) + self.positions[self.config.prefix + position]
+        return self._run(x, caches, near)
+
+    def _run(self, x: Tensor, caches: list[list[Tensor]], near: Tensor) -> Tensor:
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x = block(x, cache)
+        return self._logits(x[:, -1], near)
+
+
+class _Guided:
+    """Steps a decoder with and without its condition and mixes the logits."""
+
+    def __init__(self, network: CaptionDecoder, condition: Condition, guidance_scale: float) -> None:
+        self.network, self.scale = network, guidance_scale
+        self.caches, logits = network.start(condition)
+        self.near, self.nothing = network.nearness(condition), network.nearness(condition.dropped())
+        self.plain: list[list[Tensor]] | None = None
+        if guidance_scale != 1.0:
+            self.plain, other = network.start(condition.dropped())
+            logits = other + guidance_scale * (logits - other)
+        self.log_probabilities = _barred(logits)
+
+    def step(self, pieces: Tensor, position: int) -> None:
+        logits = self.network.step(pieces, position, self.caches, self.near)
+        if self.plain is not None:
+            other = self.network.step(pieces, position, self.plain, self.nothing)
+            logits = other + self.scale * (logits - other)
+        self.log_probabilities = _barred(logits)
+
+    def reorder(self, rows: Tensor) -> None:
+        self.near, self.nothing = self.near[rows], self.nothing[rows]
+        for cache in [*self.caches, *(self.plain or [])]:
+            cache[:] = [part[rows] for part in cache]
+
+
+def _barred(logits: Tensor) -> Tensor:
+    """Return log-probabilities; the marks that never follow a piece have none."""
+    logits = logits.clone()
+    logits[:, [PAD, BEGIN]] = float("-inf")
+    return logits.log_softmax(dim=1)
+
+
+@torch.inference_mode()
+def sample(
+    network: CaptionDecoder,
+    condition: Condition,
+    *,
+    num_steps: int,
+    guidance_scale: float,
+    generator: Sequence[torch.Generator],
+    temperature: float = 0.8,
+) -> Tensor:
+    """Draw captions piece by piece.
+
+    Args:
+        network: The decoder.
+        condition: Of B captions.
+        num_steps: Pieces at most.
+        guidance_scale: 1 is none.
+        generator: One for each caption.
+        temperature: Below 1 prefers the likelier pieces.
+
+    Returns:
+        (B, T) ids, `PAD` after the end.
+    """
+    guided = _Guided(network, condition, guidance_scale)
+    steps = min(num_steps, network.config.max_pieces)
+    out = torch.full((len(condition.vector), steps), PAD)
+    alive = torch.ones(len(out), dtype=torch.bool)
+    for position in range(steps):
+        chances = (guided.log_probabilities / temperature).softmax(dim=1)
+        drawn = torch.cat(
+            [torch.multinomial(row, 1, generator=one) for row, one in zip(chances, generator, strict=True)]
+        )
+        alive &= drawn != END
+        out[:, position] = torch.where(alive, drawn, PAD)
+        if not alive.any() or position + 1 == steps:
+            break
+        guided.step(torch.where(alive, drawn, END), position + 1)
+    return out
+
+
+@torch.inference_mode()
+def beam_search(
+    network: CaptionDecoder,
+    condition: Condition,
+    *,
+    num_steps: int,
+    guidance_scale: float,
+    beams: int,
+    length_penalty: float = 0.6,
+) -> list[tuple[list[int], float]]:
+    """Return the likeliest captions of one condition with their scores, best first.
+
+    Args:
+        network: The decoder.
+        condition: Of one caption.
+        num_steps: Pieces at most.
+        guidance_scale: 1 is none.
+        beams: Hypotheses kept, and at most returned.
+        length_penalty: The score is the log-probability over length^penalty.
+
+    Source: Wu et al. 2016 (https://arxiv.org/abs/1609.08144), section 7, without the coverage term.
+    """
+    guided = _Guided(network, condition, guidance_scale)
+    steps = min(num_steps, network.config.max_pieces)
+    totals, paths = torch.zeros(1), torch.empty(1, 0, dtype=torch.long)
+    done: list[tuple[list[int], float]] = []
+    for position in range(steps):
+        scores = totals[:, None] + guided.log_probabilities  # (beams, vocabulary)
+        best = scores.flatten().topk(min(2 * beams, scores.numel()))
+        rows, pieces = best.indices // scores.shape[1], best.indices % scores.shape[1]
+        ended = (pieces == END) | (position + 1 == steps)
+        for row, piece, value in zip(rows[ended], pieces[ended], best.values[ended].tolist(), strict=True):
+            path = [*paths[row].tolist(), *([] if piece == END else [int(piece)])]
+            if path and value > float("-inf"):
+                done.append((path, value / (len(path) + 1) ** length_penalty))
+        keep = (~ended).nonzero().flatten()[:beams]
+        if len(done) >= beams or not len(keep):
+            break
+        totals, rows, pieces = best.values[keep], rows[keep], pieces[keep]
+        paths = torch.cat([paths[rows], pieces[:, None]], dim=1)
+        guided.reorder(rows)
+        guided.step(pieces, position + 1)
+    return sorted(done, key=lambda entry: -entry[1])[:beams]

@@ -1,0 +1,112 @@
+"""What a generator is told: a centred vector, and how much noise is in it.
+
+Vectors of each modality sit around a mean of their own (the modality gap). With the mean out, a text's vector and a
+picture's of the same thing differ by what looks like noise; a network that was trained on text vectors with noise of
+random size, and told that size, takes any of them.
+
+Source: Nukrai et al. 2022 (CapDec, https://arxiv.org/abs/2211.00575), section 3, for text vectors with noise; Zhang et
+al. 2024 (C3, https://arxiv.org/abs/2401.08567), section 4, for centring first; Ho et al. 2022 (Cascaded diffusion,
+https://arxiv.org/abs/2106.15282), section 4, for noise of random, known size on a condition; Ho and Salimans 2022
+(https://arxiv.org/abs/2207.12598) for the dropped condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embedspace.errors import InputError
+from embedspace.modality import Modality
+
+__all__ = ["MIXED", "Condition", "add_noise", "centre", "noise_for_cosine", "normal"]
+
+MIXED = "mixed"
+"""The modality of a vector whose means are out already: a composed query's."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Condition:
+    """What a batch of samples is conditioned on.
+
+    Attributes:
+        vector: (B, embed_dim) centred unit rows; a row of zeros means "no condition".
+        sigma: (B,) size of the noise in `vector`: with sigma its cosine with the clean vector is about
+            1 / sqrt(1 + sigma^2).
+        context: (B, K, C, H, W) latents of neighbours among the training items, or None.
+    """
+
+    vector: Tensor
+    sigma: Tensor
+    context: Tensor | None = None
+
+    def dropped(self) -> Condition:
+        """Return the same without any of it, for classifier-free guidance."""
+        context = None if self.context is None else torch.zeros_like(self.context)
+        return replace(self, vector=torch.zeros_like(self.vector), sigma=torch.zeros_like(self.sigma), context=context)
+
+    def drop_rows(self, rows: Tensor) -> Condition:
+        """Drop the rows where `rows` (B,) is True, in training."""
+        keep = (~rows).to(self.vector.dtype)
+        context = None if self.context is None else self.context * keep[:, None, None, None, None]
+        return Condition(self.vector * keep[:, None], self.sigma * keep, context)
+
+
+def centre(
+    vectors: NDArray[np.float32], modalities: str | Sequence[str], means: Mapping[str, NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Take each modality's mean out.
+
+    Args:
+        vectors: (N, embed_dim) rows of the space.
+        modalities: Modality of all rows or of each; `MIXED` rows have no mean left in them.
+        means: Modality -> (embed_dim,) mean of its unit vectors; a missing one counts as zero.
+
+    Returns:
+        (N, embed_dim) float32 unit rows.
+
+    Raises:
+        InputError: If a modality is unknown, a row is not finite, or nothing is left of one.
+    """
+    rows = np.atleast_2d(np.asarray(vectors, np.float64))
+    names = [modalities] * len(rows) if isinstance(modalities, str) else list(modalities)
+    if len(names) != len(rows):
+        raise InputError(f"{len(rows)} vectors and {len(names)} modalities; give one modality for all, or one each")
+    unknown = sorted(set(names) - set(Modality) - {MIXED})
+    if unknown:
+        raise InputError(f"unknown modality {', '.join(unknown)}; known: {', '.join(Modality)}, {MIXED}")
+    zero = np.zeros(rows.shape[1])
+    rows = rows - np.stack([np.asarray(means.get(name, zero), np.float64) for name in names]).reshape(rows.shape)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not (np.isfinite(norms) & (norms > 1e-6)).all():
+        raise InputError("a vector to generate from is zero or not a number; encode the source again")
+    unit: NDArray[np.float32] = (rows / norms).astype(np.float32)
+    return unit
+
+
+def add_noise(vectors: Tensor, sigma: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Return unit rows with isotropic noise in them.
+
+    Args:
+        vectors: (B, embed_dim) unit rows.
+        sigma: (B,) norm of the noise, in expectation, before the sum is normalised.
+        generator: Source of the noise.
+    """
+    noise = torch.randn(vectors.shape, generator=generator) / vectors.shape[1] ** 0.5
+    return F.normalize(vectors + sigma[:, None] * noise.to(vectors.device), dim=1)
+
+
+def noise_for_cosine(cosine: float) -> float:
+    """Return the sigma at which `add_noise` gives this mean cosine with the clean vector."""
+    bounded = min(max(cosine, 0.05), 1.0)
+    return float((1.0 / bounded**2 - 1.0) ** 0.5)
+
+
+def normal(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
+    """Return standard normal noise (B, *shape), each row from its own generator: a sample depends on no other."""
+    return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])

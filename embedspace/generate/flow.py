@@ -1,0 +1,85 @@
+"""The flow family: straight paths from noise to data.
+
+At time t a latent lies at (1 - t) noise + t data, its velocity is data - noise; a network learns the velocity from the
+point alone, and sampling follows it from t = 0 to 1.
+
+Source: Liu et al. 2022 (Rectified flow, https://arxiv.org/abs/2209.03003), equation 1 and algorithm 1; Esser et al.
+2024 (https://arxiv.org/abs/2403.03206), section 3.1, for times drawn from a logit-normal; Ho and Salimans 2022
+(https://arxiv.org/abs/2207.12598), equation 6, for guidance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from embedspace.generate.conditioning import Condition, normal
+
+__all__ = ["Velocity", "flow_loss", "sample"]
+
+
+class Velocity(Protocol):
+    """A network that a flow can follow."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one item's latents."""
+        ...
+
+    def __call__(self, latents: Tensor, time: Tensor, condition: Condition, /) -> Tensor:
+        """Return velocities shaped as `latents` (B, C, H, W), at times (B,)."""
+        ...
+
+
+def flow_loss(
+    network: Velocity, latents: Tensor, condition: Condition, generator: torch.Generator | None = None
+) -> Tensor:
+    """Return the mean squared error of the velocity at random times.
+
+    Args:
+        network: Predicts it.
+        latents: (B, C, H, W) data, standardised.
+        condition: Of each, with what is to be dropped dropped.
+        generator: Source of noise and times.
+    """
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    time = torch.randn(len(latents), generator=generator).sigmoid().to(latents.device)
+    share = time[:, None, None, None]
+    velocity = network((1 - share) * noise + share * latents, time, condition)
+    return (velocity - (latents - noise)).square().mean()
+
+
+@torch.inference_mode()
+def sample(
+    network: Velocity,
+    condition: Condition,
+    *,
+    num_steps: int,
+    guidance_scale: float,
+    generator: Sequence[torch.Generator],
+) -> Tensor:
+    """Follow the flow from noise with Euler steps.
+
+    Args:
+        network: The velocity.
+        condition: Of B items.
+        num_steps: Equal steps; each costs one pass, two with guidance.
+        guidance_scale: 1 is none.
+        generator: One for each item, source of its noise.
+
+    Returns:
+        (B, C, H, W) latents.
+    """
+    latents = normal(network.shape, generator).to(condition.vector.device)
+    plain = condition.dropped()
+    for step in range(num_steps):
+        time = torch.full((len(latents),), step / num_steps, device=latents.device)
+        velocity = network(latents, time, condition)
+        if guidance_scale != 1.0:
+            other = network(latents, time, plain)
+            velocity = other + guidance_scale * (velocity - other)
+        latents = latents + velocity / num_steps
+    return latents

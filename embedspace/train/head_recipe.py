@@ -1,0 +1,183 @@
+"""Recipes of generator heads: frozen dataclasses own the defaults, a TOML file lists what differs."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from embedspace.errors import ConfigError
+from embedspace.train.recipe import _build
+
+__all__ = ["KINDS", "AudioHeadRecipe", "HeadRecipe", "ImageHeadRecipe", "TextHeadRecipe", "load_head_recipe"]
+
+KINDS = ("memory", "text", "image", "audio")
+
+
+@dataclass(frozen=True)
+class TextHeadRecipe:
+    """The caption decoder.
+
+    Attributes:
+        weights: Kind of text -> its weight in a batch: "caption" and "keyword" of pictures and sounds, "class" names of
+            ImageNet, "word" of dictionaries, "title" of recipes.
+        own: Share of a batch whose condition is an item's own vector of another modality.
+        max_sigma: Text vectors get noise of a size drawn from 0 to this.
+        drop: Share of conditions that are dropped, for guidance.
+    """
+
+    weights: dict[str, float] = field(
+        default_factory=lambda: {"caption": 1.0, "keyword": 0.4, "class": 0.5, "word": 0.5, "title": 0.1}
+    )
+    vocabulary: int = 4096
+    width: int = 256
+    layers: int = 4
+    heads: int = 4
+    prefix: int = 4
+    max_pieces: int = 20
+    dropout: float = 0.1
+    own: float = 0.25
+    max_sigma: float = 1.8
+    drop: float = 0.1
+    steps: int = 3000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe:
+    """A KL autoencoder, of pictures or of spectrograms.
+
+    Attributes:
+        channels: Width of its first stage; later ones are multiples.
+        latent_dim: Channels of the latents.
+        kl: Weight of the divergence from a standard normal.
+        perceptual: Weight of the distance between features of a frozen network; 0 for none.
+    """
+
+    channels: int = 32
+    multiples: tuple[int, ...] = (1, 2, 4)
+    latent_dim: int = 8
+    kl: float = 1e-4
+    perceptual: float = 0.5
+    steps: int = 2500
+    batch_size: int = 32
+    learning_rate: float = 8e-4
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class FlowRecipe:
+    """A rectified flow on latents, or (`steps_vae`) the conditional VAE beside it.
+
+    Attributes:
+        neighbours: Training items whose latents are the context.
+        drop: Share of conditions dropped, for guidance.
+        drop_context: Share of contexts dropped while the vector stays.
+        max_sigma: As `TextHeadRecipe`.
+        ema: Decay of the averaged weights that are kept.
+        mirror: Pictures may be mirrored.
+    """
+
+    width: int = 96
+    multiples: tuple[int, ...] = (1, 2)
+    blocks: int = 2
+    neighbours: int = 3
+    drop: float = 0.1
+    drop_context: float = 0.15
+    max_sigma: float = 1.5
+    ema: float = 0.999
+    mirror: bool = True
+    steps: int = 8000
+    steps_vae: int = 2500
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class ImageHeadRecipe:
+    """Pictures: sources, and which of them may ship as latents of the gallery.
+
+    Attributes:
+        sources: Source -> weight.
+        gallery: Sources whose licences let small latents ship.
+        size: Side in pixels.
+    """
+
+    sources: dict[str, float] = field(default_factory=dict)
+    gallery: tuple[str, ...] = ()
+    size: int = 64
+    autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
+    flow: FlowRecipe = field(default_factory=FlowRecipe)
+
+
+@dataclass(frozen=True)
+class AudioHeadRecipe:
+    """Sounds: sources, spectrogram, and which of them may ship as latents of the gallery."""
+
+    sources: dict[str, float] = field(default_factory=dict)
+    gallery: tuple[str, ...] = ()
+    sample_rate: int = 16_000
+    seconds: float = 4.096
+    n_mels: int = 64
+    hop_length: int = 256
+    autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
+    flow: FlowRecipe = field(default_factory=FlowRecipe)
+
+
+@dataclass(frozen=True)
+class HeadRecipe:
+    """A whole run of `embedspace train head`.
+
+    Attributes:
+        kind: One of `KINDS`.
+        corpora: Folder of the built corpora.
+        features: Folder of cached features; the vectors of `python -m training.vectors` lie in its folder "vectors".
+        space: Folder of the space; empty for the shipped one.
+    """
+
+    name: str
+    kind: str
+    seed: int = 0
+    corpora: str = "build/corpora"
+    features: str = "build/features"
+    space: str = ""
+    text: TextHeadRecipe = field(default_factory=TextHeadRecipe)
+    image: ImageHeadRecipe = field(default_factory=ImageHeadRecipe)
+    audio: AudioHeadRecipe = field(default_factory=AudioHeadRecipe)
+
+
+_SECTIONS = {"text": TextHeadRecipe, "image": ImageHeadRecipe, "audio": AudioHeadRecipe}
+
+
+def load_head_recipe(path: str | Path) -> HeadRecipe:
+    """Read a recipe of a head.
+
+    Raises:
+        ConfigError: If the file is missing, is no TOML, or has an unknown or wrong key.
+    """
+    file = Path(path)
+    try:
+        raw = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such recipe; the shipped ones are in training/recipes/heads") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{file}: not a readable TOML file: {error}") from error
+    for name, kind in _SECTIONS.items():
+        if name in raw:
+            raw[name] = _section(kind, raw[name], f"{file} [{name}]")
+    recipe: HeadRecipe = _build(HeadRecipe, {"name": file.stem, **raw}, str(file))
+    if recipe.kind not in KINDS:
+        raise ConfigError(f"{file}: kind must be one of {', '.join(KINDS)}, got {recipe.kind!r}")
+    return recipe
+
+
+def _section(kind: Any, raw: Any, where: str) -> Any:  # noqa: ANN401 - what a TOML table holds
+    parts = {"autoencoder": AutoencoderRecipe, "flow": FlowRecipe}
+    if isinstance(raw, dict):
+        made = {n: _build(part, raw[n], f"{where} [{n}]") for n, part in parts.items() if n in raw}
+        raw = {**raw, **made}
+    return _build(kind, raw, where)

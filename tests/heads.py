@@ -1,0 +1,70 @@
+"""Tiny generator heads with random weights for tests, and a stand-in for a space that knows words only."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from embedspace.calibration import Calibration
+from embedspace.encoders.base import save_tensors
+from embedspace.generate.autoregressive import CaptionDecoder, DecoderConfig
+from embedspace.generate.memory import Memory
+from embedspace.train.head_text import make_vocabulary
+from tests.cli_space import DIM, CliSpace, vector_of
+
+WORDS = ("a dog", "a cat", "a barking dog", "rain on a roof", "a violin", "a red flower", "a house", "grass")
+
+
+class HeadSpace(CliSpace):
+    """The command line's fake space with a folder for heads."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.config = {"files": {"text.safetensors": "abc"}}
+        self.calibration = Calibration({name: np.zeros(DIM, np.float32) for name in self.modalities})
+
+    def encode_text(self, texts: Sequence[str], **options: Any) -> np.ndarray:
+        return np.stack([vector_of(text) for text in texts])
+
+
+def write_memory(folder: Path, threshold: float = 0.5) -> Memory:
+    """Write a memory of `WORDS`; vectors below `threshold` from all of them are unknown."""
+    vectors = np.stack([vector_of(text) for text in WORDS])
+    memory = Memory(vectors, WORDS, [f"tiny/{n}" for n in range(len(WORDS))], {"text": threshold, "image": threshold})
+    memory.save(folder, "abc")
+    return memory
+
+
+def write_text_head(folder: Path, text_head: str = "abc", **config: Any) -> Path:
+    """Write a caption head of a few thousand weights."""
+    own = folder / "text"
+    own.mkdir(parents=True, exist_ok=True)
+    tokenizer = make_vocabulary(list(WORDS), 64)
+    tokenizer.save(str(own / "tokenizer.json"))
+    size = DecoderConfig(
+        embed_dim=DIM, vocabulary=tokenizer.get_vocab_size(), width=16, layers=1, heads=2, prefix=2, max_pieces=8
+    )
+    torch.manual_seed(0)
+    save_tensors(CaptionDecoder(size), own / "decoder.safetensors")
+    about = {
+        "format": 1,
+        "text_head": text_head,
+        "decoder": dataclasses.asdict(size),
+        "sigma": {"text": 0.0, "image": 1.0},
+    }
+    (own / "config.json").write_text(json.dumps({**about, **config}))
+    return own
+
+
+def write_speech_head(folder: Path) -> None:
+    """Write a speech head, which is the text head and an installed voice."""
+    own = folder / "speech"
+    own.mkdir(parents=True, exist_ok=True)
+    (own / "config.json").write_text(json.dumps({"format": 1, "text_head": "abc"}))

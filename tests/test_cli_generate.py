@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from embedspace.cli import generate as verb
+from embedspace.generate import voices
+from tests.cli_media import Result, Run, make_run, picture, sound
+from tests.heads import HeadSpace, write_memory, write_speech_head, write_text_head
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> HeadSpace:
+    heads = tmp_path / "space" / "heads"
+    write_text_head(heads)
+    write_speech_head(heads)
+    write_memory(heads, threshold=0.9)
+    return HeadSpace(tmp_path / "space")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, space: HeadSpace) -> Run:
+    monkeypatch.chdir(tmp_path)
+    inner = make_run(capsys, monkeypatch)
+
+    def call(*arguments: object) -> Result:
+        return inner("generate", *arguments, space=space)
+
+    return call
+
+
+@pytest.fixture
+def voice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let flite be installed, and say a tone."""
+    file = io.BytesIO()
+    soundfile.write(file, 0.2 * np.sin(np.arange(8000) / 9), 16_000, format="WAV")
+
+    def say(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.CompletedProcess(command, 0, file.getvalue(), b"")
+
+    monkeypatch.setattr(voices.subprocess, "run", say)
+
+
+def test_a_caption_is_printed_with_alternatives(run: Run, tmp_path: Path) -> None:
+    result = run("--from", "a dog", "--to", "text")
+    assert result.code == 0
+    first, *others = result.out.splitlines()
+    assert others and all(line.startswith("  ") for line in others)
+    record = json.loads(run("--from", "a dog", "--to", "text", "--json").out)
+    assert first == f"{record['text']}  ({record['score']:.2f})"
+    assert record["terms"][0]["value"] == "a dog"
+    assert record["path"] is None
+    assert [*tmp_path.glob("*.txt")] == []
+
+
+def test_a_caption_is_written_where_asked_with_its_record(run: Run, tmp_path: Path) -> None:
+    assert run("--from", "a dog", "--to", "text", "--out", "dog.txt", "--seed", 4).code == 0
+    record = json.loads((tmp_path / "dog.json").read_text())
+    assert (tmp_path / "dog.txt").read_text() == record["text"] + "\n"
+    assert (record["seed"], record["query"], len(record["weights"])) == (4, "a dog", 64)
+
+
+def test_speech_is_named_after_its_source_and_carries_its_words(run: Run, voice: None, tmp_path: Path) -> None:
+    picture(tmp_path / "photo.png")
+    result = run("--from", tmp_path / "photo.png", "--to", "speech", "--voice", "flite:slt", "--force")
+    assert result.code == 0
+    assert result.out.startswith("photo.speech.wav  ")
+    with soundfile.SoundFile(tmp_path / "photo.speech.wav") as file:
+        about = json.loads(file.comment.partition("embedspace: ")[2])
+    assert about["voice"] == "flite:slt"
+    assert about["text"] in result.out
+    assert about["terms"][0]["modality"] == "image"
+
+
+def test_several_sources_and_samples_get_files_of_their_own(run: Run, voice: None, tmp_path: Path) -> None:
+    options = ("--to", "speech", "--voice", "flite:slt", "-n", 2)
+    assert run("--from", "a dog", "--from", "a cat", *options, "--out", "say.wav").code == 0
+    assert {p.name for p in tmp_path.glob("*.wav")} == {"say-1-1.wav", "say-1-2.wav", "say-2-1.wav", "say-2-2.wav"}
+    assert run("--from", "a dog", *options).out.splitlines()[1].startswith("a-dog.speech-2.wav")
+
+
+def test_morph_goes_from_one_to_the_other(run: Run) -> None:
+    result = run("--from", "a dog", "--morph", "a cat", "-n", 3, "--to", "text", "--json", "--force", "--neighbours", 1)
+    records = [json.loads(line) for line in result.out.splitlines()]
+    assert len(records) == 3
+    near = [record["neighbours"][0]["caption"] for record in records]
+    assert (near[0], near[2]) == ("a dog", "a cat")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("--from", "a dog", "--to", "text", "-n", 0), "-n 0"),
+        (("--from", "a dog", "--to", "text", "--steps", 0), "--steps 0"),
+        (("--from", "a dog", "--to", "image", "--size", 4), "--size 4"),
+        (("--from", "a dog", "--to", "audio", "--seconds", 0), "--seconds 0"),
+        (("--from", "a dog", "--to", "audio", "--seconds", "inf"), "--seconds inf"),
+        (("--from", "", "--to", "text"), "the query is empty"),
+        (("--from", "missing.png", "--to", "text"), "missing.png"),
+        (("--from", "a dog", "--to", "text", "--out", "none/x.txt"), "there is no folder"),
+        (("--from", "a dog", "--to", "text", "--out", "."), "is a folder"),
+        (("--from", "a dog", "--to", "text", "--out", "x.png"), ".txt or .json"),
+        (("--from", "a dog", "--to", "image"), "this space has no head that makes image"),
+        (("--from", "zzz", "--to", "text"), "zzz: outside what the generator knows"),
+        (("--from", "a dog", "--to", "text", "--morph", "a cat"), "at least 2 frames"),
+        (("--from", "a dog", "--from", "a cat", "--morph", "grass", "-n", 4, "--to", "text"), "give one --from"),
+        (("--from", "a dog", "--to", "text", "--sheet", "x.png"), "--sheet shows pictures"),
+        (("--from", "a dog", "--to", "speech", "--voice", "smell:x"), "unknown; known"),
+    ],
+)
+def test_mistakes_end_in_one_line(run: Run, arguments: tuple[object, ...], what: str) -> None:
+    result = run(*arguments)
+    assert result.code == 2
+    assert what in result.error
+
+
+def test_a_silent_source_ends_in_one_line(run: Run, tmp_path: Path) -> None:
+    sound(tmp_path / "still.wav", amplitude=0.0)
+    result = run("--from", tmp_path / "still.wav", "--to", "text")
+    assert result.code == 2
+    assert "silent" in result.error
+
+
+def test_an_interrupted_batch_keeps_what_is_finished(
+    run: Run, voice: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner, count = verb._generate, 0
+
+    def stop_at_the_second(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise KeyboardInterrupt
+        return inner(*arguments)
+
+    monkeypatch.setattr(verb, "_generate", stop_at_the_second)
+    result = run("--from", "a dog", "--from", "a cat", "--to", "speech", "--voice", "flite:slt")
+    assert result.code == 130
+    assert "1 of 2 samples are finished" in result.error
+    assert (tmp_path / "a-dog.speech.wav").is_file()
+    assert not (tmp_path / "a-cat.speech.wav").exists()
