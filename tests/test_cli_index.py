@@ -108,8 +108,19 @@ def test_index_retries_failed_files_when_asked(run: Run, media: Path) -> None:
     (media / "late.txt").write_bytes(b"\xff\xfe\xff")
     bad.unlink(missing_ok=True)
     assert "1 failed" in run("index", media, "--catalog", "c").out
-    assert "6 unchanged, 1 failed" in run("index", media, "--catalog", "c").out
-    assert "6 unchanged, 1 failed" in run("index", media, "--catalog", "c", "--retry-failed").out
+    again = run("index", media, "--catalog", "c")
+    assert "6 unchanged, 1 failed" in again.out
+    remark = "1 failed before and did not change since; --retry-failed tries again"
+    assert again.err.splitlines()[-1] == remark
+    retried = run("index", media, "--catalog", "c", "--retry-failed")
+    assert "6 unchanged, 1 failed" in retried.out
+    assert remark not in retried.err
+
+
+def test_index_says_that_a_manifest_within_a_folder_is_not_read(run: Run, media: Path) -> None:
+    (media / "list.csv").write_text("path\ndog.png\n")
+    line = run("index", media, "--catalog", "c").out.splitlines()[1]
+    assert line.endswith(": 1 .csv, 1 .words (a manifest is read only where PATHS names it)")
 
 
 def test_index_fails_when_every_file_is_bad(run: Run, tmp_path: Path) -> None:

@@ -199,8 +199,8 @@ def _bad(path: Path, samples: object, rate: int = 16000) -> Path:
 @pytest.mark.parametrize(
     ("samples", "error", "message"),
     [
-        ([0.5], EmptyMediaError, "1 samples .* are no sound"),
-        ([], EmptyMediaError, "0 samples"),
+        ([0.5], EmptyMediaError, r"only 0\.062 ms of sound in it, at least 2 ms are needed; record it again"),
+        ([], EmptyMediaError, "no samples in it"),
         (np.zeros(16000), EmptyMediaError, "silent"),
         (np.full(16000, 5e-6), EmptyMediaError, "silent"),
         (np.r_[np.zeros(900), np.nan, np.zeros(900)], MediaError, "NaN or infinite"),

@@ -146,7 +146,12 @@ def _explain(path: Path, doing: str, error: sqlite3.Error) -> CatalogError:
         )
     if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _no_space(path)):
         return _full(path, doing)
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code == sqlite3.SQLITE_NOTADB:  # perhaps a file of the user's: nothing that should be deleted
+        return CatalogCorruptError(
+            f"{path}: not a catalog, or one whose beginning is damaged ({error}); name another path, or restore the "
+            "catalog from a copy"
+        )
+    if code == sqlite3.SQLITE_CORRUPT:
         return CatalogCorruptError(
             f"{path}: the catalog is damaged, cannot {doing} ({error}); restore it from a copy, "
             "or delete it and index again"
@@ -195,7 +200,7 @@ def connect(path: Path, *, read_only: bool = False, timeout: float = 5.0) -> sql
 
 def _absent(path: Path) -> CatalogError:
     if not is_vacant(path):
-        return CatalogCorruptError(f"{path}: a folder without {DATABASE}: not a catalog")
+        return CatalogCorruptError(f"{path}: not a catalog (a folder without {DATABASE}); name another path")
     return CatalogNotFoundError(f"{path}: no catalog here; make one with: embedspace index FOLDER --catalog {path}")
 
 
@@ -211,7 +216,8 @@ def _check_identity(path: Path, connection: sqlite3.Connection) -> None:
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application != APPLICATION_ID:
-        raise CatalogCorruptError(f"{path}: not a catalog (an SQLite file of another application)")
+        what = "an SQLite file of another application" if database_path(path).stat().st_size else "an empty file"
+        raise CatalogCorruptError(f"{path}: not a catalog ({what}); name another path")
     if version > FORMAT_VERSION:
         raise CatalogCorruptError(
             f"{path}: catalog format {version}, this embedspace reads up to {FORMAT_VERSION}; upgrade embedspace"

@@ -152,14 +152,24 @@ def report_ingest(report: IngestReport, paths: list[Path], *, as_json: bool, qui
         if not (quiet or nothing):
             print(_summary(report, len(failures)))
             if left_out:
-                print(f"left out, nothing to encode in them: {left_out}")
+                print(f"left out, nothing to encode in them: {left_out}{_manifests(report)}")
         list_failures(failures)
+        if known := sum(failure.known for failure in report.failed):
+            note(f"{known} failed before and did not change since; --retry-failed tries again")
     if nothing:
         where = ", ".join(map(str, paths))
         found = f"only {left_out}" if left_out else "it is empty"
         note(f"embedspace: {where}: nothing to index ({found}); known suffixes: {' '.join(sorted(SUFFIXES))}")
     if nothing or (failures and not (report.seen - len(failures) or report.removed or report.interrupted)):
         raise typer.Exit(1)
+
+
+def _manifests(report: IngestReport) -> str:
+    """Say how a manifest that was only come across is read."""
+    from embedspace.catalog.manifests import MANIFEST_SUFFIXES
+
+    found = any(suffix in MANIFEST_SUFFIXES for suffix in report.skipped)
+    return " (a manifest is read only where PATHS names it)" if found else ""
 
 
 def _summary(report: IngestReport, failed: int) -> str:

@@ -271,9 +271,9 @@ def _check_content(waveform: NDArray[np.float32], rate: int, name: str) -> None:
 
 def _check_amount(num_samples: int, rate: int, peak: float, name: str) -> None:
     if num_samples < MIN_SECONDS * rate:
+        length = f"only {1000 * num_samples / rate:.2g} ms of sound" if num_samples else "no samples"
         raise EmptyMediaError(
-            f"{name}: {num_samples} samples ({1000 * num_samples / rate:.2g} ms) are no sound; "
-            f"at least {1000 * MIN_SECONDS:g} ms are needed"
+            f"{name}: {length} in it, at least {1000 * MIN_SECONDS:g} ms are needed; record it again or remove it"
         )
     if peak < SILENCE:
         seconds = num_samples / rate

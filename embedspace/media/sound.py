@@ -150,7 +150,8 @@ def open_container(stream: Path | bytes, name: str) -> Any:  # noqa: ANN401 - av
         return av.open(target, metadata_errors="replace", options={"format_whitelist": CONTAINERS})
     except (av.FFmpegError, OSError, ValueError) as error:
         raise MediaError(
-            f"{name}: not a recording or video that can be read ({_ffmpeg_reason(error)}); convert it to WAV or FLAC"
+            f"{name}: not a recording or video that can be read ({_ffmpeg_reason(error)}); "
+            "convert it to WAV, FLAC or MP4, or remove it"
         ) from error
 
 
