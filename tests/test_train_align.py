@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from embedspace.encoders.audio import load_audio_heads
 from embedspace.encoders.text import load_text_head
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.space import EmbeddingSpace
@@ -172,6 +173,32 @@ def test_align_mixes_in_a_tuned_network_by_what_it_knows(run: AlignReport, corpo
     (tuned / "network.json").unlink()
     with pytest.raises(ConfigError, match=r"network\.json: no tuned network; run: python -m training"):
         align(corpora / "mixed.toml", out=corpora / "mixed")
+
+
+def test_align_puts_a_memory_of_sounds_in_place_of_heads_and_keeps_the_router(run: AlignReport, corpora: Path) -> None:
+    assert run.folder is not None
+    text = (corpora / "tiny.toml").read_text().replace("[text]", f'stages = ["audio"]\nstart = "{run.folder}"\n[text]')
+    (corpora / "memory.toml").write_text(
+        text.replace("[audio]\nmembers = 2", "[audio]\nmembers = 0\nmemory_dim = 12\nkeep_router = true")
+    )
+    report = align(corpora / "memory.toml", out=corpora / "memory")
+    assert report.folder is not None
+    space, before = EmbeddingSpace.from_pretrained(report.folder), EmbeddingSpace.from_pretrained(run.folder)
+    section = space.config["sections"]["audio"]
+    assert (section["members"], section["memory_dim"], section["memory_items"]) == (0, 12, 320)
+    heads, given = (load_audio_heads(s.config["sections"]["audio"], s.folder) for s in (space, before))
+    stored = np.load(corpora / "features/audio/sounds.0.npz")
+    features = torch.from_numpy(stored["features"].astype(np.float32))
+    heard, before_that = heads.speech_probability(features), given.speech_probability(features)
+    torch.testing.assert_close(heard, before_that, atol=0.02, rtol=0)
+    with torch.inference_mode():
+        rows = heads(features, torch.from_numpy(stored["logits"].astype(np.float32)))
+    alike = rows @ rows.T
+    same = torch.arange(len(rows))[:, None] % 8 == torch.arange(len(rows)) % 8
+    # every item lies around its concept's centre, so what is read out for two of one concept is alike
+    assert alike[same].mean() > 0.9 > 0.5 > alike[~same].mean()
+    pairs = space.calibration.pairs
+    assert np.isfinite([pairs["audio>text"].slope, pairs["audio>text"].intercept]).all()
 
 
 def test_align_refuses_what_cannot_be(corpora: Path, tmp_path: Path) -> None:

@@ -244,6 +244,8 @@ def build_text(only: list[str] | None, views: int, processes: int) -> None:
     for path in sorted(CORPORA.glob("*/manifest.jsonl")):
         for item in read_manifest(path):
             wanted.update(item.captions, item.keywords)
+            if item.modality == "audio":
+                wanted.add(item.concept)
             if item.source == "recipes":
                 wanted.add(body_of(item.extra))
             wanted.update((item.text,) if item.text and item.modality == "text" else ())

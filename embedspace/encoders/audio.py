@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from embedspace.encoders.audio_features import AudioFrontEnd, AudioInput
 from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
-from embedspace.encoders.heads import MLPHead, ensemble_normalize
+from embedspace.encoders.heads import MemoryHead, MLPHead, ensemble_normalize
 from embedspace.media.resample import resample_waveform
 from embedspace.modality import Modality
 
-__all__ = ["AudioConfig", "AudioEncoder", "AudioHeads"]
+__all__ = ["AudioConfig", "AudioEncoder", "AudioHeads", "load_audio_heads"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,16 @@ class AudioConfig:
         backbones: The sound network and the speech network.
         feature_dim: Width of the front end's features.
         embed_dim: Width of the shared space.
-        hidden_dim: Of each head.
-        members: Heads of the ensemble.
+        hidden_dim: Of each trained head.
+        members: Trained heads of the ensemble; may be 0 where there is a memory.
         label_sets: Sizes of the tagger's label sets that carry names; together the rows of the class table.
         temperature: Divides the class scores before their softmax.
         window_seconds: Length of a segment; the hop is the same.
+        memory_items: Sounds that the memory holds; 0 for none.
+        memory_dim: Principal directions that it compares sounds in.
+        memory_bandwidth: Of its kernel.
+        memory_prior: Weight of the classes' words beside what it reads out.
+        memory_share: Weight of the memory beside one trained head.
     """
 
     backbones: tuple[str, str]
@@ -44,6 +49,11 @@ class AudioConfig:
     label_sets: tuple[int, ...]
     temperature: float = 1.0
     window_seconds: float = 6.0
+    memory_items: int = 0
+    memory_dim: int = 0
+    memory_bandwidth: float = 2.0
+    memory_prior: float = 0.0
+    memory_share: float = 1.0
 
 
 class AudioHeads(nn.Module):
@@ -62,6 +72,16 @@ class AudioHeads(nn.Module):
             MLPHead(config.feature_dim, config.embed_dim, config.hidden_dim, with_prior=True)
             for _ in range(config.members)
         )
+        self.memory: MemoryHead | None = None
+        if config.memory_items:
+            self.memory = MemoryHead(
+                config.feature_dim,
+                config.embed_dim,
+                config.memory_dim,
+                config.memory_items,
+                bandwidth=config.memory_bandwidth,
+                prior_share=config.memory_prior,
+            )
         self.router = nn.Linear(config.feature_dim, 1)
 
     def prior(self, logits: Tensor) -> Tensor:
@@ -74,13 +94,29 @@ class AudioHeads(nn.Module):
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
         """Return (B, embed_dim) unit rows."""
         prior = self.prior(logits)
-        return ensemble_normalize([member(features, prior) for member in self.members])
+        return self.mix([member(features, prior) for member in self.members], self.recall(features, prior))
+
+    def recall(self, features: Tensor, prior: Tensor) -> Tensor | None:
+        """Return the memory's (B, embed_dim) unit rows; None where there is none."""
+        return None if self.memory is None else self.memory(features, prior)
+
+    def mix(self, trained: list[Tensor], recalled: Tensor | None) -> Tensor:
+        """Return the unit-norm mean of the trained heads' unit rows and, by its share, of the memory's."""
+        if recalled is None:
+            return ensemble_normalize(trained)
+        return nn.functional.normalize(sum(trained, self.config.memory_share * recalled), dim=-1)
+
+    @property
+    def standard(self) -> tuple[Tensor, Tensor]:
+        """Mean and inverse deviation of the features, (feature_dim,) each, by which the router reads them."""
+        first = self.members[0] if len(self.members) else self.memory
+        assert isinstance(first, MLPHead | MemoryHead)
+        return first.mean, first.scale
 
     def speech_probability(self, features: Tensor) -> Tensor:
         """Return the probability that somebody speaks, (B,)."""
-        first = self.members[0]
-        assert isinstance(first, MLPHead)
-        logits: Tensor = self.router((features - first.mean) * first.scale)
+        mean, scale = self.standard
+        logits: Tensor = self.router((features - mean) * scale)
         return logits[:, 0].sigmoid()
 
 
@@ -109,11 +145,20 @@ class AudioEncoder(Encoder):
         return to_rows(self.heads(features, logits)), to_rows(self.heads.speech_probability(features))
 
 
+def load_audio_heads(config: dict[str, Any], folder: Path) -> AudioHeads:
+    """Make a space's audio heads, frozen.
+
+    Args:
+        config: The audio section of its configuration.
+        folder: The space's folder.
+    """
+    tuples = {"backbones": tuple(config["backbones"]), "label_sets": tuple(config["label_sets"])}
+    heads = AudioHeads(AudioConfig(**{**config, **tuples}))
+    load_strict(heads, folder / "audio.safetensors")
+    return heads
+
+
 @register_encoder(Modality.AUDIO)
 def _create(config: dict[str, Any], folder: Path) -> AudioEncoder:
-    parsed = AudioConfig(
-        **{**config, "backbones": tuple(config["backbones"]), "label_sets": tuple(config["label_sets"])}
-    )
-    heads = AudioHeads(parsed)
-    load_strict(heads, folder / "audio.safetensors")
-    return AudioEncoder(parsed, heads)
+    heads = load_audio_heads(config, folder)
+    return AudioEncoder(heads.config, heads)

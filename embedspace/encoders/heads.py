@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 _QUERIES = 4
 """Attention distributions over the frames: a caption has about so many content words."""
+_FAR = 5.0
+"""Standard deviations."""
 
-__all__ = ["AttentionPoolHead", "MLPHead", "TextHead", "ensemble_normalize", "fuse"]
+__all__ = ["AttentionPoolHead", "MLPHead", "MemoryHead", "TextHead", "ensemble_normalize", "fuse"]
 
 
 def ensemble_normalize(outputs: list[Tensor]) -> Tensor:
@@ -93,6 +95,67 @@ class MLPHead(nn.Module):
         if self.prior_gain is not None and prior is not None:
             out = F.normalize(out, dim=-1) + self.prior_gain * prior
         return F.normalize(out, dim=-1)
+
+
+class MemoryHead(nn.Module):
+    """Pooled features -> shared space by what is remembered: kernel ridge regression on the training items.
+
+    A thousand items of hundreds of concepts are too few to train a network on; this has one solution, which
+    `embedspace.train.memory.fit_memory` finds without steps.
+
+    Args:
+        feature_dim: Width of the features.
+        embed_dim: Width of the shared space.
+        basis_dim: Principal directions that the features are compared in.
+        items: Remembered items.
+        bandwidth: Of the kernel exp(bandwidth * (cosine - 1)).
+        prior_share: Weight of the prior beside the unit vector that is read out.
+
+    Source:
+        Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, eq. 2.25 (mean of the prediction).
+    """
+
+    mean: Tensor
+    scale: Tensor
+    basis: Tensor
+    keys: Tensor
+    values: Tensor
+
+    def __init__(
+        self,
+        feature_dim: int,
+        embed_dim: int,
+        basis_dim: int,
+        items: int,
+        *,
+        bandwidth: float = 2.0,
+        prior_share: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.bandwidth, self.prior_share = bandwidth, prior_share
+        self.register_buffer("mean", torch.zeros(feature_dim))
+        self.register_buffer("scale", torch.ones(feature_dim))
+        self.register_buffer("basis", torch.zeros(basis_dim, feature_dim))
+        self.register_buffer("keys", torch.zeros(items, basis_dim))
+        self.register_buffer("values", torch.zeros(items, embed_dim))
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Map (B, feature_dim) raw features to as many deviations from the mean, limited."""
+        # an entry far outside of what training had says nothing but "far outside"
+        return ((features - self.mean) * self.scale).clamp(-_FAR, _FAR)
+
+    def coordinates(self, features: Tensor) -> Tensor:
+        """Map (B, feature_dim) raw features to (B, basis_dim) unit rows, in which items are compared."""
+        return F.normalize(self.standardise(features) @ self.basis.T, dim=-1)
+
+    def kernel(self, coordinates: Tensor) -> Tensor:
+        """Compare (B, basis_dim) unit rows with what is remembered, (B, items) in (0, 1]."""
+        return torch.exp(self.bandwidth * (coordinates @ self.keys.T - 1))
+
+    def forward(self, features: Tensor, prior: Tensor) -> Tensor:
+        """Map (B, feature_dim) raw features, with a prior (B, embed_dim), to (B, embed_dim) unit rows."""
+        out = F.normalize(self.kernel(self.coordinates(features)) @ self.values, dim=-1)
+        return F.normalize(out + self.prior_share * prior, dim=-1)
 
 
 class AttentionPoolHead(nn.Module):

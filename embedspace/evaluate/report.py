@@ -21,7 +21,7 @@ from embedspace.evaluate.run import SuiteResult, corpora_folder, evaluate_suite
 from embedspace.evaluate.suite import load_suite
 from embedspace.modality import Modality
 
-__all__ = ["evaluate_retrieval", "git_commit", "heat_map", "markdown", "report", "write_report"]
+__all__ = ["evaluate_retrieval", "git_commit", "heat_map", "markdown", "report", "splits_digest", "write_report"]
 
 CACHE = Path("build/eval-cache")
 _SHOWN_FAILURES = 20
@@ -65,7 +65,7 @@ def _result(result: RetrievalResult) -> dict[str, Any]:
     return entry
 
 
-def _splits_digest(corpora: Path) -> str:
+def splits_digest(corpora: Path) -> str:
     """Return the "hash" that the corpora's splits.json states, else the file's digest; "" where there is no file."""
     path = corpora / "splits.json"
     if not path.is_file():
@@ -272,7 +272,7 @@ def evaluate_retrieval(
     result = evaluate_suite(
         space, suite, corpora=corpora, cache=None if cache is None else Path(cache), callback=callback
     )
-    entry = report(result, commit=git_commit(suite.folder), corpora_splits=_splits_digest(corpora))
+    entry = report(result, commit=git_commit(suite.folder), corpora_splits=splits_digest(corpora))
     if out_dir is not None:
         write_report(entry, Path(out_dir))
     return entry

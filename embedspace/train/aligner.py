@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from embedspace.encoders.audio import AudioHeads, load_audio_heads
 from embedspace.encoders.base import load_strict, save_tensors
 from embedspace.encoders.heads import TextHead
 from embedspace.encoders.image_network import NETWORK_FILE
@@ -28,7 +29,7 @@ from embedspace.train.curves import Curves
 from embedspace.train.loop import FitProgress
 from embedspace.train.measure import TwoWays, calibration_of, seen_rows, share_of, spoken_rows
 from embedspace.train.recipe import Recipe, load_recipe
-from embedspace.train.router import train_router
+from embedspace.train.router import take_router, train_router
 from embedspace.train.stage_audio import train_audio
 from embedspace.train.stage_image import train_image
 from embedspace.train.stage_speech import train_speech
@@ -220,10 +221,22 @@ def _audio(run: _Run, minutes: float) -> bool:
     heads = train_audio(recipe, _text_head(recipe, run.space), run.checkpoints, minutes, run.resume, run.tell)
     if heads is None:
         return False
-    train_router(recipe, heads)
+    if recipe.audio.keep_router:
+        take_router(_given_audio(recipe), heads)
+    else:
+        train_router(recipe, heads)
     save_tensors(heads, run.space / "audio.safetensors")
     run.sections["audio"] = dataclasses.asdict(heads.config)
     return True
+
+
+def _given_audio(recipe: Recipe) -> AudioHeads:
+    """Return the audio heads of the space that the run starts from."""
+    given = EmbeddingSpace.from_pretrained(recipe.start)
+    section = given.config["sections"].get("audio")
+    if section is None:
+        raise ConfigError(f"{recipe.start}: this space has no audio, so no router to keep; set keep_router = false")
+    return load_audio_heads(section, given.folder)
 
 
 def _speech(run: _Run, minutes: float) -> bool:

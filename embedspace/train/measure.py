@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedspace.calibration import Calibration, PairCalibration
-from embedspace.encoders.audio import AudioConfig, AudioHeads
+from embedspace.encoders.audio import load_audio_heads
 from embedspace.encoders.base import load_strict
 from embedspace.encoders.heads import TextHead, fuse
 from embedspace.encoders.image import ImageConfig, ImageHeads
@@ -26,9 +25,11 @@ from embedspace.train.batches import CaptionTable
 from embedspace.train.calibrate import Anchored, calibrate
 from embedspace.train.fusion import choose_share
 from embedspace.train.recipe import Recipe
+from embedspace.train.stage_audio import recall_without
 from embedspace.train.tables import (
     Row,
     caption_table,
+    fold_of,
     manifest_rows,
     read_features,
     read_recognised,
@@ -36,15 +37,10 @@ from embedspace.train.tables import (
     read_vectors,
 )
 
-__all__ = ["AUDIO_FOLDS", "TwoWays", "calibration_of", "fold_of", "seen_rows", "share_of", "spoken_rows"]
+__all__ = ["TwoWays", "calibration_of", "seen_rows", "share_of", "spoken_rows"]
 
-AUDIO_FOLDS = 10
-"""Member k of the audio ensemble never sees fold k, so that the calibration has sounds each member did not train on."""
-
-
-def fold_of(name: str) -> int:
-    """Return the fold of an item by its id, stable across runs."""
-    return zlib.crc32(name.encode()) % AUDIO_FOLDS
+_MEMORY_FOLDS = 3
+"""Folds of sounds that a memory is calibrated on, each by a memory without it."""
 
 
 def _concept(row: Row) -> str:
@@ -115,23 +111,21 @@ def seen_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe) -> TwoWa
     return TwoWays.of(rows, first, second, recipe.embed_dim)
 
 
-def _sounds(space: EmbeddingSpace, recipe: Recipe) -> tuple[NDArray[np.float32], list[Row]]:
-    raw = space.config["sections"]["audio"]
-    config = AudioConfig(**{**raw, "backbones": tuple(raw["backbones"]), "label_sets": tuple(raw["label_sets"])})
-    heads = AudioHeads(config)
-    load_strict(heads, space.folder / "audio.safetensors")
+def _sounds(space: EmbeddingSpace, recipe: Recipe, text: TextHead) -> tuple[NDArray[np.float32], list[Row]]:
+    heads = load_audio_heads(space.config["sections"]["audio"], space.folder)
+    encoders = [recall_without(recipe, text, heads, fold) for fold in range(len(heads.members) or _MEMORY_FOLDS)]
     rows, vectors = [], []
     for name in recipe.audio.sources:
         table = read_features(Path(recipe.features), "audio", name, 1)
         for row in manifest_rows(Path(recipe.corpora), name, "audio"):
             fold = fold_of(row["id"])
-            if row.get("split", "train") != "train" or row["id"] not in table.index or fold >= len(heads.members):
+            if row.get("split", "train") != "train" or row["id"] not in table.index or fold >= len(encoders):
                 continue
             k = table.index[row["id"]][0]
             logits = torch.from_numpy(table.logits[k : k + 1].astype(np.float32))
-            features = torch.from_numpy(table.features[k : k + 1, : config.feature_dim].astype(np.float32))
+            features = torch.from_numpy(table.features[k : k + 1, : heads.config.feature_dim].astype(np.float32))
             with torch.inference_mode():
-                vectors.append(heads.members[fold](features, heads.prior(logits))[0].numpy())
+                vectors.append(encoders[fold](features, logits)[0].numpy())
             rows.append(row)
     return (np.stack(vectors), rows) if rows else (np.empty((0, space.embed_dim), np.float32), [])
 
@@ -226,7 +220,7 @@ def calibration_of(
     found: dict[str, tuple[NDArray[np.float32], list[Row]]] = {}
     makers: dict[str, Any] = {
         "image": lambda: _fused(space, "image", "network_share", ways),
-        "audio": lambda: _sounds(space, recipe),
+        "audio": lambda: _sounds(space, recipe, text),
         "speech": lambda: _fused(space, "speech", "recognised_share", ways),
     }
     for modality, make in makers.items():

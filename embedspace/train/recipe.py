@@ -77,7 +77,21 @@ class ImageRecipe:
 
 @dataclass(frozen=True)
 class AudioRecipe:
-    """Stage 2: audio heads on the frozen text head, and the speech-or-sound router."""
+    """Stage 2: audio heads on the frozen text head, and the speech-or-sound router.
+
+    Attributes:
+        sources: Source -> share of a batch.
+        exclude: Values of the rows' `source` that are left out, with every copy of their recordings elsewhere.
+        loss: "infonce" or "siglip", of the trained heads.
+        members: Trained heads; may be 0 where there is a memory.
+        memory_dim: Principal directions that the memory compares sounds in; 0 for no memory.
+        memory_bandwidth: Of the memory's kernel.
+        memory_ridge: How much it smooths.
+        memory_prior: Weight of the classes' words beside what it reads out.
+        memory_balance: An item of a concept with n items weighs n to the power of minus this.
+        memory_share: Weight of the memory beside one trained head.
+        keep_router: Take over the router of `start` instead of training one, which needs features of speech.
+    """
 
     backbones: tuple[str, str] = ("aisfx", "whisper_base")
     sources: dict[str, float] = field(default_factory=dict)
@@ -96,6 +110,14 @@ class AudioRecipe:
     temperature: float = 1.0
     label_sets: tuple[int, ...] = (78, 79)
     window_seconds: float = 6.0
+    loss: str = "infonce"
+    memory_dim: int = 0
+    memory_bandwidth: float = 2.0
+    memory_ridge: float = 0.2
+    memory_prior: float = 0.3
+    memory_balance: float = 0.3
+    memory_share: float = 1.0
+    keep_router: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,8 +200,13 @@ def load_recipe(path: str | Path) -> Recipe:
     recipe: Recipe = _build(Recipe, {"name": file.stem, **raw, **sections}, str(file))
     if recipe.text.locked and not recipe.start:
         raise ConfigError(f"{file} [text]: a locked text head must come from somewhere; set start to a space's folder")
-    if recipe.image.loss not in LOSSES:
-        raise ConfigError(f"{file} [image]: loss must be one of {', '.join(LOSSES)}, got {recipe.image.loss!r}")
+    for name, loss in (("image", recipe.image.loss), ("audio", recipe.audio.loss)):
+        if loss not in LOSSES:
+            raise ConfigError(f"{file} [{name}]: loss must be one of {', '.join(LOSSES)}, got {loss!r}")
+    if recipe.audio.members < 1 and not recipe.audio.memory_dim:
+        raise ConfigError(f"{file} [audio]: neither trained heads nor a memory; set members or memory_dim")
+    if recipe.audio.keep_router and not recipe.start:
+        raise ConfigError(f"{file} [audio]: a router to keep must come from somewhere; set start to a space's folder")
     return recipe
 
 

@@ -13,7 +13,7 @@ from embedspace.errors import ConfigError
 from embedspace.train.recipe import Recipe
 from embedspace.train.tables import manifest_rows, read_features
 
-__all__ = ["train_router"]
+__all__ = ["take_router", "train_router"]
 
 _STEPS = 300
 
@@ -47,8 +47,8 @@ def train_router(recipe: Recipe, heads: AudioHeads) -> float:
     y = torch.zeros(len(x))
     y[: len(speech)] = 1.0
     weight = torch.where(y > 0, 0.5 / y.sum(), 0.5 / (1 - y).sum())
-    first = heads.members[0]
-    x = (x - first.mean) * first.scale  # type: ignore[operator]
+    mean, scale = heads.standard
+    x = (x - mean) * scale
     torch.manual_seed(recipe.seed)
     heads.router.reset_parameters()
     heads.router.requires_grad_(True)
@@ -61,3 +61,25 @@ def train_router(recipe: Recipe, heads: AudioHeads) -> float:
     heads.router.requires_grad_(False)
     right = ((heads.router(x)[:, 0] > 0) == (y > 0)).float()
     return float((right * weight).sum())
+
+
+@torch.no_grad()
+def take_router(given: AudioHeads, heads: AudioHeads) -> None:
+    """Take over another space's router in place: the same answer for the same features, whatever standardises them.
+
+    Args:
+        given: Has the router.
+        heads: Gets it; both read features of one width.
+
+    Raises:
+        ConfigError: If the features differ.
+    """
+    if given.config.feature_dim != heads.config.feature_dim:
+        raise ConfigError(
+            f"the router to take over reads {given.config.feature_dim} features, these heads "
+            f"{heads.config.feature_dim}: train one, without keep_router"
+        )
+    (old_mean, old_scale), (mean, scale) = given.standard, heads.standard
+    slope = given.router.weight[0] * old_scale  # of the features as they are
+    heads.router.weight.copy_((slope / scale)[None])
+    heads.router.bias.copy_(given.router.bias + slope @ (mean - old_mean))

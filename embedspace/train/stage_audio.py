@@ -1,7 +1,11 @@
-"""Stage 2: audio heads onto the frozen text head, with the names of the tagger's classes as a start; the router."""
+"""Stage 2: audio heads onto the frozen text head, with the names of the tagger's classes as a start.
+
+Two kinds, alone or mixed: a memory of the training sounds, which is fitted at once, and heads trained by steps.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,15 +19,17 @@ from torch import Tensor, nn
 from embedspace.encoders.audio import AudioConfig, AudioHeads
 from embedspace.encoders.backbones import create_backbone
 from embedspace.encoders.backbones.aisfx import SoundNet
-from embedspace.encoders.heads import MLPHead, TextHead
+from embedspace.encoders.heads import MemoryHead, MLPHead, TextHead
 from embedspace.train.batches import CaptionTable, PairBatches, PairSource
 from embedspace.train.loop import FitConfig, FitProgress, fit
-from embedspace.train.losses import info_nce, mixup_pairs, soft_targets
-from embedspace.train.measure import fold_of
+from embedspace.train.losses import info_nce, mixup_pairs, siglip, soft_targets
+from embedspace.train.memory import fit_memory, memory_items
 from embedspace.train.recipe import Recipe
-from embedspace.train.tables import caption_table, manifest_rows, pair_source, read_features
+from embedspace.train.tables import Row, caption_table, fold_of, manifest_rows, pair_source, read_features
 
-__all__ = ["UCS_CATEGORIES", "align_categories", "train_audio"]
+__all__ = ["UCS_CATEGORIES", "Evaluate", "align_categories", "recall_without", "train_audio", "training_rows"]
+
+Evaluate = Callable[[AudioHeads], dict[str, float]]
 
 UCS_CATEGORIES = (
     "air|aircraft|alarms|ambience|animals|archived|beeps|bells|birds|boats|bullets|cartoon|ceramics|chains|chemicals|"
@@ -34,6 +40,8 @@ UCS_CATEGORIES = (
     "toys|trains|user interface|vegetation|vehicles|voices|water|weapons|weather|whistles|wind|windows|wings|wood"
 ).split("|")
 """The categories of the Universal Category System 8.2 in alphabetical order; the tagger's label sets are subsets."""
+
+_EVALUATE_EVERY = 50
 
 
 def align_categories(
@@ -85,17 +93,31 @@ def _category_vectors(recipe: Recipe) -> NDArray[np.float32]:
     return np.asarray(F.normalize(mean, dim=1).numpy(), np.float32)
 
 
+def training_rows(recipe: Recipe, name: str, left_out: int | None = None) -> list[Row]:
+    """Return a source's rows to train on: neither excluded nor a copy of an excluded recording, without one fold.
+
+    The name of the concept is one more caption of a row.
+    """
+    found = list(manifest_rows(Path(recipe.corpora), name, "audio"))
+    excluded = set(recipe.audio.exclude)
+    copies = {row["group"] for row in found if row["source"] in excluded and row.get("group")}
+    kept = []
+    for row in found:
+        if row.get("split", "train") != "train" or row["source"] in excluded or row.get("group") in copies:
+            continue
+        if left_out is None or fold_of(row["id"]) != left_out:
+            named = [*row.get("captions", ()), row.get("concept", "")]
+            kept.append({**row, "captions": list(dict.fromkeys(filter(None, named)))})
+    return kept
+
+
 def _sources(recipe: Recipe, captions: CaptionTable, left_out: int | None = None) -> list[PairSource]:
     """Return the sources, without the items of one fold."""
     wanted, sources = recipe.audio, []
     for name, weight in wanted.sources.items():
         table = read_features(Path(recipe.features), "audio", name, wanted.views)
         joined = type(table)(table.index, np.concatenate([table.features, table.logits], axis=1), table.logits)
-        rows = [
-            r
-            for r in manifest_rows(Path(recipe.corpora), name, "audio")
-            if r.get("split", "train") == "train" and r["source"] not in wanted.exclude and fold_of(r["id"]) != left_out
-        ]
+        rows = training_rows(recipe, name, left_out)
         sources.append(pair_source(name, rows, joined, captions, weight=weight))
     return sources
 
@@ -123,14 +145,14 @@ def _heads(recipe: Recipe, text: TextHead, captions: CaptionTable) -> tuple[Audi
     assert isinstance(tagger, SoundNet)
     width = plain.shape[1] - sum(int(c[-1].out_features) for c in tagger.classifiers)  # type: ignore[index, misc]
     config = AudioConfig(
-        wanted.backbones,
-        width,
-        recipe.embed_dim,
-        wanted.hidden_dim,
-        wanted.members,
-        wanted.label_sets,
-        wanted.temperature,
-        wanted.window_seconds,
+        backbones=wanted.backbones,
+        feature_dim=width,
+        embed_dim=recipe.embed_dim,
+        hidden_dim=wanted.hidden_dim,
+        members=wanted.members,
+        label_sets=wanted.label_sets,
+        temperature=wanted.temperature,
+        window_seconds=wanted.window_seconds,
     )
     heads = AudioHeads(config)
     with torch.inference_mode():
@@ -140,12 +162,55 @@ def _heads(recipe: Recipe, text: TextHead, captions: CaptionTable) -> tuple[Audi
     return heads, mean, 1 / (torch.from_numpy(plain[:, :width].std(axis=0)) + 1e-2)
 
 
+def _memory(
+    recipe: Recipe, text: TextHead, captions: CaptionTable, width: int, left_out: int | None = None
+) -> MemoryHead:
+    """Fit a memory of all training sounds but those of one fold."""
+    wanted = recipe.audio
+    sources = [s for s in _sources(recipe, captions, left_out) if len(s.views)]
+    return fit_memory(
+        memory_items(sources, captions, text, width, wanted.memory_balance),
+        wanted.memory_dim,
+        bandwidth=wanted.memory_bandwidth,
+        ridge=wanted.memory_ridge,
+        prior_share=wanted.memory_prior,
+    )
+
+
+def _with_memory(recipe: Recipe, text: TextHead, captions: CaptionTable, heads: AudioHeads) -> AudioHeads:
+    """Return heads with the same classes and members and a memory of all training sounds."""
+    memory = _memory(recipe, text, captions, heads.config.feature_dim)
+    config = dataclasses.replace(
+        heads.config,
+        memory_items=len(memory.keys),
+        memory_dim=len(memory.basis),
+        memory_bandwidth=memory.bandwidth,
+        memory_prior=memory.prior_share,
+        memory_share=recipe.audio.memory_share,
+    )
+    both = AudioHeads(config)
+    both.classes.copy_(heads.classes)
+    both.members, both.memory = heads.members, memory
+    return both
+
+
 def train_audio(
-    recipe: Recipe, text: TextHead, out: Path, minutes: float, resume: bool, tell: Callable[[FitProgress], None]
+    recipe: Recipe,
+    text: TextHead,
+    out: Path,
+    minutes: float,
+    resume: bool,
+    tell: Callable[[FitProgress], None],
+    evaluate: Evaluate | None = None,
 ) -> AudioHeads | None:
-    """Train the audio heads against the frozen text head; arguments and result as `train_image`."""
+    """Fit the memory and train the audio heads against the frozen text head; arguments and result as `train_image`.
+
+    `evaluate` measures heads that hold only the member in training; what it returns is told every 50 steps.
+    """
     wanted, captions = recipe.audio, caption_table(Path(recipe.features))
     heads, mean, scale = _heads(recipe, text, captions)
+    if wanted.memory_dim:
+        heads = _with_memory(recipe, text, captions, heads)
     deadline = time.monotonic() + minutes * 60
     for number in range(wanted.members):
         seed = recipe.seed * 1000 + number
@@ -157,18 +222,32 @@ def train_audio(
         batches = PairBatches(_sources(recipe, captions, number), captions, wanted.batch_size, 0.5)
         left = max(0.0, (deadline - time.monotonic()) / 60)
         done = fit(
-            _Stage(member),
+            _Stage(member, wanted.loss == "siglip"),
             _loss(recipe, heads, text, batches),
-            FitConfig(wanted.steps, wanted.learning_rate, wanted.weight_decay, 50, left, seed),
+            FitConfig(wanted.steps, wanted.learning_rate, wanted.weight_decay, 50, left, seed, _EVALUATE_EVERY),
             stage=f"audio {number}",
             checkpoint=out / f"audio-{number}.pt",
             resume=resume,
             recipe=recipe.digest("audio"),
+            evaluate=_of_one(heads, number, evaluate) if evaluate else None,
             callback=tell,
         )
         if not done:
             return None
     return heads.eval()
+
+
+def _of_one(heads: AudioHeads, number: int, evaluate: Evaluate) -> Callable[[nn.Module], dict[str, float]]:
+    """Return what measures one member alone."""
+
+    def measured(_: nn.Module) -> dict[str, float]:
+        alone = AudioHeads(dataclasses.replace(heads.config, members=1, memory_items=0))
+        alone.classes.copy_(heads.classes)
+        alone.members[0] = heads.members[number]
+        with torch.inference_mode():
+            return evaluate(alone.eval())
+
+    return measured
 
 
 def _loss(
@@ -187,15 +266,36 @@ def _loss(
         with torch.no_grad():
             y = text(F.normalize(labels, dim=1))
         z = module.head(both[:, :width], F.normalize(both[:, width:], dim=1))
-        return info_nce(z, y, module.logit_scale.exp().clamp(max=60), targets, ignored)
+        scale = module.logit_scale.exp().clamp(max=60)
+        if module.logit_bias is not None:
+            return siglip(z, y, scale, module.logit_bias, targets > 0, ignored)
+        return info_nce(z, y, scale, targets, ignored)
 
     return loss_of_step
 
 
 class _Stage(nn.Module):
-    """What stage 2 optimises."""
+    """What stage 2 optimises by steps; the bias belongs to the sigmoid loss."""
 
-    def __init__(self, head: MLPHead) -> None:
+    def __init__(self, head: MLPHead, sigmoid: bool) -> None:
         super().__init__()
         self.head = head
         self.logit_scale = nn.Parameter(torch.tensor(2.66))
+        self.logit_bias = nn.Parameter(torch.tensor(-10.0)) if sigmoid else None
+
+
+def recall_without(recipe: Recipe, text: TextHead, heads: AudioHeads, fold: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return (features, logits) -> unit rows by a memory that never held one fold, and the member that never saw it.
+
+    For calibration: how alike a sound and its words are when the sound is new.
+    """
+    memory = None
+    if heads.memory is not None:
+        memory = _memory(recipe, text, caption_table(Path(recipe.features)), heads.config.feature_dim, fold)
+
+    def encode(features: Tensor, logits: Tensor) -> Tensor:
+        prior = heads.prior(logits)
+        trained = [heads.members[fold](features, prior)] if fold < len(heads.members) else []
+        return heads.mix(trained, None if memory is None else memory(features, prior))
+
+    return encode

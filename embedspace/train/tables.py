@@ -9,6 +9,7 @@ those of speech are `<features>/speech/<source>/*.npz` with `ids`, `starts` and 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,12 @@ from embedspace.errors import ConfigError
 from embedspace.train.batches import CaptionTable, PairSource
 
 __all__ = [
+    "AUDIO_FOLDS",
     "FeatureTable",
     "Sequences",
     "body_of",
     "caption_table",
+    "fold_of",
     "manifest_rows",
     "pair_source",
     "read_features",
@@ -34,6 +37,14 @@ __all__ = [
 ]
 
 Row = dict[str, Any]
+
+AUDIO_FOLDS = 10
+"""Member k of the audio ensemble never sees fold k, so that the calibration has sounds each member did not train on."""
+
+
+def fold_of(name: str) -> int:
+    """Return the fold of an item by its id, stable across runs."""
+    return zlib.crc32(name.encode()) % AUDIO_FOLDS
 
 
 def manifest_rows(corpora: Path, source: str, modality: str) -> Iterator[Row]:
