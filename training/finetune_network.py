@@ -14,6 +14,7 @@ trained (Zhai et al. 2022, LiT), so that the network's vectors can be averaged w
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -238,6 +239,7 @@ def _text_space(weights: Path) -> tuple[dict[str, int], Tensor, Tensor]:
 def train(args: argparse.Namespace) -> None:
     """Fine-tune; the checkpoint makes it resumable, the result is `out`/image_network.safetensors."""
     from embedspace.encoders.backbones import create_backbone
+    from embedspace.train.curves import Curves
     from embedspace.train.loop import FitConfig, FitProgress, fit
 
     args.out.mkdir(parents=True, exist_ok=True)
@@ -252,21 +254,22 @@ def train(args: argparse.Namespace) -> None:
         load_strict(model.network, args.start / "image_network.safetensors")
         model.requires_grad_(True)
 
-    def tell(progress: FitProgress) -> None:
-        print(f"step {progress.step}/{progress.steps} {progress.seconds:.0f} s {progress.scalars}", flush=True)
-        with (args.out / "curve.csv").open("a") as file:
-            file.write(f"{progress.step},{progress.scalars}\n")
+    with contextlib.closing(Curves(args.out)) as curves:
 
-    done = fit(
-        model,
-        _loss(pictures, text, shared, args.batch_size),
-        FitConfig(args.steps, args.learning_rate, 0.02, 60, args.minutes, args.seed, evaluate_every=100),
-        stage=f"network {args.backbone}",
-        checkpoint=args.out / "checkpoint.pt",
-        resume=True,
-        evaluate=_validation(_pictures(index, "val", args.stamps), shared),
-        callback=tell,
-    )
+        def tell(progress: FitProgress) -> None:
+            print(f"step {progress.step}/{progress.steps} {progress.seconds:.0f} s {progress.scalars}", flush=True)
+            curves.add(progress)
+
+        done = fit(
+            model,
+            _loss(pictures, text, shared, args.batch_size),
+            FitConfig(args.steps, args.learning_rate, 0.02, 60, args.minutes, args.seed, evaluate_every=100),
+            stage=f"network {args.backbone}",
+            checkpoint=args.out / "checkpoint.pt",
+            resume=True,
+            evaluate=_validation(_pictures(index, "val", args.stamps), shared),
+            callback=tell,
+        )
     if done:
         export(model.network, args.backbone, args.out)
 

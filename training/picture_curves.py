@@ -1,0 +1,84 @@
+"""The learning curves of the attempts at pictures, as one table and one plot.
+
+    python -m training.picture_curves "frozen heads=build/runs/frozen" "whole network=build/runs/network"
+
+Each run is a folder with the scalars.jsonl that `embedspace train align` and `training.finetune_network` write. Writes
+eval/results/attempts/pictures.csv, a row a validated step, and pictures.png. Recall is that of the validation split's
+pictures among its captions, each attempt alone: most of them are mixed with others afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from embedspace.errors import ConfigError
+
+__all__ = ["read_curve", "write"]
+
+OUT = Path("eval/results/attempts")
+METRICS = ("recall_at_1", "recall_at_10")
+FIELDS = ("attempt", "stage", "step", "loss", *METRICS)
+
+
+def read_curve(name: str, run: Path) -> list[dict[str, object]]:
+    """Return an attempt's validated steps.
+
+    Raises:
+        ConfigError: If the run wrote none.
+    """
+    path = run / "scalars.jsonl"
+    if not path.is_file():
+        raise ConfigError(f"{path}: no curve; name the folder of a run that has begun")
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    found = [row for row in rows if METRICS[0] in row]
+    return [
+        {
+            "attempt": name,
+            "stage": row["stage"],
+            "step": row["step"],
+            "loss": round(row["loss"], 3),
+            **{m: round(100 * row[m], 1) for m in METRICS},
+        }
+        for row in found
+    ]
+
+
+def write(rows: Iterable[Mapping[str, object]], out: Path) -> None:
+    """Write the table and the plot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = list(rows)
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "pictures.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axis, metric in zip(figure.subplots(1, 3), ("loss", *METRICS), strict=True):
+        for name in dict.fromkeys(str(row["attempt"]) for row in rows):
+            own = [row for row in rows if row["attempt"] == name]
+            axis.plot([row["step"] for row in own], [row[metric] for row in own], marker="o", label=name)
+        axis.set_title(metric if metric == "loss" else f"{metric}, %")
+        axis.set_xlabel("step")
+        axis.legend(fontsize=7)
+    figure.savefig(out / "pictures.png", dpi=110, metadata={"Software": None})
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    pairs = [run.rpartition("=") for run in arguments.runs]
+    write([row for name, _, folder in pairs for row in read_curve(name, Path(folder))], arguments.out)
+
+
+if __name__ == "__main__":
+    main()
