@@ -77,6 +77,7 @@ def fit_mel_net(
     seed: int,
     evaluate: Callable[[MelNet, int, float], None],
     steps: int = _STEPS,
+    batch_size: int = _BATCH,
 ) -> MelNet:
     """Train a network with InfoNCE against the vectors of the captions; half of all items are mixtures of two.
 
@@ -86,7 +87,8 @@ def fit_mel_net(
         weights: (N,) how often each is drawn.
         seed: Of everything random.
         evaluate: Told the network, the step and the loss, every 50 steps.
-        steps: Of 64 items.
+        steps: Optimiser steps.
+        batch_size: Items a step.
     """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
@@ -96,11 +98,11 @@ def fit_mel_net(
     share = weights / weights.sum()
     for step in range(1, steps + 1):
         net.train()
-        drawn = random.choice(len(mels), _BATCH, p=share)
+        drawn = random.choice(len(mels), batch_size, p=share)
         x = torch.from_numpy(np.stack([augment_mel(mels[k], random) for k in drawn]))
         y = torch.from_numpy(targets[drawn])
-        mix = torch.from_numpy(np.where(random.random(_BATCH) < 0.5, random.uniform(0.5, 1, _BATCH), 1)).float()
-        other = torch.randperm(_BATCH)
+        mix = torch.from_numpy(np.where(random.random(batch_size) < 0.5, random.uniform(0.5, 1, batch_size), 1)).float()
+        other = torch.randperm(batch_size)
         # the louder of two sounds covers the other in each band; 0.1 is a factor of nine in power
         quieter = (x[other] - 0.1 * (mix / (1.5 - mix)).view(-1, 1, 1)).clamp(min=0)
         x = torch.where((mix < 1).view(-1, 1, 1), torch.maximum(x, quieter), x)
