@@ -67,7 +67,9 @@ def test_every_folder_of_code_is_a_package() -> None:
 
 def test_shipped_weights_are_small_and_need_no_pickle() -> None:
     files = [path for path in (ROOT / "embedspace" / "weights").rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 120 * 1000 * 1000
+    heads = [path for path in files if "heads" in path.parts]
+    assert sum(path.stat().st_size for path in files if path not in heads) <= 120 * 1000 * 1000
+    assert sum(path.stat().st_size for path in heads) <= 60 * 1000 * 1000
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt"}
     for path in files:
         if path.suffix == ".json":

@@ -2,7 +2,8 @@
 
 The network is a decoder whose first positions are made from the vector, "soft" pieces before the real ones. It also
 knows where each piece lies in the space: a piece near the vector is likelier, by a weight that the network sets at
-each position. So it need not learn what words mean, only which come when, and knows words that few captions hold.
+each position. So it need not learn what words mean, only which come when, and knows words that few captions hold. What
+has been said is near no longer.
 
 Source: Mokady et al. 2021 (ClipCap, https://arxiv.org/abs/2111.09734) for the prefix; Li et al. 2023 (DeCap,
 https://arxiv.org/abs/2303.03032) for a decoder trained on text vectors alone; Sanchez et al. 2023
@@ -120,7 +121,9 @@ class CaptionDecoder(nn.Module):
         x = self.dropout(x + self.positions[: x.shape[1]])
         for block in self.blocks:
             x = block(x)
-        return self._logits(x[:, self.config.prefix :], self.nearness(condition)[:, None])
+        # (B, T, vocabulary): True from where a piece has been said
+        said = F.one_hot(input_ids, self.config.vocabulary).cumsum(dim=1) > 0
+        return self._logits(x[:, self.config.prefix :], self.nearness(condition)[:, None].masked_fill(said, 0.0))
 
     def nearness(self, condition: Condition) -> Tensor:
         """Return the cosines (B, vocabulary) of the conditions with every piece's place."""
@@ -142,7 +145,7 @@ class CaptionDecoder(nn.Module):
     def step(self, pieces: Tensor, position: int, caches: list[list[Tensor]], near: Tensor) -> Tensor:
         """Return the logits (B, vocabulary) after one more piece (B,), the `position`-th of the caption from 1.
 
-        `near` (B, vocabulary) is `nearness` of the conditions.
+        `near` (B, vocabulary) is `nearness` of the conditions, without the pieces that have been said.
         """
         x = self.pieces(pieces[:, None]) + self.positions[self.config.prefix + position]
         return self._run(x, caches, near)
@@ -160,30 +163,33 @@ class _Guided:
         self.network, self.scale = network, guidance_scale
         self.caches, logits = network.start(condition)
         self.near, self.nothing = network.nearness(condition), network.nearness(condition.dropped())
+        self.said = torch.zeros(self.near.shape, dtype=torch.bool)
         self.plain: list[list[Tensor]] | None = None
         if guidance_scale != 1.0:
             self.plain, other = network.start(condition.dropped())
             logits = other + guidance_scale * (logits - other)
-        self.log_probabilities = _barred(logits)
+        self.log_probabilities = self._barred(logits)
 
     def step(self, pieces: Tensor, position: int) -> None:
+        self.said = self.said.scatter(1, pieces[:, None], True)
+        self.near = self.near.masked_fill(self.said, 0.0)
         logits = self.network.step(pieces, position, self.caches, self.near)
         if self.plain is not None:
             other = self.network.step(pieces, position, self.plain, self.nothing)
             logits = other + self.scale * (logits - other)
-        self.log_probabilities = _barred(logits)
+        self.log_probabilities = self._barred(logits)
 
     def reorder(self, rows: Tensor) -> None:
-        self.near, self.nothing = self.near[rows], self.nothing[rows]
+        self.near, self.nothing, self.said = self.near[rows], self.nothing[rows], self.said[rows]
         for cache in [*self.caches, *(self.plain or [])]:
             cache[:] = [part[rows] for part in cache]
 
 
-def _barred(logits: Tensor) -> Tensor:
-    """Return log-probabilities; the marks that never follow a piece have none."""
-    logits = logits.clone()
-    logits[:, [PAD, BEGIN]] = float("-inf")
-    return logits.log_softmax(dim=1)
+    def _barred(self, logits: Tensor) -> Tensor:
+        """Return log-probabilities; marks that never follow a piece have none, nor has a piece said before."""
+        logits = logits.masked_fill(self.said, float("-inf"))
+        logits[:, [PAD, BEGIN]] = float("-inf")
+        return logits.log_softmax(dim=1)
 
 
 @torch.inference_mode()

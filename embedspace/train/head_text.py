@@ -18,6 +18,7 @@ from embedspace.train.loop import fit
 
 __all__ = ["caption_loss", "encode_captions", "make_vocabulary", "places_of", "train"]
 
+_SPACE = "▁"  # what Metaspace puts before a word
 _MARKS = ("<pad>", "<begin>", "<end>")
 _VALIDATION = 512
 
@@ -43,8 +44,8 @@ def make_vocabulary(texts: list[str], size: int) -> Tokenizer:
 def places_of(tokenizer: Tokenizer, texts: list[str], vectors: Tensor) -> Tensor:
     """Return where pieces lie in the space: (vocabulary, embed_dim) unit rows.
 
-    A piece that is a word has that word's vector; any other the mean of the texts it occurs in, with little ones
-    weighing more; a piece in no text, zeros.
+    A piece that is a word has that word's vector; another that begins words the mean of the texts it occurs in, with
+    little ones weighing more. What only goes on with a word, or is in no text, has zeros: grammar brings it.
 
     Args:
         tokenizer: The vocabulary.
@@ -59,6 +60,9 @@ def places_of(tokenizer: Tokenizer, texts: list[str], vectors: Tensor) -> Tensor
     for row, ids in enumerate(coded):
         if len(ids) == 1:
             places[ids[0]] = vectors[row]
+    for name, number in tokenizer.get_vocab().items():
+        if not name.startswith(_SPACE):
+            places[number] = 0.0
     return F.normalize(places, dim=1)
 
 
