@@ -14,6 +14,7 @@ from torch import Tensor
 
 from embedspace.encoders.audio import AudioConfig, AudioHeads
 from embedspace.encoders.heads import MemoryHead, TextHead
+from embedspace.encoders.rows import from_rows, to_rows8
 from embedspace.errors import ConfigError
 from embedspace.train.batches import CaptionTable, PairSource
 from embedspace.train.memory import MemoryItems, fit_memory, memory_items
@@ -52,6 +53,21 @@ def test_fit_memory_is_kernel_ridge_regression() -> None:
     out = head(given.plain, torch.zeros(30, 6))
     torch.testing.assert_close(out, read, atol=1e-3, rtol=0)
     torch.testing.assert_close(out.norm(dim=1), torch.ones(30))
+
+
+def test_fit_memory_makes_up_for_the_rounding_of_what_is_stored() -> None:
+    given = items(count=300, width=64)  # large enough to be stored as 8-bit rows
+    head = fit_memory(given, 64, bandwidth=4.0, ridge=0.1)
+    written = to_rows8({f"memory.{name}": tensor for name, tensor in head.state_dict().items()})
+    assert written["memory.keys"].dtype == torch.int8
+    stored = {name.removeprefix("memory."): tensor for name, tensor in from_rows(written).items()}
+    for name in ("basis", "keys"):
+        rounded = from_rows(to_rows8({name: getattr(head, name)}))[name]
+        torch.testing.assert_close(rounded.float(), getattr(head, name), atol=1e-6, rtol=0)
+    again = fit_memory(given, 64, bandwidth=4.0, ridge=0.1)
+    again.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
+    prior = torch.zeros(300, 6)
+    assert (head(given.plain, prior) * again(given.plain, prior)).sum(dim=1).min() > 0.9999
 
 
 def test_fit_memory_with_views_that_change_nothing_is_the_same() -> None:

@@ -16,6 +16,8 @@ _SMALLEST = 1 << 14
 """Tensors with fewer entries are not worth it."""
 _ENTRIES = 32
 """Entries that share one scale at four bits: half a bit an entry."""
+_PRECISE = "memory.values"
+"""Stays in half precision: a memory's sums of a thousand such rows nearly cancel, and 8 bits would show."""
 _SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
 """Scales tried for a group: clipping its largest entry often lessens the error of all."""
 
@@ -29,7 +31,7 @@ def to_rows8(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or name.endswith(".scale"):
             out[name] = tensor
-        elif tensor.ndim not in (2, 4) or tensor.numel() < _SMALLEST:
+        elif tensor.ndim not in (2, 4) or tensor.numel() < _SMALLEST or name.endswith(_PRECISE):
             out[name] = tensor.half()
         else:
             rows = tensor.float().flatten(1)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from embedspace.encoders.heads import MemoryHead, TextHead
+from embedspace.encoders.rows import from_rows, to_rows8
 from embedspace.train.batches import CaptionTable, PairSource
 
 __all__ = ["MemoryItems", "fit_memory", "memory_items"]
@@ -98,20 +99,26 @@ def fit_memory(
     head = MemoryHead(width, embed_dim, basis_dim, count, bandwidth=bandwidth, prior_share=prior_share)
     head.mean.copy_(items.plain.mean(dim=0))
     head.scale.copy_(1 / (items.plain.std(dim=0) + 1e-2))
-    head.basis.copy_(_principal(head, items.plain))
-    head.keys.copy_(head.coordinates(items.plain))
-    rows = torch.cat([head.keys, head.coordinates(items.views)])
+    # rounded as they will be stored, so that the values make up for it
+    head.basis.copy_(_as_stored(_principal(head, items.plain)))
+    head.keys.copy_(_as_stored(head.coordinates(items.plain)))
+    rows = head.coordinates(torch.cat([items.plain, items.views]))
     item = torch.cat([torch.arange(count), items.item])
     shown = torch.bincount(item, minlength=count)
     weights = (items.weights / shown)[item].double()  # an item's views share its weight
     centre = (items.weights[:, None] * items.targets).sum(dim=0) / items.weights.sum()
     targets = (items.targets - centre)[item].double()
     kernel = head.kernel(rows).double()  # (N + M, N)
-    inner = kernel[:count] + _JITTER * torch.eye(count, dtype=torch.float64)
+    inner = head.kernel(head.keys).double() + _JITTER * torch.eye(count, dtype=torch.float64)
     weighted = kernel * weights[:, None]
     left = weighted.T @ kernel + ridge * inner
     head.values.copy_(torch.linalg.solve(left, weighted.T @ targets))
     return head.eval()
+
+
+def _as_stored(matrix: Tensor) -> Tensor:
+    """Return a matrix as it is after it was written with the weights and read again."""
+    return from_rows(to_rows8({"matrix": matrix}))["matrix"].float()
 
 
 def _principal(head: MemoryHead, features: Tensor) -> Tensor:
