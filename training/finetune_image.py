@@ -221,15 +221,16 @@ def _loss(pictures: _Pictures, text: Tensor, batch_size: int) -> Callable[[nn.Mo
 
 def _validation(pictures: _Pictures, text: Tensor) -> Callable[[nn.Module], dict[str, float]]:
     """Recall among the validation split's first captions."""
+    from embedspace.train.ranks import recall_scalars
+
     firsts, labels = np.unique([c[0] for c in pictures.captions], return_inverse=True)
-    target = torch.from_numpy(labels)[:, None]
+    target = torch.from_numpy(labels)
 
     @torch.inference_mode()
     def evaluate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, _Student)
         scores = model(pictures.maps(np.arange(len(pictures.rows)))) @ F.normalize(model.text(text[firsts]), dim=-1).T
-        rank = (scores > scores.gather(1, target)).sum(dim=1)
-        return {f"recall_at_{k}": float((rank < k).float().mean()) for k in (1, 10)}
+        return recall_scalars(scores, target)
 
     return evaluate
 

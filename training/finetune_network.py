@@ -317,15 +317,16 @@ def _loss(
 
 def _validation(pictures: _Pictures, shared: Tensor) -> Callable[[nn.Module], dict[str, float]]:
     """Recall among the validation split's first captions."""
+    from embedspace.train.ranks import recall_scalars
+
     firsts, labels = np.unique([c[0] for c in pictures.captions], return_inverse=True)
-    target = torch.from_numpy(labels)[:, None]
+    target = torch.from_numpy(labels)
     views = plain(pictures.pixels(np.arange(len(pictures.rows))), TESTED)
 
     @torch.inference_mode()
     def evaluate(model: nn.Module) -> dict[str, float]:
         scores = model(views) @ shared[firsts].T
-        rank = (scores > scores.gather(1, target)).sum(dim=1)
-        return {f"recall_at_{k}": float((rank < k).float().mean()) for k in (1, 5, 10)}
+        return recall_scalars(scores, target, ks=(1, 5, 10))
 
     return evaluate
 

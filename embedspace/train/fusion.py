@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from embedspace.encoders.heads import fuse
+from embedspace.train.ranks import target_ranks
 
 __all__ = ["SHARES", "choose_share"]
 
@@ -24,6 +25,5 @@ def choose_share(first: Tensor, second: Tensor, captions: Tensor, targets: Tenso
     found = []
     for share in SHARES:
         scores = fuse(first, second, share) @ captions.T
-        rank = (scores >= scores.gather(1, targets[:, None])).sum(dim=1)
-        found.append(float((1 / rank.double()).mean()))
+        found.append(float((1 / target_ranks(scores, targets).double()).mean()))
     return SHARES[int(torch.tensor(found).argmax())], found

@@ -23,6 +23,7 @@ from embedspace.errors import ConfigError
 from embedspace.train.batches import CaptionTable, PairBatches, PairSource
 from embedspace.train.loop import FitConfig, FitProgress, fit
 from embedspace.train.losses import info_nce, mixup_pairs, siglip, soft_targets
+from embedspace.train.ranks import recall_scalars
 from embedspace.train.recipe import Recipe
 from embedspace.train.tables import body_of, caption_table, manifest_rows, pair_source, read_features
 
@@ -296,7 +297,6 @@ def _validation(recipe: Recipe, captions: CaptionTable, number: int) -> Callable
         assert isinstance(module, _Stage)
         prior = class_mixture(joined[:, -_CLASSES:], module.text(vectors), recipe.image.temperature, recipe.image.top_k)
         scores = module.heads.members[number](joined[:, :-_CLASSES], prior) @ module.text(text).T
-        rank = (scores > scores.gather(1, target[:, None])).sum(dim=1)
-        return {"recall_at_1": float((rank < 1).float().mean()), "recall_at_10": float((rank < 10).float().mean())}
+        return recall_scalars(scores, target)
 
     return evaluate
