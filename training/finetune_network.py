@@ -2,7 +2,7 @@
 
     python -m training.finetune_network pixels               # once: every picture as 160 x 160 RGBA
     python -m training.finetune_network train --minutes 60   # without stamps; resumable; a figure each minute
-    python -m training.finetune_network train --stamps --start build/runs/network --out build/runs/network-stamps
+    python -m training.finetune_network train --stamps --start build/runs/tuned --out build/runs/tuned-stamps
                                                              # then on, with the training half of the stamps
 
 The ImageNet networks know photographs; most of what the corpora hold is drawn. At 128 pixels a step through the whole
@@ -345,7 +345,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("build/runs/network"))
+    parser.add_argument("--out", type=Path, default=Path("build/runs/tuned"))
     args = parser.parse_args()
     build_pixels(args.processes) if args.what == "pixels" else train(args)
 

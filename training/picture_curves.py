@@ -1,6 +1,6 @@
 """The learning curves of the attempts at pictures, as one table and one plot.
 
-    python -m training.picture_curves "frozen heads=build/runs/frozen" "whole network=build/runs/network"
+    python -m training.picture_curves "frozen heads=build/runs/frozen" "whole network=build/runs/tuned"
 
 Each run is a folder with the scalars.jsonl that `embedspace train align` and `training.finetune_network` write. Writes
 eval/results/attempts/pictures.csv, a row a validated step, and pictures.png. Recall is that of the validation split's
