@@ -48,7 +48,7 @@ MELS = "mels"
 RECALLS = ("recall_at_1", "recall_at_10")
 FIELDS = ("attempt", "source", "along", "at", "loss", *RECALLS)
 SHARES = (0.25, 0.5, 1.0)
-STEPS = 300
+STEPS = 250
 NET_SHARE = 0.3
 """Of the log-mel network beside the memory; the other is 1."""
 TRAINED = AudioRecipe(
