@@ -99,6 +99,15 @@ def test_memory_holds_the_training_split_only(built: Path, tmp_path: Path) -> No
     assert set(memory.nearest) == {"text", "image", "mixed"}
 
 
+def test_speech_head_is_the_text_head_and_a_voice(built: Path, tmp_path: Path) -> None:
+    heads = tmp_path / "heads"
+    heads.mkdir()
+    for kind, body in (("text", TEXT), ("speech", "")):
+        train_head(recipe(built, kind, body), out=tmp_path / kind).rename(heads / kind)
+    head = create_head(Modality.SPEECH, heads, EmbeddingSpace.from_pretrained())
+    assert head.families == ("spoken caption",)
+
+
 def test_text_head_is_written_and_resumed(built: Path, tmp_path: Path) -> None:
     path = recipe(built, "text", TEXT)
     seen: list[str] = []

@@ -48,7 +48,7 @@ class CaptionOptions:
     guidance_scale: float = 1.5
     projection: float = 0.05
     projected_sigma: float = 0.5
-    likelihood: float = 0.05
+    likelihood: float = 0.02
 
 
 class CaptionHead(GeneratorHead):

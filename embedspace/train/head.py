@@ -22,6 +22,7 @@ __all__ = ["HeadRun", "measured_sigma", "train_head", "write_head_config"]
 _MODULES = {
     "memory": "embedspace.train.head_memory",
     "text": "embedspace.train.head_text",
+    "speech": "embedspace.train.head_speech",
     "image": "embedspace.train.head_image",
     "audio": "embedspace.train.head_audio",
 }

@@ -12,7 +12,7 @@ from embedspace.train.recipe import _build
 
 __all__ = ["KINDS", "AudioHeadRecipe", "HeadRecipe", "ImageHeadRecipe", "TextHeadRecipe", "load_head_recipe"]
 
-KINDS = ("memory", "text", "image", "audio")
+KINDS = ("memory", "text", "speech", "image", "audio")
 
 
 @dataclass(frozen=True)
