@@ -14,7 +14,7 @@ import pytest
 from embedspace.encoders.base import save_tensors
 from embedspace.errors import MediaError, UnknownModalityError
 from embedspace.media.write import write_audio
-from embedspace.space import EmbeddingSpace
+from embedspace.space import EmbeddingSpace, write_config
 from tests.spaces import noise, segments_of, spans, write_space
 
 RATE = 16_000
@@ -28,6 +28,7 @@ def hearing(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingSpace:
     heads: Any = space.encoder("audio").heads
     heads.router.bias.data.fill_(9.0)
     save_tensors(heads, folder / "audio.safetensors")
+    write_config(folder, space.config["sections"], space.embed_dim)
     return EmbeddingSpace.from_pretrained(folder)
 
 
