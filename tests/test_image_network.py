@@ -10,8 +10,9 @@ import torch
 from embedspace.encoders.backbones import create_backbone
 from embedspace.encoders.backbones.efficientnet_lite import EfficientNetLite
 from embedspace.encoders.base import save_tensors
+from embedspace.encoders.image_features import crop_to_content, cropped
 from embedspace.encoders.image_network import NETWORK_FILE, TunedNetwork, load_network
-from embedspace.errors import WeightsError
+from embedspace.errors import InputError, WeightsError
 from embedspace.space import EmbeddingSpace, write_config
 from tests.spaces import BACKBONES, EMBED_DIM, check_rows, pictures, write_space
 
@@ -72,3 +73,13 @@ def test_the_network_is_part_of_the_fingerprint_and_must_be_there(folder: Path, 
     (folder / NETWORK_FILE).unlink()
     with pytest.raises(WeightsError, match=r"image_network\.safetensors: no such weights"):
         EmbeddingSpace.from_pretrained(folder).encode_image(pictures(1))
+
+
+def test_networks_read_a_picture_as_they_read_its_pixels_and_nothing_copies_it() -> None:
+    network = create_backbone(BACKBONES[0])
+    assert isinstance(network, EfficientNetLite)
+    for picture in pictures(3):
+        assert cropped(picture) is picture
+        assert torch.equal(network.preprocess(picture), network.preprocess(crop_to_content(picture)))
+    with pytest.raises(InputError, match="an image must be RGB, got L; convert it first"):
+        network.preprocess(pictures(1)[0].convert("L"))

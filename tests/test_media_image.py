@@ -219,3 +219,10 @@ def test_write_image_failure_leaves_nothing_behind(picture: Image.Image, tmp_pat
     with pytest.raises(MediaError, match=r"cannot write \.xyz; use \.png"):
         write_image(tmp_path / "a.xyz", picture)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_load_image_of_an_image_is_another_one_with_the_same_pixels() -> None:
+    given = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    loaded = load_image(given)
+    assert loaded is not given
+    assert loaded.tobytes() == given.tobytes()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
 from embedspace.encoders.heads import MLPHead, ensemble_normalize, fuse
-from embedspace.encoders.image_features import ImageFrontEnd, crop_to_content
+from embedspace.encoders.image_features import ImageFrontEnd, cropped
 from embedspace.encoders.image_network import TunedNetwork, load_network
 from embedspace.errors import WeightsError
 from embedspace.modality import Modality
@@ -115,7 +115,7 @@ class ImageEncoder(Encoder):
 
     def prepare(self, media: Image.Image) -> list[Tensor]:
         """Crop to the content, resize for each network."""
-        rgb = crop_to_content(media)
+        rgb = cropped(media)
         inputs = self.front.preprocess(rgb)
         return [*inputs, self.network.preprocess(rgb).half()] if self.network else inputs
 

@@ -20,7 +20,7 @@ from embedspace.encoders.backbones import create_backbone
 from embedspace.encoders.backbones.efficientnet_lite import EfficientNetLite, EfficientNetTail
 from embedspace.encoders.base import load_strict
 
-__all__ = ["ImageFrontEnd", "colour_statistics", "crop_to_content"]
+__all__ = ["ImageFrontEnd", "colour_statistics", "crop_to_content", "cropped"]
 
 _CHUNK = 4  # larger batches of these depthwise convolutions are slower on a CPU
 _GRID = 3
@@ -28,6 +28,11 @@ _MARGIN = 0.04
 
 
 def crop_to_content(image: Image.Image) -> NDArray[np.uint8]:
+    """Return `cropped` as (H, W, 3) uint8."""
+    return np.asarray(cropped(image))
+
+
+def cropped(image: Image.Image) -> Image.Image:
     """Composite on white and cut away the empty border of a picture with transparency.
 
     A cut-out that fills a tenth of its canvas would otherwise meet the backbone as a speck.
@@ -36,10 +41,10 @@ def crop_to_content(image: Image.Image) -> NDArray[np.uint8]:
         image: RGB or RGBA.
 
     Returns:
-        (H, W, 3) uint8.
+        RGB; the image itself if that is what it is, for a copy of a huge one would not fit.
     """
     if image.mode != "RGBA":
-        return np.asarray(image.convert("RGB"))
+        return image if image.mode == "RGB" else image.convert("RGB")
     box = image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox()
     if box is not None:
         margin = round(_MARGIN * max(box[2] - box[0], box[3] - box[1]))
@@ -52,7 +57,7 @@ def crop_to_content(image: Image.Image) -> NDArray[np.uint8]:
         image = image.crop(box)
     canvas = Image.new("RGB", image.size, (255, 255, 255))
     canvas.paste(image, mask=image.getchannel("A"))
-    return np.asarray(canvas)
+    return canvas
 
 
 def colour_statistics(pixel_values: Tensor) -> Tensor:
@@ -96,11 +101,11 @@ class ImageFrontEnd(nn.Module):
         width = sum(net.feature_dim + sum(net.middle_dims) for net in nets) + 2 * 3 * _GRID**2
         return width + (nets[0].feature_dim if self.tail is not None else 0)
 
-    def preprocess(self, rgb: NDArray[np.uint8]) -> list[Tensor]:
+    def preprocess(self, rgb: NDArray[np.uint8] | Image.Image) -> list[Tensor]:
         """Return one (3, H, W) float16 tensor a backbone: 8-bit pixels over 128 are exact in it, queues stay small.
 
         Args:
-            rgb: (H, W, 3) as `crop_to_content` returns them.
+            rgb: As `crop_to_content` or `cropped` returns it.
         """
         return [backbone.preprocess(rgb).half() for backbone in self.backbones]  # type: ignore[operator]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from embedspace.encoders.backbones import create_backbone
@@ -41,8 +42,8 @@ class TunedNetwork(nn.Module):
         self.body = EfficientNetBody(network)
         self.project = nn.Linear(network.feature_dim, embed_dim)
 
-    def preprocess(self, rgb: NDArray[np.uint8]) -> Tensor:
-        """Fit (H, W, 3) pixels into a white square: (3, image_size, image_size) float32, about [-1, 1]."""
+    def preprocess(self, rgb: NDArray[np.uint8] | Image.Image) -> Tensor:
+        """Fit (H, W, 3) pixels or an RGB image into a white square: (3, side, side) float32, about [-1, 1]."""
         return to_pixel_values(rgb, self.image_size)
 
     def forward(self, pixel_values: Tensor, dropout: float = 0.0) -> Tensor:

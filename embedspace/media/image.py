@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from embedspace.errors import EmptyMediaError, MediaError, MediaTooLargeError
 from embedspace.media.source import check_file, describe, one_line
@@ -58,6 +58,8 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, min_side: i
             image.draft(None, (min_side, min_side))
         image.load()
         upright = _colour(_upright(image), name)
+        if upright is source:
+            upright = upright.copy()  # the caller's stays the caller's
     except MediaError:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged input
@@ -137,6 +139,8 @@ def _from_array(pixels: NDArray[np.uint8], name: str) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image  # `exif_transpose` would copy it, and of a huge one there is no room for two
         return ImageOps.exif_transpose(image)
     except Exception:  # broken EXIF must not cost a good picture: show it as stored
         return image

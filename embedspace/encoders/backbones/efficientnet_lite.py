@@ -92,11 +92,11 @@ class EfficientNetLite(Backbone):
         self.head = _Conv(channels, feature_dim, kernel=1)
         self.classifier = nn.Linear(feature_dim, _CLASSES)
 
-    def preprocess(self, rgb: NDArray[np.uint8]) -> torch.Tensor:
+    def preprocess(self, rgb: NDArray[np.uint8] | Image.Image) -> torch.Tensor:
         """Pad to a square on white, resize, normalise. Nothing is cropped: cut-outs and pictograms reach their edges.
 
         Args:
-            rgb: (H, W, 3), any size from 1 x 1.
+            rgb: (H, W, 3) or an RGB image, any size from 1 x 1.
 
         Returns:
             (3, image_size, image_size) float32, about [-1, 1].
@@ -104,7 +104,10 @@ class EfficientNetLite(Backbone):
         Raises:
             InputError: If the array is not (H, W, 3) uint8.
         """
-        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
+        if isinstance(rgb, Image.Image):
+            if rgb.mode != "RGB":
+                raise InputError(f"an image must be RGB, got {rgb.mode}; convert it first")
+        elif rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
             raise InputError(f"an image must be (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}; flatten it first")
         return to_pixel_values(rgb, self.image_size)
 
@@ -215,27 +218,28 @@ class _Block(nn.Module):
         return y + x if self.skip else y
 
 
-def to_pixel_values(rgb: NDArray[np.uint8], size: int) -> torch.Tensor:
-    """Fit (H, W, 3) pixels into a white square and normalise: (3, size, size) float32, about [-1, 1]."""
+def to_pixel_values(rgb: NDArray[np.uint8] | Image.Image, size: int) -> torch.Tensor:
+    """Fit (H, W, 3) pixels or an RGB image into a white square: (3, size, size) float32, about [-1, 1]."""
     # (H, W, 3) -> (3, H, W)
     return torch.from_numpy(resize_padded(rgb, size)).permute(2, 0, 1).to(torch.float32).sub_(_MEAN).div_(_SCALE)
 
 
-def resize_padded(rgb: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def resize_padded(rgb: NDArray[np.uint8] | Image.Image, size: int) -> NDArray[np.uint8]:
     """Fit an image into a white square by antialiased bicubic resizing, centred.
 
     Args:
-        rgb: (H, W, 3).
+        rgb: (H, W, 3), or an RGB image.
         size: Side of the square.
 
     Returns:
         (size, size, 3).
     """
-    height, width = rgb.shape[:2]
+    whole = rgb if isinstance(rgb, Image.Image) else Image.fromarray(rgb)
+    width, height = whole.size
     scale = size / max(height, width)
     fitted = (max(1, round(width * scale)), max(1, round(height * scale)))
     # reducing_gap shrinks big pictures by an integer factor first; 3.0 is visually the same as none.
-    image = Image.fromarray(rgb).resize(fitted, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    image = whole.resize(fitted, Image.Resampling.BICUBIC, reducing_gap=3.0)
     canvas = Image.new("RGB", (size, size), _WHITE)
     canvas.paste(image, ((size - fitted[0]) // 2, (size - fitted[1]) // 2))
     return np.array(canvas, dtype=np.uint8)
