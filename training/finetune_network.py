@@ -4,6 +4,7 @@
     python -m training.finetune_network train --minutes 60   # without stamps; resumable; a figure each minute
     python -m training.finetune_network train --stamps --start build/runs/tuned --out build/runs/tuned-stamps
                                                              # then on, with the training half of the stamps
+    python -m training.finetune_network average --runs build/runs/tuned-stamps build/runs/tuned-longer --out OUT
 
 The ImageNet networks know photographs; most of what the corpora hold is drawn. At 128 pixels a step through the whole
 network costs no more than one through cached maps of its late stages at 224, and every step sees fresh crops, turns and
@@ -32,7 +33,7 @@ from embedspace.encoders.backbones.efficientnet_lite import EfficientNetLite
 from embedspace.encoders.base import load_strict, save_tensors
 from embedspace.encoders.heads import TextHead
 from embedspace.encoders.image_features import crop_to_content
-from embedspace.encoders.image_network import NETWORK_FILE, TunedNetwork
+from embedspace.encoders.image_network import NETWORK_FILE, TunedNetwork, load_network
 from embedspace.errors import ConfigError
 from training.augment import open_view
 from training.corpora.manifest import CORPORA
@@ -287,6 +288,22 @@ def export(network: TunedNetwork, backbone: str, out: Path) -> None:
     print(f"wrote {out / NETWORK_FILE}", flush=True)
 
 
+def average(args: argparse.Namespace) -> None:
+    """Average the weights of some runs of one descent: `out` is written as training writes it.
+
+    Source:
+        Wortsman et al. 2022, "Model soups" (https://arxiv.org/abs/2203.05482), uniform soup.
+    """
+    from embedspace.space import EmbeddingSpace
+
+    embed_dim = EmbeddingSpace.from_pretrained(args.weights).embed_dim
+    networks = [load_network(args.backbone, embed_dim, TESTED, run) for run in args.runs]
+    states = [network.state_dict() for network in networks]
+    networks[0].load_state_dict({k: torch.stack([s[k] for s in states]).mean(dim=0) for k in states[0]})
+    args.out.mkdir(parents=True, exist_ok=True)
+    export(networks[0], args.backbone, args.out)
+
+
 def _loss(
     pictures: _Pictures, text: Tensor, shared: Tensor, batch_size: int
 ) -> Callable[[nn.Module, torch.Generator], Tensor]:
@@ -334,10 +351,11 @@ def _validation(pictures: _Pictures, shared: Tensor) -> Callable[[nn.Module], di
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["pixels", "train"])
+    parser.add_argument("what", choices=["pixels", "train", "average"])
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--weights", type=Path, default=WEIGHTS / "default", help="space whose text head is kept")
+    parser.add_argument("--runs", type=Path, nargs="+", default=[], help="runs to average")
     parser.add_argument("--start", type=Path, help="run to go on from, with fresh steps")
     parser.add_argument("--stamps", action="store_true", help="train on the training half of the stamps too")
     parser.add_argument("--steps", type=int, default=1200)
@@ -347,7 +365,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("build/runs/tuned"))
     args = parser.parse_args()
-    build_pixels(args.processes) if args.what == "pixels" else train(args)
+    if args.what == "average" and len(args.runs) < 2:
+        parser.error("average: name at least two folders with --runs")
+    if args.what == "pixels":
+        build_pixels(args.processes)
+    else:
+        {"train": train, "average": average}[args.what](args)
 
 
 if __name__ == "__main__":
