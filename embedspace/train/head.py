@@ -68,6 +68,7 @@ class HeadRun:
             warmup_steps=min(100, steps // 10),
             minutes=self.minutes * share,
             seed=self.recipe.seed,
+            cooldown=0.2,
             evaluate_every=max(1, min(250, steps // 4)),
         )
 

@@ -12,7 +12,8 @@ from embedspace.errors import ConfigError, MediaError
 from embedspace.generate.spectrogram import SpectrogramConfig, to_spectrogram
 from embedspace.media.audio import load_audio
 from embedspace.train.head import HeadRun
-from embedspace.train.head_latent import MediaSet, train_latent_head
+from embedspace.train.head_autoencoder import MediaSet
+from embedspace.train.head_latent import train_latent_head
 
 __all__ = ["read_sounds", "train"]
 

@@ -12,7 +12,8 @@ from embedspace.encoders.image_features import crop_to_content
 from embedspace.errors import ConfigError, MediaError
 from embedspace.media.image import load_image
 from embedspace.train.head import HeadRun
-from embedspace.train.head_latent import MediaSet, Perceptual, train_latent_head
+from embedspace.train.head_autoencoder import MediaSet, Perceptual
+from embedspace.train.head_latent import train_latent_head
 from embedspace.train.head_texts import Row
 from embedspace.train.loop import FitProgress
 

@@ -55,6 +55,10 @@ class AutoencoderRecipe:
         latent_dim: Channels of the latents.
         kl: Weight of the divergence from a standard normal.
         perceptual: Weight of the distance between features of a frozen network; 0 for none.
+        crop: Side of the random crops that three steps in four are made of; 0 for whole items always. The network is
+            convolutional, and crops cost less.
+        adversarial: Weight of the discriminator's opinion in the last phase, which trains the decoder alone.
+        steps_adversarial: Steps of that phase; 0 for none.
     """
 
     channels: int = 32
@@ -62,6 +66,9 @@ class AutoencoderRecipe:
     latent_dim: int = 8
     kl: float = 1e-4
     perceptual: float = 0.5
+    crop: int = 0
+    adversarial: float = 0.05
+    steps_adversarial: int = 0
     steps: int = 2500
     batch_size: int = 32
     learning_rate: float = 8e-4
