@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedspace.generate.base import GeneratorHead, Request, Sample, register_head
-from embedspace.generate.latent import LatentHead, LatentOptions, load_parts
+from embedspace.generate.latent import LatentHead, LatentOptions, load_parts, memory_beside
 from embedspace.generate.spectrogram import SpectrogramConfig, to_waveform
 from embedspace.modality import Modality
 
@@ -92,4 +92,5 @@ def _create(config: Mapping[str, Any], folder: Path, space: EmbeddingSpace) -> G
     del space
     size = SpectrogramConfig(**config["spectrogram"])
     options = LatentOptions(**config.get("options", {}))
-    return AudioHead(*load_parts(config, folder), config["sigma"], options, spectrogram=size)
+    parts = load_parts(config, folder)
+    return AudioHead(*parts, config["sigma"], options, memory_beside(folder), spectrogram=size)

@@ -1,4 +1,4 @@
-"""The image head: 64 x 64 pictures from latents of 8 x 8 cells."""
+"""The image head: small square pictures from latents of an eighth as many cells."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from embedspace.generate.base import Neighbour, Request, register_head
 from embedspace.generate.conditioning import centre
-from embedspace.generate.latent import LatentHead, LatentOptions, load_parts
+from embedspace.generate.latent import LatentHead, LatentOptions, load_parts, memory_beside
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:
@@ -49,5 +49,5 @@ def _scaled(picture: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
 @register_head(Modality.IMAGE)
 def _create(config: Mapping[str, Any], folder: Path, space: EmbeddingSpace) -> ImageHead:
     del space
-    autoencoder, networks, gallery = load_parts(config, folder)
-    return ImageHead(autoencoder, networks, gallery, config["sigma"], LatentOptions(**config.get("options", {})))
+    options = LatentOptions(**config.get("options", {}))
+    return ImageHead(*load_parts(config, folder), config["sigma"], options, memory_beside(folder))

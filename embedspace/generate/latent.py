@@ -19,10 +19,11 @@ from embedspace.generate.autoencoder import Autoencoder, AutoencoderConfig
 from embedspace.generate.base import GeneratorHead, Neighbour, Request, Sample, generators_of
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.gallery import Gallery, load_gallery
+from embedspace.generate.memory import Memory, load_memory
 from embedspace.generate.unet import LatentUNet, UNetConfig
 from embedspace.generate.vae import LatentVAE, VAEConfig
 
-__all__ = ["LatentHead", "LatentOptions", "load_parts"]
+__all__ = ["LatentHead", "LatentOptions", "load_parts", "memory_beside"]
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {"flow": flow.sample, "vae": vae.sample}
 """Family -> its sampler; all have one signature."""
@@ -35,12 +36,18 @@ class LatentOptions:
     Attributes:
         num_steps: Of the flow.
         guidance_scale: Of either family.
-        pool: Neighbours are drawn from so many nearest; the first sample takes the very nearest.
+        pool: Neighbours are drawn from so many nearest; samples with an even seed take the very nearest.
+        spread: How far down the pool others reach: a neighbour's chance goes with exp(cosine / spread).
+        projection: Temperature of the projection of noisy vectors onto the memory's (DeCap); 0 for none.
+        projected_sigma: Noise assumed in a projected vector; vectors with no more than this are not projected.
     """
 
     num_steps: int = 16
     guidance_scale: float = 2.0
     pool: int = 8
+    spread: float = 0.05
+    projection: float = 0.05
+    projected_sigma: float = 0.5
 
 
 class LatentHead(GeneratorHead):
@@ -52,6 +59,7 @@ class LatentHead(GeneratorHead):
         gallery: Training items.
         sigma: As `GeneratorHead.sigma`.
         options: Defaults of sampling.
+        memory: What noisy vectors are projected onto; None to take every vector as it is.
     """
 
     def __init__(
@@ -61,6 +69,7 @@ class LatentHead(GeneratorHead):
         gallery: Gallery,
         sigma: Mapping[str, float],
         options: LatentOptions | None = None,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
@@ -69,6 +78,7 @@ class LatentHead(GeneratorHead):
         self.gallery = gallery
         self.sigma = sigma
         self.options = options or LatentOptions()
+        self.memory = memory
 
     @abstractmethod
     def to_media(self, decoded: Tensor, request: Request) -> list[tuple[NDArray[Any], int]]:
@@ -80,6 +90,8 @@ class LatentHead(GeneratorHead):
     ) -> list[list[Sample]]:
         """Return `request.num_samples` samples of each vector."""
         family = self.check_family(request)
+        if self.memory is not None:
+            vectors, sigma = self.memory.settle(vectors, sigma, self.options.projection, self.options.projected_sigma)
         return [
             self._samples(torch.from_numpy(row), float(noise), request, family)
             for row, noise in zip(vectors, sigma, strict=True)
@@ -118,15 +130,20 @@ class LatentHead(GeneratorHead):
     def draw_neighbours(self, vector: Tensor, generators: list[torch.Generator], k: int) -> Tensor:
         """Return (B, k) numbers of gallery items for samples of one vector (embed_dim,), nearest first.
 
-        The sample with an even seed takes the nearest k, any other k of the pool: samples then differ in what they
-        start from, and each depends on its own seed alone.
+        A sample with an even seed takes the nearest k, any other draws k of the pool without replacement: samples then
+        differ in what they start from, and each depends on its own seed alone.
+
+        Source: Vieira 2014 and Kool et al. 2019 (https://arxiv.org/abs/1903.06059), section 2.3, Gumbel-top-k.
         """
-        near = self.gallery.nearest(vector[None], max(k, self.options.pool))[0][0]
+        found, cosines = self.gallery.nearest(vector[None], max(k, self.options.pool))
+        near, logits = found[0], cosines[0] / self.options.spread
         rows = []
         for generator in generators:
             chosen = near[:k]
             if generator.initial_seed() % 2:
-                chosen = near[torch.randperm(len(near), generator=generator)[:k].sort().values]
+                uniform = torch.rand(len(near), generator=generator).clamp(1e-9, 1 - 1e-9)
+                gumbel = -torch.log(-torch.log(uniform))
+                chosen = near[(logits + gumbel).topk(k).indices.sort().values]
             rows.append(chosen)
         return torch.stack(rows)
 
@@ -158,6 +175,12 @@ def load_parts(config: Mapping[str, Any], folder: Path) -> tuple[Autoencoder, di
         networks[family] = makers[family](_tuples(size))
         load_strict(networks[family], folder / f"{family}.safetensors")
     return autoencoder, networks, load_gallery(folder)
+
+
+def memory_beside(folder: Path) -> Memory | None:
+    """Return the memory of the heads that `folder` is one of; None where they have none."""
+    heads = folder.parent
+    return load_memory(heads) if (heads / "memory.json").is_file() else None
 
 
 def _tuples(size: Mapping[str, Any]) -> dict[str, Any]:

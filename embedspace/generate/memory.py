@@ -87,6 +87,27 @@ class Memory:
         )
         return unit
 
+    def settle(
+        self, vectors: NDArray[np.float32], sigma: NDArray[np.float32], temperature: float, settled: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Project the vectors whose noise is larger than what a projected vector has; leave the others as they are.
+
+        Args:
+            vectors: (N, embed_dim) centred unit rows.
+            sigma: (N,) noise in each.
+            temperature: Of `project`; 0 leaves every vector as it is.
+            settled: Noise that is then assumed in a projected vector.
+
+        Returns:
+            Vectors and noise, of the same shapes.
+        """
+        noisy = np.asarray(sigma) > settled
+        if temperature <= 0 or not noisy.any():
+            return vectors, sigma
+        rows, noise = vectors.copy(), np.array(sigma, np.float32)
+        rows[noisy], noise[noisy] = self.project(vectors[noisy], temperature), settled
+        return rows, noise
+
     def save(self, folder: Path, text_head: str) -> None:
         """Write memory.safetensors and memory.json; `text_head` is the checksum of the head that made the vectors."""
         folder.mkdir(parents=True, exist_ok=True)
