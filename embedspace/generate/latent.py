@@ -27,6 +27,8 @@ __all__ = ["LatentHead", "LatentOptions", "load_parts", "memory_beside"]
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {"flow": flow.sample, "vae": vae.sample}
 """Family -> its sampler; all have one signature."""
+_BATCH = 16
+"""Samples that are drawn together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,39 +94,49 @@ class LatentHead(GeneratorHead):
         family = self.check_family(request)
         if self.memory is not None:
             vectors, sigma = self.memory.settle(vectors, sigma, self.options.projection, self.options.projected_sigma)
-        return [
-            self._samples(torch.from_numpy(row), float(noise), request, family)
-            for row, noise in zip(vectors, sigma, strict=True)
-        ]
-
-    def _samples(self, vector: Tensor, sigma: float, request: Request, family: str) -> list[Sample]:
-        count = request.num_samples
         network: Any = self.networks[family]
-        rows = self.draw_neighbours(vector, generators_of(request), getattr(network.config, "neighbours", 0))
-        condition = Condition(vector.expand(count, -1), torch.full((count,), sigma), self.gallery.latents[rows])
-        scale = self.options.guidance_scale if request.guidance_scale is None else request.guidance_scale
-        latents = SAMPLERS[family](
-            network,
-            condition,
-            num_steps=request.num_steps or self.options.num_steps,
-            guidance_scale=scale,
-            generator=generators_of(request),
-        )
+        rows = torch.from_numpy(np.asarray(vectors, np.float32))
+        noise = torch.from_numpy(np.asarray(sigma, np.float32))
+        wanted = getattr(network.config, "neighbours", 0)
+        near = torch.stack([self.draw_neighbours(row, generators_of(request), wanted) for row in rows])
+        count = request.num_samples
+        # (N, ...) -> (N * count, ...): samples of different vectors share a pass through the network
+        vector, size, context = rows.repeat_interleave(count, 0), noise.repeat_interleave(count), near.flatten(0, 1)
+        generators = [generator for _ in rows for generator in generators_of(request)]
+        flat: list[Sample] = []
+        for first in range(0, len(vector), _BATCH):
+            part = slice(first, first + _BATCH)
+            chosen = context[part]
+            condition = Condition(vector[part], size[part], self.gallery.latents[chosen])
+            scale = self.options.guidance_scale if request.guidance_scale is None else request.guidance_scale
+            latents = SAMPLERS[family](
+                network,
+                condition,
+                num_steps=request.num_steps or self.options.num_steps,
+                guidance_scale=scale,
+                generator=generators[part],
+            )
+            seeds = [request.seed + (first + k) % count for k in range(len(chosen))]
+            flat += self._finished(latents, chosen, seeds, request)
+        return [flat[first : first + count] for first in range(0, len(flat), count)]
+
+    def _finished(self, latents: Tensor, context: Tensor, seeds: list[int], request: Request) -> list[Sample]:
+        """Decode latents, and say what they were made from and which training item they are most like."""
         copies = self.gallery.nearest_output(latents)
         media = self.to_media(self.autoencoder.decode(latents), request)
         return [
             Sample(
                 self.modality.value,
                 content,
-                request.seed + number,
+                seed,
                 sample_rate=rate,
                 provenance={
-                    "context": [self.gallery.items[i] for i in rows[number].tolist()],
-                    "nearest_output": {"item": copies[number].item, "similarity": round(copies[number].similarity, 4)},
+                    "context": [self.gallery.items[i] for i in near],
+                    "nearest_output": {"item": copy.item, "similarity": round(copy.similarity, 4)},
                 },
-                neighbours=(copies[number],),
+                neighbours=(copy,),
             )
-            for number, (content, rate) in enumerate(media)
+            for (content, rate), seed, near, copy in zip(media, seeds, context.tolist(), copies, strict=True)
         ]
 
     def draw_neighbours(self, vector: Tensor, generators: list[torch.Generator], k: int) -> Tensor:
