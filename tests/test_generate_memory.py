@@ -35,6 +35,18 @@ def test_memory_projects_onto_texts() -> None:
     np.testing.assert_allclose(memory.project(near, 0.5)[0], weights / np.linalg.norm(weights), atol=1e-6)
 
 
+def test_only_noisy_vectors_settle() -> None:
+    memory = Memory(np.eye(3, dtype=np.float32), ["a", "b", "c"], ["1", "2", "3"])
+    rows = np.array([[0.8, 0.6, 0.0], [0.8, 0.6, 0.0]], np.float32)
+    noise = np.array([0.2, 2.0], np.float32)
+    settled, sigma = memory.settle(rows, noise, 0.01, 0.5)
+    np.testing.assert_array_equal(settled[0], rows[0])
+    np.testing.assert_allclose(settled[1], [1, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(sigma, [0.2, 0.5])
+    np.testing.assert_allclose(rows[1], [0.8, 0.6, 0.0])  # what was given stays
+    assert memory.settle(rows, noise, 0.0, 0.5)[0] is rows
+
+
 def test_memory_refuses_a_damaged_file(tmp_path: Path) -> None:
     write_memory(tmp_path)
     (tmp_path / "memory.safetensors").write_bytes(b"no")

@@ -81,6 +81,8 @@ latent_dim = 4
 steps = 4
 batch_size = 4
 perceptual = PERCEPTUAL
+crop = 16
+steps_adversarial = 2
 [image.flow]
 width = 16
 steps = 3
@@ -147,6 +149,12 @@ def test_image_head_is_written_and_draws(built: Path, tmp_path: Path, perceptual
         assert samples[0].provenance["nearest_output"]["item"].startswith("squares/")
         alone = head.generate(vectors, np.zeros(1, np.float32), Request(1, seed=4, num_steps=2, family=family, size=48))
         assert int(np.abs(alone[0][0].content.astype(int) - samples[2].content).max()) <= 1
+        both = np.stack([vector_of("blue"), vector_of("red")])
+        (_, again) = head.generate(both, np.zeros(2, np.float32), request)  # whatever else is in the batch
+        assert [s.seed for s in again] == [2, 3, 4]
+        for one, other in zip(samples, again, strict=True):
+            assert int(np.abs(one.content.astype(int) - other.content).max()) <= 1
+            assert one.provenance["context"] == other.provenance["context"]
     pictures = head.gallery_pictures(vector_of("a blue square"), "mixed", space, 2)
     assert pictures[0][0].caption == "a blue square"
 

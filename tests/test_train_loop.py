@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from embedspace.errors import WeightsError
 from embedspace.train.checkpoint import load_checkpoint, save_checkpoint
-from embedspace.train.loop import FitConfig, FitProgress, fit
+from embedspace.train.loop import FitConfig, FitProgress, _time_factor, fit
 
 CONFIG = FitConfig(steps=30, learning_rate=1e-2, warmup_steps=5, seed=4, evaluate_every=10)
 TRUTH = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
@@ -88,6 +88,14 @@ def test_fit_stops_in_time_with_a_checkpoint_and_goes_on(tmp_path: Path) -> None
     assert fit(module, loss_of_step, CONFIG, stage="toy", checkpoint=checkpoint, resume=True)
     assert torch.equal(weights(module), trained())
     assert [p.name for p in tmp_path.iterdir()] == ["toy.pt"]
+
+
+def test_a_run_that_is_short_of_time_cools_down() -> None:
+    plain = FitConfig(minutes=10.0)
+    assert [_time_factor(plain, seconds) for seconds in (0.0, 599.0, 700.0)] == [1.0, 1.0, 1.0]
+    cooling = FitConfig(minutes=10.0, cooldown=0.2)
+    found = [_time_factor(cooling, seconds) for seconds in (0.0, 480.0, 540.0, 600.0, 700.0)]
+    assert found == pytest.approx([1.0, 1.0, 0.5, 0.0, 0.0])
 
 
 def test_fit_resumed_when_done_trains_no_more(tmp_path: Path) -> None:
