@@ -13,8 +13,13 @@ import torch
 
 from embedspace.calibration import Calibration
 from embedspace.encoders.base import save_tensors
+from embedspace.generate.autoencoder import Autoencoder, AutoencoderConfig
 from embedspace.generate.autoregressive import CaptionDecoder, DecoderConfig
+from embedspace.generate.gallery import Gallery
 from embedspace.generate.memory import Memory
+from embedspace.generate.spectrogram import SpectrogramConfig
+from embedspace.generate.unet import LatentUNet, UNetConfig
+from embedspace.generate.vae import LatentVAE, VAEConfig
 from embedspace.train.head_text import make_vocabulary
 from tests.cli_space import DIM, CliSpace, vector_of
 
@@ -68,3 +73,34 @@ def write_speech_head(folder: Path) -> None:
     own = folder / "speech"
     own.mkdir(parents=True, exist_ok=True)
     (own / "config.json").write_text(json.dumps({"format": 1, "text_head": "abc"}))
+
+
+def write_latent_head(folder: Path, modality: str, **config: Any) -> Path:
+    """Write a head of pictures of 16 x 16, or of sounds of 16 frames: a flow and a VAE of a few thousand weights."""
+    own = folder / modality
+    own.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    sounds = SpectrogramConfig(n_mels=16, frames=16)
+    height, width, channels = (2, 2, 3) if modality == "image" else (2, 2, 1)
+    parts: dict[str, Any] = {
+        "autoencoder": AutoencoderConfig(channels, 8, latent_dim=2, decoder_blocks=1),
+        "flow": UNetConfig(2, height, width, DIM, neighbours=2, channels=8, multiples=(1,), blocks=1),
+        "vae": VAEConfig(2, height, width, DIM, code_dim=4, channels=8),
+    }
+    makers: dict[str, Any] = {"autoencoder": Autoencoder, "flow": LatentUNet, "vae": LatentVAE}
+    for name, size in parts.items():
+        save_tensors(makers[name](size), own / f"{name}.safetensors")
+    keys = torch.from_numpy(np.stack([vector_of(text) for text in WORDS]))
+    latents = torch.randn(len(WORDS), 2, height, width, generator=torch.Generator().manual_seed(1))
+    Gallery(keys, latents, [f"tiny/{n}" for n in range(len(WORDS))], WORDS).save(own)
+    about = {
+        "format": 1,
+        "text_head": "abc",
+        "autoencoder": dataclasses.asdict(parts["autoencoder"]),
+        "families": {name: dataclasses.asdict(parts[name]) for name in ("flow", "vae")},
+        "sigma": {"text": 0.0, "image": 1.0},
+        "options": {"num_steps": 2},
+        **({"spectrogram": dataclasses.asdict(sounds)} if modality == "audio" else {}),
+    }
+    (own / "config.json").write_text(json.dumps({**about, **config}))
+    return own

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from embedspace.cli import generate as verb
 from embedspace.generate import voices
 from tests.cli_media import Result, Run, make_run, picture, sound
-from tests.heads import HeadSpace, write_memory, write_speech_head, write_text_head
+from tests.heads import HeadSpace, write_latent_head, write_memory, write_speech_head, write_text_head
 
 
 @pytest.fixture
@@ -77,6 +78,62 @@ def test_speech_is_named_after_its_source_and_carries_its_words(run: Run, voice:
     assert about["voice"] == "flite:slt"
     assert about["text"] in result.out
     assert about["terms"][0]["modality"] == "image"
+
+
+def test_pictures_are_written_with_their_record_and_a_sheet(run: Run, space: HeadSpace, tmp_path: Path) -> None:
+    write_latent_head(space.folder / "heads", "image")
+    picture(tmp_path / "photo.png")
+    options = ("--to", "image", "-n", 3, "--seed", 6, "--guidance", 2, "--steps", 2, "--size", 32, "--force")
+    result = run("--from", tmp_path / "photo.png", *options, "--sheet", "sheet.png")
+    assert result.code == 0
+    assert result.out.splitlines() == [*(f"photo.image-{k}.png" for k in (1, 2, 3)), "sheet.png"]
+    with Image.open(tmp_path / "photo.image-2.png") as made:
+        about = json.loads(made.info["embedspace"])
+        assert made.size == (32, 32)
+    assert (about["seed"], about["guidance_scale"], about["family"], len(about["weights"])) == (7, 2.0, "flow", 64)
+    assert about["terms"][0]["modality"] == "image"
+    assert len(about["context"]) == 2
+    assert about["nearest_output"]["item"].startswith("tiny/")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert np.asarray(sheet).std() > 0
+
+
+def test_a_family_can_be_chosen_and_an_unknown_one_is_refused(run: Run, space: HeadSpace, tmp_path: Path) -> None:
+    write_latent_head(space.folder / "heads", "image")
+    options = ("--from", "a dog", "--to", "image", "--json", "--family")
+    assert json.loads(run(*options, "vae").out)["family"] == "vae"
+    result = run(*options, "gan")
+    assert result.code == 2
+    assert "--family 'gan': the image head has flow, vae" in result.error
+
+
+def test_sounds_are_as_long_as_asked(run: Run, space: HeadSpace, tmp_path: Path) -> None:
+    write_latent_head(space.folder / "heads", "audio")
+    assert run("--from", "a dog", "--to", "audio", "--seconds", 0.9, "--out", "bark.wav", "-n", 2).code == 0
+    for name in ("bark-1.wav", "bark-2.wav"):
+        with soundfile.SoundFile(tmp_path / name) as file:
+            assert (file.frames, file.samplerate) == (14_400, 16_000)
+            assert json.loads(file.comment.partition("embedspace: ")[2])["seconds"] == 0.9
+
+
+@pytest.mark.parametrize("source", ["a dog", "photo.png", "tone.wav", "said.wav"])
+@pytest.mark.parametrize("target", ["image", "audio", "text", "speech"])
+def test_all_sixteen_directions(
+    run: Run, voice: None, space: HeadSpace, tmp_path: Path, source: str, target: str
+) -> None:
+    for modality in ("image", "audio"):
+        write_latent_head(space.folder / "heads", modality)
+    picture(tmp_path / "photo.png")
+    sound(tmp_path / "tone.wav")
+    sound(tmp_path / "said.wav", frequency=300).with_suffix(".words").write_text("a cat")
+    kind = ("--as", "speech") if source == "said.wav" else ("--as", "audio") if source == "tone.wav" else ()
+    spoken = ("--voice", "flite:slt") if target == "speech" else ()
+    result = run("--from", source, "--to", target, *kind, *spoken, "--force", "--out", f"made.{target}{_END[target]}")
+    assert (result.code, result.err) == (0, "")
+    assert (tmp_path / f"made.{target}{_END[target]}").stat().st_size > 0
+
+
+_END = {"image": ".png", "audio": ".wav", "text": ".txt", "speech": ".wav"}
 
 
 def test_several_sources_and_samples_get_files_of_their_own(run: Run, voice: None, tmp_path: Path) -> None:
