@@ -26,6 +26,8 @@ from embedspace.train.precision import bfloat16_autocast
 
 __all__ = ["Averaged", "train_latent_head"]
 
+_SIDED = frozenset("left right leftwards rightwards clock o'clock thirty arrow letter number".split())
+"""Words of captions whose pictures are not mirrored."""
 _FLOW_SHARE = 0.65
 """Of the minutes; the VAE has what autoencoder and flow leave."""
 
@@ -78,18 +80,21 @@ def train_latent_head(
         sharpen(run, recipes[0], autoencoder, train, held, perceptual)
     save_tensors(autoencoder, run.head / "autoencoder.safetensors")
     recipe = recipes[1]
-    views = [latents_of(autoencoder, train), *([latents_of(autoencoder, train, mirror=True)] if recipe.mirror else [])]
+    views = torch.stack([latents_of(autoencoder, train, mirror) for mirror in (False, True)[: 1 + recipe.mirror]])
     chosen = np.flatnonzero(may_ship).tolist()
     kept = train.take(chosen)
-    gallery = Gallery(kept.keys, views[0][chosen], kept.items, kept.captions)
+    gallery = Gallery(kept.keys, views[0, chosen], kept.items, kept.captions)
     gallery.save(run.head)
     place = {item: number for number, item in enumerate(gallery.items)}
     own = torch.tensor([place.get(item, -1) for item in train.items])
     held_latents = latents_of(autoencoder, held) if len(held.items) else None
+    sided = torch.tensor(
+        [not _SIDED.isdisjoint(caption.lower().replace(":", " ").split()) for caption in train.captions]
+    )
 
     def draw(generator: torch.Generator) -> tuple[Tensor, Condition]:
         rows = torch.multinomial(train.weights, recipe.batch_size, replacement=True, generator=generator)
-        view = int(torch.randint(len(views), (), generator=generator))
+        view = torch.randint(len(views), (len(rows),), generator=generator) * ~sided[rows]
         sigma = torch.rand(len(rows), generator=generator) * recipe.max_sigma
         vector = add_noise(train.keys[rows], sigma, generator)
         context = None
@@ -97,11 +102,13 @@ def train_latent_head(
             # found by the noisy vector, as they will be; the item itself is never among them
             near, _ = gallery.nearest(vector, recipe.neighbours, exclude=own[rows])
             alone = torch.rand(len(rows), generator=generator) < recipe.drop_context
-            context = gallery.latents[near] * (~alone)[:, None, None, None, None]
+            # a mirrored item has mirrored neighbours: what faces left in one drawing mostly does in others
+            context = views[view[:, None], kept_rows[near]] * (~alone)[:, None, None, None, None]
         dropped = torch.rand(len(rows), generator=generator) < recipe.drop
-        return views[view][rows], Condition(vector, sigma, context).drop_rows(dropped)
+        return views[view, rows], Condition(vector, sigma, context).drop_rows(dropped)
 
-    channels, height, width = views[0].shape[1:]
+    kept_rows = torch.tensor(chosen)
+    channels, height, width = views.shape[2:]
     embed_dim = train.keys.shape[1]
     sizes: dict[str, Any] = {
         "flow": UNetConfig(
