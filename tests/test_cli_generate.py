@@ -98,6 +98,13 @@ def test_pictures_are_written_with_their_record_and_a_sheet(run: Run, space: Hea
         assert np.asarray(sheet).std() > 0
 
 
+def test_a_near_copy_is_called_one(run: Run, space: HeadSpace) -> None:
+    write_latent_head(space.folder / "heads", "image", options={"num_steps": 2, "copy_similarity": -1.0})
+    result = run("--from", "a dog", "--to", "image", "--sheet", "sheet.png")
+    assert result.out.splitlines() == ["a-dog.image.png  (near copy of a training item)", "sheet.png"]
+    assert json.loads(run("--from", "a dog", "--to", "image", "--json").out)["near_copy"] is True
+
+
 def test_a_family_can_be_chosen_and_an_unknown_one_is_refused(run: Run, space: HeadSpace, tmp_path: Path) -> None:
     write_latent_head(space.folder / "heads", "image")
     options = ("--from", "a dog", "--to", "image", "--json", "--family")

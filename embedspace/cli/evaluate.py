@@ -52,30 +52,30 @@ def retrieval(
 
 @app.command()
 def generation(
-    suite: Annotated[Path, typer.Argument(metavar="SUITE", help="A suite: eval/suites/generation.toml.")],
+    suite: Annotated[Path, typer.Argument(metavar="SUITE", help="A suite: eval/suites/generation*.toml.")],
     weights: Weights = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the JSON and the table go.")
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the JSON, the table and the pictures go.")
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
     device: Device = "cpu",
 ) -> None:
-    """Measure generation: do captions name what is there, is what is said understood; beside baselines.
+    """Measure generation: captions, speech, pictures, sounds; beside baselines, by judges of their own.
 
-    Prints the table in Markdown; --out also keeps it and the JSON. The judge of speech is named by the suite and is
-    found from the repository's root.
+    Prints the table in Markdown; --out also keeps it, the JSON, curves and sample sheets. The suite names the judge,
+    which is found from the repository's root. Samples are kept under build/eval-cache: a run that was stopped goes on.
     """
     if not suite.is_file():
-        raise ConfigError(f"{suite}: no such suite; the shipped one is eval/suites/generation.toml")
+        raise ConfigError(f"{suite}: no such suite; the shipped ones are eval/suites/generation*.toml")
     from embedspace.cli._output import print_json
     from embedspace.cli._progress import ProgressReport
     from embedspace.cli._space import load_space
-    from embedspace.evaluate.generation import evaluate_generation, markdown
+    from embedspace.evaluate.generation_kinds import evaluate, table
 
     with ProgressReport(quiet=quiet) as report:
-        entry = evaluate_generation(suite, load_space(weights, device), out, report.update)
+        entry = evaluate(suite, load_space(weights, device), out, report.update)
     if json:
         print_json(entry)
     else:
-        print(markdown(entry))
+        print(table(entry))

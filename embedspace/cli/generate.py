@@ -245,10 +245,15 @@ def _deliver(sample: Sample, job: _Job, number: int, to: Modality, *, as_json: b
     elif to == Modality.SPEECH:
         print(f"{path}  {sample.text!r}")
     else:
-        print(path)
+        print(f"{path}{'  (near copy of a training item)' if sample.provenance.get('near_copy') else ''}")
     for neighbour in kept.neighbours:
         print(f"  near {neighbour.similarity:.2f} ({neighbour.of})  {neighbour.item}  {neighbour.caption}")
     sys.stdout.flush()
+
+
+def _label(sample: Sample) -> str:
+    """Return what stands under a sample on a sheet; a copy is called one."""
+    return f"{sample.seed}: copy of a training item" if sample.provenance.get("near_copy") else f"seed {sample.seed}"
 
 
 def _draw(sheet: Path, jobs: Sequence[_Job], made: Sequence[Sequence[Sample]], space: EmbeddingSpace) -> None:
@@ -267,7 +272,7 @@ def _draw(sheet: Path, jobs: Sequence[_Job], made: Sequence[Sequence[Sample]], s
             cells.append(("source", flatten(load_image(job.query))))
         for neighbour, picture in head.gallery_pictures(job.vector, job.modality, space, 3) if samples else ():
             cells.append((f"near: {neighbour.caption}", picture))
-        cells += [(f"seed {sample.seed}", sample.content) for sample in samples]
+        cells += [(_label(sample), sample.content) for sample in samples]
         rows.append((job.query, cells))
     write_image(sheet, contact_sheet(rows))
     print(sheet)

@@ -42,6 +42,8 @@ class LatentOptions:
         spread: How far down the pool others reach: a neighbour's chance goes with exp(cosine / spread).
         projection: Temperature of the projection of noisy vectors onto the memory's (DeCap); 0 for none.
         projected_sigma: Noise assumed in a projected vector; vectors with no more than this are not projected.
+        copy_similarity: A sample as much like a training item as this counts as a near copy; one in twenty real items
+            of the validation split does.
     """
 
     num_steps: int = 16
@@ -50,6 +52,7 @@ class LatentOptions:
     spread: float = 0.05
     projection: float = 0.05
     projected_sigma: float = 0.5
+    copy_similarity: float = 1.0
 
 
 class LatentHead(GeneratorHead):
@@ -133,6 +136,7 @@ class LatentHead(GeneratorHead):
                 provenance={
                     "context": [self.gallery.items[i] for i in near],
                     "nearest_output": {"item": copy.item, "similarity": round(copy.similarity, 4)},
+                    **({"near_copy": True} if copy.similarity >= self.options.copy_similarity else {}),
                 },
                 neighbours=(copy,),
             )

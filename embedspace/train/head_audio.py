@@ -41,6 +41,7 @@ def train(run: HeadRun) -> None:
         *parts,
         may_ship[rest],
         about={"spectrogram": dataclasses.asdict(size)},
+        options=recipe.options,
     )
 
 

@@ -30,7 +30,8 @@ def train(run: HeadRun) -> None:
     if not may_ship.any():
         raise ConfigError(f"recipe {run.recipe.name}: [image] gallery names no source that has pictures")
     perceptual = Perceptual() if recipe.autoencoder.perceptual > 0 else None
-    train_latent_head(run, (recipe.autoencoder, recipe.flow), sets["train"], sets["val"], may_ship, perceptual)
+    parts = recipe.autoencoder, recipe.flow
+    train_latent_head(run, parts, sets["train"], sets["val"], may_ship, perceptual, options=recipe.options)
 
 
 def read_pictures(run: HeadRun, split: str) -> MediaSet:

@@ -63,6 +63,7 @@ def train_latent_head(
     may_ship: NDArray[np.bool_],
     perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
     about: Mapping[str, Any] | None = None,
+    options: Mapping[str, float] | None = None,
 ) -> None:
     """Train every part of a latent head, and write it.
 
@@ -74,6 +75,7 @@ def train_latent_head(
         may_ship: (N,) which training items may be in the gallery.
         perceptual: Distance of two batches, for the autoencoder.
         about: Further sections of the head's configuration.
+        options: Of sampling, kept in the configuration.
     """
     autoencoder = train_autoencoder(run, recipes[0], train, held, perceptual)
     if recipes[0].steps_adversarial:
@@ -141,9 +143,18 @@ def train_latent_head(
             "autoencoder": dataclasses.asdict(autoencoder.config),
             "families": families,
             "sigma": measured_sigma(run),
+            "options": {**_copies(gallery, held_latents), **(options or {})},
             **(about or {}),
         },
     )
+
+
+def _copies(gallery: Gallery, held: Tensor | None) -> dict[str, float]:
+    """Return the likeness that one in twenty real items that were never trained on has with some training item."""
+    if held is None:
+        return {}
+    alike = torch.tensor([found.similarity for part in torch.split(held, 64) for found in gallery.nearest_output(part)])
+    return {"copy_similarity": round(float(alike.quantile(0.95)), 4)}
 
 
 def _fit_family(

@@ -112,10 +112,12 @@ class ImageHeadRecipe:
         sources: Source -> weight.
         gallery: Sources whose licences let small latents ship.
         size: Side in pixels.
+        options: How to sample, where it differs from `LatentOptions`; chosen on the validation split.
     """
 
     sources: dict[str, float] = field(default_factory=dict)
     gallery: tuple[str, ...] = ()
+    options: dict[str, float] = field(default_factory=dict)
     size: int = 64
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
     flow: FlowRecipe = field(default_factory=FlowRecipe)
@@ -123,10 +125,11 @@ class ImageHeadRecipe:
 
 @dataclass(frozen=True)
 class AudioHeadRecipe:
-    """Sounds: sources, spectrogram, and which of them may ship as latents of the gallery."""
+    """Sounds: sources, spectrogram, and which of them may ship as latents of the gallery; `options` as for pictures."""
 
     sources: dict[str, float] = field(default_factory=dict)
     gallery: tuple[str, ...] = ()
+    options: dict[str, float] = field(default_factory=dict)
     sample_rate: int = 16_000
     seconds: float = 4.096
     n_mels: int = 64
