@@ -25,6 +25,7 @@ __all__ = ["evaluate_retrieval", "git_commit", "heat_map", "markdown", "report",
 
 CACHE = Path("build/eval-cache")
 _SHOWN_FAILURES = 20
+_AXES = ("gallery", "query")
 
 
 def git_commit(folder: Path | None = None) -> str:
@@ -167,13 +168,16 @@ def markdown(entry: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def heat_map(entry: Mapping[str, Any], path: Path, metric: str = "recall_at_10") -> bool:
+def heat_map(
+    entry: Mapping[str, Any], path: Path, metric: str = "recall_at_10", axes_names: tuple[str, str] = _AXES
+) -> bool:
     """Draw the matrix of query against gallery modality.
 
     Args:
         entry: From `report`.
         path: The PNG file.
         metric: What is drawn, in percent.
+        axes_names: What is written beside columns and rows.
 
     Returns:
         Whether there was a matrix to draw: directions between at least two sets named after modalities.
@@ -212,8 +216,8 @@ def heat_map(entry: Mapping[str, Any], path: Path, metric: str = "recall_at_10")
         )
     axes.set_xticks(range(len(names)), names)
     axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("gallery")
-    axes.set_ylabel("query")
+    axes.set_xlabel(axes_names[0])
+    axes.set_ylabel(axes_names[1])
     axes.set_title(f"{entry['suite']}: {metric}, %")
     figure.colorbar(image, ax=axes, shrink=0.8)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,113 @@
+"""Make samples for an evaluation and keep them, so that a run that is killed goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedspace.evaluate.encode import Progress
+from embedspace.evaluate.media import Content, Medium
+from embedspace.generate import Request, generate
+from embedspace.generate.generator import head_of
+from embedspace.space import EmbeddingSpace
+
+__all__ = ["Maker"]
+
+_BATCH = 4  # vectors at once
+
+
+@dataclass
+class Maker:
+    """Makes samples with a head of a space.
+
+    Attributes:
+        space: The space.
+        to: Target modality.
+        medium: Of its head.
+        seeds: Of every prompt's samples, one after the other.
+        cache: Folder that keeps samples; None to keep none.
+        tell: Told of progress.
+        seconds: Wall seconds spent on samples that were made now, not read.
+        made: How many those are.
+    """
+
+    space: EmbeddingSpace
+    to: str
+    medium: Medium
+    seeds: tuple[int, ...]
+    cache: Path | None
+    tell: Progress
+    seconds: float = 0.0
+    made: int = 0
+    _digest: str = field(default="", init=False)
+
+    def make(
+        self,
+        vectors: NDArray[np.float32],
+        modality: str,
+        doing: str,
+        *,
+        family: str | None = None,
+        guidance_scale: float | None = None,
+    ) -> list[list[Content]]:
+        """Return for each vector a sample of every seed.
+
+        Args:
+            vectors: (N, embed_dim) rows of the space.
+            modality: What encoded them.
+            doing: What the callback is told.
+            family: Of the head; its first by default.
+            guidance_scale: The head's own by default.
+        """
+        request = Request(num_samples=len(self.seeds), seed=self.seeds[0], family=family, guidance_scale=guidance_scale)
+        paths = [self._path(vector, modality, request) for vector in vectors]
+        kept = [self._kept(path) for path in paths]
+        missing = [number for number, own in enumerate(kept) if own is None]
+        for start in range(0, len(missing), _BATCH):
+            batch = missing[start : start + _BATCH]
+            for number, own in zip(batch, self._fresh(vectors[batch], modality, request), strict=True):
+                self._keep(paths[number], own)
+                kept[number] = own
+            self.tell(doing, min(start + _BATCH, len(missing)), len(missing))
+        return [[self.medium.restored(content) for content in own or ()] for own in kept]
+
+    def _fresh(self, vectors: NDArray[np.float32], modality: str, request: Request) -> list[list[Content]]:
+        """Return samples as a file would hold them."""
+        started = time.monotonic()
+        found = generate(self.space, vectors, to=self.to, modality=modality, request=request, force=True)
+        self.seconds += time.monotonic() - started
+        self.made += len(found) * len(self.seeds)
+        return [[self.medium.rounded(np.asarray(sample.content)) for sample in own] for own in found]
+
+    def _path(self, vector: NDArray[np.float32], modality: str, request: Request) -> Path | None:
+        if self.cache is None:
+            return None
+        self._digest = self._digest or head_of(self.space, self.to).digest
+        asked = f"{self._digest} {modality} {request}"
+        key = hashlib.sha256(asked.encode() + np.asarray(vector, np.float32).tobytes()).hexdigest()[:32]
+        return self.cache / "made" / self.to / key[:2] / f"{key}.npz"
+
+    def _kept(self, path: Path | None) -> list[Content] | None:
+        if path is None:
+            return None
+        try:
+            with np.load(path) as stored:
+                return [stored[str(n)] for n in range(len(self.seeds))]
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+            return None  # not there, or torn
+
+    def _keep(self, path: Path | None, contents: list[Content]) -> None:
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        with partial.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **{str(n): own for n, own in enumerate(contents)})
+        partial.replace(path)
