@@ -246,7 +246,8 @@ def test_the_unconditional_depend_on_their_own_seed_alone(space: Any) -> None:
 def test_a_training_item_and_its_mirror_image_are_found(space: Any) -> None:
     head: Any = head_of(space, "image")
     pictures = [np.random.default_rng(n).integers(0, 256, (16, 16, 3)).astype(np.uint8) for n in range(3)]
-    index = TrainingIndex(head, Pictures(head), [(f"more/{n}", picture) for n, picture in enumerate(pictures)])
+    index = TrainingIndex(head, Pictures(head))
+    index.add([f"more/{n}" for n in range(3)], index.rows_of(pictures))
     numbers, likeness = index.nearest([pictures[1], pictures[2][:, ::-1].copy()])
     assert [index.items[n] for n in numbers] == ["more/1", "more/2"]
     assert likeness == pytest.approx(1.0, abs=1e-5)

@@ -36,6 +36,7 @@ __all__ = ["Bench", "Measured", "Prompts", "open_bench"]
 
 _NEIGHBOURS = 5  # of precision, recall, density and coverage
 RECALL_AT = 10
+_READ = 128  # training items at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -244,14 +245,34 @@ def open_bench(
     )
     if suite.training:
         known = set(index.items)
-        more = [item for item in items[suite.training] if item.id not in known]
-        tell("read training items", 0, len(more))
-        read = [(item.id, content) for item in more for content in bench.read([item])]
-        bench.index = TrainingIndex(head, medium, read)
-        bench.reads.clear()
+        index.add(*_training_rows(bench, [item for item in items[suite.training] if item.id not in known], cache))
     tell("see real ones", 0, 1)
     bench.reference = judge.kernel_features(judge.features(bench.read(items[suite.reference]), medium.sample_rate))
     bench.held = bench.measure([[content] for content in bench.read(items[suite.held])])
     bench.threshold = copy_threshold(bench.held.likeness, suite.copies)
     tell("see real ones", 1, 1)
     return bench
+
+
+def _training_rows(bench: Bench, items: list[EvalItem], cache: Path | None) -> tuple[list[str], NDArray[np.float32]]:
+    """Return ids and rows of training items that the head's gallery does not hold; kept for the head."""
+    wanted = [item.id for item in items]
+    path = cache / "made" / f"training-{bench.suite.to}-{bench.head.digest[:16]}.npz" if cache else None
+    if path is not None and path.is_file():
+        with np.load(path) as stored:
+            if stored["wanted"].tolist() == wanted:
+                return stored["ids"].tolist(), stored["rows"]
+    ids, blocks = [], []
+    for start in range(0, len(items), _READ):
+        part = items[start : start + _READ]
+        contents = bench.read(part)
+        ids += [item.id for item in part if item.id in bench.reads]
+        blocks.append(bench.index.rows_of(contents))
+        bench.reads.clear()
+        bench.tell("read training items", min(start + _READ, len(items)), len(items))
+    rows = np.concatenate(blocks) if blocks else bench.index.rows_of([])
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            np.savez(file, wanted=np.array(wanted), ids=np.array(ids), rows=rows)
+    return ids, rows

@@ -16,7 +16,6 @@ condition. Of speech: what people say of the same kind, and another item's capti
 from __future__ import annotations
 
 import datetime
-import importlib
 import json
 import tomllib
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from embedspace.errors import ConfigError, MissingExtraError
 from embedspace.evaluate.encode import Progress, SuiteEncoder
 from embedspace.evaluate.items import EvalItem, rows_hash, select_all
+from embedspace.evaluate.judged import named_function
 from embedspace.evaluate.metrics import bootstrap
 from embedspace.evaluate.report import CACHE, git_commit
 from embedspace.evaluate.run import corpora_folder
@@ -253,15 +253,6 @@ def _unconditional(space: EmbeddingSpace, count: int) -> list[str]:
     return [head.tokenizer.decode([piece for piece in row if piece != PAD]) for row in rows.tolist()]
 
 
-def _judge(name: str) -> Judge:
-    module, _, function = name.partition(":")
-    try:
-        found: Judge = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"judge {name!r}: {error}; run from the repository's root, with its extras") from None
-    return found
-
-
 def _speech_rows(
     suite: GenerationSuite, part: SpeechPart, items: dict[str, list[EvalItem]], encoder: SuiteEncoder, tell: Progress
 ) -> list[dict[str, Any]]:
@@ -270,7 +261,7 @@ def _speech_rows(
     from embedspace.generate.voices import SAMPLE_RATE, available, speak
     from embedspace.media.resample import resample_waveform
 
-    judge = _judge(suite.judge)
+    judge: Judge = named_function(suite.judge)
     captions = [str(item.row["captions"][0]) for item in items[part.captions]]
     rows: list[dict[str, Any]] = []
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,12 +46,15 @@ class Judge(Protocol):
 
 
 def named_function(name: str) -> Any:  # noqa: ANN401 - whatever the suite needs
-    """Return the function "module:function".
+    """Return the function "module:function"; the module may lie in the working folder, as `training` does.
 
     Raises:
         ConfigError: If there is none.
     """
     module, _, function = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # the command's own script does not stand in the repository
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

@@ -314,8 +314,8 @@ def markdown(entry: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"Pictures: the judge finds the caption among the first {RECALL_AT} of {entry['captions_searched']}. "
-        "Sounds: the judge names the concept first of all that it knows. Texts: a content word of the concept's names is in the "
-        "caption; speech: it is heard by an independent recogniser. [95% bootstrap interval over concepts]",
+        "Sounds: the judge names the concept first of all that it knows. Texts: a content word of the concept's "
+        "names is in the caption; speech: it is heard by an independent recogniser. [95% bootstrap interval]",
         "",
         f"Concepts: {', '.join(entry['concepts'])}.",
         "",

@@ -196,18 +196,25 @@ class TrainingIndex:
     image counts as the picture.
 
     Args:
-        head: Its gallery is what it was trained on and keeps.
+        head: Its gallery is what it was trained on and keeps; `add` adds what else it was trained on.
         medium: Of the head.
-        more: Other training items' ids and contents.
     """
 
-    def __init__(self, head: LatentHead, medium: Medium, more: Sequence[tuple[str, Content]] = ()) -> None:
+    def __init__(self, head: LatentHead, medium: Medium) -> None:
         self._head, self._medium = head, medium
         self._mean = head.gallery.latents.flatten(1).mean(dim=0).numpy()
-        self.items = [*head.gallery.items, *(name for name, _ in more)]
-        own = self._unit(head.gallery.latents)
-        rest = [self._unit(self._latents(part)) for part in _chunks([content for _, content in more])]
-        self._rows = np.concatenate([own, *rest])
+        self.items = list(head.gallery.items)
+        self._rows = self._unit(head.gallery.latents)
+
+    def add(self, items: Sequence[str], rows: NDArray[np.float32]) -> None:
+        """Add training items by their ids and what `rows_of` gives for them."""
+        self.items += items
+        self._rows = np.concatenate([self._rows, rows])
+
+    def rows_of(self, contents: Sequence[Content]) -> NDArray[np.float32]:
+        """Return (N, C * H * W) unit rows of contents' latents."""
+        rows = [self._unit(self._latents(part)) for part in _chunks(contents)]
+        return np.concatenate(rows) if rows else self._rows[:0]
 
     def __len__(self) -> int:
         """Return the number of training items."""

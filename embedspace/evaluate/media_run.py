@@ -87,10 +87,8 @@ def measure_group(bench: Bench, group: PromptGroup) -> GroupResult:
         copies = [[content for _, content in bench.head.gallery_media(row, 1)] for row in centred]
         kept = bench.measure([[_as_kept(bench.medium, content) for content in own] for own in copies])
         add("nearest training item", label, "", bench.row(part, kept, bench.hits(part, kept)))
-    seeds = [suite.seeds[0] + n for n in range(len(suite.seeds) * len(prompts.items))]
-    free = unconditional(bench.head, bench.medium, suite.families[0], seeds)
-    size = len(suite.seeds)
-    nothing = bench.measure([free[k : k + size] for k in range(0, len(free), size)])
+    seeds = [suite.seeds[0] + n for n in range(len(prompts.items))]
+    nothing = bench.measure([[one] for one in unconditional(bench.head, bench.medium, suite.families[0], seeds)])
     add("no condition", "", suite.families[0], bench.row(prompts, nothing, bench.hits(prompts, nothing)))
     if group.real:
         _real_rows(bench, group, prompts, add)
