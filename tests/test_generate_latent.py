@@ -200,3 +200,26 @@ def test_gallery_refuses_what_does_not_match(tmp_path: Path) -> None:
     (tmp_path / "gallery.json").write_text('{"shape": [3, 3, 3], "items": [], "captions": []}')
     with pytest.raises(WeightsError, match="no gallery"):
         load_gallery(tmp_path)
+
+
+def test_a_flow_may_begin_at_a_neighbour() -> None:
+    class Still(_Straight):
+        """No velocity: what comes out is where it began."""
+
+        def __call__(self, latents: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
+            self.calls += 1
+            self.first = time if self.calls == 1 else self.first
+            return torch.zeros_like(latents)
+
+    context = torch.full((1, 2, 1, 2, 2), 3.0)
+    condition = Condition(torch.ones(1, 1), torch.zeros(1), context)
+    options = {"num_steps": 4, "guidance_scale": 1.0}
+    noise = flow.sample(Still(), condition, generator=_generators(5), **options)
+    network = Still()
+    made = flow.sample(network, condition, generator=_generators(5), start=0.75, **options)
+    torch.testing.assert_close(made, 0.25 * noise + 0.75 * 3.0)
+    assert float(network.first) == 0.75
+    alone = Condition(condition.vector, condition.sigma)
+    torch.testing.assert_close(flow.sample(Still(), alone, generator=_generators(5), start=0.75, **options), noise)
+    arrived = flow.sample(_Straight(), condition, generator=_generators(5), start=0.75, **options)
+    torch.testing.assert_close(arrived, torch.ones(1, 1, 2, 2))

@@ -60,8 +60,9 @@ def sample(
     num_steps: int,
     guidance_scale: float,
     generator: Sequence[torch.Generator],
+    start: float = 0.0,
 ) -> Tensor:
-    """Follow the flow from noise with Euler steps.
+    """Follow the flow with Euler steps, from noise or from a neighbour with noise in it.
 
     Args:
         network: The velocity.
@@ -69,17 +70,24 @@ def sample(
         num_steps: Equal steps; each costs one pass, two with guidance.
         guidance_scale: 1 is none.
         generator: One for each item, source of its noise.
+        start: Time in [0, 1) to begin at; later than 0, with the nearest neighbour of the context in the data's place
+            (Meng et al. 2022, SDEdit, https://arxiv.org/abs/2108.01073, algorithm 1). Nothing without a context.
 
     Returns:
         (B, C, H, W) latents.
     """
     latents = normal(network.shape, generator).to(condition.vector.device)
+    if condition.context is None or not condition.context.shape[1]:
+        start = 0.0
+    elif start:
+        latents = (1 - start) * latents + start * condition.context[:, 0]
     plain = condition.dropped()
+    size = (1 - start) / num_steps
     for step in range(num_steps):
-        time = torch.full((len(latents),), step / num_steps, device=latents.device)
+        time = torch.full((len(latents),), start + step * size, device=latents.device)
         velocity = network(latents, time, condition)
         if guidance_scale != 1.0:
             other = network(latents, time, plain)
             velocity = other + guidance_scale * (velocity - other)
-        latents = latents + velocity / num_steps
+        latents = latents + size * velocity
     return latents

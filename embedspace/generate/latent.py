@@ -38,6 +38,7 @@ class LatentOptions:
     Attributes:
         num_steps: Of the flow.
         guidance_scale: Of either family.
+        start: Time that the flow begins at, from the first neighbour; 0 for pure noise.
         pool: Neighbours are drawn from so many nearest; samples with an even seed take the very nearest.
         spread: How far down the pool others reach: a neighbour's chance goes with exp(cosine / spread).
         projection: Temperature of the projection of noisy vectors onto the memory's (DeCap); 0 for none.
@@ -48,6 +49,7 @@ class LatentOptions:
 
     num_steps: int = 16
     guidance_scale: float = 2.0
+    start: float = 0.0
     pool: int = 8
     spread: float = 0.05
     projection: float = 0.05
@@ -118,6 +120,7 @@ class LatentHead(GeneratorHead):
                 num_steps=request.num_steps or self.options.num_steps,
                 guidance_scale=scale,
                 generator=generators[part],
+                start=self.options.start,
             )
             seeds = [request.seed + (first + k) % count for k in range(len(chosen))]
             flat += self._finished(latents, chosen, seeds, request)

@@ -104,13 +104,14 @@ def sample(
     num_steps: int,
     guidance_scale: float,
     generator: Sequence[torch.Generator],
+    start: float = 0.0,
 ) -> Tensor:
-    """Draw codes and decode them; arguments as `flow.sample`, of which `num_steps` changes nothing here.
+    """Draw codes and decode them; arguments as `flow.sample`, of which `num_steps` and `start` change nothing here.
 
     Returns:
         (B, C, H, W) latents.
     """
-    del num_steps
+    del num_steps, start
     code = normal((network.config.code_dim,), generator).to(condition.vector.device)
     made = network.decode(code, condition)
     if guidance_scale != 1.0:
