@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from embedspace.evaluate import load_suite
+from embedspace.evaluate.media_suite import load_media_suite
 from eval import figures
 from eval.composed_pairs import pairs_of, rest_of
 from eval.composed_scenes import couples
@@ -68,6 +69,49 @@ def test_rows_of_figures_toml_name_directions_that_the_suites_have() -> None:
         suite = load_suite(SUITES / f"{row['suite']}.toml")
         pairs = [(direction.query, direction.gallery) for direction in suite.directions]
         assert (row["query"], row["gallery"]) in pairs if "query" in row else suite.composed
+
+
+def made_report(**changes: Any) -> dict[str, Any]:
+    row = {"group": "g", "system": "generated", "source": "text", "family": "flow", "top_1": [0.4, 0.3, 0.5]}
+    rows = [row, {**row, "family": "vae"}, {"group": "g", "system": "real", "top_1": [0.8, 0.7, 0.9]}]
+    base = {"generation_suite": "pictures", "description": "d", "commit": "c" * 40, "date": "2026-01-01"}
+    return base | {"split_hash": "s" * 64, "heads": {"image": "h" * 64}, "rows": rows} | changes
+
+
+def test_what_is_made_stands_beside_what_is_real() -> None:
+    row = {"title": "t", "suite": "pictures", "list": "rows", "metric": "top_1", "ask": "≥ 35"}
+    row |= {"where": {"system": "generated", "family": "flow"}, "real": {"system": "real"}, "wrong": {"system": "no"}}
+    table = figures.made_table([row], {"pictures": made_report()})
+    assert "| t | 40.0 [30, 50] | 80.0 [70, 90] |  | ≥ 35 |  |" in table
+    assert "| t | not measured |" in figures.made_table([row], {})
+
+
+def test_rows_of_what_is_made_name_groups_and_sources_that_the_suites_have() -> None:
+    rows = tomllib.loads((SUITES.parent / "figures.toml").read_text())["made"]
+    for row in rows:
+        if row["list"] != "rows":
+            continue
+        suite = load_media_suite(SUITES / f"{row['suite']}.toml")
+        groups = {group.name: group for group in suite.groups}
+        for where in (row[key] for key in ("where", "real", "wrong") if key in row):
+            assert where["group"] in groups
+            assert where.get("source", "text") in groups[where["group"]].sources
+            assert where.get("family", "flow") in suite.families
+
+
+def test_main_also_writes_what_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "eval/results").mkdir(parents=True)
+    (tmp_path / "eval/results/pictures.json").write_text(json.dumps(made_report()))
+    tables = 'rows = []\n[[made]]\ntitle="t"\nsuite="pictures"\nlist="rows"\nmetric="top_1"\nwhere={family="vae"}\n'
+    (tmp_path / "eval/figures.toml").write_text(tables)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{figures.START}\n{figures.END}\n{figures.MADE_START}\nold\n{figures.MADE_END}\n")
+    monkeypatch.setattr(figures, "ROOT", tmp_path)
+    monkeypatch.setattr("sys.argv", ["figures"])
+    figures.main()
+    assert "| t | 40.0 [30, 50] |" in readme.read_text() and "old" not in readme.read_text()
+    index = (tmp_path / "eval/results/README.md").read_text()
+    assert "## What is generated" in index and "[pictures](pictures.md)" in index
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,7 @@ def accuracy(views: Sequence[NDArray[np.float32]], items: Sequence[Item], decay:
 def main() -> int:
     """Train, measure, and write what `load` reads."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--views", type=int, default=5, help="the first is the plain one")
+    parser.add_argument("--views", type=int, default=3, help="the first is the plain one")
     parser.add_argument("--decay", type=float, default=3e-3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
