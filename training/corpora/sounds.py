@@ -84,6 +84,8 @@ def _item(origin: str, clip: Found, label: Label, seconds: float) -> Item:
         extra["abstract"] = True
     if origin == "tux":
         extra["stamp"] = clip.stem
+    if clip.credit:
+        extra["credit"] = clip.credit
     source = f"sounds-{origin}"
     name = clip.stem.replace("/", "-").lower()
     return Item(
@@ -93,7 +95,7 @@ def _item(origin: str, clip: Found, label: Label, seconds: float) -> Item:
         captions=clip.captions + label.captions,
         concept=label.concept,
         source=source,
-        licence=_licence(origin),
+        licence=clip.licence or _licence(origin),
         split="test" if origin == "tux" else "train",
         extra=extra,
     )
