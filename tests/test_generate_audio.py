@@ -14,11 +14,13 @@ from embedspace.generate import Request, create_head
 from embedspace.generate.audio import AudioHead, _join
 from embedspace.generate.autoencoder import Autoencoder, AutoencoderConfig
 from embedspace.generate.gallery import Gallery
-from embedspace.generate.spectrogram import SpectrogramConfig, griffin_lim, to_spectrogram, to_waveform
+from embedspace.generate.spectrogram import LEVEL, SpectrogramConfig, griffin_lim, to_spectrogram, to_waveform
 from embedspace.generate.unet import LatentUNet, UNetConfig
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
 from embedspace.train.head import train_head
+from embedspace.train.head_audio import _views
+from embedspace.train.head_recipe import AudioHeadRecipe
 from tests.test_train_head import recipe, store, vector_of
 
 SMALL = SpectrogramConfig(sample_rate=8000, n_mels=16, n_fft=256, hop_length=64, frames=16)
@@ -98,7 +100,8 @@ def test_sounds_have_the_length_that_is_asked_for(seconds: float | None) -> None
 
 
 BODY = """[audio]
-gallery = ["beeps"]
+licences = ["CC0-1.0"]
+views = 2
 n_mels = 16
 seconds = 0.512
 [audio.sources]
@@ -126,7 +129,9 @@ def test_audio_head_is_written_and_sounds(tmp_path: Path) -> None:
         name = f"beep {number}"
         soundfile.write(folder / f"{number}.wav", 0.3 * np.sin(np.arange(6000 + number) * (number + 2) / 30), 16_000)
         row = {"id": f"beeps/{number}", "modality": "audio", "path": f"beeps/{number}.wav", "source": "beeps"}
-        rows.append({**row, "captions": [name], "concept": name, "split": "test" if number == 11 else "train"})
+        licence = "GPL-2.0-only" if number == 5 else "CC0-1.0"
+        names = {"captions": [name], "concept": f"beeping {number}", "licence": licence}
+        rows.append({**row, **names, "split": "test" if number == 11 else "train"})
     (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
     names = [row["captions"][0] for row in rows]
     fingerprint = EmbeddingSpace.from_pretrained().fingerprints()["text"]
@@ -137,7 +142,36 @@ def test_audio_head_is_written_and_sounds(tmp_path: Path) -> None:
     head = create_head(Modality.AUDIO, heads, EmbeddingSpace.from_pretrained())
     assert isinstance(head, AudioHead)
     assert "beeps/11" not in head.gallery.items  # a test item
+    assert "beeps/5" not in head.gallery.items  # its licence asks to share alike
+    assert len(set(head.gallery.items)) == len(head.gallery.items) == 10  # one view of each
     (samples,) = head.generate(vector_of("beep 3")[None], np.zeros(1, np.float32), Request(1, num_steps=1))
     assert len(samples[0].content) == head.spectrogram.samples == 8192
     with pytest.raises(ConfigError, match="no sounds of whistles"):
         train_head(recipe(tmp_path, "audio", BODY.replace("beeps = 1.0", "whistles = 1.0")), out=tmp_path / "run2")
+    with pytest.raises(ConfigError, match="licences that may ship"):
+        train_head(recipe(tmp_path, "audio", BODY.replace("CC0-1.0", "MIT")), out=tmp_path / "run3")
+
+
+def test_views_differ_and_begin_with_the_clip_itself() -> None:
+    size = SpectrogramConfig(frames=16)
+    samples = torch.sin(torch.arange(size.samples * 2) / 9)
+    short = samples[: size.samples // 2]
+    for clip in (samples, short):
+        views = list(_views(clip, size, "beeps/1", AudioHeadRecipe(views=3)))
+        assert [view.shape for view in views] == [(size.samples,)] * 3
+        plain = clip[: size.samples] * (LEVEL / clip.abs().max())
+        torch.testing.assert_close(views[0][: len(plain)], plain)
+        assert all(float(view.abs().max()) == pytest.approx(LEVEL, abs=1e-3) for view in views)
+        assert float((views[1] - views[2]).abs().max()) > 0.1
+    again = list(_views(short, size, "beeps/1", AudioHeadRecipe(views=3)))
+    assert torch.equal(again[2], views[2])
+
+
+def test_media_have_the_level_of_the_training_sounds() -> None:
+    head = _head()
+    loud = torch.full((1, 1, SMALL.n_mels, SMALL.frames), 0.3)
+    silent = torch.full_like(loud, -1.0)
+    (made, rate), (nothing, _) = head.to_media(torch.cat([loud, silent]), Request())
+    assert rate == SMALL.sample_rate
+    assert float(np.abs(made).max()) == pytest.approx(LEVEL)
+    assert float(np.abs(nothing).max()) < 1e-6

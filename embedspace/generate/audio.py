@@ -14,7 +14,7 @@ from torch import Tensor
 
 from embedspace.generate.base import GeneratorHead, Request, Sample, register_head
 from embedspace.generate.latent import LatentHead, LatentOptions, load_parts, memory_beside
-from embedspace.generate.spectrogram import SpectrogramConfig, to_waveform
+from embedspace.generate.spectrogram import LEVEL, SpectrogramConfig, to_waveform
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ _FADE = 0.25
 """Seconds over which one piece of a longer sound passes into the next."""
 _NEXT = 1_000_003
 """Seeds of the pieces of one sound lie this far apart."""
+_SILENT = 0.01
+"""Peak below which nothing is heard."""
 
 
 class AudioHead(LatentHead):
@@ -63,10 +65,16 @@ class AudioHead(LatentHead):
     def to_media(self, decoded: Tensor, request: Request) -> list[tuple[NDArray[Any], int]]:
         """Turn spectrograms (B, 1, n_mels, T) into waveforms (T,)."""
         generator = torch.Generator().manual_seed(0)  # of phases only: the same spectrogram sounds the same
+        rate = self.spectrogram.sample_rate
         return [
-            (to_waveform(one, self.spectrogram, generator.manual_seed(0))[0].numpy(), self.spectrogram.sample_rate)
-            for one in decoded
+            (_level(to_waveform(one, self.spectrogram, generator.manual_seed(0))[0].numpy()), rate) for one in decoded
         ]
+
+
+def _level(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring the peak to where that of the training sounds is; silence stays silent."""
+    peak = float(np.abs(waveform).max(initial=0.0))
+    return waveform * np.float32(LEVEL / peak) if peak > _SILENT else waveform
 
 
 def _join(parts: list[NDArray[np.float32]], fade: int) -> NDArray[np.float32]:

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from embedspace.encoders.backbones.mel import hann, slaney_filters
 
-__all__ = ["SpectrogramConfig", "griffin_lim", "to_spectrogram", "to_waveform"]
+__all__ = ["LEVEL", "SpectrogramConfig", "griffin_lim", "to_spectrogram", "to_waveform"]
 
-_FLOOR, _TOP = -5.0, 1.5
+_FLOOR, _TOP = -1.7, 2.5
 """Decades of mel magnitude that the range [-1, 1] spans; quieter is silence."""
+LEVEL = 0.5
+"""Peak that every clip is brought to: how loud a recording is says nothing about what it is of."""
 _AREA = 100.0  # Slaney's filters have unit area in Hz: their outputs are about so much smaller than magnitudes
 
 
@@ -36,7 +38,7 @@ class SpectrogramConfig:
 
     sample_rate: int = 16_000
     n_mels: int = 64
-    n_fft: int = 1024
+    n_fft: int = 800
     hop_length: int = 256
     frames: int = 256
 
@@ -73,7 +75,7 @@ def to_waveform(
         num_steps: Of Griffin-Lim.
     """
     decades = (spectrogram.clamp(-1, 1) + 1) / 2 * (_TOP - _FLOOR) + _FLOOR
-    mel = 10.0**decades * (decades > _FLOOR + 0.05)
+    mel = 10.0**decades * (decades > _FLOOR + 0.1)
     magnitude = _magnitude(mel, config)
     waveform = griffin_lim(magnitude, config, generator, num_steps)
     peak = waveform.abs().amax(dim=1, keepdim=True)

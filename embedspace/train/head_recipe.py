@@ -125,14 +125,26 @@ class ImageHeadRecipe:
 
 @dataclass(frozen=True)
 class AudioHeadRecipe:
-    """Sounds: sources, spectrogram, and which of them may ship as latents of the gallery; `options` as for pictures."""
+    """Sounds: sources, spectrogram, and which clips may ship as latents of the gallery.
+
+    Attributes:
+        sources: Source -> weight of each of its clips.
+        licences: Of the clips that may ship: sources mix them, so that each clip's own counts.
+        balance: A clip of a concept that has n weighs n to the power of minus this: rare things are heard too.
+        views: Times that each clip is there: as it is, then faster or slower, later or from elsewhere in a long one,
+            each under another of its names.
+        options: As for pictures.
+    """
 
     sources: dict[str, float] = field(default_factory=dict)
-    gallery: tuple[str, ...] = ()
+    licences: tuple[str, ...] = ()
+    balance: float = 0.5
+    views: int = 4
     options: dict[str, float] = field(default_factory=dict)
     sample_rate: int = 16_000
     seconds: float = 4.096
     n_mels: int = 64
+    n_fft: int = 800
     hop_length: int = 256
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
     flow: FlowRecipe = field(default_factory=FlowRecipe)
