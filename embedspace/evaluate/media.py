@@ -19,7 +19,7 @@ from embedspace.generate.audio import AudioHead
 from embedspace.generate.base import GeneratorHead, Request
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.latent import SAMPLERS, LatentHead
-from embedspace.generate.spectrogram import to_spectrogram
+from embedspace.generate.spectrogram import LEVEL, to_spectrogram
 from embedspace.media.audio import load_audio
 from embedspace.media.image import load_image
 
@@ -29,7 +29,6 @@ Content = NDArray[Any]
 """(H, W, 3) uint8, or (T,) float32."""
 
 _CHUNK = 32
-_LEVEL = 0.5  # peak of real sounds, as training brings them to
 _INT16 = 32_767.0
 
 
@@ -112,7 +111,7 @@ class Sounds:
         """Return (T,) of the head's length and rate, at the level that training brings sounds to."""
         waveform = load_audio(path, sample_rate=self.sample_rate).waveform[: self.size.samples]
         whole = np.zeros(self.size.samples, np.float32)
-        whole[: len(waveform)] = waveform * (_LEVEL / max(float(np.abs(waveform).max()), 1e-4))
+        whole[: len(waveform)] = waveform * (LEVEL / max(float(np.abs(waveform).max()), 1e-4))
         return whole
 
     def inputs(self, contents: Sequence[Content]) -> Tensor:
@@ -121,7 +120,7 @@ class Sounds:
         for row, content in zip(whole, contents, strict=True):
             row[: len(content)] = content[: self.size.samples]
         peaks = np.maximum(np.abs(whole).max(axis=1, keepdims=True), 1e-4)
-        return to_spectrogram(torch.from_numpy(whole * (_LEVEL / peaks)), self.size)[:, None]
+        return to_spectrogram(torch.from_numpy(whole * (LEVEL / peaks)), self.size)[:, None]
 
     def mirrored(self, inputs: Tensor) -> Tensor | None:
         """Return None: a sound played backwards is another one."""
