@@ -99,6 +99,24 @@ def test_sounds_have_the_length_that_is_asked_for(seconds: float | None) -> None
     assert [sample.seed for sample in samples] == [0, 1]
 
 
+def test_a_linear_autoencoder_keeps_what_varies_most() -> None:
+    generator = torch.Generator().manual_seed(0)
+    strength = torch.linspace(0.1, 1, 64).square()  # of the 64 values of a patch
+    patches = torch.randn(64, 64, 2, 4, generator=generator) * strength[:, None, None] * 0.2
+    x = F.pixel_shuffle(patches, 8)  # (64, 1, 16, 32)
+    errors = []
+    for size in (8, 32, 64):
+        network = Autoencoder(AutoencoderConfig(1, latent_dim=size, linear=True)).requires_grad_(False)
+        network.set_principal(x)
+        network.standardise(network.posterior(x)[0])
+        latents = network.encode(x)
+        assert latents.shape == (64, size, 2, 4)
+        torch.testing.assert_close(latents.std(dim=(0, 2, 3)), torch.ones(size), atol=1e-3, rtol=0)
+        errors.append(float((network.decode(latents) - x).square().mean()))
+    assert errors[0] > 4 * errors[1] > 0
+    assert errors[2] < 1e-8
+
+
 BODY = """[audio]
 licences = ["CC0-1.0"]
 views = 2
@@ -121,7 +139,9 @@ batch_size = 4
 """
 
 
-def test_audio_head_is_written_and_sounds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["network", "linear"])
+def test_audio_head_is_written_and_sounds(kind: str, tmp_path: Path) -> None:
+    body = BODY.replace("perceptual = 0.0", "linear = true") if kind == "linear" else BODY
     folder = tmp_path / "corpora" / "beeps"
     folder.mkdir(parents=True)
     rows = []
@@ -138,7 +158,7 @@ def test_audio_head_is_written_and_sounds(tmp_path: Path) -> None:
     store(tmp_path / "features/vectors/text/texts.npz", names, [vector_of(name) for name in names], fingerprint)
     heads = tmp_path / "heads"
     heads.mkdir()
-    train_head(recipe(tmp_path, "audio", BODY), out=tmp_path / "run").rename(heads / "audio")
+    train_head(recipe(tmp_path, "audio", body), out=tmp_path / "run").rename(heads / "audio")
     head = create_head(Modality.AUDIO, heads, EmbeddingSpace.from_pretrained())
     assert isinstance(head, AudioHead)
     assert "beeps/11" not in head.gallery.items  # a test item

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedspace.generate.blocks import ResBlock
@@ -29,6 +30,8 @@ class AutoencoderConfig:
         multiples: Of it, at half, quarter and eighth resolution.
         latent_dim: Channels of the latents.
         decoder_blocks: Residual blocks a stage of the decoder; the encoder has one.
+        linear: One linear map of each patch there and one back, in place of networks; `channels` and `multiples` then
+            mean nothing. Set by `Autoencoder.set_principal`.
     """
 
     in_channels: int = 3
@@ -36,6 +39,7 @@ class AutoencoderConfig:
     multiples: tuple[int, int, int] = (1, 2, 4)
     latent_dim: int = 8
     decoder_blocks: int = 2
+    linear: bool = False
 
 
 class Autoencoder(nn.Module):
@@ -53,6 +57,14 @@ class Autoencoder(nn.Module):
         self.config = config
         a, b, c = (config.channels * m for m in config.multiples)
         grey = config.in_channels
+        self.register_buffer("shift", torch.zeros(config.latent_dim))
+        self.register_buffer("scale", torch.ones(config.latent_dim))
+        self.encoder: nn.Module
+        self.decoder: nn.Module
+        if config.linear:
+            self.encoder = nn.Conv2d(grey, 2 * config.latent_dim, DOWN, stride=DOWN)
+            self.decoder = nn.Sequential(nn.Conv2d(config.latent_dim, grey * DOWN * DOWN, 1), nn.PixelShuffle(DOWN))
+            return
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(2),
             nn.Conv2d(4 * grey, a, 3, padding=1),
@@ -83,8 +95,6 @@ class Autoencoder(nn.Module):
             nn.Conv2d(a, 4 * grey, 3, padding=1),
             nn.PixelShuffle(2),
         )
-        self.register_buffer("shift", torch.zeros(config.latent_dim))
-        self.register_buffer("scale", torch.ones(config.latent_dim))
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance (B, latent_dim, H / 8, W / 8) of inputs (B, in_channels, H, W) in [-1, 1]."""
@@ -106,6 +116,26 @@ class Autoencoder(nn.Module):
         """Return (B, in_channels, H, W), about [-1, 1], from standardised latents."""
         out: Tensor = self.decoder(latents / self.scale[:, None, None] + self.shift[:, None, None])
         return out
+
+    @torch.no_grad()
+    def set_principal(self, x: Tensor) -> None:
+        """Let a linear autoencoder keep the principal components of the 8 x 8 patches of x (B, in_channels, H, W).
+
+        Source: Pearson 1901 (https://doi.org/10.1080/14786440109462720); no linear map back from as many numbers a
+        patch has a smaller squared error.
+        """
+        size = self.config.latent_dim
+        patches = F.pixel_unshuffle(x, DOWN).permute(0, 2, 3, 1).flatten(0, 2).double()  # (N, in_channels * 64)
+        middle = patches.mean(dim=0)
+        _, vectors = torch.linalg.eigh((patches - middle).T @ (patches - middle) / len(patches))
+        kept = vectors.flip(1)[:, :size].float()  # (in_channels * 64, latent_dim)
+        encoder, decoder = self.encoder, self.decoder[0]  # type: ignore[index]
+        encoder.weight.zero_()
+        encoder.weight[:size] = kept.T.reshape(size, *encoder.weight.shape[1:])
+        encoder.bias[:size] = -(kept.T @ middle.float())
+        encoder.bias[size:] = -20.0  # log-variance: what is kept is known
+        decoder.weight.copy_(kept[:, :, None, None])
+        decoder.bias.copy_(middle)
 
     @torch.no_grad()
     def standardise(self, means: Tensor) -> None:

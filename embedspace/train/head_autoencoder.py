@@ -15,7 +15,7 @@ from embedspace.errors import ConfigError
 from embedspace.generate.autoencoder import DOWN, Autoencoder, AutoencoderConfig, kl_divergence
 from embedspace.train.head import HeadRun
 from embedspace.train.head_recipe import AutoencoderRecipe
-from embedspace.train.loop import fit
+from embedspace.train.loop import FitProgress, fit
 from embedspace.train.precision import bfloat16_autocast
 
 __all__ = ["AUTOENCODER_SHARE", "Discriminator", "MediaSet", "Perceptual", "latents_of", "sharpen", "train_autoencoder"]
@@ -127,8 +127,8 @@ def train_autoencoder(
 ) -> Autoencoder:
     """Train the autoencoder and set the scale of its latents."""
     torch.manual_seed(run.recipe.seed)
-    size = AutoencoderConfig(train.media.shape[1], recipe.channels, _three(recipe.multiples), recipe.latent_dim)
-    network = Autoencoder(size)
+    widths = recipe.channels, _three(recipe.multiples), recipe.latent_dim
+    network = Autoencoder(AutoencoderConfig(train.media.shape[1], *widths, linear=recipe.linear))
 
     def loss_of_step(model: nn.Module, generator: torch.Generator) -> Tensor:
         assert isinstance(model, Autoencoder)
@@ -139,6 +139,9 @@ def train_autoencoder(
         made, mean, log_variance = made.float(), mean.float(), log_variance.float()
         return (made - real).abs().mean() + recipe.kl * kl_divergence(mean, log_variance) + far
 
+    if recipe.linear:
+        _set_principal(run, network, train, held)
+        return network
     share = AUTOENCODER_SHARE * (0.8 if recipe.steps_adversarial else 1.0)
     fit(
         network,
@@ -155,6 +158,15 @@ def train_autoencoder(
         means = torch.cat([network.posterior(train.batch(part))[0] for part in torch.split(rows, _BATCH)])
     network.standardise(means)
     return network
+
+
+def _set_principal(run: HeadRun, network: Autoencoder, train: MediaSet, held: MediaSet) -> None:
+    """Set a linear autoencoder from items as often as they are drawn; there is nothing to train."""
+    rows = torch.multinomial(train.weights, 2048, replacement=True, generator=torch.Generator().manual_seed(0))
+    real = train.batch(rows)
+    network.set_principal(real)
+    network.standardise(torch.cat([network.posterior(part)[0] for part in torch.split(real, _BATCH)]).detach())
+    run.tell(FitProgress("autoencoder", 1, 1, 0.0, {"loss": 0.0, **_judged(held, None)(network)}))
 
 
 def sharpen(

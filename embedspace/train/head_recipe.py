@@ -59,6 +59,8 @@ class AutoencoderRecipe:
             convolutional, and crops cost less.
         adversarial: Weight of the discriminator's opinion in the last phase, which trains the decoder alone.
         steps_adversarial: Steps of that phase; 0 for none.
+        linear: The principal components of patches instead of a network: nothing to train, and sharper than a network
+            that has had but minutes.
     """
 
     channels: int = 32
@@ -69,6 +71,7 @@ class AutoencoderRecipe:
     crop: int = 0
     adversarial: float = 0.05
     steps_adversarial: int = 0
+    linear: bool = False
     steps: int = 2500
     batch_size: int = 32
     learning_rate: float = 8e-4
