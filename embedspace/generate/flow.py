@@ -35,7 +35,11 @@ class Velocity(Protocol):
 
 
 def flow_loss(
-    network: Velocity, latents: Tensor, condition: Condition, generator: torch.Generator | None = None
+    network: Velocity,
+    latents: Tensor,
+    condition: Condition,
+    generator: torch.Generator | None = None,
+    first_time: float = 0.0,
 ) -> Tensor:
     """Return the mean squared error of the velocity at random times.
 
@@ -44,9 +48,11 @@ def flow_loss(
         latents: (B, C, H, W) data, standardised.
         condition: Of each, with what is to be dropped dropped.
         generator: Source of noise and times.
+        first_time: Times are drawn from here to 1: what a flow that begins at a neighbour passes through.
     """
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     time = torch.randn(len(latents), generator=generator).sigmoid().to(latents.device)
+    time = first_time + (1 - first_time) * time
     share = time[:, None, None, None]
     velocity = network((1 - share) * noise + share * latents, time, condition)
     return (velocity - (latents - noise)).square().mean()

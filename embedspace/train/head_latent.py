@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def train_latent_head(
         "vae": VAEConfig(channels, height, width, embed_dim, channels=recipe.width),
     }
     makers: dict[str, Any] = {"flow": LatentUNet, "vae": LatentVAE}
-    losses: dict[str, Any] = {"flow": flow_loss, "vae": vae_loss}
+    losses: dict[str, Any] = {"flow": partial(flow_loss, first_time=recipe.first_time), "vae": vae_loss}
     steps = {"flow": recipe.steps, "vae": recipe.steps_vae}
     shares = {"flow": _FLOW_SHARE, "vae": 1.0 - AUTOENCODER_SHARE - _FLOW_SHARE}
     for family, size in sizes.items():

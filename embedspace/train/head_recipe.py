@@ -89,6 +89,7 @@ class FlowRecipe:
         max_sigma: As `TextHeadRecipe`.
         ema: Decay of the averaged weights that are kept.
         mirror: Pictures may be mirrored.
+        first_time: Times of the flow are drawn from here to 1; for heads whose sampling begins later than at 0.
     """
 
     width: int = 96
@@ -100,6 +101,7 @@ class FlowRecipe:
     max_sigma: float = 1.5
     ema: float = 0.999
     mirror: bool = True
+    first_time: float = 0.0
     steps: int = 8000
     steps_vae: int = 2500
     batch_size: int = 64
