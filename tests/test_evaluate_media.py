@@ -15,6 +15,7 @@ from PIL import Image
 
 from embedspace.errors import ConfigError, MissingExtraError
 from embedspace.evaluate import made, media_report
+from embedspace.evaluate.bench import open_bench
 from embedspace.evaluate.generation_kinds import evaluate, table
 from embedspace.evaluate.media import Pictures, TrainingIndex, reconstruct, unconditional
 from embedspace.evaluate.media_run import evaluate_media
@@ -297,3 +298,12 @@ def test_a_curve_without_distances_is_drawn_too(tmp_path: Path) -> None:
     path = media_report.draw_sweep({"generation_suite": "x", "sweep": sweep}, tmp_path / "curve.png")
     with Image.open(path) as drawn:
         assert np.asarray(drawn.convert("L")).std() > 0
+
+
+def test_a_ratio_to_nothing_is_none_and_draws_without_hits_are_left_out(
+    tmp_path: Path, space: Any, corpora: Path
+) -> None:
+    bench = open_bench(load_media_suite(_suite(tmp_path)), space, corpora, None, None)
+    assert bench.ratio(np.ones(3), np.zeros(3)) is None
+    value, low, high = bench.ratio(np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.0])) or [0.0] * 3
+    assert (value, low, high) == (1.0, 1.0, 1.0)

@@ -189,7 +189,7 @@ def _viewed(item: Item, view: int) -> NDArray[np.float32]:
 Fitted = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
-def fit(features: NDArray[np.float32], labels: NDArray[np.int64], decay: float, steps: int = 300) -> Fitted:
+def fit(features: NDArray[np.float32], labels: NDArray[np.int64], decay: float, steps: int = 80) -> Fitted:
     """Return mean, scale, weight and bias of a linear classifier; rare concepts weigh as much as frequent ones."""
     mean = features.mean(axis=0)
     scale = (1.0 / np.maximum(features.std(axis=0), 1e-4) / np.sqrt(features.shape[1])).astype(np.float32)
@@ -256,8 +256,8 @@ def accuracy(views: Sequence[NDArray[np.float32]], items: Sequence[Item], decay:
 def main() -> int:
     """Train, measure, and write what `load` reads."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--views", type=int, default=3, help="the first is the plain one")
-    parser.add_argument("--decay", type=float, default=3e-3)
+    parser.add_argument("--views", type=int, default=5, help="the first is the plain one")
+    parser.add_argument("--decay", type=float, default=3e-5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     items, held = clips(["train"]), clips(["test", "val"])

@@ -117,6 +117,7 @@ class Bench:
         figures: dict[str, Any] = {"prompts": len(measured.contents), "samples": len(measured.features)}
         figures |= {name: self.estimate(values) for name, values in hits.items()}
         figures["near_copies"] = self.estimate(measured.per_prompt(near))
+        figures["likeness"] = round(float(measured.likeness.mean()), 4)
         apart = diversity(_split(self.judge.kernel_features(measured.features), measured))
         if np.isfinite(apart).any():
             figures["diversity"] = self.estimate(apart)
@@ -161,11 +162,14 @@ class Bench:
         low, high = np.percentile(bootstrap(known, resamples=self.suite.resamples)[:, 0], [2.5, 97.5])
         return [round(float(v), 4) for v in (known.mean(), low, high)]
 
-    def ratio(self, values: NDArray[np.float64], other: NDArray[np.float64]) -> list[float]:
-        """Return the ratio of two means over the same prompts with its 95% bootstrap interval."""
+    def ratio(self, values: NDArray[np.float64], other: NDArray[np.float64]) -> list[float] | None:
+        """Return the ratio of two means over the same prompts with its 95% bootstrap interval; None to nothing."""
+        if not other.sum():
+            return None
         draws = bootstrap(np.stack([values, other], axis=1), resamples=self.suite.resamples)
-        low, high = np.percentile(draws[:, 0] / np.maximum(draws[:, 1], 1e-9), [2.5, 97.5])
-        return [round(float(v), 4) for v in (values.mean() / max(other.mean(), 1e-9), low, high)]
+        draws = draws[draws[:, 1] > 0]  # with few prompts a draw may hold none that the other knows
+        low, high = np.percentile(draws[:, 0] / draws[:, 1], [2.5, 97.5])
+        return [round(float(v), 4) for v in (values.mean() / other.mean(), low, high)]
 
     def read(self, items: Sequence[EvalItem]) -> list[Content]:
         """Return real things; one that cannot be read is recorded and left out."""

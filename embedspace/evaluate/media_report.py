@@ -50,6 +50,7 @@ def _cells(row: Entry) -> list[str]:
         shares,
         f"{row['diversity'][0]:.3f}" if "diversity" in row else "",
         _percent(row.get("near_copies")),
+        f"{row['likeness']:.2f}",
     ]
 
 
@@ -65,7 +66,7 @@ def markdown(entry: Entry) -> str:
         entry: From `evaluate_media`, or read back from its JSON.
     """
     head = ["what", "prompts", "top-1, %", "caption R@10, %", "KID", "Fréchet", "P / R / D / C", "diversity"]
-    head += ["near-copies, %", "of text's top-1 / R@10, %"]
+    head += ["near-copies, %", "likeness", "of text's top-1 / R@10, %"]
     lines = [f"# {entry['generation_suite']}", "", entry["description"], ""]
     for group in dict.fromkeys(row["group"] for row in entry["rows"]):
         lines += [f"## {group}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -87,7 +88,8 @@ def markdown(entry: Entry) -> str:
         "",
         f"A near-copy is more like one of {entry['training_items']} training items than {100 - copies:.0f}% of "
         f"{held['items']} real things that were never trained on: latents' correlation above {held['threshold']:.2f}. "
-        f"Of those real things {copies:.1f}% lie above it, by construction.",
+        f"Of those real things {copies:.1f}% lie above it, by construction. Likeness: the mean correlation with the most "
+        f"alike training item; that of those real things is {held['likeness']:.2f}.",
         "",
         "The judge on real things that it never saw or heard:",
         "",

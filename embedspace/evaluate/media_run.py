@@ -71,7 +71,8 @@ def measure_group(bench: Bench, group: PromptGroup) -> GroupResult:
         if source == group.items:
             text_hits = hits
         elif text_hits and len(text_hits["top_1"]) == len(prompts.items):
-            figures |= {f"{name}_of_text": bench.ratio(v, text_hits[name][have]) for name, v in hits.items()}
+            ratios = {f"{name}_of_text": bench.ratio(v, text_hits[name][have]) for name, v in hits.items()}
+            figures |= {name: ratio for name, ratio in ratios.items() if ratio}
         add("generated", label, family, figures)
         if source != group.items:
             continue
@@ -189,6 +190,7 @@ def evaluate_media(
             "items": len(near),
             "threshold": round(bench.threshold, 4),
             "near_copies": round(float(near.mean()), 4),
+            "likeness": round(float(bench.held.likeness.mean()), 4),
         },
         "seconds_each": round(bench.maker.seconds / bench.maker.made, 3) if bench.maker.made else None,
         "rows": [row for result in results for row in result.rows],
