@@ -88,7 +88,7 @@ def markdown(entry: Entry) -> str:
         "",
         f"A near-copy is more like one of {entry['training_items']} training items than {100 - copies:.0f}% of "
         f"{held['items']} real things that were never trained on: latents' correlation above {held['threshold']:.2f}. "
-        f"Of those real things {copies:.1f}% lie above it, by construction. Likeness: the mean correlation with the most "
+        f"Of those real things {copies:.1f}% lie above it, by construction. Likeness: mean correlation with the most "
         f"alike training item; that of those real things is {held['likeness']:.2f}.",
         "",
         "The judge on real things that it never saw or heard:",
