@@ -40,6 +40,7 @@ class CaptionOptions:
             0 for none.
         projected_sigma: Noise assumed in a projected vector.
         likelihood: Weight of a caption's log-probability a piece beside its cosine with the condition.
+        retrieved: So many captions of training items that lie nearest compete with the decoder's; 0 for none.
     """
 
     beams: int = 5
@@ -49,6 +50,7 @@ class CaptionOptions:
     projection: float = 0.05
     projected_sigma: float = 0.5
     likelihood: float = 0.02
+    retrieved: int = 3
 
 
 class CaptionHead(GeneratorHead):
@@ -81,7 +83,8 @@ class CaptionHead(GeneratorHead):
         self.check_family(request)
         out: list[list[Sample]] = []
         for row, noise in zip(vectors, sigma, strict=True):
-            ranked = self.rank(row, self.candidates(row, float(noise), request))
+            known = self.retrieve(row)
+            ranked = self.rank(row, list(dict.fromkeys([*known, *self.candidates(row, float(noise), request)])))
             while len(ranked) < request.num_samples:  # fewer different captions than asked for: the last one again
                 ranked.append(ranked[-1])
             alternatives = tuple(ranked[request.num_samples :])
@@ -94,11 +97,24 @@ class CaptionHead(GeneratorHead):
                         text=text,
                         score=score,
                         alternatives=alternatives if number == 0 else (),
+                        provenance={"retrieved": known[text]} if text in known else {},
                     )
                     for number, (text, score) in enumerate(ranked[: request.num_samples])
                 ]
             )
         return out
+
+    def retrieve(self, vector: NDArray[np.float32]) -> dict[str, str]:
+        """Return the captions of the training items nearest to a centred vector (embed_dim,), with an item of each.
+
+        A decoder this small spells what it has rarely seen wrongly; a caption that people wrote does not. A sample says
+        when its words are such a one's.
+
+        Source: Ramos et al. 2023 (SmallCap, https://arxiv.org/abs/2209.15323), section 3, for retrieved captions.
+        """
+        if self.memory is None or not self.options.retrieved:
+            return {}
+        return {n.caption: n.item for n in self.memory.neighbours(vector, self.options.retrieved)}
 
     @torch.inference_mode()
     def candidates(self, vector: NDArray[np.float32], sigma: float, request: Request) -> list[str]:
