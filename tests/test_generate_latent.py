@@ -1,19 +1,25 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from embedspace.errors import WeightsError
-from embedspace.generate import flow, vae
+from embedspace.generate import Request, create_head, flow, latent, vae
 from embedspace.generate.autoencoder import Autoencoder, AutoencoderConfig, kl_divergence
 from embedspace.generate.blocks import embed_scalar
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.gallery import Gallery, load_gallery
 from embedspace.generate.unet import LatentUNet, UNetConfig
 from embedspace.generate.vae import LatentVAE, VAEConfig
+from embedspace.modality import Modality
+from tests.cli_space import vector_of
+from tests.heads import HeadSpace, write_latent_head
 
 DIM = 16
 
@@ -223,3 +229,29 @@ def test_a_flow_may_begin_at_a_neighbour() -> None:
     torch.testing.assert_close(flow.sample(Still(), alone, generator=_generators(5), start=0.75, **options), noise)
     arrived = flow.sample(_Straight(), condition, generator=_generators(5), start=0.75, **options)
     torch.testing.assert_close(arrived, torch.ones(1, 1, 2, 2))
+
+
+def test_a_near_copy_is_drawn_again_from_earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = tmp_path / "space" / "heads"
+    options = {"num_steps": 2, "start": 0.4, "copy_similarity": 0.9}
+    write_latent_head(heads, "image", options=options)
+    head: Any = create_head(Modality.IMAGE, heads, HeadSpace(tmp_path / "space"))
+    drawn: list[tuple[float, int]] = []
+
+    def sampler(network: Any, condition: Condition, *, start: float, generator: Any, **_: Any) -> torch.Tensor:
+        drawn.append((start, len(condition.vector)))
+        made = torch.stack([torch.randn(2, 2, 2, generator=one) for one in generator])
+        if start == 0.4:  # the first of the batch comes out as a training item
+            made[0] = head.gallery.latents[3]
+        return made
+
+    monkeypatch.setitem(latent.SAMPLERS, "flow", sampler)
+    vectors, sigma = np.stack([vector_of("a dog")] * 2), np.zeros(2, np.float32)
+    first, second = (samples[0] for samples in head.generate(vectors, sigma, Request(seed=3)))
+    assert drawn[:2] == [(0.4, 2), (0.2, 1)]
+    assert "near_copy" not in first.provenance
+    np.testing.assert_array_equal(first.content, second.content)  # the same seed, now that it is no copy
+    head.options = dataclasses.replace(head.options, redraws=0)
+    copy = head.generate(vectors, sigma, Request(seed=3))[0][0]
+    assert copy.provenance["near_copy"] is True
+    assert copy.provenance["nearest_output"]["item"] == "tiny/3"

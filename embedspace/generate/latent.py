@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class LatentOptions:
         projected_sigma: Noise assumed in a projected vector; vectors with no more than this are not projected.
         copy_similarity: A sample as much like a training item as this counts as a near copy; one in twenty real items
             of the validation split does.
+        redraws: A near copy is drawn again so often, each time from half as late a start; 0 to let it stand.
     """
 
     num_steps: int = 16
@@ -55,6 +57,7 @@ class LatentOptions:
     projection: float = 0.05
     projected_sigma: float = 0.5
     copy_similarity: float = 1.0
+    redraws: int = 2
 
 
 class LatentHead(GeneratorHead):
@@ -113,18 +116,51 @@ class LatentHead(GeneratorHead):
             part = slice(first, first + _BATCH)
             chosen = context[part]
             condition = Condition(vector[part], size[part], self.gallery.latents[chosen])
-            scale = self.options.guidance_scale if request.guidance_scale is None else request.guidance_scale
-            latents = SAMPLERS[family](
-                network,
-                condition,
-                num_steps=request.num_steps or self.options.num_steps,
-                guidance_scale=scale,
-                generator=generators[part],
-                start=self.options.start,
-            )
+            draw = partial(self._latents, network, family, request)
+            latents = draw(condition, [g.clone_state() for g in generators[part]], self.options.start)
+            latents = self._redrawn(draw, latents, condition, generators[part])
             seeds = [request.seed + (first + k) % count for k in range(len(chosen))]
             flat += self._finished(latents, chosen, seeds, request)
         return [flat[first : first + count] for first in range(0, len(flat), count)]
+
+    def _latents(
+        self,
+        network: nn.Module,
+        family: str,
+        request: Request,
+        condition: Condition,
+        generators: list[torch.Generator],
+        start: float,
+    ) -> Tensor:
+        """Draw latents (B, C, H, W) with one of the samplers."""
+        scale = self.options.guidance_scale if request.guidance_scale is None else request.guidance_scale
+        return SAMPLERS[family](
+            network,
+            condition,
+            num_steps=request.num_steps or self.options.num_steps,
+            guidance_scale=scale,
+            generator=generators,
+            start=start,
+        )
+
+    def _redrawn(
+        self,
+        draw: Callable[[Condition, list[torch.Generator], float], Tensor],
+        latents: Tensor,
+        condition: Condition,
+        generators: list[torch.Generator],
+    ) -> Tensor:
+        """Draw near copies of training items again, with the same noise and less of the neighbour to begin from."""
+        start = self.options.start
+        for _ in range(self.options.redraws if start else 0):
+            alike = torch.tensor([copy.similarity for copy in self.gallery.nearest_output(latents)])
+            rows = (alike >= self.options.copy_similarity).nonzero().flatten()
+            if not len(rows):
+                break
+            start /= 2
+            part = Condition(condition.vector[rows], condition.sigma[rows], _rows_of(condition.context, rows))
+            latents[rows] = draw(part, [generators[k].clone_state() for k in rows.tolist()], start)
+        return latents
 
     def _finished(self, latents: Tensor, context: Tensor, seeds: list[int], request: Request) -> list[Sample]:
         """Decode latents, and say what they were made from and which training item they are most like."""
@@ -175,6 +211,10 @@ class LatentHead(GeneratorHead):
             (Neighbour(self.gallery.items[i], self.gallery.captions[i], value), content)
             for i, value, (content, _) in zip(rows[0].tolist(), cosines[0].tolist(), media, strict=True)
         ]
+
+
+def _rows_of(tensor: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if tensor is None else tensor[rows]
 
 
 def load_parts(config: Mapping[str, Any], folder: Path) -> tuple[Autoencoder, dict[str, nn.Module], Gallery]:
