@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def flite_only(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     monkeypatch.setattr(module.subprocess, "run", run)
     monkeypatch.setattr(module.shutil, "which", lambda name: "/bin/flite" if name == "flite" else None)
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)  # an import of it fails
+    module._library.cache_clear()
     return calls
 
 
@@ -76,6 +79,16 @@ def test_speak_refuses(flite_only: list[list[str]], voice: str, text: str, what:
 def test_speak_with_a_voice_that_is_not_there(flite_only: list[list[str]]) -> None:
     with pytest.raises(MissingExtraError, match="espeak-ng is not installed"):
         speak("a dog", "espeak:en-us")
+
+
+@pytest.mark.slow
+def test_the_voice_of_the_extra_speaks() -> None:
+    assert available()[0] == "piper:joe"
+    short, voice = speak("a dog")
+    long, _ = speak("a dog that barks at the moon all night long")
+    assert voice == "piper:joe"
+    assert 0.3 * SAMPLE_RATE < len(short) < len(long) < 6 * SAMPLE_RATE
+    assert 0.3 < float(np.abs(short).max()) <= 0.9 + 1e-3
 
 
 def test_piper_ids_are_padded_one_by_one() -> None:
