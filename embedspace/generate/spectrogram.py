@@ -19,6 +19,8 @@ __all__ = ["LEVEL", "SpectrogramConfig", "griffin_lim", "to_spectrogram", "to_wa
 
 _FLOOR, _TOP = -1.7, 2.5
 """Decades of mel magnitude that the range [-1, 1] spans; quieter is silence."""
+_SILENT = 0.4
+"""Decades above the lower end that still sound like silence: networks that draw spectrograms do not draw it exactly."""
 LEVEL = 0.5
 """Peak that every clip is brought to: how loud a recording is says nothing about what it is of."""
 _AREA = 100.0  # Slaney's filters have unit area in Hz: their outputs are about so much smaller than magnitudes
@@ -75,7 +77,7 @@ def to_waveform(
         num_steps: Of Griffin-Lim.
     """
     decades = (spectrogram.clamp(-1, 1) + 1) / 2 * (_TOP - _FLOOR) + _FLOOR
-    mel = 10.0**decades * (decades > _FLOOR + 0.1)
+    mel = 10.0**decades * (decades > _FLOOR + _SILENT)
     magnitude = _magnitude(mel, config)
     waveform = griffin_lim(magnitude, config, generator, num_steps)
     peak = waveform.abs().amax(dim=1, keepdim=True)
