@@ -7,6 +7,7 @@ discriminator; Kingma and Welling 2014 (https://arxiv.org/abs/1312.6114), append
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -129,7 +130,11 @@ class Autoencoder(nn.Module):
         middle = patches.mean(dim=0)
         _, vectors = torch.linalg.eigh((patches - middle).T @ (patches - middle) / len(patches))
         kept = vectors.flip(1)[:, :size].float()  # (in_channels * 64, latent_dim)
-        encoder, decoder = self.encoder, self.decoder[0]  # type: ignore[index]
+        encoder, (decoder, _) = self.encoder, cast(nn.Sequential, self.decoder)
+        assert isinstance(encoder, nn.Conv2d)
+        assert isinstance(decoder, nn.Conv2d)
+        assert encoder.bias is not None
+        assert decoder.bias is not None
         encoder.weight.zero_()
         encoder.weight[:size] = kept.T.reshape(size, *encoder.weight.shape[1:])
         encoder.bias[:size] = -(kept.T @ middle.float())
