@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -197,10 +198,11 @@ def sharpen(
             contested = model.loss(made, real, recipe.adversarial).float()
         return (made.float() - real).abs().mean() + far + contested
 
+    config = run.fit_config(recipe, recipe.steps_adversarial, 0.2 * AUTOENCODER_SHARE)
     fit(
         contest,
         loss_of_step,
-        run.fit_config(recipe, recipe.steps_adversarial, 0.2 * AUTOENCODER_SHARE),
+        dataclasses.replace(config, learning_rate=recipe.learning_rate / 4),  # it is trained already
         stage="decoder",
         checkpoint=run.out / "decoder.ckpt",
         resume=run.resume,
