@@ -20,6 +20,7 @@ from embedspace.evaluate.generation_kinds import evaluate, table
 from embedspace.evaluate.media import Pictures, TrainingIndex, reconstruct, unconditional
 from embedspace.evaluate.media_run import evaluate_media
 from embedspace.evaluate.media_suite import load_media_suite
+from embedspace.evaluate.sheets import draw_sheet
 from embedspace.generate import voices
 from embedspace.generate.generator import head_of
 from tests.cli_space import vector_of
@@ -307,3 +308,12 @@ def test_a_ratio_to_nothing_is_none_and_draws_without_hits_are_left_out(
     assert bench.ratio(np.ones(3), np.zeros(3)) is None
     value, low, high = bench.ratio(np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.0])) or [0.0] * 3
     assert (value, low, high) == (1.0, 1.0, 1.0)
+
+
+def test_near_copies_are_framed_in_red(tmp_path: Path) -> None:
+    grey = np.full((16, 16, 3), 128, np.uint8)
+    draw_sheet([[(grey, "own", False), (grey, "copy", True)]], ["source", "seed 0"], tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as drawn:
+        red = (np.abs(np.asarray(drawn.convert("RGB")).astype(int) - (215, 25, 28)).max(axis=2) < 12).sum(axis=0)
+    half = len(red) // 2
+    assert red[:half].sum() == 0 and red[half:].max() >= 16

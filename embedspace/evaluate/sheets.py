@@ -60,7 +60,8 @@ def draw_sheet(rows: list[list[Cell]], titles: list[str], path: Path) -> None:
             colour = _RED if copied else (0, 0, 0)
             draw.text((x, y + height + 1), words.encode("latin-1", "replace").decode("latin-1")[:letters], fill=colour)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, optimize=True)
+    # 255 colours: sheets are committed, and a third as large
+    sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=255).save(path, optimize=True)
 
 
 def write_sheets(bench: Bench, results: list[GroupResult], out_dir: Path) -> list[Path]:
