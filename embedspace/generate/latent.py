@@ -28,6 +28,7 @@ __all__ = ["LatentHead", "LatentOptions", "load_parts", "memory_beside"]
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {"flow": flow.sample, "vae": vae.sample}
 """Family -> its sampler; all have one signature."""
+_EARLIER = 0.8
 _BATCH = 16
 """Samples that are drawn together."""
 
@@ -46,7 +47,7 @@ class LatentOptions:
         projected_sigma: Noise assumed in a projected vector; vectors with no more than this are not projected.
         copy_similarity: A sample as much like a training item as this counts as a near copy; one in twenty real items
             of the validation split does.
-        redraws: A near copy is drawn again so often, each time from half as late a start; 0 to let it stand.
+        redraws: A near copy is drawn again up to so often, each time from a start `_EARLIER` as late; 0 to let it stand.
     """
 
     num_steps: int = 16
@@ -57,7 +58,7 @@ class LatentOptions:
     projection: float = 0.05
     projected_sigma: float = 0.5
     copy_similarity: float = 1.0
-    redraws: int = 2
+    redraws: int = 4
 
 
 class LatentHead(GeneratorHead):
@@ -157,7 +158,7 @@ class LatentHead(GeneratorHead):
             rows = (alike >= self.options.copy_similarity).nonzero().flatten()
             if not len(rows):
                 break
-            start /= 2
+            start *= _EARLIER
             part = Condition(condition.vector[rows], condition.sigma[rows], _rows_of(condition.context, rows))
             latents[rows] = draw(part, [generators[k].clone_state() for k in rows.tolist()], start)
         return latents
