@@ -98,6 +98,17 @@ def test_pictures_are_written_with_their_record_and_a_sheet(run: Run, space: Hea
         assert np.asarray(sheet).std() > 0
 
 
+def test_a_morph_s_frames_stand_in_one_row(run: Run, space: HeadSpace, tmp_path: Path) -> None:
+    write_latent_head(space.folder / "heads", "image")
+    options = ("--from", "a dog", "--to", "image", "--force", "--sheet", "sheet.png")
+    assert run(*options, "--morph", "a cat", "-n", 4).code == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        whole = sheet.size
+    assert run(*options, "-n", 4).code == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == whole
+
+
 def test_a_near_copy_is_called_one(run: Run, space: HeadSpace) -> None:
     write_latent_head(space.folder / "heads", "image", options={"num_steps": 2, "copy_similarity": -1.0})
     result = run("--from", "a dog", "--to", "image", "--sheet", "sheet.png")

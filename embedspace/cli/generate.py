@@ -251,9 +251,9 @@ def _deliver(sample: Sample, job: _Job, number: int, to: Modality, *, as_json: b
     sys.stdout.flush()
 
 
-def _label(sample: Sample) -> str:
-    """Return what stands under a sample on a sheet; a copy is called one."""
-    return f"{sample.seed}: copy of a training item" if sample.provenance.get("near_copy") else f"seed {sample.seed}"
+def _copied(sample: Sample) -> str:
+    """Return what a sheet adds under a sample that is a near copy of a training item."""
+    return ", near copy" if sample.provenance.get("near_copy") else ""
 
 
 def _draw(sheet: Path, jobs: Sequence[_Job], made: Sequence[Sequence[Sample]], space: EmbeddingSpace) -> None:
@@ -265,14 +265,17 @@ def _draw(sheet: Path, jobs: Sequence[_Job], made: Sequence[Sequence[Sample]], s
     from embedspace.modality import SUFFIXES
 
     head: Any = head_of(space, Modality.IMAGE)
-    rows = []
-    for job, samples in zip(jobs, made, strict=True):
+    rows: list[tuple[str, list[tuple[str, Any]]]] = []
+    for number, (job, samples) in enumerate(zip(jobs, made, strict=True)):
+        if number and job.query == jobs[0].query:  # a morph's frames stand in one row
+            rows[0][1].extend((f"frame {number + 1}{_copied(sample)}", sample.content) for sample in samples)
+            continue
         cells: list[tuple[str, Any]] = []
         if SUFFIXES.get(Path(job.query).suffix.lower()) == "image" and Path(job.query).is_file():
             cells.append(("source", flatten(load_image(job.query))))
         for neighbour, picture in head.gallery_pictures(job.vector, job.modality, space, 3) if samples else ():
             cells.append((f"near: {neighbour.caption}", picture))
-        cells += [(_label(sample), sample.content) for sample in samples]
+        cells += [(f"seed {sample.seed}{_copied(sample)}", sample.content) for sample in samples]
         rows.append((job.query, cells))
     write_image(sheet, contact_sheet(rows))
     print(sheet)
