@@ -47,7 +47,7 @@ class LatentOptions:
         projected_sigma: Noise assumed in a projected vector; vectors with no more than this are not projected.
         copy_similarity: A sample as much like a training item as this counts as a near copy; one in twenty real items
             of the validation split does.
-        redraws: A near copy is drawn again up to so often, each time from a start `_EARLIER` as late; 0 to let it stand.
+        redraws: A near copy is drawn again up to so often, each time from a start `_EARLIER` as late; 0 for never.
     """
 
     num_steps: int = 16
