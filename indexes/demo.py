@@ -121,19 +121,19 @@ def generations(stamps: Path, folder: Path) -> list[tuple[str, list[str]]]:
     """
     from embedspace.generate.voices import available
 
-    owl, dog, horse = (
+    owl, rooster, horse = (
         os.path.relpath(stamps / path)
-        for path in ("animals/birds/owl_desc.ogg", "animals/mammals/dogs/dog.ogg", "animals/mammals/equines/horse.png")
+        for path in ("animals/birds/owl_desc.ogg", "animals/birds/rooster.ogg", "animals/mammals/equines/horse.png")
     )
     made = [
         ("Words become pictures", ["a violin", "image", "-n", "7", "--sheet", str(folder / "violin.sheet.png")]),
-        ("A sound becomes pictures", [dog, "image", "--as", "audio", "-n", "2"]),
+        ("A sound becomes pictures", [rooster, "image", "--as", "audio", "-n", "2"]),
         ("Speech becomes a picture", [owl, "image", "--as", "speech"]),
         ("A picture becomes a sound", [horse, "audio"]),
         ("A picture becomes words", [horse, "text"]),
     ]
     if available():
-        made.append(("A sound becomes speech", [dog, "speech", "--as", "audio"]))
+        made.append(("A sound becomes speech", [rooster, "speech", "--as", "audio"]))
     commands = []
     for title, (source, to, *rest) in made:
         out = folder / f"{Path(source).stem.replace(' ', '-')}.{to}.{'png' if to == 'image' else 'wav'}"
@@ -195,7 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for title, making in generations(stamps, folder):
         print(f"\n# {title}")
         code = max(code, _show(making))
-    print(f"\n{time.monotonic() - started:.0f} s. The pictures of dishes are drawings and cut-outs, not photographs.")
+    print(f"\n{time.monotonic() - started:.0f} s. The pictures of dishes are drawings and cut-outs, not photographs. The sounds")
+    print("were in no training: of such ones it knows a third, and the rooster is one of them.")
     print(f"Try your own:  .venv/bin/embedspace search {media} 'something that flies'")
     return code
 

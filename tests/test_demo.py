@@ -14,6 +14,7 @@ from tests.heads import HeadSpace, write_latent_head, write_text_head
 NAMES = (
     "animals/birds/penguin",
     "animals/birds/owl",
+    "animals/birds/rooster",
     "animals/mammals/elephant",
     "animals/mammals/dogs/dog",
     "animals/mammals/equines/horse",
@@ -32,6 +33,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         picture(path.with_suffix(".png"), number)
         path.with_suffix(".txt").write_text(f"A {path.name}.\nfr.utf8=Un {path.name}.\n")
     sound(stamps / "animals/mammals/dogs/dog.ogg")
+    sound(stamps / "animals/birds/rooster.ogg", frequency=700)
     for name in ("animals/birds/owl_desc.ogg", "animals/mammals/elephant_desc_fr.ogg"):
         sound(stamps / name, frequency=300 + len(name))
         (stamps / name).with_suffix(".words").write_text("An owl.")
@@ -53,7 +55,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_demo_builds_and_searches_and_is_quick_to_repeat(packages: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main([]) == 0
     first = capsys.readouterr().out
-    assert "15 added" in first  # 6 pictures, 1 sound, 2 recordings of speech, 6 captions
+    assert "18 added" in first  # 7 pictures, 2 sounds, 2 recordings of speech, 7 captions
     assert "1 added" in first  # the recipe
     assert first.count("$ embedspace index") == 2
     assert first.count("$ embedspace search") == 9
@@ -61,21 +63,21 @@ def test_demo_builds_and_searches_and_is_quick_to_repeat(packages: Path, capsys:
     made = {path.name for path in (packages / "demo").iterdir() if path.suffix in (".png", ".wav")}
     assert made == {
         *(f"a-violin.image-{k}.png" for k in range(1, 8)),
-        *(f"dog.image-{k}.png" for k in (1, 2)),
+        *(f"rooster.image-{k}.png" for k in (1, 2)),
         "owl_desc.image.png",
         "horse.audio.wav",
         "violin.sheet.png",
     }
     assert demo.main([]) == 0
     again = capsys.readouterr().out
-    assert "0 added, 0 updated, 15 unchanged" in again
+    assert "0 added, 0 updated, 18 unchanged" in again
     assert demo.main(["--only-search"]) == 0
     assert "embedspace index" not in capsys.readouterr().out
 
 
 def test_demo_takes_no_symbols_and_only_whole_recipes(packages: Path) -> None:
     rows = list(demo.media_rows(packages / demo.STAMPS / "usr/share/tuxpaint/stamps"))
-    assert Counter(row["modality"] for row in rows) == {"image": 6, "audio": 1, "speech": 2, "text": 6}
+    assert Counter(row["modality"] for row in rows) == {"image": 7, "audio": 2, "speech": 2, "text": 7}
     assert not any(row.get("path", "").endswith("one.png") for row in rows)
     recipes = list(demo.recipe_rows(packages / demo.RECIPES / "x/recipes_en-us.json"))
     assert [row["title"] for row in recipes] == ["Pizza"]
