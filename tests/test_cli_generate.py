@@ -175,6 +175,7 @@ def test_morph_goes_from_one_to_the_other(run: Run) -> None:
         (("--from", "a dog", "--to", "text", "-n", 0), "-n 0"),
         (("--from", "a dog", "--to", "text", "--steps", 0), "--steps 0"),
         (("--from", "a dog", "--to", "image", "--size", 4), "--size 4"),
+        (("--from", "a dog", "--to", "image", "--candidates", 0), "--candidates 0"),
         (("--from", "a dog", "--to", "audio", "--seconds", 0), "--seconds 0"),
         (("--from", "a dog", "--to", "audio", "--seconds", "inf"), "--seconds inf"),
         (("--from", "", "--to", "text"), "the query is empty"),

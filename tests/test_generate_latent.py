@@ -255,3 +255,28 @@ def test_a_near_copy_is_drawn_again_from_earlier(tmp_path: Path, monkeypatch: py
     copy = head.generate(vectors, sigma, Request(seed=3))[0][0]
     assert copy.provenance["near_copy"] is True
     assert copy.provenance["nearest_output"]["item"] == "tiny/3"
+
+
+def test_of_several_candidates_the_one_that_fits_best_is_kept(tmp_path: Path) -> None:
+    heads = tmp_path / "space" / "heads"
+    write_latent_head(heads, "image", options={"num_steps": 2})
+    space = HeadSpace(tmp_path / "space")
+    head: Any = create_head(Modality.IMAGE, heads, space)
+    seen: list[np.ndarray] = []
+
+    def encode_image(pictures: list[np.ndarray]) -> np.ndarray:
+        seen.extend(pictures)
+        rows = np.zeros((len(pictures), space.embed_dim), np.float32)
+        rows[:, 0], rows[:, 1] = [float(p.mean()) for p in pictures], 128.0  # brighter is nearer to axis 0
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    space.encode_image = encode_image  # type: ignore[attr-defined]
+    vector = np.eye(1, space.embed_dim, dtype=np.float32)
+    (samples,) = head.generate(vector, np.zeros(1, np.float32), Request(2, seed=5, candidates=4))
+    assert len(seen) == 8
+    assert [sample.seed for sample in samples] == [5, 6]
+    for number, sample in enumerate(samples):
+        assert float(sample.content.mean()) == max(float(p.mean()) for p in seen[number::2])
+        assert 0.0 < sample.score <= 1.0
+    (alone,) = head.generate(vector, np.zeros(1, np.float32), Request(1, seed=6, candidates=4))
+    np.testing.assert_array_equal(alone[0].content, samples[1].content)

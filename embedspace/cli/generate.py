@@ -64,6 +64,10 @@ def generate(
     size: Annotated[
         int | None, typer.Option("--size", help="Pictures: side in pixels that they are scaled to.")
     ] = None,
+    candidates: Annotated[
+        int | None,
+        typer.Option("--candidates", help="Pictures: draw so many for each sample and keep the one that fits best."),
+    ] = None,
     seconds: Annotated[float | None, typer.Option("--seconds", help="Sounds: length.")] = None,
     voice: Annotated[
         str | None,
@@ -97,7 +101,7 @@ def generate(
     from embedspace.generate.generator import head_of
     from embedspace.query import compose, parse
 
-    asked = Request(number, seed, steps, guidance, family, size, seconds, voice)
+    asked = Request(number, seed, steps, guidance, family, size, seconds, voice, candidates)
     texts = [*sources, *([morph] if morph is not None else [])]
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
     _check(asked, to, out, sheet, len(sources), morph)

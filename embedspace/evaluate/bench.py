@@ -228,7 +228,7 @@ def open_bench(
     head, medium = medium_of(head_of(space, suite.to))
     items = select_all(Suite(suite.name, suite.description, suite.sets, (Direction("", ""),)), corpora)
     tell = callback or (lambda doing, done, total: None)
-    maker = Maker(space, suite.to, medium, suite.seeds, cache, tell)
+    maker = Maker(space, suite.to, medium, suite.seeds, cache, tell, candidates=suite.candidates or None)
     index = TrainingIndex(head, medium)
     nothing = np.zeros((0, 1), np.float32)
     empty = Measured([], nothing, np.zeros(0, np.int64), np.zeros(0, np.float32))

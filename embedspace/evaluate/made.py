@@ -32,6 +32,7 @@ class Maker:
         to: Target modality.
         medium: Of its head.
         seeds: Of every prompt's samples, one after the other.
+        candidates: Drawn for each sample; None for the head's own number.
         cache: Folder that keeps samples; None to keep none.
         tell: Told of progress.
         seconds: Wall seconds spent on samples that were made now, not read.
@@ -44,6 +45,7 @@ class Maker:
     seeds: tuple[int, ...]
     cache: Path | None
     tell: Progress
+    candidates: int | None = None
     seconds: float = 0.0
     made: int = 0
     _digest: str = field(default="", init=False)
@@ -66,7 +68,13 @@ class Maker:
             family: Of the head; its first by default.
             guidance_scale: The head's own by default.
         """
-        request = Request(num_samples=len(self.seeds), seed=self.seeds[0], family=family, guidance_scale=guidance_scale)
+        request = Request(
+            num_samples=len(self.seeds),
+            seed=self.seeds[0],
+            family=family,
+            guidance_scale=guidance_scale,
+            candidates=self.candidates,
+        )
         paths = [self._path(vector, modality, request) for vector in vectors]
         kept = [self._kept(path) for path in paths]
         missing = [number for number, own in enumerate(kept) if own is None]

@@ -88,6 +88,7 @@ class MediaSuite:
         captions: Sets of texts, in this order; none where the judge knows a list of concepts.
         gallery: Captions among which the right one is searched.
         seeds: One after the other; a sample of each prompt with each.
+        candidates: Drawn for each sample, of which the head keeps one; 0 for the head's own number.
         families: Of the head; the first makes everything, each other one the text prompts beside it.
         real_each: Real things a prompt, at most.
         copies: Share of `held` that counts as near-copies.
@@ -110,6 +111,7 @@ class MediaSuite:
     captions: tuple[str, ...] = ()
     gallery: int = 500
     seeds: tuple[int, ...] = (0, 1, 2)
+    candidates: int = 0
     families: tuple[str, ...] = ("flow",)
     real_each: int = 3
     copies: float = 0.05

@@ -52,6 +52,7 @@ class Request:
         size: Pictures: side in pixels.
         seconds: Sounds: length.
         voice: Speech: "engine:name".
+        candidates: Pictures: so many are drawn for each sample, and the one that fits best is kept.
     """
 
     num_samples: int = 1
@@ -62,6 +63,7 @@ class Request:
     size: int | None = None
     seconds: float | None = None
     voice: str | None = None
+    candidates: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no head can do.
@@ -77,6 +79,8 @@ class Request:
             raise InputError(f"--guidance {self.guidance_scale:g}: must be 0 to 30; 1 is none")
         if self.size is not None and not 16 <= self.size <= 2048:
             raise InputError(f"--size {self.size}: a picture's side is 16 to 2048 pixels")
+        if self.candidates is not None and not 1 <= self.candidates <= 64:
+            raise InputError(f"--candidates {self.candidates}: draw 1 to 64 for each picture")
         if self.seconds is not None and not 0.25 <= self.seconds <= 60.0:
             raise InputError(f"--seconds {self.seconds:g}: must be 0.25 to 60")
 

@@ -135,7 +135,7 @@ def _finish(
     return dataclasses.replace(sample, provenance=about, neighbours=(*beside, *sample.neighbours) if beside else ())
 
 
-_ASKED = ("num_steps", "guidance_scale", "size", "seconds", "voice")
+_ASKED = ("num_steps", "guidance_scale", "size", "seconds", "voice", "candidates")
 
 
 def interpolate(

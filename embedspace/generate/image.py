@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from embedspace.generate.base import Neighbour, Request, register_head
+from embedspace.generate.base import Neighbour, Request, Sample, register_head
 from embedspace.generate.conditioning import centre
 from embedspace.generate.latent import LatentHead, LatentOptions, load_parts, memory_beside
 from embedspace.modality import Modality
@@ -26,6 +26,16 @@ class ImageHead(LatentHead):
     """Pictures."""
 
     modality: ClassVar[Modality] = Modality.IMAGE
+    space: EmbeddingSpace | None = None
+    """Whose image encoder tells candidates apart; None to take the first."""
+
+    def fits(self, vector: NDArray[np.float32], samples: Sequence[Sample]) -> list[float] | None:
+        """Return the cosines of the pictures' own centred vectors with the condition."""
+        if self.space is None:
+            return None
+        rows = self.space.encode_image([sample.content for sample in samples])
+        cosines = centre(rows, Modality.IMAGE, self.space.calibration.means) @ vector
+        return [float(value) for value in cosines]
 
     def to_media(self, decoded: Tensor, request: Request) -> list[tuple[NDArray[Any], int]]:
         """Turn (B, 3, H, W) into (H, W, 3) uint8, scaled to the side that is asked for."""
@@ -48,6 +58,7 @@ def _scaled(picture: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
 
 @register_head(Modality.IMAGE)
 def _create(config: Mapping[str, Any], folder: Path, space: EmbeddingSpace) -> ImageHead:
-    del space
     options = LatentOptions(**config.get("options", {}))
-    return ImageHead(*load_parts(config, folder), config["sigma"], options, memory_beside(folder))
+    head = ImageHead(*load_parts(config, folder), config["sigma"], options, memory_beside(folder))
+    head.space = space
+    return head

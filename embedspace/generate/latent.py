@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,8 @@ __all__ = ["LatentHead", "LatentOptions", "load_parts", "memory_beside"]
 SAMPLERS: dict[str, Callable[..., Tensor]] = {"flow": flow.sample, "vae": vae.sample}
 """Family -> its sampler; all have one signature."""
 _EARLIER = 0.8
+_STRIDE = 1_000_003
+"""Seeds of a sample's candidates lie this far apart."""
 _BATCH = 16
 """Samples that are drawn together."""
 
@@ -47,6 +50,8 @@ class LatentOptions:
         projected_sigma: Noise assumed in a projected vector; vectors with no more than this are not projected.
         copy_similarity: A sample as much like a training item as this counts as a near copy; one in twenty real items
             of the validation split does.
+        candidates: So many are drawn for each sample, and the one is kept whose own vector fits best, near copies last;
+            for heads that can tell (`fits`).
         redraws: A near copy is drawn again up to so often, each time from a start `_EARLIER` as late; 0 for never.
     """
 
@@ -58,6 +63,7 @@ class LatentOptions:
     projection: float = 0.05
     projected_sigma: float = 0.5
     copy_similarity: float = 1.0
+    candidates: int = 1
     redraws: int = 4
 
 
@@ -103,6 +109,33 @@ class LatentHead(GeneratorHead):
         family = self.check_family(request)
         if self.memory is not None:
             vectors, sigma = self.memory.settle(vectors, sigma, self.options.projection, self.options.projected_sigma)
+        rounds = []
+        for number in range(request.candidates or self.options.candidates):
+            asked = dataclasses.replace(request, seed=request.seed + number * _STRIDE)
+            made = self._drawn(vectors, sigma, asked, family)
+            if (request.candidates or self.options.candidates) == 1:
+                return made
+            found = [self.fits(row, own) for row, own in zip(vectors, made, strict=True)]
+            if found[0] is None:
+                return made
+            rounds.append((made, found))
+        return [
+            [
+                _best([(made[row][k], found[row][k]) for made, found in rounds], request.seed + k)  # type: ignore[index]
+                for k in range(request.num_samples)
+            ]
+            for row in range(len(vectors))
+        ]
+
+    def fits(self, vector: NDArray[np.float32], samples: Sequence[Sample]) -> list[float] | None:
+        """Return how well each sample's vector fits a centred vector (embed_dim,); None if this head cannot tell."""
+        del vector, samples
+        return None
+
+    def _drawn(
+        self, vectors: NDArray[np.float32], sigma: NDArray[np.float32], request: Request, family: str
+    ) -> list[list[Sample]]:
+        """Draw one candidate of every sample."""
         network: Any = self.networks[family]
         rows = torch.from_numpy(np.asarray(vectors, np.float32))
         noise = torch.from_numpy(np.asarray(sigma, np.float32))
@@ -212,6 +245,15 @@ class LatentHead(GeneratorHead):
             (Neighbour(self.gallery.items[i], self.gallery.captions[i], value), content)
             for i, value, (content, _) in zip(rows[0].tolist(), cosines[0].tolist(), media, strict=True)
         ]
+
+
+def _best(candidates: list[tuple[Sample, float]], seed: int) -> Sample:
+    """Return the candidate that fits best, near copies last, under the seed that was asked for.
+
+    Source: Ramesh et al. 2021 (https://arxiv.org/abs/2102.12092), section 2.6, for reranking by a contrastive model.
+    """
+    sample, fit = max(candidates, key=lambda pair: (not pair[0].provenance.get("near_copy", False), pair[1]))
+    return dataclasses.replace(sample, seed=seed, score=fit)
 
 
 def _rows_of(tensor: Tensor | None, rows: Tensor) -> Tensor | None:
