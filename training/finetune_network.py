@@ -35,6 +35,7 @@ from embedspace.encoders.heads import TextHead
 from embedspace.encoders.image_features import crop_to_content
 from embedspace.encoders.image_network import NETWORK_FILE, TunedNetwork, load_network
 from embedspace.errors import ConfigError
+from embedspace.train.sided import is_sided
 from training.augment import open_view
 from training.corpora.manifest import CORPORA
 from training.features import FEATURES, WEIGHTS, _progress, manifests
@@ -55,8 +56,6 @@ SHARES = {
 """Share of a batch by source."""
 _SAME, _NEAR = 0.97, 0.9
 """Captions this close are one caption; between the two they are no honest negatives of each other."""
-_SIDED = frozenset("left right leftwards rightwards clock o'clock thirty arrow letter number".split())
-"""Words of captions whose pictures are not mirrored."""
 
 
 # ---- pixels
@@ -148,7 +147,7 @@ def _pictures(index: dict[str, int], split: str, stamps: bool) -> _Pictures:
         weights.extend((own / own.sum() * SHARES[source]).tolist())
         rows.extend((len(arrays), k) for k in kept)
         captions.extend([index[c] for c in known[k]] for k in kept)
-        sided.extend(not _SIDED.isdisjoint(known[k][0].lower().replace(":", " ").split()) for k in kept)
+        sided.extend(is_sided(known[k][0]) for k in kept)
         arrays.append(np.load(PIXELS / f"{source}.npy"))
     chosen = np.array(weights)
     return _Pictures(arrays, rows, captions, np.array(sided), chosen / max(chosen.sum(), 1e-9))

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +32,7 @@ from embedspace.evaluate.judged import named_function
 from embedspace.evaluate.metrics import bootstrap
 from embedspace.evaluate.report import CACHE, git_commit
 from embedspace.evaluate.run import corpora_folder
-from embedspace.evaluate.suite import Direction, ItemSet, Suite, _read, _read_set
+from embedspace.evaluate.suite import Direction, ItemSet, Suite, _read, _read_set, read_toml
 from embedspace.evaluate.words import names_all, names_any, spoken_words, word_errors
 from embedspace.generate import Request, generate, heads_folder
 from embedspace.generate.conditioning import centre
@@ -98,12 +97,7 @@ def load_generation_suite(path: str | Path) -> GenerationSuite:
         ConfigError: If the file is missing or no TOML, a key is unknown or wrong, or a name refers to no set.
     """
     path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the suite: {error.strerror}; suites lie under eval/suites/") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    raw = read_toml(path)
     sets = raw.pop("sets", {})
     made = {name: _read_set(entry, f"{path}: sets.{name}") for name, entry in sets.items()}
     speech = raw.pop("speech", None)

@@ -8,8 +8,8 @@ from typing import Any
 
 from embedspace.errors import ConfigError
 from embedspace.evaluate.encode import Progress
-from embedspace.evaluate.media_suite import read_toml
 from embedspace.evaluate.report import CACHE
+from embedspace.evaluate.suite import read_toml
 from embedspace.space import EmbeddingSpace
 
 __all__ = ["KINDS", "evaluate", "table"]

@@ -33,12 +33,11 @@ from embedspace.evaluate.items import EvalItem, rows_hash, select_all
 from embedspace.evaluate.judged import Judge, known_among, load_judge, named_function
 from embedspace.evaluate.made import Maker
 from embedspace.evaluate.media import medium_of
-from embedspace.evaluate.media_suite import read_toml
 from embedspace.evaluate.metrics import bootstrap
 from embedspace.evaluate.report import CACHE, git_commit, heat_map, splits_digest
 from embedspace.evaluate.run import corpora_folder
 from embedspace.evaluate.sources import VOICE, SourceVectors, source_vectors, spoken_vectors
-from embedspace.evaluate.suite import Direction, ItemSet, Suite, _read, _read_set
+from embedspace.evaluate.suite import Direction, ItemSet, Suite, _read, _read_set, read_toml
 from embedspace.evaluate.words import names_any
 from embedspace.generate import Request, generate
 from embedspace.generate.generator import head_of

@@ -26,7 +26,6 @@ The head's first family makes everything; the others are compared with it on the
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,10 +33,10 @@ from typing import Any
 
 from embedspace.errors import ConfigError
 from embedspace.evaluate.sources import VOICE
-from embedspace.evaluate.suite import ItemSet, _read, _read_set
+from embedspace.evaluate.suite import ItemSet, _read, _read_set, read_toml
 from embedspace.modality import Modality
 
-__all__ = ["MediaSuite", "PromptGroup", "Sweep", "load_media_suite", "read_toml"]
+__all__ = ["MediaSuite", "PromptGroup", "Sweep", "load_media_suite"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +118,6 @@ class MediaSuite:
     sheet: int = 10
     resamples: int = 1000
     folder: Path = field(default_factory=Path)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a suite's file.
-
-    Raises:
-        ConfigError: If it is missing or no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the suite: {error.strerror}; suites lie under eval/suites/") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
 
 
 def load_media_suite(path: str | Path) -> MediaSuite:

@@ -171,6 +171,20 @@ class Suite:
     folder: Path = Path()
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a suite's file.
+
+    Raises:
+        ConfigError: If it is missing or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the suite: {error.strerror}; suites lie under eval/suites/") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+
+
 def load_suite(path: str | Path) -> Suite:
     """Read and check a suite file.
 
@@ -185,12 +199,7 @@ def load_suite(path: str | Path) -> Suite:
             name refers to no set.
     """
     path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the suite: {error.strerror}; suites lie under eval/suites/") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    raw = read_toml(path)
     sets = _table(raw.get("sets", {}), f"{path}: sets")
     raw["sets"] = {name: _read_set(entry, f"{path}: sets.{name}") for name, entry in sets.items()}
     raw["directions"] = _read_directions(raw.get("directions", []), list(sets), f"{path}: directions")

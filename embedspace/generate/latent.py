@@ -110,10 +110,11 @@ class LatentHead(GeneratorHead):
         if self.memory is not None:
             vectors, sigma = self.memory.settle(vectors, sigma, self.options.projection, self.options.projected_sigma)
         rounds = []
-        for number in range(request.candidates or self.options.candidates):
+        candidates = request.candidates or self.options.candidates
+        for number in range(candidates):
             asked = dataclasses.replace(request, seed=request.seed + number * _STRIDE)
             made = self._drawn(vectors, sigma, asked, family)
-            if (request.candidates or self.options.candidates) == 1:
+            if candidates == 1:
                 return made
             found = [self.fits(row, own) for row, own in zip(vectors, made, strict=True)]
             if found[0] is None:
@@ -152,9 +153,9 @@ class LatentHead(GeneratorHead):
             condition = Condition(vector[part], size[part], self.gallery.latents[chosen])
             draw = partial(self._latents, network, family, request)
             latents = draw(condition, [g.clone_state() for g in generators[part]], self.options.start)
-            latents = self._redrawn(draw, latents, condition, generators[part])
+            copies = self._redrawn(draw, latents, condition, generators[part])
             seeds = [request.seed + (first + k) % count for k in range(len(chosen))]
-            flat += self._finished(latents, chosen, seeds, request)
+            flat += self._finished(latents, copies, chosen, seeds, request)
         return [flat[first : first + count] for first in range(0, len(flat), count)]
 
     def _latents(
@@ -183,22 +184,29 @@ class LatentHead(GeneratorHead):
         latents: Tensor,
         condition: Condition,
         generators: list[torch.Generator],
-    ) -> Tensor:
-        """Draw near copies of training items again, with the same noise and less of the neighbour to begin from."""
+    ) -> list[Neighbour]:
+        """Draw near copies of training items again, with the same noise and less of the neighbour to begin from.
+
+        Changes `latents` in place, and returns the training item that each is then most like.
+        """
         start = self.options.start
+        copies = self.gallery.nearest_output(latents)
         for _ in range(self.options.redraws if start else 0):
-            alike = torch.tensor([copy.similarity for copy in self.gallery.nearest_output(latents)])
+            alike = torch.tensor([copy.similarity for copy in copies])
             rows = (alike >= self.options.copy_similarity).nonzero().flatten()
             if not len(rows):
                 break
             start *= _EARLIER
             part = Condition(condition.vector[rows], condition.sigma[rows], _rows_of(condition.context, rows))
             latents[rows] = draw(part, [generators[k].clone_state() for k in rows.tolist()], start)
-        return latents
+            for row, copy in zip(rows.tolist(), self.gallery.nearest_output(latents[rows]), strict=True):
+                copies[row] = copy
+        return copies
 
-    def _finished(self, latents: Tensor, context: Tensor, seeds: list[int], request: Request) -> list[Sample]:
+    def _finished(
+        self, latents: Tensor, copies: list[Neighbour], context: Tensor, seeds: list[int], request: Request
+    ) -> list[Sample]:
         """Decode latents, and say what they were made from and which training item they are most like."""
-        copies = self.gallery.nearest_output(latents)
         media = self.to_media(self.autoencoder.decode(latents), request)
         return [
             Sample(

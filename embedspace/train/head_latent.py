@@ -24,11 +24,10 @@ from embedspace.train.head_autoencoder import AUTOENCODER_SHARE, MediaSet, laten
 from embedspace.train.head_recipe import AutoencoderRecipe, FlowRecipe
 from embedspace.train.loop import fit
 from embedspace.train.precision import bfloat16_autocast
+from embedspace.train.sided import is_sided
 
 __all__ = ["Averaged", "train_latent_head"]
 
-_SIDED = frozenset("left right leftwards rightwards clock o'clock thirty arrow letter number".split())
-"""Words of captions whose pictures are not mirrored."""
 _FLOW_SHARE = 0.65
 """Of the minutes; the VAE has what autoencoder and flow leave."""
 
@@ -92,7 +91,7 @@ def train_latent_head(
     own = torch.tensor([place.get(item, -1) for item in train.items])
     held_latents = latents_of(autoencoder, held) if len(held.items) else None
     sided = torch.tensor(
-        [not _SIDED.isdisjoint(caption.lower().replace(":", " ").split()) for caption in train.captions]
+        [is_sided(caption) for caption in train.captions]
     )
 
     def draw(generator: torch.Generator) -> tuple[Tensor, Condition]:
