@@ -9,7 +9,7 @@ import struct
 import subprocess
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from embedspace.errors import ConfigError, EmbedspaceError, InputError, MediaErr
 from training.corpora import __main__ as command
 from training.corpora import emoji, fetch, gcompris, openclipart, recipes, sources, splits, stamps
 from training.corpora.duplicates import (
+    FOLLOWERS,
+    HELD_OUT_VENDOR,
     IMAGE_SOURCES,
     NEAR_COPIES,
     NearCopies,
@@ -160,7 +162,9 @@ def test_command_asks_the_client_for_exactly_the_pinned_version() -> None:
     folder = Path("x")
     assert fetch._command(fetch.packages()["tuxpaint"], folder)[-1] == "tuxpaint:amd64=1:0.9.28-sdl2-1"
     assert fetch._command(fetch.packages()["@lobehub/fluent-emoji-3d"], folder)[-1] == "@lobehub/fluent-emoji-3d@1.1.0"
-    assert fetch._command(fetch.packages()["aisfx"], folder)[-1] == "aisfx==0.1.2"
+    assert (
+        fetch._command(fetch.packages()["efficientnet-lite-pytorch"], folder)[-1] == "efficientnet-lite-pytorch==0.1.0"
+    )
 
 
 # ---- Qt resource files
@@ -432,6 +436,83 @@ def test_emoji_concepts_join_vendors_by_hexcode(tmp_path: Path, monkeypatch: pyt
     assert first["1F347"].keywords == ("fruit",)
 
 
+def _shortcodes(folder: Path) -> None:
+    codes: dict[str, dict[str, str | list[str]]] = {
+        "cldr": {"1F440": "eyes", "1F347": ["grape_bunch", "vine"], "1F441-FE0F": "eye"},
+        "github": {"1F440": ["look", "gaze"], "1F441": "look", "1F44B-1F3FB": "wave_light"},
+        "iamcal": {"1F441": "vine"},
+    }
+    (folder / "package/en/shortcodes").mkdir()
+    for name in ("cldr", "github", "iamcal", "emojibase", "joypixels", "emojibase-legacy"):
+        (folder / f"package/en/shortcodes/{name}.json").write_text(json.dumps(codes.get(name, {})))
+
+
+@pytest.fixture
+def icon_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[emoji.IconSet]:
+    """A set of eight icons of 32 x 32, two of them wider, one hidden."""
+    _emojibase(tmp_path)
+    _shortcodes(tmp_path)
+    body = '<rect width="32" height="32" fill="red"/>'
+    icons: dict[str, dict[str, Any]] = {
+        "Eyes": {"body": body},
+        "grape-bunch-1": {"body": '<rect x="-8" y="4" width="48" height="16"/>', "left": -8, "top": 4, "width": 48},
+        "grapes": {"body": body},
+        "eye": {"body": body, "hidden": True},
+        "look": {"body": body},
+        "flag-chad": {"body": body},
+        "wave-light": {"body": body},
+        "eyes-10": {"body": body},
+    }
+    (tmp_path / "package/icons.json").write_text(json.dumps({"width": 32, "height": 32, "icons": icons}))
+    monkeypatch.setattr(emoji, "unpacked", lambda name: tmp_path)
+    emoji.concepts.cache_clear()
+    emoji.hexcodes_by_name.cache_clear()
+    yield emoji.IconSet("toy", "@iconify-json/noto-v1", "package/icons.json", ".svg", "Apache-2.0")
+    emoji.concepts.cache_clear()
+    emoji.hexcodes_by_name.cache_clear()
+
+
+def test_hexcodes_by_name_prefer_labels_and_leave_out_what_two_share(icon_set: emoji.IconSet) -> None:
+    assert emoji.hexcodes_by_name() == {
+        "eyes": "1F440",
+        "eye": "1F441",
+        "grapes": "1F347",
+        "grapebunch": "1F347",
+        "vine": "1F347",  # of an earlier list than the eye's
+        "gaze": "1F440",
+    }
+
+
+def test_icon_set_finds_emoji_by_name_and_leaves_out_what_is_hidden(icon_set: emoji.IconSet) -> None:
+    found = icon_set.pictures()
+    assert set(found) == {"1F440", "1F347"}
+    grapes = found["1F347"]
+    assert isinstance(grapes, bytes)
+    # "grape-bunch-1" comes before "grapes"; its own box, and the height of the set
+    assert b'viewBox="-8 4 48 32" width="48" height="32"' in grapes
+    assert grapes.endswith(b'<rect x="-8" y="4" width="48" height="16"/></svg>')
+
+
+def test_icon_set_builds_pictures_of_the_concepts(icon_set: emoji.IconSet, tmp_path: Path) -> None:
+    items = {item.id: item for item in icon_set.build(tmp_path / "toy")}
+    assert set(items) == {"toy/1F440", "toy/1F347"}
+    assert (items["toy/1F347"].licence, items["toy/1F347"].group) == ("Apache-2.0", "emoji:1F347")
+    assert items["toy/1F347"].captions == ("grapes",)
+    with Image.open(tmp_path / "toy/files/1F347.png") as picture:
+        width, height = picture.size
+        assert width == MAX_SIDE
+        assert abs(width / height - 3) < 0.05
+        assert picture.convert("RGB").getpixel((width // 2, height // 2)) == (0, 0, 0)
+
+
+def test_every_vendor_of_emoji_is_a_source_that_states_its_licence() -> None:
+    vendors = {name: sources.load_source(name) for name in sources.SOURCES if name.startswith("emoji-")}
+    icons = {name: vendor for name, vendor in vendors.items() if isinstance(vendor, emoji.IconSet)}
+    assert set(icons) == set(FOLLOWERS)
+    assert all(vendor.source == name for name, vendor in icons.items())
+    assert all(vendor.licence == fetch.packages()[vendor.package].licence for vendor in icons.values())
+
+
 # ---- near-copies
 
 
@@ -489,6 +570,39 @@ def test_near_copies_on_record_name_known_sources() -> None:
     assert found.near_stamps
     assert {name.split("/")[0] for group in found.groups for name in group} <= set(IMAGE_SOURCES)
     assert all(stamp.startswith("stamps/") for stamps in found.near_stamps.values() for stamp in stamps)
+    assert {name.split("/")[0] for name in found.follows} <= set(FOLLOWERS)
+    leaders = {leader.split("/")[0] for leaders in found.follows.values() for leader in leaders}
+    assert leaders <= set(IMAGE_SOURCES) - set(FOLLOWERS) - {"stamps"}
+    assert not {name.split("/")[0] for group in found.groups for name in group} & set(FOLLOWERS)
+
+
+def _picture(name: str) -> Item:
+    source = name.split("/")[0]
+    emojis = source.startswith("emoji-") or source == "openmoji"
+    extra = {"hexcode": name.split("/")[1]} if emojis else {}
+    return Item(id=name, modality="image", source=source, extra=extra)
+
+
+def _alike(names: Sequence[str], cosine: float) -> NearCopies:
+    """What is found among pictures of which each two have one cosine, and thumbnails of noise."""
+    count = len(names)
+    rows = np.linalg.cholesky(np.full((count, count), cosine) + (1 - cosine) * np.eye(count)).astype(np.float32)
+    thumbnails = np.random.default_rng(0).random((count, 768), dtype=np.float32)
+    return find_near_copies([_picture(name) for name in names], thumbnails, rows)
+
+
+def test_find_near_copies_records_whom_a_follower_follows_and_groups_none() -> None:
+    follower, other = "emoji-blob/2A", "emoji-firefox/2B"
+    names = [follower, "openclipart/star", HELD_OUT_VENDOR + "/2A", "openmoji/2A", "emoji-google/2A", other]
+    found = _alike(names, 0.97)
+    leaders = ["emoji-twitter/2A", "openclipart/star"]  # another emoji is of one concept anyway, or only looks like it
+    assert found.follows == {follower: leaders, other: leaders}
+    assert found.groups == _alike([name for name in names if name not in (follower, other)], 0.97).groups
+    assert not {follower, other} & {name for group in found.groups for name in group}
+    # near is not the same, except to a stamp, which it may not come near
+    assert _alike(names, 0.9).follows == {}
+    stamp = _alike(["stamps/star", follower], 0.9)
+    assert (stamp.near_stamps, stamp.follows, stamp.groups) == ({follower: ["stamps/star"]}, {}, [])
 
 
 # ---- splits
@@ -567,6 +681,52 @@ def test_split_items_holds_out_a_vendor_and_a_twentieth() -> None:
         found = {item.extra["hexcode"] for item in done if item.source == source and item.split == "val"}
         assert found == concepts
     assert 8 <= sum(item.source == "openclipart" and item.split == "val" for item in done) <= 35
+
+
+def _with_followers(found: NearCopies) -> tuple[list[Item], list[Item]]:
+    """All pictures without followers and with two vendors of them, split."""
+    items = _made_items()
+    late = [_picture(f"{source}/{k:X}") for source in ("emoji-blob", "emoji-firefox") for k in range(400)]
+    return splits.split_items(items, found, gallery=40), splits.split_items([*late, *items], found, gallery=40)
+
+
+def test_followers_take_the_side_of_what_they_copy() -> None:
+    before = {item.id: item for item in splits.split_items(_made_items(), FOUND, gallery=40)}
+    split = {name: next(i for i in before if i.startswith("openclipart") and before[i].split == name)
+             for name in ("train", "val", "drop")}  # fmt: skip
+    trained = [f"{k:X}" for k in range(400) if before[f"openmoji/{k:X}"].split == "train"]
+    kept = next(f"{k:X}" for k in range(400) if before[f"openmoji/{k:X}"].split == "val")
+    tested = next(i for i in before if before[i].split == "test")
+    follows = {
+        f"emoji-blob/{trained[0]}": [split["val"]],
+        f"emoji-blob/{trained[1]}": [split["val"], split["drop"]],
+        f"emoji-blob/{trained[2]}": [f"{HELD_OUT_VENDOR}/{trained[3]}"],
+        f"emoji-blob/{trained[4]}": [tested],
+        f"emoji-blob/{trained[5]}": [split["train"]],
+        f"emoji-blob/{kept}": [split["train"]],
+        f"emoji-blob/{trained[6]}": ["openclipart/that is not there"],
+    }
+    expected = ["val", "drop", "drop", "drop", "train", "val", "train"]
+    found = dataclasses.replace(FOUND, follows=follows)
+    without, done = _with_followers(found)
+    after = {item.id: item for item in done}
+    assert [after[name].split for name in follows] == expected
+    # the drawing of another vendor stays where its concept is
+    assert [after[name.replace("blob", "firefox")].split for name in follows] == 5 * ["train"] + ["val", "train"]
+    assert {item.id: item for item in without} == before
+    assert [after[item.id] for item in without] == without
+
+
+def test_followers_change_neither_groups_nor_splits_of_others() -> None:
+    near = {**FOUND.near_stamps, "emoji-blob/2A": ["stamps/050"], "emoji-firefox/2D": ["stamps/060"]}
+    without, done = _with_followers(dataclasses.replace(FOUND, near_stamps=near))
+    after = {item.id: item for item in done}
+    assert [after[item.id] for item in without] == without
+    assert after["openclipart/020"].group == after["emoji-blob/2A"].group  # an Open Clip Art picture is of that concept
+    for name in ("emoji-blob/2A", "emoji-firefox/2D"):
+        assert after[name].extra["near_stamp"] is True
+        assert (after[name].split == "drop") == (after[near[name][0]].split == "test")
+    assert all(after[f"emoji-blob/{k:X}"].group == after[f"openmoji/{k:X}"].group for k in range(400))
 
 
 def test_apply_splits_twice_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,8 @@ from PIL import Image
 from training.corpora.manifest import CORPORA, Item, read_manifest
 
 __all__ = [
+    "FOLLOWERS",
+    "HELD_OUT_VENDOR",
     "IMAGE_SOURCES",
     "NEAR_COPIES",
     "NearCopies",
@@ -43,7 +45,17 @@ IMAGE_SOURCES = (
     "emoji-fluent",
     "art4apps",
     "gcompris",
+    "emoji-emojione",
+    "emoji-emojione-1",
+    "emoji-firefox",
+    "emoji-blob",
+    "emoji-fluent-flat",
+    "emoji-streamline",
 )
+FOLLOWERS = IMAGE_SOURCES[-6:]
+"""Sources that came later: they follow the splits of what they copy, and never change the splits of others."""
+HELD_OUT_VENDOR = "emoji-twitter"
+"""The emoji vendor that is never trained on."""
 NEAR_COPIES = Path(__file__).with_name("near_copies.json")
 
 _SIDE = 16
@@ -66,11 +78,13 @@ class NearCopies:
         groups: Lists of ids that show the same picture: one side of every split. Stamps are in groups of their own, so
             that their splits depend on no other source.
         near_stamps: Item of another source -> stamps it is a near-copy of.
+        follows: Item of one of `FOLLOWERS` -> pictures of other sources that it is the same as.
         rule: The thresholds, for the record.
     """
 
     groups: list[list[str]] = field(default_factory=list)
     near_stamps: dict[str, list[str]] = field(default_factory=dict)
+    follows: dict[str, list[str]] = field(default_factory=dict)
     rule: dict[str, float] = field(default_factory=dict)
 
 
@@ -153,10 +167,16 @@ def _is_emoji(item: Item) -> bool:
     return "hexcode" in item.extra
 
 
+def _matters(leader: Item) -> bool:
+    """Say whether a follower's split depends on a picture: a concept decides for emoji, but the held-out vendor's."""
+    return not _is_emoji(leader) or leader.source == HELD_OUT_VENDOR
+
+
 def find_near_copies(items: Sequence[Item], thumbnails: Matrix, features: Matrix) -> NearCopies:
     """Compare all pictures with all.
 
-    Two emoji are never put into one group here: smileys resemble each other, but are different concepts.
+    Two emoji are never put into one group here: smileys resemble each other, but are different concepts. Nor is a
+    follower: it is only recorded what it is the same as.
 
     Args:
         items: N pictures.
@@ -169,12 +189,17 @@ def find_near_copies(items: Sequence[Item], thumbnails: Matrix, features: Matrix
         if cosine >= _TOGETHER:
             stamps.add((i, j))
     found: dict[str, set[str]] = {}
+    follows: dict[str, set[str]] = {}
     together = set()
     either = same | stamps
     for i, j in same | near:
         a, b = sorted((items[i], items[j]), key=lambda item: item.source != "stamps")
         if a.source == "stamps" and b.source != "stamps":
             found.setdefault(b.id, set()).add(a.id)
+        elif a.source in FOLLOWERS or b.source in FOLLOWERS:
+            leader, follower = sorted((a, b), key=lambda item: item.source in FOLLOWERS)
+            if (i, j) in same and leader.source not in FOLLOWERS and _matters(leader):
+                follows.setdefault(follower.id, set()).add(leader.id)
         # Among stamps what is near is kept together, not only what is the same: half of them are the test.
         elif (i, j) in (either if b.source == "stamps" else same) and not (_is_emoji(a) and _is_emoji(b)):
             together.add((i, j))
@@ -182,6 +207,7 @@ def find_near_copies(items: Sequence[Item], thumbnails: Matrix, features: Matrix
     return NearCopies(
         groups=sorted(sorted(group) for group in groups),
         near_stamps={key: sorted(found[key]) for key in sorted(found)},
+        follows={key: sorted(follows[key]) for key in sorted(follows)},
         rule={"thumbnail": _AGREEMENT, "difference": _DIFFERENCE, "near": _NEAR, "together": _TOGETHER, "same": _SAME},
     )
 
@@ -221,6 +247,7 @@ def main() -> None:
         "groups": len(found.groups),
         "in_groups": sum(map(len, found.groups)),
         "near_stamps": len(found.near_stamps),
+        "follows": len(found.follows),
         "stamps_with_near_copies": len({stamp for stamps in found.near_stamps.values() for stamp in stamps}),
         "by_thumbnails_only": without,
     }

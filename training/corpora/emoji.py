@@ -1,14 +1,16 @@
-"""Emoji of four vendors: the same concepts in four styles, named by emojibase.
+"""Emoji of ten vendors: the same concepts in as many styles, named by emojibase.
 
-A concept is one emoji, found by its hexcode in every vendor, so its name is the same string everywhere. Flags,
-components (hair, skin tones) and skin-tone variants are left out.
+A concept is one emoji, found by its hexcode or by one of its names in every vendor, so its name is the same string
+everywhere. Flags, components (hair, skin tones) and skin-tone variants are left out.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,24 @@ from training.corpora.manifest import Item
 from training.corpora.pictures import convert_named
 from training.corpora.words import clean_caption, concept_of
 
-__all__ = ["FLUENT", "GOOGLE", "OPENMOJI", "TWITTER", "Concept", "Vendor", "concepts", "hexcode_of"]
+__all__ = [
+    "BLOB",
+    "EMOJIONE",
+    "EMOJIONE_1",
+    "FIREFOX",
+    "FLUENT",
+    "FLUENT_FLAT",
+    "GOOGLE",
+    "OPENMOJI",
+    "STREAMLINE",
+    "TWITTER",
+    "Concept",
+    "IconSet",
+    "Vendor",
+    "concepts",
+    "hexcode_of",
+    "hexcodes_by_name",
+]
 
 _NAMES = "emojibase-data"
 _LANGUAGES = ("da", "de", "es", "fr", "it", "lt", "nl", "pt", "ru")
@@ -117,11 +136,15 @@ class Vendor:
 
         `extra` has: hexcode, emoji, group, subgroup, captions (language -> name).
         """
-        folder = unpacked(self.package) / self.folder
-        pictures = {hexcode_of(path.stem): path for path in sorted(folder.glob(f"*{self.suffix}"))}
+        pictures = self.pictures()
         known = {hexcode: concept for hexcode, concept in concepts().items() if hexcode in pictures}
         failed = convert_named(self.source, out, {code: pictures[code] for code in known})
         return [self._item(concept) for code, concept in known.items() if code not in failed]
+
+    def pictures(self) -> Mapping[str, Path | bytes]:
+        """Return hexcode -> picture: a file, or an SVG's content."""
+        folder = unpacked(self.package) / self.folder
+        return {hexcode_of(path.stem): path for path in sorted(folder.glob(f"*{self.suffix}"))}
 
     def _item(self, concept: Concept) -> Item:
         return Item(
@@ -144,8 +167,62 @@ class Vendor:
         )
 
 
+def _squashed(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+@functools.cache
+def hexcodes_by_name() -> dict[str, str]:
+    """Return squashed name -> hexcode: labels of the concepts, then their shortcodes; what two share has neither."""
+    folder = unpacked(_NAMES) / "package/en/shortcodes"
+    known = concepts()
+    found = {_squashed(concept.label): code for code, concept in known.items()}
+    for shortcodes in ("cldr", "github", "iamcal", "emojibase", "joypixels", "emojibase-legacy"):
+        named: dict[str, set[str]] = {}
+        for code, names in _load(folder / f"{shortcodes}.json").items():
+            for name in [names] if isinstance(names, str) else names:
+                if (hexcode := hexcode_of(code)) in known:
+                    named.setdefault(_squashed(name), set()).add(hexcode)
+        for name, codes in named.items():
+            if len(codes) == 1:
+                found.setdefault(name, min(codes))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class IconSet(Vendor):
+    """A vendor whose emoji are SVG bodies in one Iconify JSON file, `folder`, by name instead of hexcode."""
+
+    def pictures(self) -> Mapping[str, Path | bytes]:
+        """Return hexcode -> SVG of the icons whose name is an emoji's; the first of two for one emoji stands."""
+        icons = _load(unpacked(self.package) / self.folder)
+        found: dict[str, Path | bytes] = {}
+        for name, icon in sorted(icons["icons"].items()):
+            known = hexcodes_by_name()  # several drawings of one emoji are numbered: "penguin-1"
+            code = known.get(_squashed(name)) or known.get(_squashed(re.sub(r"-\d$", "", name)))
+            if code is None or icon.get("hidden"):
+                continue
+            left, top = icon.get("left", 0), icon.get("top", 0)
+            width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
+            box = f'viewBox="{left} {top} {width} {height}" width="{width}" height="{height}"'
+            namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+            found.setdefault(code, f"<svg {namespaces} {box}>{icon['body']}</svg>".encode())
+        return found
+
+
+def _icons(source: str, name: str, licence: str) -> IconSet:
+    return IconSet(source, f"@iconify-json/{name}", "package/icons.json", ".svg", licence)
+
+
 OPENMOJI = Vendor("openmoji", "openmoji", "package/color/svg", ".svg")
 # The packages are MIT, the artwork of Google (Noto Emoji) is Apache-2.0 and that of Twitter (Twemoji) CC-BY-4.0.
 GOOGLE = Vendor("emoji-google", "emoji-datasource-google", "package/img/google/64", ".png", "MIT AND Apache-2.0")
 TWITTER = Vendor("emoji-twitter", "emoji-datasource-twitter", "package/img/twitter/64", ".png", "MIT AND CC-BY-4.0")
 FLUENT = Vendor("emoji-fluent", "@lobehub/fluent-emoji-3d", "package/assets", ".webp")
+# Drawn with other hands again, so that what an emoji shows is learnt and not how one vendor draws it.
+EMOJIONE = _icons("emoji-emojione", "emojione", "CC-BY-4.0")
+EMOJIONE_1 = _icons("emoji-emojione-1", "emojione-v1", "CC-BY-SA-4.0")
+FIREFOX = _icons("emoji-firefox", "fxemoji", "Apache-2.0")
+BLOB = _icons("emoji-blob", "noto-v1", "Apache-2.0")
+FLUENT_FLAT = _icons("emoji-fluent-flat", "fluent-emoji-flat", "MIT")
+STREAMLINE = _icons("emoji-streamline", "streamline-emojis", "CC-BY-4.0")

@@ -7,6 +7,8 @@
 - A picture of another source that is a near-copy of a test stamp, or in a group with one, is dropped;
   `extra["near_stamp"]` marks near-copies of any stamp, for training without stamps.
 - One emoji vendor is held out as a whole ("test_vendor").
+- A picture of a source that came later (`duplicates.FOLLOWERS`) follows what it is the same as: it is val where that
+  is, and dropped where that is dropped or of the held-out vendor.
 - A twentieth of Open Clip Art and of the emoji concepts is val, groups whole.
 - Words that are no pictures follow nothing: they are train.
 """
@@ -20,7 +22,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from training.corpora.duplicates import IMAGE_SOURCES, NearCopies, components, read_near_copies
+from training.corpora.duplicates import (
+    FOLLOWERS,
+    HELD_OUT_VENDOR,
+    IMAGE_SOURCES,
+    NearCopies,
+    components,
+    read_near_copies,
+)
 from training.corpora.human import split_of
 from training.corpora.manifest import CORPORA, Item, read_manifest, write_manifest
 
@@ -29,8 +38,6 @@ __all__ = ["GALLERY", "SEED", "apply_splits", "grouped", "split_hash", "split_it
 SEED = 1
 GALLERY = 281
 """Stamps with a unique caption in the test split: half of 563."""
-VENDOR = "emoji-twitter"
-"""The emoji vendor that is never trained on."""
 VALIDATION = 0.05
 
 
@@ -94,15 +101,25 @@ def split_items(items: Sequence[Item], found: NearCopies, seed: int = SEED, gall
     members: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         members[item.group or item.id].append(item)
-    return [
-        replace(item, split=_split(item, members, stamps, found, seed), extra=_marked(item, members, found))
-        for item in items
-    ]
+    own = {item.id: _split(item, members, stamps, found, seed) for item in items}
+    return [replace(item, split=_followed(item.id, own, found), extra=_marked(item, members, found)) for item in items]
+
+
+def _followed(name: str, own: Mapping[str, str], found: NearCopies) -> str:
+    """Return an item's split: its own, or that of what it copies."""
+    leaders = {own[leader] for leader in found.follows.get(name, ()) if leader in own}
+    if leaders & {"drop", "test", "test_vendor"}:
+        return "drop"
+    return "val" if own[name] == "train" and "val" in leaders else own[name]
 
 
 def _near(item: Item, members: Mapping[str, list[Item]], found: NearCopies) -> set[str]:
-    """Return the stamps that an item is near to, itself or through its group; emoji of one concept are no copies."""
-    group = [other for other in members[item.group or item.id] if not ("hexcode" in item.extra and other is not item)]
+    """Return the stamps that an item is near to, itself or through its group.
+
+    Emoji of one concept are no copies, and what a follower is near to is no matter of others.
+    """
+    others = [] if "hexcode" in item.extra else members[item.group or item.id]
+    group = [item, *(other for other in others if other.source not in FOLLOWERS)]
     return {stamp for other in group for stamp in found.near_stamps.get(other.id, ())}
 
 
@@ -117,7 +134,7 @@ def _split(
 ) -> str:
     if item.source == "stamps":
         return stamps[item.id]
-    if item.source == VENDOR:
+    if item.source == HELD_OUT_VENDOR:
         return "test_vendor"
     near = _near(item, members, found)
     if any(stamps[name] == "test" for name in near):
