@@ -1,10 +1,12 @@
-"""The learning curves of the attempts at pictures, as one table and one plot.
+"""The learning curves of attempts at pictures or speech, as one table and one plot.
 
     python -m training.picture_curves "frozen heads=build/runs/frozen" "whole network=build/runs/tuned"
+    python -m training.picture_curves --name speech "longer=build/runs/speech"
 
 Each run is a folder with the scalars.jsonl that `embedspace train align` and `training.finetune_network` write. Writes
-eval/results/attempts/pictures.csv, a row a validated step, and pictures.png. Recall is that of the validation split's
-pictures among its captions, each attempt alone: most of them are mixed with others afterwards.
+eval/results/attempts/<name>.csv, a row a validated step, and <name>.png; attempts of the table that are not named stay.
+Recall is that of the validation split's items among its captions, each attempt alone: most of them are mixed with
+others afterwards.
 """
 
 from __future__ import annotations
@@ -47,14 +49,22 @@ def read_curve(name: str, run: Path) -> list[dict[str, object]]:
     ]
 
 
-def write(rows: Iterable[Mapping[str, object]], out: Path) -> None:
-    """Write the table and the plot."""
+def _read(row: Mapping[str, str]) -> dict[str, object]:
+    return {key: value if key in ("attempt", "stage") else float(value) for key, value in row.items()}
+
+
+def write(rows: Iterable[Mapping[str, object]], out: Path, name: str = "pictures") -> None:
+    """Write the table, other attempts' rows kept, and the plot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = list(rows)
+    rows, path = list(rows), out / f"{name}.csv"
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "pictures.csv").open("w", encoding="utf-8", newline="") as file:
+    if path.exists():
+        new = {row["attempt"] for row in rows}
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [_read(row) for row in csv.DictReader(file) if row["attempt"] not in new] + rows
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -67,17 +77,19 @@ def write(rows: Iterable[Mapping[str, object]], out: Path) -> None:
         axis.set_title(metric if metric == "loss" else f"{metric}, %")
         axis.set_xlabel("step")
         axis.legend(fontsize=7)
-    figure.savefig(out / "pictures.png", dpi=110, metadata={"Software": None})
+    figure.savefig(path.with_suffix(".png"), dpi=110, metadata={"Software": None})
 
 
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("--name", default="pictures", help="of the table and the plot")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     pairs = [run.rpartition("=") for run in arguments.runs]
-    write([row for name, _, folder in pairs for row in read_curve(name, Path(folder))], arguments.out)
+    rows = [row for name, _, folder in pairs for row in read_curve(name, Path(folder))]
+    write(rows, arguments.out, arguments.name)
 
 
 if __name__ == "__main__":

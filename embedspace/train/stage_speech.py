@@ -16,16 +16,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from embedspace.encoders.base import load_strict
 from embedspace.encoders.heads import AttentionPoolHead, TextHead
 from embedspace.encoders.speech import SpeechConfig, SpeechHeads
 from embedspace.errors import ConfigError
 from embedspace.train.loop import FitConfig, FitProgress, fit
 from embedspace.train.precision import bfloat16_autocast
+from embedspace.train.ranks import recall_scalars
 from embedspace.train.recipe import Recipe
 from embedspace.train.tables import Row, caption_table, read_sequences
 
 __all__ = ["SpeechClips", "train_speech"]
 
+_EVALUATE_EVERY, _AT_ONCE = 500, 64
 _RATE = 25  # frames a second of the speech front end
 _BINS = 8
 _BALANCE = 0.75
@@ -143,10 +146,13 @@ def train_speech(
         wanted.window_seconds,
     )
     heads = SpeechHeads(config)
+    given = _given(recipe, config) if wanted.go_on else None
     deadline = time.monotonic() + minutes * 60
     for number in range(wanted.members):
         torch.manual_seed(recipe.seed * 1000 + number)
         head = AttentionPoolHead(width, table.shape[1], wanted.hidden_dim, wanted.num_layers, dropout=wanted.dropout)
+        if given is not None:
+            head.load_state_dict(given.members[number].state_dict())
         heads.members[number] = head
         stage = _Stage(head)
         phases = (
@@ -159,16 +165,53 @@ def train_speech(
             done = fit(
                 stage,
                 _loss(recipe, clips, table, head_or_none),
-                FitConfig(steps, rate, wanted.weight_decay, 100, left, seed, evaluate_every=100),
+                FitConfig(steps, rate, wanted.weight_decay, 100, left, seed, evaluate_every=_EVALUATE_EVERY),
                 stage=name,
                 checkpoint=out / f"speech-{number}{'-through' * phase}.pt",
                 resume=resume,
                 recipe=recipe.digest("speech"),
+                evaluate=_validation(recipe, head_or_none),
                 callback=tell,
             )
             if not done:
                 return None
     return heads.eval()
+
+
+def _validation(recipe: Recipe, text: TextHead | None) -> Callable[[nn.Module], dict[str, float]]:
+    """Recall of the validation clips among their captions, behind the text head where there is one."""
+    try:
+        clips, table = _clips(recipe, "val")
+    except ConfigError:
+        return lambda _: {}  # sources without a validation split
+    order = np.argsort([len(frames) for frames in clips.frames])
+    labels = torch.from_numpy(clips.labels[order])
+
+    @torch.inference_mode()
+    def evaluate(module: nn.Module) -> dict[str, float]:
+        assert isinstance(module, _Stage)
+        corpus = table if text is None else text(table)
+        rows = []
+        for k in range(0, len(order), _AT_ONCE):
+            chosen = [torch.from_numpy(clips.frames[i][: clips.max_frames]).float() for i in order[k : k + _AT_ONCE]]
+            lengths = torch.tensor([len(frames) for frames in chosen])
+            padding = torch.arange(int(lengths.max()))[None] >= lengths[:, None]
+            z = module.head(nn.utils.rnn.pad_sequence(chosen, batch_first=True), padding)
+            rows.append(z if text is None else text(z))
+        return recall_scalars(torch.cat(rows) @ corpus.T, labels)
+
+    return evaluate
+
+
+def _given(recipe: Recipe, config: SpeechConfig) -> SpeechHeads:
+    """Return the heads of the space that the run starts from.
+
+    Raises:
+        WeightsError: If there are none, or of another shape.
+    """
+    heads = SpeechHeads(config)
+    load_strict(heads, Path(recipe.start) / "speech.safetensors")
+    return heads
 
 
 def _loss(
