@@ -159,7 +159,7 @@ def test_align_mixes_in_a_tuned_network_by_what_it_knows(run: AlignReport, corpo
     tuned = write_tuned(corpora / "network", [row["id"] for row in val], known.numpy())
     start = f'stages = []\nstart = "{run.folder}"\n[text]'
     text = (corpora / "tiny.toml").read_text().replace("[text]", start)
-    text = text.replace("[image]", f'[image]\nnetwork = "{tuned}"')
+    text = text.replace("[image]", f'[image]\nnetworks = ["{tuned}"]')
     (corpora / "mixed.toml").write_text(text)
     report = align(corpora / "mixed.toml", out=corpora / "mixed")
     assert report.folder is not None

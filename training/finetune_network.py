@@ -46,9 +46,15 @@ STORED, TRAINED, TESTED = 160, 128, 160
 look larger, does best at a larger size (Touvron et al. 2019, FixRes)."""
 SHARES = {
     "openclipart": 2.0,
-    "openmoji": 1.2,
-    "emoji-google": 1.2,
-    "emoji-fluent": 1.2,
+    "openmoji": 1.0,
+    "emoji-google": 1.0,
+    "emoji-fluent": 0.8,
+    "emoji-fluent-flat": 0.8,
+    "emoji-emojione": 0.8,
+    "emoji-emojione-1": 0.7,
+    "emoji-blob": 0.9,
+    "emoji-firefox": 0.5,
+    "emoji-streamline": 0.4,
     "art4apps": 0.6,
     "gcompris": 0.4,
     "stamps": 0.8,

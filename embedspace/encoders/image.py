@@ -1,4 +1,4 @@
-"""Pictures -> the shared space: frozen EfficientNets, ConSE through the text head, heads; a tuned network beside."""
+"""Pictures -> the shared space: frozen EfficientNets, ConSE through the text head, heads; tuned networks beside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
 from embedspace.encoders.heads import MLPHead, ensemble_normalize, fuse
 from embedspace.encoders.image_features import ImageFrontEnd, cropped
-from embedspace.encoders.image_network import TunedNetwork, load_network
+from embedspace.encoders.image_network import TunedNetworks, load_networks
 from embedspace.errors import WeightsError
 from embedspace.modality import Modality
 
@@ -56,9 +56,9 @@ class ImageConfig:
         classes: Rows of the class table.
         temperature: Of ConSE.
         top_k: Of ConSE.
-        network: Backbone whose shape the tuned network has; none if empty.
-        network_size: Side of the pictures it reads.
-        network_share: Weight of its vector in the sum, 0 to 1; the heads' has the rest.
+        networks: Backbones whose shapes the tuned networks have; may be none.
+        network_size: Side of the pictures they read.
+        network_share: Weight of their mean in the sum, 0 to 1; the heads' has the rest.
     """
 
     backbones: tuple[str, ...]
@@ -69,7 +69,7 @@ class ImageConfig:
     classes: int = 1000
     temperature: float = 2.0
     top_k: int = 10
-    network: str = ""
+    networks: tuple[str, ...] = ()
     network_size: int = 160
     network_share: float = 0.0
 
@@ -95,10 +95,10 @@ class ImageHeads(nn.Module):
 
 
 class ImageEncoder(Encoder):
-    """Front end and heads, and the tuned network beside them."""
+    """Front end and heads, and the tuned networks beside them."""
 
     def __init__(
-        self, config: ImageConfig, heads: ImageHeads, tuned: Path | None = None, network: TunedNetwork | None = None
+        self, config: ImageConfig, heads: ImageHeads, tuned: Path | None = None, networks: TunedNetworks | None = None
     ) -> None:
         super().__init__()
         self.config = config
@@ -111,13 +111,13 @@ class ImageEncoder(Encoder):
                 "restore the space's folder as training wrote it"
             )
         self.heads = heads
-        self.network = network
+        self.networks = networks
 
     def prepare(self, media: Image.Image) -> list[Tensor]:
         """Crop to the content, resize for each network."""
         rgb = cropped(media)
         inputs = self.front.preprocess(rgb)
-        return [*inputs, self.network.preprocess(rgb).half()] if self.network else inputs
+        return [*inputs, self.networks.preprocess(rgb).half()] if self.networks else inputs
 
     @torch.inference_mode()
     def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
@@ -127,21 +127,22 @@ class ImageEncoder(Encoder):
 
     @torch.inference_mode()
     def encode_both(self, prepared: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
-        """Return the heads' (N, embed_dim) unit rows and the tuned network's, None without one."""
+        """Return the heads' (N, embed_dim) unit rows and the tuned networks', None without one."""
         rows = self.heads(*self.front(prepared))
-        if self.network is None:
+        if self.networks is None:
             return rows, None
         pixel_values = torch.stack([item[-1] for item in prepared])
-        return rows, self.network.encode(pixel_values.to(rows.device).float())
+        return rows, self.networks.encode(pixel_values.to(rows.device).float())
 
 
 @register_encoder(Modality.IMAGE)
 def _create(config: dict[str, Any], folder: Path) -> ImageEncoder:
-    parsed = ImageConfig(**{**config, "backbones": tuple(config["backbones"])})
+    names = {key: tuple(config.get(key, ())) for key in ("backbones", "networks")}
+    parsed = ImageConfig(**{**config, **names})
     heads = ImageHeads(parsed)
     load_strict(heads, folder / "image.safetensors")
     tail = folder / "image_tail.safetensors"
-    network = None
-    if parsed.network:
-        network = load_network(parsed.network, parsed.embed_dim, parsed.network_size, folder)
-    return ImageEncoder(parsed, heads, tail if tail.is_file() else None, network)
+    networks = None
+    if parsed.networks:
+        networks = load_networks(parsed.networks, parsed.embed_dim, parsed.network_size, folder)
+    return ImageEncoder(parsed, heads, tail if tail.is_file() else None, networks)

@@ -21,7 +21,7 @@ import torch
 from embedspace.encoders.audio import AudioHeads, load_audio_heads
 from embedspace.encoders.base import load_strict, save_tensors
 from embedspace.encoders.heads import TextHead
-from embedspace.encoders.image_network import NETWORK_FILE
+from embedspace.encoders.image_network import NETWORK_FILE, TunedNetworks, load_network
 from embedspace.encoders.text import load_text_head
 from embedspace.errors import ConfigError
 from embedspace.space import EmbeddingSpace, write_config
@@ -136,9 +136,8 @@ def _finish(run: _Run) -> None:
     before = EmbeddingSpace.from_pretrained(recipe.start).calibration if recipe.start and not new_text else None
     changed = set(recipe.stages) if before else set(sections)
     ways: dict[str, TwoWays] = {}
-    if recipe.image.network and "image" in sections:
-        shutil.copyfile(Path(recipe.image.network) / NETWORK_FILE, space / NETWORK_FILE)
-        sections["image"] = {**sections["image"], **_network_section(recipe)}
+    if recipe.image.networks and "image" in sections:
+        sections["image"] = {**sections["image"], **_networks(recipe, space)}
         changed.add("image")
     if recipe.speech.decoder and "speech" in sections:
         given = {"decoder": recipe.speech.decoder, "text_backbone": recipe.text.backbone}
@@ -146,7 +145,7 @@ def _finish(run: _Run) -> None:
         changed.add("speech")
     if "image" in changed & set(sections):
         ways["image"] = seen_rows(space, sections["image"], recipe)
-        if recipe.image.network:
+        if recipe.image.networks:
             sections["image"]["network_share"] = share_of(ways["image"], text, features)
     if "speech" in changed & set(sections):
         ways["speech"] = spoken_rows(space, sections["speech"], recipe, text)
@@ -160,15 +159,25 @@ def _finish(run: _Run) -> None:
     (space / "recipe.json").write_text(resolved + "\n", "utf-8")
 
 
-def _network_section(recipe: Recipe) -> dict[str, Any]:
+def _networks(recipe: Recipe, space: Path) -> dict[str, Any]:
+    """Write the tuned networks of some runs as one file; returns what the image section says of them."""
+    found = [_tuned(Path(run)) for run in recipe.image.networks]
+    sizes = {stored["image_size"] for stored in found}
+    if len(sizes) > 1:
+        raise ConfigError(f"{', '.join(recipe.image.networks)}: networks of one space read pictures of one size")
+    runs = zip(recipe.image.networks, found, strict=True)
+    members = [load_network(s["backbone"], recipe.embed_dim, s["image_size"], Path(run)) for run, s in runs]
+    save_tensors(TunedNetworks(members), space / NETWORK_FILE)
+    return {"networks": [stored["backbone"] for stored in found], "network_size": sizes.pop()}
+
+
+def _tuned(run: Path) -> dict[str, Any]:
     """Return what finetune_network wrote of its network: its backbone's name and the size of its pictures."""
-    path = Path(recipe.image.network) / "network.json"
+    path = run / "network.json"
     if not path.is_file():
-        raise ConfigError(
-            f"{path}: no tuned network; run: python -m training.finetune_network train --out {path.parent}"
-        )
-    stored = json.loads(path.read_text("utf-8"))
-    return {"network": stored["backbone"], "network_size": stored["image_size"]}
+        raise ConfigError(f"{path}: no tuned network; run: python -m training.finetune_network train --out {run}")
+    stored: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return stored
 
 
 def _start(recipe: Recipe, space: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -85,12 +86,13 @@ def seen_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe) -> TwoWa
     Args:
         folder: The space's.
         section: Its image section.
-        recipe: Names sources and features, and the run of the tuned network if there is one.
+        recipe: Names sources and features, and the runs of the tuned networks.
 
     Raises:
-        ConfigError: If features are not made, or the tuned network's vectors.
+        ConfigError: If features are not made, or the tuned networks' vectors.
     """
-    heads = ImageHeads(ImageConfig(**{**section, "backbones": tuple(section["backbones"])}))
+    names = {key: tuple(section.get(key, ())) for key in ("backbones", "networks")}
+    heads = ImageHeads(ImageConfig(**{**section, **names}))
     load_strict(heads, folder / "image.safetensors")
     tail = Path(recipe.image.tail) if recipe.image.tail else None
     rows: list[Row] = []
@@ -98,16 +100,16 @@ def seen_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe) -> TwoWa
     second: list[Tensor] = []
     for name in recipe.image.sources:
         table = read_features(Path(recipe.features), "image", name, 1, tail)
-        tuned = read_vectors(Path(recipe.image.network), name) if recipe.image.network else {}
+        tuned = [read_vectors(Path(run), name) for run in recipe.image.networks]
         for row in manifest_rows(Path(recipe.corpora), name, "image"):
             if row.get("split") == "val" and row["id"] in table.index and row.get("captions"):
                 k = table.index[row["id"]][:1]
                 features = torch.from_numpy(table.features[k].astype(np.float32))
                 own = heads(features, torch.from_numpy(table.logits[k].astype(np.float32)))[0]
-                other = tuned.get(row["id"])
+                others = [torch.from_numpy(t[row["id"]].astype(np.float32)) for t in tuned if row["id"] in t]
                 rows.append(row)
                 first.append(own)
-                second.append(own if other is None else torch.from_numpy(other.astype(np.float32)))
+                second.append(F.normalize(torch.stack(others).mean(dim=0), dim=0) if others else own)
     return TwoWays.of(rows, first, second, recipe.embed_dim)
 
 
