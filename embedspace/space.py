@@ -28,7 +28,8 @@ __all__ = ["DEFAULT_WEIGHTS", "EmbeddingSpace", "write_config"]
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default"
 """The space that ships with the package."""
 
-FORMAT = 1
+FORMAT = 2
+"""Of a space's folder. Before 2 the sounds were heard by another tagger, whose weights are gone."""
 PREPROCESSING = 2
 """Raised when decoding, resampling, cropping or windows change what the encoders see: old vectors then do not fit."""
 _FILES = {
@@ -96,7 +97,7 @@ class EmbeddingSpace:
             device: Where the networks run: "cpu", "cuda", "cuda:1", "mps".
 
         Raises:
-            WeightsError: If there is no space in the folder, or a newer format.
+            WeightsError: If there is no space in the folder, or one of another format.
         """
         folder = DEFAULT_WEIGHTS if name_or_path is None else Path(name_or_path)
         path = folder / "config.json"
@@ -107,6 +108,11 @@ class EmbeddingSpace:
             if config["format"] > FORMAT:
                 raise WeightsError(
                     f"{folder}: format {config['format']}, this version reads up to {FORMAT}; update embedspace"
+                )
+            if config["format"] < FORMAT:
+                raise WeightsError(
+                    f"{folder}: format {config['format']}, trained by an earlier version, whose sounds were heard by "
+                    f"other networks; train it again with this one (format {FORMAT})"
                 )
             unknown = set(config["sections"]) - set(Modality)
             if unknown:

@@ -60,8 +60,10 @@ class FakeEncoder:
     def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:
         self.encoded += len(items)
         return [
-            [Segment(modality, self.vector(part), float(index), float(index + 1), part)
-             for index, (modality, part) in enumerate(item.inputs)]
+            [
+                Segment(modality, self.vector(part), float(index), float(index + 1), part)
+                for index, (modality, part) in enumerate(item.inputs)
+            ]
             for item in items
         ]
 

@@ -23,7 +23,7 @@ from embedspace.segment import Segment
 from embedspace.space import EmbeddingSpace, write_config
 
 EMBED_DIM = 16
-IMAGE_DIM, TAIL_DIM, AUDIO_DIM, SPEECH_DIM, TEXT_DIM = 3606, 1280, 4359, 512, 384
+IMAGE_DIM, TAIL_DIM, AUDIO_DIM, SPEECH_DIM, TEXT_DIM = 3606, 1280, 5299, 512, 384
 """Widths of the real front ends."""
 BACKBONES = ("efficientnet_lite0", "efficientnet_lite2")
 TEXT_SECTION = {"feature_dim": TEXT_DIM, "embed_dim": EMBED_DIM, "hidden_dim": 8}
@@ -42,9 +42,9 @@ def write_head(folder: Path, modality: str, seed: int = 0, tail: bool = False) -
         heads, section = ImageHeads(image), dataclasses.asdict(image)
         heads.classes.copy_(F.normalize(torch.randn(1000, EMBED_DIM), dim=1))
     elif modality == "audio":
-        audio = AudioConfig(("aisfx", "whisper_base"), AUDIO_DIM, EMBED_DIM, 8, 2, (78, 79))
+        audio = AudioConfig(("yamnet", "whisper_base"), AUDIO_DIM, EMBED_DIM, 8, 2, 521)
         heads, section = AudioHeads(audio), dataclasses.asdict(audio)
-        heads.classes.copy_(F.normalize(torch.randn(78 + 79, EMBED_DIM), dim=1))
+        heads.classes.copy_(F.normalize(torch.randn(audio.classes, EMBED_DIM), dim=1))
         heads.router.weight.data.zero_()
         heads.router.bias.data.fill_(-9.0)  # hears no speech anywhere
     else:

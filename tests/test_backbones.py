@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from embedspace.encoders.backbones import Backbone, backbone_names, base, create_backbone, register_backbone
-from embedspace.encoders.backbones.aisfx import SoundNet, sound_mel
 from embedspace.encoders.backbones.efficientnet_lite import EfficientNetLite, resize_padded
 from embedspace.encoders.backbones.imagenet import imagenet_classes
-from embedspace.encoders.backbones.mel import htk_unit_sum_filters, slaney_filters
+from embedspace.encoders.backbones.mel import htk_filters, slaney_filters
 from embedspace.encoders.backbones.minilm import MiniLM
 from embedspace.encoders.backbones.whisper import WhisperEncoder, log_mel
+from embedspace.encoders.backbones.yamnet import YAMNet, _padded, tagger_mel
 from embedspace.errors import ConfigError, EmbedspaceError, InputError, MissingExtraError, WeightsError
 
 TINY: dict[str, tuple[type[Backbone], dict[str, Any]]] = {
     "efficientnet_lite0": (EfficientNetLite, {"width": 0.25, "depth": 1.0, "image_size": 64, "feature_dim": 32}),
     "whisper_base": (WhisperEncoder, {"feature_dim": 32, "layers": 2, "heads": 2, "n_mels": 80, "positions": 1500}),
-    "aisfx": (SoundNet, {"feature_dim": 32, "classes": {"a": 3, "b": 5}}),
+    "yamnet": (YAMNet, {"feature_dim": 32, "classes": ["a", "b", "c"]}),
     "minilm_l6": (
         MiniLM,
         {
@@ -125,7 +125,7 @@ def test_backbone_is_frozen_float32_and_stays_in_evaluation(name: str, tmp_path:
 
 def test_load_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"none\.safetensors.*training\.convert"):
-        create_backbone("aisfx", tmp_path / "none.safetensors")
+        create_backbone("yamnet", tmp_path / "none.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -143,22 +143,22 @@ def test_load_is_strict(changes: dict[str, torch.Tensor | None], message: str, t
 
 
 def test_load_refuses_another_backbones_file(tmp_path: Path) -> None:
-    path = tiny_file("aisfx", tmp_path)
-    with pytest.raises(WeightsError, match="holds backbone 'aisfx', not 'whisper_base'"):
+    path = tiny_file("yamnet", tmp_path)
+    with pytest.raises(WeightsError, match="holds backbone 'yamnet', not 'whisper_base'"):
         create_backbone("whisper_base", path)
 
 
 def test_load_refuses_a_damaged_file(tmp_path: Path) -> None:
-    path = tiny_file("aisfx", tmp_path)
+    path = tiny_file("yamnet", tmp_path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match="corrupt"):
-        create_backbone("aisfx", path)
+        create_backbone("yamnet", path)
 
 
 def test_load_refuses_a_file_without_configuration(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match="no backbone's configuration"):
-        create_backbone("aisfx", tmp_path / "a.safetensors")
+        create_backbone("yamnet", tmp_path / "a.safetensors")
 
 
 # A vector does not depend on its batch
@@ -195,15 +195,17 @@ def test_whisper_does_not_depend_on_the_batch_or_its_padding(tmp_path: Path) -> 
         assert together.mask[index].sum() == frames
 
 
-def test_aisfx_does_not_depend_on_the_batch(tmp_path: Path) -> None:
-    model = tiny("aisfx", tmp_path)
-    blocks = torch.rand(5, 100, 96, generator=torch.Generator().manual_seed(1))
-    together = model(blocks)
-    assert [part.shape for part in together.logits] == [(5, 3), (5, 5)]
+def test_yamnet_does_not_depend_on_the_batch() -> None:
+    model: Any = create_backbone("yamnet")
+    patches = torch.randn(5, 96, 64, generator=torch.Generator().manual_seed(1)) - 3
+    together = model(patches)
+    assert (together.pooled.shape, together.logits.shape) == ((5, 1024), (5, 521))
+    assert together.pooled.min() >= 0
     for index in range(5):
-        alone = model(blocks[index : index + 1])
-        torch.testing.assert_close(alone.pooled[0], together.pooled[index], atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(alone.mean[0], together.mean[index], atol=1e-5, rtol=1e-5)
+        alone = model(patches[index : index + 1])
+        torch.testing.assert_close(alone.pooled[0], together.pooled[index], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(alone.logits[0], together.logits[index], atol=1e-4, rtol=1e-4)
+        assert (together.logits[index] - together.logits[index - 1]).abs().max() > 0.1
 
 
 def test_minilm_does_not_depend_on_the_batch() -> None:
@@ -259,20 +261,37 @@ def test_whisper_forward_refuses_more_than_30_s(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "frames", "blocks"),
-    [(1, 2, 1), (1024, 2, 1), (44_100, 45, 1), (98 * 1024, 99, 1), (100 * 1024, 101, 2), (150 * 1024, 151, 3)],
+    ("samples", "patches"), [(1, 1), (400, 1), (15_600, 1), (15_601, 2), (23_280, 2), (23_281, 3), (96_000, 12)]
 )
-def test_aisfx_preprocess_takes_any_length(samples: int, frames: int, blocks: int, tmp_path: Path) -> None:
-    assert sound_mel(torch.zeros(samples)).shape == (frames, 96)
-    features = tiny("aisfx", tmp_path).preprocess(torch.ones(samples))
-    assert features.shape == (blocks, 100, 96)
-    assert (features[-1, frames - (blocks - 1) * 50 :] == 0).all()
+def test_yamnet_preprocess_takes_any_length(samples: int, patches: int, tmp_path: Path) -> None:
+    waveform = chirp(16_000, 6.0)[:samples]
+    features = tiny("yamnet", tmp_path).preprocess(waveform)
+    assert features.shape == (patches, 96, 64)
+    frames = tagger_mel(torch.cat([waveform, torch.zeros(23_280)]))
+    for index, patch in enumerate(features):  # 96 frames, half overlapping; silence after the end
+        torch.testing.assert_close(patch, frames[48 * index : 48 * index + 96], atol=1e-5, rtol=0)
 
 
-def test_aisfx_preprocess_refuses_nothing_and_stereo() -> None:
-    for waveform in (torch.zeros(0), torch.zeros(2, 100)):
-        with pytest.raises(InputError, match="mix it down"):
-            sound_mel(waveform)
+def test_yamnet_preprocess_refuses_nothing_and_stereo(tmp_path: Path) -> None:
+    model = tiny("yamnet", tmp_path)
+    for waveform in (torch.zeros(0), torch.zeros(2, 16_000), torch.tensor(0.5)):
+        with pytest.raises(InputError, match=r"at least 1 sample at 16 kHz, got .*: mix it down"):
+            model.preprocess(waveform)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("sides", [(8, 6), (7, 5), (3, 2), (1, 1)])
+def test_yamnet_pads_as_tensorflow(sides: tuple[int, int], stride: int) -> None:
+    # "SAME": ceil(side / stride) outputs, and of the zeros that this takes the smaller half before the first value.
+    x = torch.arange(1.0, 1 + sides[0] * sides[1]).reshape(1, 1, *sides)
+    out = torch.nn.functional.conv2d(_padded(x, stride), torch.ones(1, 1, 3, 3), stride=stride)[0, 0]
+    wanted = [-(-side // stride) for side in sides]
+    assert list(out.shape) == wanted
+    before = [max((count - 1) * stride + 3 - side, 0) // 2 for count, side in zip(wanted, sides, strict=True)]
+    for row, column in np.ndindex(*wanted):
+        top, left = row * stride - before[0], column * stride - before[1]
+        seen = x[0, 0, max(top, 0) : top + 3, max(left, 0) : left + 3]
+        assert out[row, column] == seen.sum()
 
 
 def test_minilm_preprocess_cuts_a_long_text_into_equal_windows() -> None:
@@ -312,20 +331,26 @@ def test_slaney_filters_match_a_hand_calculation() -> None:
             assert filters[row, column].item() == pytest.approx(height * 2 / (high - low), abs=1e-7)
 
 
-def test_htk_unit_sum_filters_match_a_hand_calculation() -> None:
-    def mel(hertz: float) -> float:
-        return 2595 * math.log10(1 + hertz / 700)
+def test_htk_filters_match_a_hand_calculation() -> None:
+    # 8 kHz, 11 bins of 400 Hz; with 3 filters the 5 edges are equally spaced in mel, ln(1 + Hz / 700) times a constant.
+    low, high = math.log(1 + 100 / 700), math.log(1 + 3800 / 700)
+    edges = [low + (high - low) * index / 4 for index in range(5)]
+    filters = htk_filters(8000, 20, 3, 100.0, 3800.0)
+    assert filters.shape == (3, 11)
+    assert filters.max() > 0.8
+    for row in range(3):
+        left, middle, right = edges[row : row + 3]
+        for column in range(11):
+            mel = math.log(1 + 400 * column / 700)
+            height = max(0.0, min((mel - left) / (middle - left), (right - mel) / (right - middle)))
+            assert filters[row, column].item() == pytest.approx(height, abs=1e-6)
 
-    edges = [700 * (10 ** (mel(22050) * index / 97 / 2595) - 1) for index in range(98)]
-    filters = htk_unit_sum_filters(44_100, 2048, 96)
-    step = 44_100 / 2048
-    for row in (0, 17, 95):
-        low, middle, high = (mel(edge) for edge in edges[row : row + 3])
-        heights = np.zeros(1025)
-        for column in range(int(edges[row] / step + 0.5), int(edges[row + 2] / step + 0.5)):
-            here = mel(column * step)
-            heights[column] = max(0.0, min((here - low) / (middle - low), (high - here) / (high - middle)))
-        np.testing.assert_allclose(filters[row].numpy(), heights / heights.sum(), atol=1e-6)
+
+def test_htk_filters_hear_nothing_outside_their_range_and_no_offset() -> None:
+    filters = htk_filters(16_000, 512, 64, 125.0, 7500.0)
+    assert not filters[:, : 125 * 512 // 16_000 + 1].any()
+    assert not filters[:, 7500 * 512 // 16_000 :].any()
+    assert not htk_filters(16_000, 512, 8, -50.0, 8000.0)[:, 0].any()
 
 
 def test_log_mel_spans_at_most_two() -> None:
@@ -335,21 +360,23 @@ def test_log_mel_spans_at_most_two() -> None:
     assert features.max() - features.min() == pytest.approx(2.0, abs=1e-6)
 
 
-def test_sound_mel_of_a_sine_matches_a_hand_calculation() -> None:
-    # A sine in the middle of bin 100 has all its power in that bin and its neighbours: (amplitude * sum(window) / 2)^2.
-    hertz = 100 * 44_100 / 2048
-    t = torch.arange(44_100, dtype=torch.float64) / 44_100
-    frame = sound_mel((0.5 * torch.sin(2 * torch.pi * hertz * t)).float())[20]
-    window = torch.hann_window(2048, periodic=False, dtype=torch.float64)
-    n = torch.arange(2048, dtype=torch.float64)
-    power = torch.zeros(1025, dtype=torch.float64)
-    for column in range(90, 111):
-        wave = torch.exp(-2j * torch.pi * (column - 100) * n / 2048) * window
-        power[column] = (0.25 * wave.sum()).abs() ** 2
-    expected = torch.log10(1e4 * (htk_unit_sum_filters(44_100, 2048, 96).double() @ power) + 1) / 9.457798957824707
-    loud = expected > 0.5
-    assert loud.any()
-    torch.testing.assert_close(frame.double()[loud], expected[loud], atol=1e-4, rtol=0)
+def test_tagger_mel_of_a_sine_matches_a_hand_calculation() -> None:
+    # A sine in the middle of bin 64 of 512: the spectrum is half its amplitude times the window's, around that bin.
+    t = torch.arange(16_000, dtype=torch.float64) / 16_000
+    frames = tagger_mel((0.5 * torch.sin(2 * torch.pi * 2000 * t)).float())
+    assert frames.shape == (98, 64)
+    n = torch.arange(400, dtype=torch.float64)
+    window = 0.5 - 0.5 * torch.cos(2 * torch.pi * n / 400)
+    waves = torch.exp(-2j * torch.pi * (torch.arange(257)[:, None] - 64) * n / 512)
+    magnitude = (0.25 * (waves * window).sum(dim=1)).abs()
+    filters = htk_filters(16_000, 512, 64, 125.0, 7500.0).double()
+    expected = torch.log(filters @ magnitude + 1e-3)
+    loud = expected > 0
+    assert 1 < loud.sum() < 8
+    for frame in (frames[0], frames[50], frames[-1]):
+        torch.testing.assert_close(frame.double()[loud], expected[loud], atol=1e-3, rtol=0)
+        assert frame.argmax() == filters[:, 64].argmax()  # the band in which 2 kHz lies
+    torch.testing.assert_close(tagger_mel(torch.zeros(400)), torch.full((1, 64), math.log(1e-3)))
 
 
 # The shipped weights give what the published networks give
@@ -373,12 +400,19 @@ def test_whisper_matches_ctranslate2() -> None:
     assert torch.nn.functional.cosine_similarity(last[0, 10, :6], published, dim=0) > 0.999
 
 
-def test_aisfx_matches_the_published_network() -> None:
-    model: Any = create_backbone("aisfx")
-    features = model(model.preprocess(chirp(44_100)))
-    published = torch.tensor([1.9360, 1.0195, 1.1336, 0.6878, 1.1077, 1.7392, 2.7614, 0.6390])
-    torch.testing.assert_close(features.pooled[0, :8], published, atol=0.03, rtol=0)  # 8-bit kernels cost 0.017
-    assert features.logits[2][0].topk(2).indices.tolist() == [37, 58]
+def test_yamnet_knows_simple_sounds_by_name() -> None:
+    model: Any = create_backbone("yamnet")
+    t = torch.arange(16_000) / 16_000
+    assert (len(model.classes), len(set(model.classes)), model.classes[0]) == (521, 521, "Speech")
+
+    def best(waveform: torch.Tensor) -> list[str]:
+        scores = model(model.preprocess(waveform)).logits.amax(dim=0)
+        return [model.classes[k] for k in scores.topk(5).indices.tolist()]
+
+    assert best(torch.zeros(16_000))[0] == "Silence"
+    assert best(0.1 * torch.randn(16_000, generator=torch.Generator().manual_seed(0)))[0] == "White noise"
+    assert best(0.5 * torch.sin(2 * torch.pi * 2000 * t))[0] == "Sine wave"
+    assert {"Dial tone", "Sine wave"} < set(best(0.7 * torch.sin(2 * torch.pi * 440 * t)))  # a dial tone has 440 Hz
 
 
 @pytest.mark.parametrize(
@@ -411,6 +445,6 @@ def test_imagenet_classes_are_in_the_order_of_the_logits() -> None:
 
 
 def test_every_error_is_an_embedspace_error(tmp_path: Path) -> None:
-    for name in ("aisfx", "open_clip:", "sentence-transformers:", ""):
+    for name in ("yamnet", "open_clip:", "sentence-transformers:", ""):
         with pytest.raises(EmbedspaceError):
             create_backbone(name, tmp_path / "absent")

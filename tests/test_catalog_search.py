@@ -322,9 +322,7 @@ def test_search_from_many_threads_while_items_are_added(catalog: Catalog) -> Non
     vectors = random_units(600)
     catalog.add(vector_items(vectors[:100]))
     with ThreadPoolExecutor(4) as threads:
-        searches = [
-            threads.submit(catalog.search, vectors[at % 100], query_modality="image", k=5) for at in range(200)
-        ]
+        searches = [threads.submit(catalog.search, vectors[at % 100], query_modality="image", k=5) for at in range(200)]
         for first in range(100, 600, 100):
             catalog.add(vector_items(vectors[first : first + 100], first=first))
             catalog.remove(f"number = {first}")

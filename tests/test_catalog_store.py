@@ -210,10 +210,12 @@ def test_add_counts_new_changed_and_known(catalog: Catalog) -> None:
 
 def test_add_metadata_of_several_places_is_merged(catalog: Catalog) -> None:
     segment = Segment("image", unit("1"))
-    catalog.add([
-        CatalogItem("a", "image", [segment], {"title": "first", "x": 1}, facts={"width": 5, "title": "fact"}),
-        CatalogItem("b", "image", [segment], {"title": "second", "y": 2}),
-    ])
+    catalog.add(
+        [
+            CatalogItem("a", "image", [segment], {"title": "first", "x": 1}, facts={"width": 5, "title": "fact"}),
+            CatalogItem("b", "image", [segment], {"title": "second", "y": 2}),
+        ]
+    )
     assert next(catalog.items()).metadata == {"width": 5, "title": "first", "x": 1, "y": 2}
     catalog.remove(uris=["a"])
     assert next(catalog.items()).metadata == {"width": 5, "title": "second", "y": 2}

@@ -114,7 +114,7 @@ def test_where_values_are_only_values(catalog: Catalog, value: str) -> None:
 
 
 def test_where_hostile_metadata_names_are_harmless(tmp_path: Path) -> None:
-    names = ["x') or 1=1 --", "a\"]", "$", "a'b", "{}", "{0}", "i.item", "Größe", "`tick`", "[0]", "#-1"]
+    names = ["x') or 1=1 --", 'a"]', "$", "a'b", "{}", "{0}", "i.item", "Größe", "`tick`", "[0]", "#-1"]
     with new_catalog(tmp_path / "c.catalog") as catalog:
         for number, name in enumerate(names):
             catalog.add([CatalogItem(str(number), "image", [Segment("image", unit(name))], {name: 1, "n": number})])

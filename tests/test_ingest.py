@@ -238,8 +238,11 @@ def test_ingest_same_vectors_whatever_the_batch_and_threads(tmp_path: Path, medi
 
 def test_ingest_bounds_decoded_bytes(catalog: Catalog, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedspace.catalog.pipeline._LEAST", {"image": 0, "audio": 0, "text": 0})
-    monkeypatch.setattr(HashEncoder, "decode", lambda self, source, kind, as_modality=None: Decoded(
-        kind, [("image", "", source.read_bytes())], {}, 100 << 20))
+    monkeypatch.setattr(
+        HashEncoder,
+        "decode",
+        lambda self, source, kind, as_modality=None: Decoded(kind, [("image", "", source.read_bytes())], {}, 100 << 20),
+    )
     encoder = HashEncoder()
     ingest(catalog, [media], encoder, batch_size=32)
     assert max(encoder.batches) <= 2  # never more than two items of 100 MiB wait in a budget of 256 MiB
@@ -370,10 +373,12 @@ def test_ingest_parquet_manifest_with_embedded_files(catalog: Catalog, tmp_path:
     import pyarrow.parquet as pq
 
     manifest = tmp_path / "set.parquet"
-    table = pa.table({
-        "image": [{"bytes": b"picture A", "path": "a.png"}, {"bytes": b"bad", "path": "b.png"}],
-        "label": [3, 4],
-    })
+    table = pa.table(
+        {
+            "image": [{"bytes": b"picture A", "path": "a.png"}, {"bytes": b"bad", "path": "b.png"}],
+            "label": [3, 4],
+        }
+    )
     pq.write_table(table, manifest)
     encoder = HashEncoder()
     report = ingest(catalog, [manifest], encoder)

@@ -134,7 +134,7 @@ def test_memory_items_aim_at_captions_and_balance_concepts() -> None:
 
 
 def config(members: int, memory: int) -> AudioConfig:
-    return AudioConfig(("a", "b"), 12, 6, 8, members, (3, 4), memory_items=memory, memory_dim=4 if memory else 0)
+    return AudioConfig(("a", "b"), 12, 6, 8, members, 7, memory_items=memory, memory_dim=4 if memory else 0)
 
 
 def test_take_router_answers_as_before_whatever_standardises_the_features() -> None:

@@ -74,7 +74,7 @@ def media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ('"2:30 pm"', [Term(1, "2:30 pm", quoted=True)]),
         ("a dog's bone + the cat's", [Term(1, "a dog's bone"), Term(1, "the cat's")]),
         ("'twas the night", [Term(1, "'twas the night")]),
-        ('"rain" and "thunder"', [Term(1, "rain\" and \"thunder", quoted=True)]),
+        ('"rain" and "thunder"', [Term(1, 'rain" and "thunder', quoted=True)]),
         ("C:dog", [Term(1, "C:dog")]),
         ("ratio 16:9", [Term(1, "ratio 16:9")]),
         ("2: dog", [Term(1, "2: dog")]),
@@ -173,7 +173,7 @@ def test_compose_prefers_what_is_said_unless_told(media: Path) -> None:
 
 def test_compose_as_speech_leaves_words_and_pictures_alone(media: Path) -> None:
     space = Space({"rain.wav": _axis(0), "rain.wav/speech": _axis(1), "dog.png": _axis(2), "dog": _axis(3)})
-    composed = compose('rain.wav + dog.png + dog', space, as_modality="speech")
+    composed = compose("rain.wav + dog.png + dog", space, as_modality="speech")
     assert [term.modality for term in composed.terms] == ["speech", "image", "text"]
 
 

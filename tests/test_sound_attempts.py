@@ -1,22 +1,70 @@
-"""The attempts at sounds: the log-mel network, its augmentation, the recalls, the table of curves."""
+"""The attempts at sounds: the log-mel network, its front end and augmentation, the recalls, the table of curves."""
 
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
 from training.sound_attempts import FIELDS, _recall, curve, write
-from training.sound_net import FRAMES, MelNet, augment_mel, fit_mel_net, fixed_length
+from training.sound_net import (
+    FRAMES,
+    SAMPLE_RATE,
+    MelNet,
+    _filters,
+    augment_mel,
+    fit_mel_net,
+    fixed_length,
+    log_mel,
+)
 
 
 def tone(band: int, frames: int = 60, bands: int = 32) -> np.ndarray:
     mel = np.zeros((frames, bands), np.float16)
     mel[:, band : band + 3] = 0.8
     return mel
+
+
+@pytest.mark.parametrize(("samples", "frames"), [(1, 2), (1024, 2), (1025, 3), (SAMPLE_RATE, 45)])
+def test_log_mel_takes_any_length_and_silence_is_zero(samples: int, frames: int) -> None:
+    mel = log_mel(torch.zeros(samples))
+    assert mel.shape == (frames, 96)
+    assert not mel.any()
+
+
+def test_filters_match_a_hand_calculation() -> None:
+    def mel(hertz: float) -> float:
+        return 2595 * math.log10(1 + hertz / 700)
+
+    edges = [700 * (10 ** (mel(22050) * index / 97 / 2595) - 1) for index in range(98)]
+    step = 44_100 / 2048
+    for row in (0, 17, 95):
+        low, middle, high = (mel(edge) for edge in edges[row : row + 3])
+        heights = np.zeros(1025)
+        for column in range(int(edges[row] / step + 0.5), int(edges[row + 2] / step + 0.5)):
+            here = mel(column * step)
+            heights[column] = max(0.0, min((here - low) / (middle - low), (high - here) / (high - middle)))
+        np.testing.assert_allclose(_filters()[row].numpy(), heights / heights.sum(), atol=1e-6)
+
+
+def test_log_mel_of_a_sine_matches_a_hand_calculation() -> None:
+    # A sine in the middle of bin 100 has all its power in that bin and its neighbours: (amplitude * sum(window) / 2)^2.
+    t = torch.arange(SAMPLE_RATE, dtype=torch.float64) / SAMPLE_RATE
+    frame = log_mel((0.5 * torch.sin(2 * torch.pi * 100 * SAMPLE_RATE / 2048 * t)).float())[20]
+    n = torch.arange(2048, dtype=torch.float64)
+    power = torch.zeros(1025, dtype=torch.float64)
+    for column in range(90, 111):
+        wave = torch.exp(-2j * torch.pi * (column - 100) * n / 2048)
+        power[column] = (0.25 * (wave * torch.hann_window(2048, periodic=False, dtype=torch.float64)).sum()).abs() ** 2
+    expected = torch.log10(1e4 * (_filters().double() @ power) + 1) / 9.457798957824707
+    loud = expected > 0.5
+    assert loud.any()
+    torch.testing.assert_close(frame.double()[loud], expected[loud], atol=1e-4, rtol=0)
 
 
 def test_fixed_length_cuts_and_fills_with_silence() -> None:

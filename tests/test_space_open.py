@@ -79,7 +79,8 @@ def test_open_refuses_a_folder_without_a_space(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"format": 99}, WeightsError, "format 99, this version reads up to 1; update embedspace"),
+        ({"format": 99}, WeightsError, "format 99, this version reads up to 2; update embedspace"),
+        ({"format": 1}, WeightsError, r"format 1, trained by an earlier version.*train it again with this one"),
         ({"sections": {"smell": {}}}, ConfigError, "unknown modality smell; known: image, audio, text, speech"),
         ({"sections": 3}, WeightsError, "not the configuration of a space"),
         ({"embed_dim": "wide"}, WeightsError, "not the configuration of a space"),
@@ -225,6 +226,6 @@ def test_opening_a_space_imports_no_network_and_text_only_its_own(tiny_space_fol
         "space.encode_text('a dog')\n"
         "loaded = {m.rsplit('.', 1)[1] for m in sys.modules if m.startswith('embedspace.encoders.backbones.')}\n"
         "assert 'minilm' in loaded\n"
-        "assert not loaded & {'efficientnet_lite', 'whisper', 'aisfx'}, loaded\n"
+        "assert not loaded & {'efficientnet_lite', 'whisper', 'yamnet'}, loaded\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

@@ -16,9 +16,9 @@ from embedspace.encoders.base import save_tensors
 from embedspace.encoders.image_network import NETWORK_FILE, TunedNetwork
 
 CONCEPTS = ("dog", "cat", "rain", "bell", "train", "drum", "fire", "bird")
-IMAGE_DIM, AUDIO_DIM, SPEECH_DIM, TEXT_DIM = 3606, 4359, 512, 384
+IMAGE_DIM, AUDIO_DIM, SPEECH_DIM, TEXT_DIM = 3606, 5299, 512, 384
 """Widths of the real front ends, the tuned tail left out."""
-IMAGE_LOGITS, AUDIO_LOGITS = 1000, 307
+IMAGE_LOGITS, AUDIO_LOGITS = 1000, 521
 
 RECIPE = """
 seed = 3

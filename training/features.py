@@ -3,6 +3,7 @@
     python -m training.features image                 # every image source, plain view and one augmented view
     python -m training.features image --only stamps --views 1
     python -m training.features speech audio text
+    python -m training.features speech --shards "en-*" "*-stamps-*"
 
 Features land in build/features/<kind>/<source>.npz (images, sounds, texts) or as packed sequences (speech); each run
 skips what is there and can be killed at any moment.
@@ -11,13 +12,14 @@ skips what is there and can be killed at any moment.
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import multiprocessing
 import os
 import random
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +155,11 @@ def _shards(items: list[Item]) -> dict[str, list[Item]]:
     return shards
 
 
-def build_speech(only: list[str] | None, views: int, processes: int) -> None:
-    """Write packed Whisper sequences, shard by shard of 512 clips: <source>/<n>.npz with ids, starts and frames."""
+def build_speech(only: list[str] | None, views: int, processes: int, shards: Sequence[str] = ("*",)) -> None:
+    """Write packed Whisper sequences, shard by shard of 512 clips: <source>/<n>.npz with ids, starts and frames.
+
+    `shards` are patterns of the shards' names, to begin with what matters most where time is short.
+    """
     import torch
 
     torch.set_num_threads(processes)
@@ -166,6 +171,8 @@ def build_speech(only: list[str] | None, views: int, processes: int) -> None:
         for name, chunk in _shards([i for i in items if i.split != "test"]).items():
             ids = np.array([i.id for i in chunk])
             out = FEATURES / "speech" / source / f"{name}.npz"
+            if not any(fnmatch.fnmatch(name, pattern) for pattern in shards):
+                continue
             done += len(chunk)
             if out.exists() and np.array_equal(np.load(out)["ids"], ids):
                 continue
@@ -272,17 +279,14 @@ def build_text(only: list[str] | None, views: int, processes: int) -> None:
 
 
 def _sound_rows(task: tuple[list[Item], int]) -> tuple[np.ndarray, np.ndarray]:
-    from embedspace.media.resample import resample_waveform
     from training.corpora.clips import read_clip
 
-    inputs = []
+    inputs, rate = [], _FRONT.sample_rate
     for item in task[0]:
-        waveform = read_clip(item, 44_100)[: 44_100 * WINDOW_SECONDS]
+        waveform = read_clip(item, rate)[: rate * WINDOW_SECONDS]
         if task[1]:
-            waveform = augment_sound(waveform, 44_100, zlib.crc32(f"{item.id} {task[1]}".encode()))[
-                : 44_100 * WINDOW_SECONDS
-            ]
-        inputs.append(_FRONT.preprocess(waveform, resample_waveform(waveform, 44_100, 16_000)))
+            waveform = augment_sound(waveform, rate, zlib.crc32(f"{item.id} {task[1]}".encode()))
+        inputs.append(_FRONT.preprocess(waveform[: rate * WINDOW_SECONDS]))
     with bfloat16_autocast():
         features, logits = _FRONT(inputs)
     return features.float().numpy().astype(np.float16), logits.float().numpy().astype(np.float16)
@@ -325,10 +329,12 @@ def main() -> None:
     parser.add_argument("kinds", nargs="+", choices=sorted(BUILDERS))
     parser.add_argument("--only", nargs="*", help="sources")
     parser.add_argument("--views", type=int, default=2, help="views an image; the first is the plain one")
+    parser.add_argument("--shards", nargs="+", default=["*"], help="speech: patterns of shards, such as 'en-*-0-*'")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     for kind in args.kinds:
-        BUILDERS[kind](args.only, args.views, args.processes)
+        more = {"shards": args.shards} if kind == "speech" else {}
+        BUILDERS[kind](args.only, args.views, args.processes, **more)
 
 
 if __name__ == "__main__":

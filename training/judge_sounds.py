@@ -4,7 +4,7 @@
     python -m training.judge_sounds --views 1     # to try it
 
 Its ears are the encoder of Whisper tiny.en and statistics of log-mel frames; a linear classifier on them knows the
-fifty concepts below, which have five or more training clips, and says which it hears. The space hears with AI SFX and
+fifty concepts below, which have five or more training clips, and says which it hears. The space hears with YAMNet and
 Whisper base, so that nothing of the judge conditions a generator; the recordings that it learns from are those of the
 training split, which the sound head learns from too. The accuracy it publishes is on clips it never heard: held-out
 ones, folds of the training clips, and one source after the other left out.

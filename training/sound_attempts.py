@@ -37,7 +37,7 @@ from embedspace.train.stage_audio import train_audio, training_rows
 from embedspace.train.tables import Row, caption_table, manifest_rows, pair_source, read_features
 from training.corpora.clips import read_clip
 from training.corpora.manifest import Item
-from training.sound_net import MelNet, fit_mel_net, fixed_length
+from training.sound_net import SAMPLE_RATE, MelNet, fit_mel_net, fixed_length, log_mel
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "training/recipes/sounds.toml"
@@ -223,19 +223,17 @@ def net(bench: Bench, fold: Fold, steps: int, tell: Tell) -> Tensor:
 
 
 def _mels(recipe: Recipe, source: str) -> dict[str, np.ndarray]:
-    """Return item id -> (frames, bands) log-mel of aiSFX's front end; kept under the features."""
+    """Return item id -> (frames, bands) log-mel of the network's front end; kept under the features."""
     path = Path(recipe.features) / MELS / f"{source}.npz"
     if not path.exists():
-        from embedspace.encoders.backbones.aisfx import sound_mel
-
         found: dict[str, np.ndarray] = {}
         for row in manifest_rows(Path(recipe.corpora), source, "audio"):
             if row.get("split", "train") in ("train", "val"):
                 keys = ("captions", "keywords")
                 item = Item(**{**row, **{key: tuple(row.get(key, ())) for key in keys}})
-                waveform = read_clip(item, 44_100)[: 6 * 44_100]
+                waveform = read_clip(item, SAMPLE_RATE)[: 6 * SAMPLE_RATE]
                 level = 0.7 / max(float(np.abs(waveform).max()), 1e-5)
-                found[row["id"]] = sound_mel(torch.from_numpy(waveform * level)).numpy().astype(np.float16)
+                found[row["id"]] = log_mel(torch.from_numpy(waveform * level)).numpy().astype(np.float16)
         path.parent.mkdir(parents=True, exist_ok=True)
         starts = np.cumsum([0, *(len(mel) for mel in found.values())])
         np.savez(path, ids=np.array(list(found)), starts=starts, mels=np.concatenate(list(found.values())))

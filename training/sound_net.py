@@ -1,21 +1,27 @@
 """A small log-mel network for sounds, trained from nothing: an attempt, not part of what ships.
 
-It sees what aiSFX sees, 96 log-mel bands at 43 frames a second, and is taught to meet the captions in the space.
+It sees 96 log-mel bands at 43 frames a second, and is taught to meet the captions in the space.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FRAMES", "MelNet", "augment_mel", "fit_mel_net", "fixed_length"]
+from embedspace.encoders.backbones.mel import htk_filters
 
+__all__ = ["FRAMES", "SAMPLE_RATE", "MelNet", "augment_mel", "fit_mel_net", "fixed_length", "log_mel"]
+
+SAMPLE_RATE, N_FFT, HOP_LENGTH, N_MELS = 44_100, 2048, 1024, 96
 FRAMES = 128
 """Of a training crop: 3 s."""
+_GAIN = 1e4
+_LARGEST = 9.457798957824707  # log-mel value in the library of sound effects that the paper trained on
 _STEPS, _BATCH, _RATE = 250, 64, 2e-3
 _TEMPERATURE = 0.07
 
@@ -44,6 +50,40 @@ class MelNet(nn.Module):
         x = self.layers(mel[:, None] * 4 - 1).flatten(2)  # (B, frames, bands) -> (B, C, frames / 16 * bands / 16)
         pooled = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)
         return F.normalize(self.out(self.dropout(pooled)), dim=-1)
+
+
+@lru_cache(maxsize=1)
+def _filters() -> Tensor:
+    """Return (bands, bins) triangles from 0 Hz to half the sample rate, each summing to 1."""
+    weights = htk_filters(SAMPLE_RATE, N_FFT, N_MELS, 0.0, SAMPLE_RATE / 2)
+    # As Essentia's: a filter ends at the bin nearest its upper edge, exclusive, and so may lose the last bin inside.
+    top = 2595.0 * np.log10(1.0 + SAMPLE_RATE / 2 / 700.0)
+    edges = 700.0 * (10.0 ** (np.linspace(0.0, top, N_MELS + 2)[2:] / 2595.0) - 1.0)
+    ends = torch.from_numpy(np.floor(edges * N_FFT / SAMPLE_RATE + 0.5))
+    weights[torch.arange(weights.shape[1]) >= ends[:, None]] = 0.0
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def log_mel(waveform: Tensor) -> Tensor:
+    """Compute the network's log-mel frames: log10(1 + 10^4 power), scaled to lie mostly in [0, 1].
+
+    Args:
+        waveform: (T,) at 44.1 kHz in [-1, 1], from 1 sample.
+
+    Returns:
+        (frames, 96), 43 frames a second, the first centred on the first sample.
+
+    Source:
+        Ma and Lerch, Representation Learning for the Automatic Indexing of Sound Effects Libraries, ISMIR 2022; the
+        filters are Essentia's `MelBands` with warpingFormula=htkMel, weighting=warping and normalize=unit_sum.
+    """
+    padded = F.pad(waveform, (0, -len(waveform) % HOP_LENGTH))
+    window = torch.hann_window(N_FFT, periodic=False)
+    spectrum = torch.stft(
+        padded, N_FFT, HOP_LENGTH, window=window, center=True, pad_mode="constant", return_complex=True
+    )
+    mel = _filters() @ spectrum.abs().square()
+    return (mel.mul_(_GAIN).add_(1.0).log10_() / _LARGEST).T  # (bands, frames) -> (frames, bands)
 
 
 def fixed_length(mel: np.ndarray, start: int = 0) -> np.ndarray:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from embedspace.encoders.audio_features import AudioFrontEnd, AudioInput
 from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
 from embedspace.encoders.heads import MemoryHead, MLPHead, ensemble_normalize
-from embedspace.media.resample import resample_waveform
 from embedspace.modality import Modality
 
 __all__ = ["AudioConfig", "AudioEncoder", "AudioHeads", "load_audio_heads"]
@@ -26,12 +25,12 @@ class AudioConfig:
     """What determines the audio encoder besides its weights.
 
     Attributes:
-        backbones: The sound network and the speech network.
+        backbones: The tagger and the speech network.
         feature_dim: Width of the front end's features.
         embed_dim: Width of the shared space.
         hidden_dim: Of each trained head.
         members: Trained heads of the ensemble; may be 0 where there is a memory.
-        label_sets: Sizes of the tagger's label sets that carry names; together the rows of the class table.
+        classes: Of the tagger; rows of the class table.
         temperature: Divides the class scores before their softmax.
         window_seconds: Length of a segment; the hop is the same.
         memory_items: Sounds that the memory holds; 0 for none.
@@ -46,7 +45,7 @@ class AudioConfig:
     embed_dim: int
     hidden_dim: int
     members: int
-    label_sets: tuple[int, ...]
+    classes: int
     temperature: float = 1.0
     window_seconds: float = 6.0
     memory_items: int = 0
@@ -67,7 +66,7 @@ class AudioHeads(nn.Module):
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("classes", torch.zeros(sum(config.label_sets), config.embed_dim))
+        self.register_buffer("classes", torch.zeros(config.classes, config.embed_dim))
         self.members = nn.ModuleList(
             MLPHead(config.feature_dim, config.embed_dim, config.hidden_dim, with_prior=True)
             for _ in range(config.members)
@@ -85,11 +84,9 @@ class AudioHeads(nn.Module):
         self.router = nn.Linear(config.feature_dim, 1)
 
     def prior(self, logits: Tensor) -> Tensor:
-        """Mix the class names' vectors by the mean of the label sets' probabilities (ConSE), (B, embed_dim)."""
-        used = logits[:, : sum(self.config.label_sets)]
-        parts = torch.split(used, list(self.config.label_sets), dim=1)
-        shares = [(part / self.config.temperature).softmax(dim=1) for part in parts]
-        return nn.functional.normalize(torch.cat(shares, dim=1) @ self.classes, dim=-1)
+        """Mix the class names' vectors by the classes' shares (ConSE, Norouzi et al. 2014), (B, embed_dim)."""
+        shares = (logits / self.config.temperature).softmax(dim=1)
+        return nn.functional.normalize(shares @ self.classes, dim=-1)
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
         """Return (B, embed_dim) unit rows."""
@@ -131,8 +128,8 @@ class AudioEncoder(Encoder):
         self.heads = heads
 
     def prepare(self, media: NDArray[np.float32]) -> AudioInput:
-        """Turn a window of 44.1 kHz samples into both networks' log-mel frames."""
-        return self.front.preprocess(media, resample_waveform(media, *self.front.sample_rates))
+        """Turn a window of 16 kHz samples into both networks' log-mel frames."""
+        return self.front.preprocess(media)
 
     def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
         """Return (N, embed_dim) unit rows."""
@@ -152,8 +149,7 @@ def load_audio_heads(config: dict[str, Any], folder: Path) -> AudioHeads:
         config: The audio section of its configuration.
         folder: The space's folder.
     """
-    tuples = {"backbones": tuple(config["backbones"]), "label_sets": tuple(config["label_sets"])}
-    heads = AudioHeads(AudioConfig(**{**config, **tuples}))
+    heads = AudioHeads(AudioConfig(**{**config, "backbones": tuple(config["backbones"])}))
     load_strict(heads, folder / "audio.safetensors")
     return heads
 

@@ -23,7 +23,8 @@ __all__ = ["DECODERS", "Encoders", "audio_pieces", "text_pieces"]
 Encoders = Callable[[Modality], Encoder]
 AUDIO_WINDOW, SPEECH_WINDOWS = 6.0, 2
 """Seconds of a sound segment, and how many of them make one speech segment."""
-AUDIO_RATE, SPEECH_RATE = 44_100, 16_000
+RATE = 16_000
+"""Of what both encoders of sound listen to, in Hz."""
 FRAME_SECONDS = 10.0
 """A video's pictures are taken this far apart."""
 _MIN_SIDE = 288  # the largest backbone looks at 260 pixels
@@ -75,7 +76,7 @@ def audio_pieces(
     """Prepare windows of sound: sound segments, and optional speech segments, encoded if the router hears speech.
 
     Args:
-        spans: (start, end, waveform) windows of `AUDIO_WINDOW` seconds at 44.1 kHz.
+        spans: (start, end, waveform) windows of `AUDIO_WINDOW` seconds at 16 kHz.
         encoders: Gives the encoder of a modality.
         as_modality: "audio" makes no speech segments; None makes them optional.
     """
@@ -85,7 +86,7 @@ def audio_pieces(
     def speak() -> None:
         if pending:
             joined = np.concatenate([w for _, _, w in pending])
-            content = encoders(Modality.SPEECH).prepare(resample_waveform(joined, AUDIO_RATE, SPEECH_RATE))
+            content = encoders(Modality.SPEECH).prepare(joined)
             pieces.append(Piece(Modality.SPEECH, content, pending[0][0], pending[-1][1], optional=True))
             pending.clear()
 
@@ -101,28 +102,28 @@ def audio_pieces(
     return pieces
 
 
-def _windows_of(source: Any, rate: int, seconds: float) -> Iterator[tuple[float, float, NDArray[np.float32]]]:  # noqa: ANN401
-    """Yield the windows of a file, or of a pair (waveform, sample_rate) in memory, at `rate`."""
+def _windows_of(source: Any, seconds: float) -> Iterator[tuple[float, float, NDArray[np.float32]]]:  # noqa: ANN401
+    """Yield the windows of a file, or of a pair (waveform, sample_rate) in memory, at `RATE`."""
     if not isinstance(source, tuple):
-        yield from iter_audio(source, rate, seconds, seconds)
+        yield from iter_audio(source, RATE, seconds, seconds)
         return
     waveform, own_rate = source
     if not own_rate or not 1_000 <= own_rate <= 400_000:
         raise MediaError(f"a waveform in memory needs its sample_rate in Hz, 1000 to 400000; got {own_rate!r}")
-    sound = resample_waveform(check_waveform(waveform, own_rate), int(own_rate), rate)
+    sound = resample_waveform(check_waveform(waveform, own_rate), int(own_rate), RATE)
     if np.abs(sound).max(initial=0.0) < SILENCE:
-        raise EmptyMediaError(f"<waveform>: silent below {rate // 2} Hz, which is all that is listened to")
-    for first, last in windows(len(sound), rate, seconds, seconds):
+        raise EmptyMediaError(f"<waveform>: silent below {RATE // 2} Hz, which is all that is listened to")
+    for first, last in windows(len(sound), RATE, seconds, seconds):
         if np.abs(sound[first:last]).max(initial=0.0) >= SILENCE:
-            yield first / rate, last / rate, sound[first:last]
+            yield first / RATE, last / RATE, sound[first:last]
 
 
 def _sound_pieces(source: Any, encoders: Encoders, as_modality: str | None) -> list[Piece]:  # noqa: ANN401
     if as_modality == Modality.SPEECH:
         encoder = encoders(Modality.SPEECH)
-        spans = _windows_of(source, SPEECH_RATE, AUDIO_WINDOW * SPEECH_WINDOWS)
+        spans = _windows_of(source, AUDIO_WINDOW * SPEECH_WINDOWS)
         return [Piece(Modality.SPEECH, encoder.prepare(waveform), start, end) for start, end, waveform in spans]
-    return audio_pieces(_windows_of(source, AUDIO_RATE, AUDIO_WINDOW), encoders, as_modality)
+    return audio_pieces(_windows_of(source, AUDIO_WINDOW), encoders, as_modality)
 
 
 def _audio(source: Any, encoders: Encoders, as_modality: str | None) -> Decoded:  # noqa: ANN401

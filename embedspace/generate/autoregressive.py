@@ -184,7 +184,6 @@ class _Guided:
         for cache in [*self.caches, *(self.plain or [])]:
             cache[:] = [part[rows] for part in cache]
 
-
     def _barred(self, logits: Tensor) -> Tensor:
         """Return log-probabilities; marks that never follow a piece have none, nor has a piece said before."""
         logits = logits.masked_fill(self.said, float("-inf"))

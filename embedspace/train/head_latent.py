@@ -90,9 +90,7 @@ def train_latent_head(
     place = {item: number for number, item in enumerate(gallery.items)}
     own = torch.tensor([place.get(item, -1) for item in train.items])
     held_latents = latents_of(autoencoder, held) if len(held.items) else None
-    sided = torch.tensor(
-        [is_sided(caption) for caption in train.captions]
-    )
+    sided = torch.tensor([is_sided(caption) for caption in train.captions])
 
     def draw(generator: torch.Generator) -> tuple[Tensor, Condition]:
         rows = torch.multinomial(train.weights, recipe.batch_size, replacement=True, generator=generator)

@@ -42,8 +42,8 @@ class ImageRecipe:
     Attributes:
         sources: Source -> share of a batch.
         tail: Folder of the tuned tail and its features; empty for none.
-        network: Folder of a network tuned by `training.finetune_network`, whose vector is mixed with the heads'; empty
-            for none. How much of it is chosen on the validation split.
+        networks: Folders of networks tuned by `training.finetune_network`, whose mean vector is mixed with the heads'.
+            How much of it is chosen on the validation split.
         drop: Item ids or sources are left out when their `extra` has this key ("near_stamp"); empty for none.
         class_rows: ImageNet class rows a batch, paired with the class names.
         hypernyms: Weight of a class's hypernyms in its ConSE vector.
@@ -53,7 +53,7 @@ class ImageRecipe:
     backbones: tuple[str, ...] = ("efficientnet_lite0", "efficientnet_lite2")
     sources: dict[str, float] = field(default_factory=dict)
     tail: str = ""
-    network: str = ""
+    networks: tuple[str, ...] = ()
     drop: str = ""
     views: int = 1
     hidden_dim: int = 512
@@ -93,7 +93,7 @@ class AudioRecipe:
         keep_router: Take over the router of `start` instead of training one, which needs features of speech.
     """
 
-    backbones: tuple[str, str] = ("aisfx", "whisper_base")
+    backbones: tuple[str, str] = ("yamnet", "whisper_base")
     sources: dict[str, float] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
     views: int = 3
@@ -108,7 +108,6 @@ class AudioRecipe:
     ignore_above: float = 0.6
     mixup: float = 0.4
     temperature: float = 1.0
-    label_sets: tuple[int, ...] = (78, 79)
     window_seconds: float = 6.0
     loss: str = "infonce"
     memory_dim: int = 0
@@ -125,6 +124,7 @@ class SpeechRecipe:
     """Stage 3: attention pooling from Whisper's frames into the text backbone's space.
 
     Attributes:
+        go_on: Begin with the heads of `start` instead of new ones.
         decoder: Backbone that recognises words, whose text vector is mixed with the head's; none if empty. How much of
             it is chosen on the validation split.
     """
@@ -145,6 +145,7 @@ class SpeechRecipe:
     regression: float = 1.0
     bfloat16: bool = True
     window_seconds: float = 12.0
+    go_on: bool = False
     decoder: str = ""
 
 
@@ -205,6 +206,10 @@ def load_recipe(path: str | Path) -> Recipe:
             raise ConfigError(f"{file} [{name}]: loss must be one of {', '.join(LOSSES)}, got {loss!r}")
     if recipe.audio.members < 1 and not recipe.audio.memory_dim:
         raise ConfigError(f"{file} [audio]: neither trained heads nor a memory; set members or memory_dim")
+    if recipe.speech.go_on and not recipe.start:
+        raise ConfigError(
+            f"{file} [speech]: heads to go on from must come from somewhere; set start to a space's folder"
+        )
     if recipe.audio.keep_router and not recipe.start:
         raise ConfigError(f"{file} [audio]: a router to keep must come from somewhere; set start to a space's folder")
     return recipe

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from embedspace.encoders.audio import AudioConfig, AudioHeads
 from embedspace.encoders.backbones import create_backbone
-from embedspace.encoders.backbones.aisfx import SoundNet
+from embedspace.encoders.backbones.yamnet import YAMNet
 from embedspace.encoders.heads import MemoryHead, MLPHead, TextHead
 from embedspace.train.batches import CaptionTable, PairBatches, PairSource
 from embedspace.train.loop import FitConfig, FitProgress, fit
@@ -27,70 +27,23 @@ from embedspace.train.memory import fit_memory, memory_items
 from embedspace.train.recipe import Recipe
 from embedspace.train.tables import Row, caption_table, fold_of, manifest_rows, pair_source, read_features
 
-__all__ = ["UCS_CATEGORIES", "Evaluate", "align_categories", "recall_without", "train_audio", "training_rows"]
+__all__ = ["Evaluate", "recall_without", "train_audio", "training_rows"]
 
 Evaluate = Callable[[AudioHeads], dict[str, float]]
-
-UCS_CATEGORIES = (
-    "air|aircraft|alarms|ambience|animals|archived|beeps|bells|birds|boats|bullets|cartoon|ceramics|chains|chemicals|"
-    "clocks|cloth|communications|computers|creatures|crowds|designed|destruction|dirt and sand|doors|drawers|"
-    "electricity|equipment|explosions|farts|fight|fire|fireworks|foley|food and drink|footsteps|games|geothermal|glass|"
-    "gore|guns|horns|human|ice|lasers|leather|liquid and mud|machines|magic|mechanical|metal|motors|movement|musical|"
-    "natural disaster|objects|paper|plastic|rain|robots|rocks|rope|rubber|science fiction|snow|sports|swooshes|tools|"
-    "toys|trains|user interface|vegetation|vehicles|voices|water|weapons|weather|whistles|wind|windows|wings|wood"
-).split("|")
-"""The categories of the Universal Category System 8.2 in alphabetical order; the tagger's label sets are subsets."""
 
 _EVALUATE_EVERY = 50
 
 
-def align_categories(
-    probabilities: NDArray[np.float32], labels: NDArray[np.float32], names: NDArray[np.float32]
-) -> list[int]:
-    """Find which category each class of a label set is.
-
-    The tagger was published without its class names, but its classes are categories in alphabetical order with a few
-    missing. Training sounds tell which: the increasing assignment under which the classes' sounds have labels most like
-    the categories' names, by dynamic programming.
-
-    Args:
-        probabilities: (N, C) of the classes, for N training sounds.
-        labels: (N, D) unit vectors of the sounds' labels.
-        names: (M, D) unit vectors of the categories' names, M >= C.
-
-    Returns:
-        For each class the row of its category, strictly increasing.
-    """
-    centred = names - names.mean(axis=0)
-    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    mass = probabilities.sum(axis=0)
-    centre = probabilities.T @ (labels - labels.mean(axis=0))
-    centre /= np.linalg.norm(centre, axis=1, keepdims=True) + 1e-6
-    score = centre @ centred.T * np.minimum(mass, 5.0)[:, None]
-    classes, count = score.shape
-    best = np.full((classes + 1, count + 1), -np.inf)
-    best[0] = 0.0
-    for c in range(1, classes + 1):
-        for m in range(c, count + 1):
-            best[c, m] = max(best[c - 1, m - 1] + score[c - 1, m - 1], best[c, m - 1])
-    found, c, m = [0] * classes, classes, count
-    while c:
-        if best[c, m] == best[c, m - 1]:
-            m -= 1
-        else:
-            found[c - 1] = m - 1
-            c, m = c - 1, m - 1
-    return found
-
-
-def _category_vectors(recipe: Recipe) -> NDArray[np.float32]:
-    """Return the (82, text_dim) unit vectors of the category names."""
+def _name_vectors(recipe: Recipe, names: Sequence[str]) -> NDArray[np.float32]:
+    """Return the (len(names), text_dim) unit vectors of names of classes; one may list synonyms with commas."""
     backbone = create_backbone(recipe.text.backbone)
-    texts = [f"the sound of {n}" for n in UCS_CATEGORIES] + list(UCS_CATEGORIES)
+    words = [(k, word.lower()) for k, name in enumerate(names) for word in name.split(", ")]
+    texts = [text for _, word in words for text in (f"the sound of {word}", word)]
     with torch.inference_mode():
-        both: Tensor = backbone([backbone.preprocess(t) for t in texts]).normalized  # type: ignore[operator]
-    mean = both[: len(UCS_CATEGORIES)] + both[len(UCS_CATEGORIES) :]
-    return np.asarray(F.normalize(mean, dim=1).numpy(), np.float32)
+        rows: Tensor = backbone([backbone.preprocess(t) for t in texts]).normalized  # type: ignore[operator]
+    owners = torch.tensor([k for k, _ in words for _ in range(2)])
+    sums = torch.zeros(len(names), rows.shape[1]).index_add_(0, owners, rows)
+    return np.asarray(F.normalize(sums, dim=1), np.float32)
 
 
 def training_rows(recipe: Recipe, name: str, left_out: int | None = None) -> list[Row]:
@@ -122,41 +75,27 @@ def _sources(recipe: Recipe, captions: CaptionTable, left_out: int | None = None
     return sources
 
 
-def _class_vectors(
-    recipe: Recipe, plain: NDArray[np.float32], labels: NDArray[np.float32], width: int
-) -> NDArray[np.float32]:
-    """Return the (classes, text_dim) vectors of the names of all label sets, found from the training sounds."""
-    names, classes, start = _category_vectors(recipe), [], width
-    for size in recipe.audio.label_sets:
-        logits = torch.from_numpy(plain[:, start : start + size])
-        classes.append(names[align_categories(logits.softmax(dim=1).numpy(), labels, names)])
-        start += size
-    return np.concatenate(classes)
-
-
 def _heads(recipe: Recipe, text: TextHead, captions: CaptionTable) -> tuple[AudioHeads, Tensor, Tensor]:
     """Return untrained heads with their class vectors, and mean and inverse deviation of the features."""
     wanted = recipe.audio
     sources = PairBatches(_sources(recipe, captions), captions, wanted.batch_size).sources
     plain = np.concatenate([np.asarray(s.features[s.views[:, 0]], np.float32) for s in sources])
-    firsts = [int(c[0]) for s in sources for c in s.captions]
-    labels = np.asarray(captions.features, np.float32)[firsts]
     tagger = create_backbone(wanted.backbones[0])
-    assert isinstance(tagger, SoundNet)
-    width = plain.shape[1] - sum(int(c[-1].out_features) for c in tagger.classifiers)  # type: ignore[index, misc]
+    assert isinstance(tagger, YAMNet)
+    width = plain.shape[1] - len(tagger.classes)
     config = AudioConfig(
         backbones=wanted.backbones,
         feature_dim=width,
         embed_dim=recipe.embed_dim,
         hidden_dim=wanted.hidden_dim,
         members=wanted.members,
-        label_sets=wanted.label_sets,
+        classes=len(tagger.classes),
         temperature=wanted.temperature,
         window_seconds=wanted.window_seconds,
     )
     heads = AudioHeads(config)
     with torch.inference_mode():
-        vectors = text(torch.from_numpy(_class_vectors(recipe, plain, labels, width)))
+        vectors = text(torch.from_numpy(_name_vectors(recipe, tagger.classes)))
     heads.classes.copy_(vectors)
     mean = torch.from_numpy(plain[:, :width].mean(axis=0))
     return heads, mean, 1 / (torch.from_numpy(plain[:, :width].std(axis=0)) + 1e-2)

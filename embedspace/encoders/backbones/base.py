@@ -43,7 +43,7 @@ _MODULES = {
     "whisper_base": "whisper",
     "whisper_base_decoder": "whisper_decoder",
     "minilm_l6": "minilm",
-    "aisfx": "aisfx",
+    "yamnet": "yamnet",
 }
 _ADAPTERS = {"open_clip": "open_clip", "sentence-transformers": "sentence_transformers"}
 _FACTORIES: dict[str, Factory] = {}

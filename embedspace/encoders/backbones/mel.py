@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["hann", "htk_unit_sum_filters", "slaney_filters"]
+__all__ = ["hann", "htk_filters", "slaney_filters"]
 
 _LINEAR_STEP = 200.0 / 3.0  # Hz a mel below the break
 _BREAK_HZ, _BREAK_MEL = 1000.0, 15.0
@@ -40,29 +40,32 @@ def slaney_filters(sample_rate: int, n_fft: int, n_mels: int) -> torch.Tensor:
     return torch.from_numpy(weights.astype(np.float32))
 
 
-def htk_unit_sum_filters(sample_rate: int, n_fft: int, n_mels: int) -> torch.Tensor:
-    """Return filters triangular on the HTK mel scale, each summing to 1 over its bins, from 0 to half the sample rate.
+def htk_filters(sample_rate: int, n_fft: int, n_mels: int, lowest: float, highest: float) -> torch.Tensor:
+    """Return filters triangular on the HTK mel scale, of height 1, between two frequencies; the first bin has no part.
 
     Args:
         sample_rate: In Hz.
         n_fft: Size of the transform.
         n_mels: Number of filters.
+        lowest: Where the first begins, in Hz.
+        highest: Where the last ends, in Hz.
 
     Returns:
         (n_mels, n_fft // 2 + 1).
 
     Source:
-        Young et al., The HTK Book, eq. 5.13; Essentia's `MelBands` with warpingFormula=htkMel, weighting=warping and
-        normalize=unit_sum.
+        TensorFlow's `tf.signal.linear_to_mel_weight_matrix`.
     """
-    bins = 2595.0 * np.log10(1.0 + np.linspace(0.0, sample_rate / 2, n_fft // 2 + 1) / 700.0)
-    edges = np.linspace(0.0, bins[-1], n_mels + 2)
+    bins = _hz_to_htk(np.linspace(0.0, sample_rate / 2, n_fft // 2 + 1))
+    first, last = _hz_to_htk(np.array([lowest, highest])).tolist()
+    edges = np.linspace(first, last, n_mels + 2)
     weights = _triangles(bins, edges)
-    # Essentia ends a filter at the bin nearest its upper edge, exclusive, and so may lose the last bin inside.
-    ends = np.floor(700.0 * (10.0 ** (edges[2:] / 2595.0) - 1.0) * n_fft / sample_rate + 0.5)
-    weights[np.arange(len(bins)) >= ends[:, None]] = 0.0
-    weights /= weights.sum(axis=1, keepdims=True)
+    weights[:, 0] = 0.0
     return torch.from_numpy(weights.astype(np.float32))
+
+
+def _hz_to_htk(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(2595.0 * np.log10(1.0 + hertz / 700.0))
 
 
 def _triangles(bins: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
