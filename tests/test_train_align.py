@@ -94,6 +94,8 @@ def test_align_keeps_the_resolved_recipe_and_its_curves(run: AlignReport, corpor
         "speech 0 through the text head",
     }
     assert all(np.isfinite(row["loss"]) for row in rows)
+    spoken = [row for row in rows if row["stage"].startswith("speech")]
+    assert all(0 <= row["recall_at_1"] <= row["recall_at_10"] <= 1 for row in spoken)
     assert (corpora / "run" / "curves.png").stat().st_size > 1000
     assert (corpora / "run" / "tensorboard").is_dir()
 
@@ -128,6 +130,24 @@ def test_align_with_another_seed_is_another_space(run: AlignReport, corpora: Pat
     assert report.folder is not None
     assert json.loads((report.folder / "recipe.json").read_text())["seed"] == 11
     assert (report.folder / "text.safetensors").read_bytes() != (run.folder / "text.safetensors").read_bytes()
+
+
+def test_align_goes_on_with_the_speech_heads_of_a_space(run: AlignReport, corpora: Path) -> None:
+    assert run.folder is not None
+    start = f'stages = ["speech"]\nstart = "{run.folder}"\n[text]'
+    text = (corpora / "tiny.toml").read_text().replace("[text]", start)
+    before = (run.folder / "speech.safetensors").read_bytes()
+    same: dict[str, bool] = {}
+    for name, keys in {
+        "on": "go_on = true\nsteps = 0\nthrough_steps = 0",
+        "anew": "steps = 0\nthrough_steps = 0",
+    }.items():
+        lines = [line for line in text.partition("[speech]")[2].splitlines() if "steps" not in line.split("=")[0]]
+        (corpora / f"{name}.toml").write_text(text.partition("[speech]")[0] + "[speech]\n" + keys + "\n".join(lines))
+        report = align(corpora / f"{name}.toml", out=corpora / name)
+        assert report.folder is not None
+        same[name] = (report.folder / "speech.safetensors").read_bytes() == before
+    assert same == {"on": True, "anew": False}
 
 
 def test_align_trains_one_stage_upon_a_space_that_is_there(run: AlignReport, corpora: Path) -> None:
