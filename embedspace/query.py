@@ -15,6 +15,7 @@ The algebra, for search and generation alike, is `compose`. Numpy only: no torch
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -41,6 +42,7 @@ __all__ = [
     "Term",
     "compose",
     "embed_sources",
+    "join_names",
     "parse",
     "resolve",
 ]
@@ -53,6 +55,12 @@ _OPERATOR = re.compile(r"[+-](?=\s|$)")
 _NEXT_OPERATOR = re.compile(r"\s[+-](?=\s|$)")
 _TERM_ENDS = re.compile(r"\s*(?:$|\s[+-](?=\s|$))")
 _CANCELLED = 1e-4  # of the weights' sum: below it what is left of the terms is rounding, not meaning
+
+
+_PHRASES = 5
+"""Readings of a query that are kept."""
+Names = Sequence[tuple[str, float]]
+"""What something may be called, with shares that sum to one."""
 
 
 class QueryEncoder(Protocol):
@@ -71,6 +79,10 @@ class QueryEncoder(Protocol):
 
     def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:
         """Encode a batch of decoded items."""
+        ...
+
+    def names(self, vectors: NDArray[np.float32], modality: str) -> Sequence[Names]:
+        """Say what each of (N, embed_dim) unit rows may be called; nothing where the space knows no names."""
         ...
 
 
@@ -137,12 +149,14 @@ class ComposedQuery:
         modality: That of the terms if they share one and none is negative, else `MIXED`.
         terms: The terms in order.
         centred: Whether the modality means were taken out.
+        phrase: The likeliest reading of words and named media as one text; empty where there is none.
     """
 
     vector: NDArray[np.float32]
     modality: str
     terms: tuple[ComposedTerm, ...]
     centred: bool = False
+    phrase: str = ""
 
     def explain(self) -> str:
         """Return one line a term: weight, value, modality, cosine with the composed vector."""
@@ -153,6 +167,8 @@ class ComposedQuery:
         ]
         if self.centred:
             lines.append("modality means taken out before the sum")
+        if self.phrase:
+            lines.append(f"read, too, as {self.phrase!r}")
         return "\n".join(lines)
 
 
@@ -296,6 +312,10 @@ def compose(query: Query | str, space: QueryEncoder, *, as_modality: str | None 
     With unit vectors v_i of modalities m_i, weights w_i and modality means mu_m, the vector is the normalised
     sum_i w_i (v_i - mu_{m_i}) where the terms mix modalities, else the normalised sum_i w_i v_i.
 
+    Where words are added to media, the sum has one more term: the text that they make together, each medium replaced by
+    what the space would call it (the mean over its likeliest names), with the weight of all that is joined in it. A
+    sum of vectors cannot tell "cook" from "cooking" or bind "with hat" to "cat"; a text encoder can.
+
     Why centring: vectors of each modality sit around a mean of their own. Adding "dog.png" to "grass" uncentred adds
     the constant mu_image - mu_text as well, and that constant, not the meaning, would then order the hits. Within one
     modality the mean is shared by every term and by what a plain query has, so it stays.
@@ -316,7 +336,8 @@ def compose(query: Query | str, space: QueryEncoder, *, as_modality: str | None 
     Source:
         Signed sums: Mikolov et al. 2013, "Linguistic Regularities in Continuous Space Word Representations". The
         gap: Liang et al. 2022, "Mind the Gap", section 3; taking the mean out before vectors of different
-        modalities are exchanged: Zhang et al. 2024, "Connect, Collapse, Corrupt", section 4.
+        modalities are exchanged: Zhang et al. 2024, "Connect, Collapse, Corrupt", section 4. Media as words of a text
+        query: Saito et al. 2023, "Pic2Word", with names in place of a learnt pseudo-word.
     """
     terms = (parse(query) if isinstance(query, str) else query).terms
     sources = [resolve(term.value, quoted=term.quoted, as_modality=as_modality) for term in terms]
@@ -329,6 +350,13 @@ def compose(query: Query | str, space: QueryEncoder, *, as_modality: str | None 
         rows -= np.stack([np.asarray(means.get(name, np.zeros(rows.shape[1])), np.float64) for name in modalities])
     weights = np.array([term.weight for term in terms])
     total = weights @ rows
+    phrase = ""
+    if read := _readings(terms, embedded, space) if centred else ():
+        phrase = read[0][0]
+        found = embed_sources([Source(text, "text") for text, _ in read], space)
+        mean = np.array([share for _, share in read]) @ np.stack([v for v, _ in found]).astype(np.float64)
+        mean = mean / np.linalg.norm(mean) - np.asarray(space.calibration.means.get("text", 0.0), np.float64)
+        total = total + weights[weights > 0].sum() * mean
     norm = float(np.linalg.norm(total))
     if not norm > _CANCELLED * max(float(np.abs(weights).sum()), 1e-30):
         raise QueryError("the query's terms cancel each other, so nothing is left to search for; change the weights")
@@ -343,4 +371,28 @@ def compose(query: Query | str, space: QueryEncoder, *, as_modality: str | None 
             for term, modality, cosine in zip(terms, modalities, cosines, strict=True)
         ),
         centred=centred,
+        phrase=phrase,
     )
+
+
+def join_names(parts: Sequence[Names]) -> Names:
+    """Join one name of each part in order; returns the likeliest phrases, likeliest first, with their shares."""
+    joined = [
+        (" ".join(name for name, _ in choice), math.prod(share for _, share in choice))
+        for choice in itertools.product(*parts)
+    ]
+    kept = sorted(joined, key=lambda pair: -pair[1])[:_PHRASES]
+    total = sum(share for _, share in kept)
+    return [(text, share / total) for text, share in kept]
+
+
+def _readings(terms: Sequence[Term], embedded: Sequence[tuple[NDArray[np.float32], str]], space: QueryEncoder) -> Names:
+    """Return the texts that the added terms may make together; none without words or media, or without names."""
+    parts: list[Names] = []
+    kinds = set()
+    for term, (vector, modality) in zip(terms, embedded, strict=True):
+        if term.weight > 0:
+            kinds.add(modality == Modality.TEXT)
+            named = [(term.value, 1.0)] if modality == Modality.TEXT else space.names(vector[None], modality)[0]
+            parts.append(named)
+    return join_names(parts) if kinds == {True, False} and all(parts) else ()

@@ -314,6 +314,24 @@ class EmbeddingSpace:
         ]
         return self.encode(wrapped, **options)
 
+    def names(
+        self, vectors: NDArray[np.float32], modality: Modality | str = "image", k: int = 5
+    ) -> list[list[tuple[str, float]]]:
+        """Say what things may be called: zero-shot tagging with the names of the training items.
+
+        Args:
+            vectors: (N, embed_dim) unit rows, as `encode` gives them.
+            modality: Of all of them.
+            k: Names for each.
+
+        Returns:
+            For each row its nearest names with shares that sum to one, nearest first; none where this space came
+            without the names, which its generators use as well.
+        """
+        from embedspace.generate import names_of
+
+        return names_of(self, vectors, str(modality), k)
+
     def generate(
         self,
         vectors: NDArray[np.float32],

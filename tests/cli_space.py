@@ -37,6 +37,9 @@ class CliSpace:
         pairs = {f"{a}>{b}": PairCalibration(0.0, 0.2, 40.0, -24.0) for a in self.modalities for b in self.modalities}
         self.calibration = Calibration({name: np.zeros(DIM, np.float32) for name in self.modalities}, pairs)
 
+    def names(self, vectors: np.ndarray, modality: str) -> list[list[tuple[str, float]]]:
+        return [[] for _ in vectors]
+
     def fingerprints(self) -> Mapping[str, str]:
         return {name: hashlib.sha256(f"{name}{self.version}".encode()).hexdigest() for name in self.modalities}
 

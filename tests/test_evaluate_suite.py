@@ -15,7 +15,7 @@ import pytest
 from embedspace.calibration import Calibration
 from embedspace.errors import ConfigError, MediaError, MissingExtraError
 from embedspace.evaluate import evaluate_retrieval, evaluate_suite, load_suite
-from embedspace.evaluate.composed import compose_rows, paired_gain
+from embedspace.evaluate.composed import compose_rows, paired_gain, phrase_rows
 from embedspace.evaluate.encode import SuiteEncoder, read_shard
 from embedspace.evaluate.items import EvalItem, rows_hash, select_all
 from embedspace.evaluate.report import heat_map, markdown
@@ -68,10 +68,14 @@ class FakeSpace:
 
     def __init__(self) -> None:
         self.encoded: list[Any] = []
+        self.called = ""
         self.rates: list[int | None] = []
 
     def fingerprints(self) -> Mapping[str, str]:
         return {name: hashlib.sha256(name.encode()).hexdigest() for name in ("image", "text", "audio", "speech")}
+
+    def names(self, vectors: np.ndarray, modality: str) -> list[list[tuple[str, float]]]:
+        return [[(self.called, 1.0)] if self.called else [] for _ in vectors]
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         self.encoded += texts
@@ -366,6 +370,28 @@ def test_compose_rows_equals_the_query_algebra(tmp_path: Path) -> None:
     plain = compose("dog + red", space).vector
     terms = [(1.0, "text", vector_of("dog")[None]), (1.0, "text", vector_of("red")[None])]
     assert np.allclose(compose_rows(terms, space.calibration.means)[0], plain, atol=1e-6)
+
+
+def test_phrase_rows_are_the_reading_of_the_query_algebra(tmp_path: Path) -> None:
+    space = FakeSpace()
+    space.called = "a hound"
+    (tmp_path / "dog.png").write_text("dog")
+    expected = compose(f"2:{tmp_path}/dog.png + red", space).vector
+    picture, words = vector_of("dog")[None], vector_of("red")[None]
+    read = phrase_rows(space.names(picture, "image"), ["red"], space.encode_text)
+    assert read is not None
+    rows = compose_rows([(2.0, "image", picture), (1.0, "text", words), (3.0, "text", read)], space.calibration.means)
+    assert np.allclose(rows[0], expected, atol=1e-6)
+    assert phrase_rows([[]], ["red"], space.encode_text) is None
+
+
+def test_composed_queries_are_also_measured_as_a_sum_alone(tmp_path: Path, corpora: Path) -> None:
+    space, suite = FakeSpace(), load_suite(composed_suite(tmp_path))
+    labels = {r.label for r in evaluate_suite(space, suite, corpora=corpora).results}
+    space.called = "dog"
+    assert {r.label for r in evaluate_suite(space, suite, corpora=corpora).results} - labels == {
+        "the sum of both, not read as a text"
+    }
 
 
 def test_compose_rows_of_cancelled_terms_is_missing() -> None:

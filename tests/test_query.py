@@ -9,7 +9,7 @@ import pytest
 
 from embedspace.calibration import Calibration
 from embedspace.errors import QueryError, UnknownModalityError
-from embedspace.query import MIXED, Source, Term, compose, embed_sources, parse, resolve
+from embedspace.query import MIXED, Source, Term, compose, embed_sources, join_names, parse, resolve
 from embedspace.segment import Decoded, Segment
 
 
@@ -33,10 +33,14 @@ class Space:
         self.vectors = vectors
         self.calibration = Calibration(dict(means or {}))
         self.as_modalities: list[str | None] = []
+        self.called: dict[str, list[tuple[str, float]]] = {}
 
     def decode(self, source: Any, kind: str, *, as_modality: str | None = None) -> Decoded:
         self.as_modalities.append(as_modality)
         return Decoded(kind, [Path(source).name if kind != "text" else source])
+
+    def names(self, vectors: np.ndarray, modality: str) -> list[list[tuple[str, float]]]:
+        return [self.called.get(modality, []) for _ in vectors]
 
     def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:
         results = []
@@ -148,6 +152,32 @@ def test_compose_one_modality_is_the_weighted_sum_uncentred() -> None:
     difference = compose("dog - grass", space)
     assert difference.modality == MIXED
     np.testing.assert_allclose(difference.vector, _unit(1, -1, 0, 0, 0, 0), atol=1e-6)
+
+
+def test_compose_reads_named_media_and_words_as_one_text(media: Path) -> None:
+    means = {"image": _axis(4), "text": _axis(5)}
+    readings = {"a dog in the rain": _axis(2), "a wolf in the rain": _axis(3)}
+    space = Space({"dog.png": _axis(0), "in the rain": _axis(1), "grass": _axis(3), **readings}, means)
+    space.called = {"image": [("a dog", 0.75), ("a wolf", 0.25)]}
+    composed = compose("2:dog.png + in the rain - grass", space)
+    reading = 0.75 * _axis(2) + 0.25 * _axis(3)
+    total = 2 * (_axis(0) - _axis(4)) + (_axis(1) - _axis(5)) - (_axis(3) - _axis(5))
+    total = total + 3 * (reading / np.linalg.norm(reading) - _axis(5))
+    np.testing.assert_allclose(composed.vector, total / np.linalg.norm(total), atol=1e-6)
+    assert composed.phrase == "a dog in the rain"
+    assert "read, too, as 'a dog in the rain'" in composed.explain()
+    for query in ("dog.png - grass", "dog.png", "grass + in the rain"):  # nothing to join
+        assert compose(query, space).phrase == ""
+    space.called = {}
+    assert compose("dog.png + in the rain", space).phrase == ""
+
+
+def test_join_names_keeps_the_likeliest_phrases_in_order() -> None:
+    names = [("a", 0.5), ("b", 0.3), ("c", 0.2)]
+    joined = join_names([names, [("and", 1.0)], names])
+    assert [text for text, _ in joined] == ["a and a", "a and b", "b and a", "a and c", "c and a"]
+    assert sum(share for _, share in joined) == pytest.approx(1)
+    assert joined[0][1] / joined[1][1] == pytest.approx(0.5 / 0.3)
 
 
 def test_compose_mixed_modalities_takes_the_means_out(media: Path) -> None:

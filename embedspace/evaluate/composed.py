@@ -6,7 +6,7 @@ The algebra is that of `embedspace.query.compose` (a test holds the two equal), 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from embedspace.errors import ConfigError
 from embedspace.evaluate.metrics import Estimate
+from embedspace.query import Names, join_names
 
-__all__ = ["ComposedPair", "compose_rows", "paired_gain", "read_pairs"]
+__all__ = ["ComposedPair", "compose_rows", "paired_gain", "phrase_rows", "read_pairs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,29 @@ def read_pairs(path: Path) -> list[ComposedPair]:
         raise ConfigError(f"{path}: cannot read the composed pairs: {error.strerror}") from None
     except (ValueError, TypeError) as error:
         raise ConfigError(f'{path}: a line is not a pair {{"base", "words", "target"}}: {error}') from None
+
+
+def phrase_rows(
+    named: Sequence[Names], words: Sequence[str], embed: Callable[[Sequence[str]], NDArray[np.float32]]
+) -> NDArray[np.float32] | None:
+    """Return what names and words make as one text, as `embedspace.query.compose` reads a picture + words.
+
+    Args:
+        named: For each query what its picture may be called.
+        words: Of each query.
+        embed: Texts -> (N, embed_dim) unit rows.
+
+    Returns:
+        (Q, embed_dim) unit rows; None if nothing has a name.
+    """
+    if not all(named) or not named:
+        return None
+    read = [join_names([names, [(own, 1.0)]]) for names, own in zip(named, words, strict=True)]
+    texts = sorted({text for phrases in read for text, _ in phrases})
+    rows = dict(zip(texts, embed(texts).astype(np.float64), strict=True))
+    means = np.stack([np.sum([share * rows[text] for text, share in phrases], axis=0) for phrases in read])
+    unit: NDArray[np.float32] = (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def compose_rows(

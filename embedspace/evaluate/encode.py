@@ -22,6 +22,7 @@ from embedspace.calibration import Calibration
 from embedspace.errors import InputError, MediaError
 from embedspace.evaluate.items import EvalItem, field_of
 from embedspace.modality import Modality
+from embedspace.query import Names
 
 __all__ = ["EvalSpace", "Progress", "SuiteEncoder", "read_shard"]
 
@@ -47,6 +48,10 @@ class EvalSpace(Protocol):
 
     def fingerprints(self) -> Mapping[str, str]:
         """Return modality -> hex digest of all that determines its vectors."""
+        ...
+
+    def names(self, vectors: NDArray[np.float32], modality: str) -> Sequence[Names]:
+        """Say what each of (N, embed_dim) unit rows may be called, for composed queries."""
         ...
 
     def encode_image(self, images: Sequence[Any]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import ConfigError
-from embedspace.evaluate.composed import ComposedPair, compose_rows, paired_gain, read_pairs
+from embedspace.evaluate.composed import ComposedPair, compose_rows, paired_gain, phrase_rows, read_pairs
 from embedspace.evaluate.encode import EvalSpace, Progress, SuiteEncoder
 from embedspace.evaluate.items import EvalItem, field_of, rows_hash, select_all
 from embedspace.evaluate.metrics import Estimate, per_query_metrics
@@ -108,7 +108,7 @@ def evaluate_suite(
     results = [_direction(suite, direction, sets, vectors, corpora) for direction in suite.directions]
     gains: dict[str, Estimate] = {}
     if suite.composed:
-        composed, gains = _composed(suite, suite.composed, sets, vectors, (embed, space.calibration.means, corpora))
+        composed, gains = _composed(suite, suite.composed, sets, vectors, (embed, space, corpora))
         results += composed
     return SuiteResult(
         suite=suite,
@@ -200,13 +200,13 @@ def _composed(
     composed: Composed,
     sets: Mapping[str, list[EvalItem]],
     vectors: Vectors,
-    space: tuple[Encode, Vectors, Path],
+    given: tuple[Encode, EvalSpace, Path],
 ) -> tuple[list[RetrievalResult], dict[str, Estimate]]:
     """Measure picture + words, each part alone, and the target's name in full, all over the same galleries.
 
-    `space` holds the encoder, the modality means and the corpora folder.
+    `given` holds the encoder, the space and the corpora folder.
     """
-    embed, means, corpora = space
+    embed, space, corpora = given
     bases, targets = _by_key(sets[composed.base]), _by_key(sets[composed.gallery])
     pairs = read_pairs(_beside(composed.pairs, suite, corpora))
     lost = [pair for pair in pairs if pair.base not in bases or pair.target not in targets]
@@ -219,7 +219,7 @@ def _composed(
         composed,
         pairs,
         vectors[composed.base][[bases[pair.base][0] for pair in pairs]],
-        (embed, means),
+        (embed, space),
         suite.sets[composed.base].modality,
     )
     positives = [targets[pair.target] for pair in pairs]
@@ -259,17 +259,25 @@ def _composed_queries(
     composed: Composed,
     pairs: Sequence[ComposedPair],
     pictures: NDArray[np.float32],
-    space: tuple[Encode, Vectors],
+    given: tuple[Encode, EvalSpace],
     modality: str,
 ) -> dict[str, NDArray[np.float32]]:
-    """Return label -> (pairs, embed_dim) query rows; `space` holds the encoder and the modality means."""
-    embed, means = space
-    words = embed([EvalItem(f"words {n}", pair.words, "", {}) for n, pair in enumerate(pairs)], "text")
+    """Return label -> (pairs, embed_dim) query rows; `given` holds the encoder and the space."""
+    encode, space = given
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        return encode([EvalItem(f"words {n}", text, "", {}) for n, text in enumerate(texts)], "text")
+
+    words, means = embed([pair.words for pair in pairs]), space.calibration.means
     terms = [(composed.base_weight, modality, pictures), (composed.words_weight, "text", words)]
-    queries = dict(zip(_PARTS, (compose_rows(terms, means), pictures, words), strict=True))
+    read = phrase_rows(space.names(pictures, modality), [pair.words for pair in pairs], embed)
+    both = composed.base_weight + composed.words_weight
+    every = terms if read is None else [*terms, (both, "text", read)]
+    queries = dict(zip(_PARTS, (compose_rows(every, means), pictures, words), strict=True))
+    if read is not None:
+        queries["the sum of both, not read as a text"] = compose_rows(terms, means)
     if all(pair.name for pair in pairs):
-        names = [EvalItem(f"name {n}", pair.name, "", {}) for n, pair in enumerate(pairs)]
-        queries["target's full name"] = embed(names, "text")
+        queries["target's full name"] = embed([pair.name for pair in pairs])
     return queries
 
 

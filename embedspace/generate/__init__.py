@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from embedspace.generate.base import GeneratorHead, Neighbour, Request, Sample, create_head, register_head
 from embedspace.generate.conditioning import Condition
-from embedspace.generate.generator import generate, heads_folder, interpolate
+from embedspace.generate.generator import generate, heads_folder, interpolate, names_of
 
 __all__ = [
     "Condition",
@@ -25,5 +25,6 @@ __all__ = [
     "generate",
     "heads_folder",
     "interpolate",
+    "names_of",
     "register_head",
 ]

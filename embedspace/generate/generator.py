@@ -113,6 +113,17 @@ def known_rows(memory: Memory | None, centred: NDArray[np.float32], names: Seque
     return [bool(memory.is_known(row[None], name)[0]) for row, name in zip(centred, names, strict=True)]
 
 
+def names_of(
+    space: EmbeddingSpace, vectors: NDArray[np.float32], modality: str, k: int
+) -> list[list[tuple[str, float]]]:
+    """Return the k nearest names of each vector with their shares; see `EmbeddingSpace.names`."""
+    memory = _memory(space)
+    if memory is None:
+        return [[] for _ in vectors]
+    centred = centre(vectors, [modality] * len(vectors), space.calibration.means)
+    return [memory.names(row, k) for row in centred]
+
+
 def _memory(space: EmbeddingSpace) -> Memory | None:
     folder = heads_folder(space)
     return load_memory(folder) if (folder / "memory.json").is_file() else None

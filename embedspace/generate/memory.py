@@ -25,6 +25,8 @@ from embedspace.media.source import one_line
 __all__ = ["Memory", "load_memory"]
 
 _FILE = "memory.safetensors"
+_TEMPERATURE = 0.05
+"""Of the shares of names: as the caption head projects."""
 
 
 class Memory:
@@ -71,6 +73,12 @@ class Memory:
         row = self.cosines(vector[None])[0]
         order = np.argsort(-row, kind="stable")[:k]
         return tuple(Neighbour(self.items[i], self.captions[i], float(row[i])) for i in order)
+
+    def names(self, vector: NDArray[np.float32], k: int) -> list[tuple[str, float]]:
+        """Return the k nearest captions of a centred vector with their shares, a softmax of the cosines."""
+        beside = self.neighbours(vector, k)
+        weights = np.exp((np.array([n.similarity for n in beside]) - beside[0].similarity) / _TEMPERATURE)
+        return [(n.caption, float(w)) for n, w in zip(beside, weights / weights.sum(), strict=True)]
 
     def project(self, vectors: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
         """Return the text vectors that centred vectors (N, embed_dim) stand for, unit rows.
