@@ -2,6 +2,7 @@
 
     python -m training.finetune_image maps --views 4          # once: the frozen trunk's maps, ~45 KB a view
     python -m training.finetune_image train --minutes 75      # resumable; prints a figure each minute
+    python -m training.finetune_image extract --tail embedspace/weights/default    # features of a tail that is there
 
 The ImageNet networks know photographs; most of what the corpora hold is drawn. The trunk (up to stride 16) stays frozen
 and is run once, so that an epoch costs minutes on two cores.
@@ -10,8 +11,10 @@ and is run once, so that an epoch costs minutes on two cores.
 from __future__ import annotations
 
 import argparse
+import copy
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +26,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedspace.encoders.backbones.efficientnet_lite import EfficientNetTail
+from embedspace.encoders.base import load_strict
 from embedspace.errors import ConfigError
 from training.augment import open_view
 from training.corpora.manifest import CORPORA
 from training.features import FEATURES, _progress, manifests
 
 MAPS = FEATURES / "maps"
+TAIL_FILE = "image_tail.safetensors"
 _NET: Any = None
+_TAIL: Any = None
 
 
 def _start(name: str) -> None:
@@ -38,6 +44,14 @@ def _start(name: str) -> None:
     from embedspace.encoders.backbones import create_backbone
 
     _NET = create_backbone(name)
+
+
+def _start_tail(name: str, folder: Path) -> None:
+    global _NET, _TAIL
+    _start(name)
+    _TAIL = copy.deepcopy(EfficientNetTail(_NET)).to("meta")
+    load_strict(_TAIL, folder / TAIL_FILE)
+    _TAIL.to(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
@@ -191,7 +205,7 @@ def train(name: str, minutes: float, out: Path, batch_size: int, steps: int, dro
         evaluate=_validation(_pictures(index, "val", drop_stamps, 1), text),
         callback=tell,
     )
-    save_tensors(model.tail, out / "image_tail.safetensors")
+    save_tensors(model.tail, out / TAIL_FILE)
     _extract(model.tail, out)
 
 
@@ -246,10 +260,30 @@ def _extract(tail: nn.Module, out: Path) -> None:
         print(f"{path.stem}: {len(maps)}", flush=True)
 
 
+@torch.inference_mode()
+def _tail_rows(paths: list[str]) -> np.ndarray:
+    maps = _maps((paths, 0)).astype(np.float32)
+    rows: Tensor = torch.cat([_TAIL(torch.from_numpy(maps[k : k + 4])) for k in range(0, len(maps), 4)])
+    return rows.numpy().astype(np.float16)
+
+
+def extract(name: str, folder: Path, out: Path, only: list[str] | None, processes: int) -> None:
+    """Write `out`/<source>.0.npz, as training does, of a tail that a space has; its plain views alone, and no maps."""
+    shutil.copyfile(folder / TAIL_FILE, out / TAIL_FILE)
+    with multiprocessing.get_context("spawn").Pool(processes, _start_tail, (name, folder)) as pool:
+        for source, items in manifests("image", only):
+            path, ids = out / f"{source}.0.npz", np.array([i.id for i in items])
+            if path.exists() and np.array_equal(np.load(path)["ids"], ids):
+                continue
+            tasks = [[i.path for i in items[k : k + 16]] for k in range(0, len(items), 16)]
+            rows = list(_progress(pool.imap(_tail_rows, tasks), len(tasks), f"tail {source}"))
+            np.savez(path, ids=ids, features=np.concatenate(rows))
+
+
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["maps", "train"])
+    parser.add_argument("what", choices=["maps", "train", "extract"])
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--views", type=int, default=3)
     parser.add_argument("--only", nargs="*")
@@ -259,12 +293,17 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=160)
     parser.add_argument("--drop-stamps", action="store_true", help="train without any stamp, for the 563-stamp suite")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tail", type=Path, help="extract: folder of the space that has the tail")
     parser.add_argument("--out", type=Path, default=FEATURES / "ft")
     args = parser.parse_args()
+    if args.what == "extract" and args.tail is None:
+        parser.error("extract: name the space's folder with --tail")
+    args.out.mkdir(parents=True, exist_ok=True)
     if args.what == "maps":
         build_maps(args.backbone, args.views, args.only or [*SHARES, "emoji-twitter"], args.processes)
+    elif args.what == "extract":
+        extract(args.backbone, args.tail, args.out, args.only, args.processes)
     else:
-        args.out.mkdir(parents=True, exist_ok=True)
         train(args.backbone, args.minutes, args.out, args.batch_size, args.steps, args.drop_stamps, args.seed)
 
 
