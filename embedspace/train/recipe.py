@@ -176,6 +176,8 @@ class Recipe:
         """Return a hex digest of what determines a stage's training; where the corpora lie does not."""
         own = dataclasses.asdict(getattr(self, stage))
         own.pop("decoder", None)  # comes in when all is trained
+        if stage == "image":
+            own["networks"] = ()  # so do they
         what = [self.seed, self.embed_dim, self.start, dataclasses.asdict(self.text), own]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
