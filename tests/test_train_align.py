@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from embedspace.encoders.audio import load_audio_heads
 from embedspace.encoders.text import load_text_head
@@ -130,6 +131,27 @@ def test_align_with_another_seed_is_another_space(run: AlignReport, corpora: Pat
     assert report.folder is not None
     assert json.loads((report.folder / "recipe.json").read_text())["seed"] == 11
     assert (report.folder / "text.safetensors").read_bytes() != (run.folder / "text.safetensors").read_bytes()
+
+
+def test_align_keeps_some_image_heads_of_a_space(run: AlignReport, corpora: Path) -> None:
+    assert run.folder is not None
+    text = (corpora / "tiny.toml").read_text().replace("seed = 3", "seed = 5")
+    text = text.replace("[text]", f'stages = ["image"]\nstart = "{run.folder}"\n[text]\nlocked = true')
+    (corpora / "kept.toml").write_text(text.replace("[image]", "[image]\nkeep_members = 1"))
+    report = align(corpora / "kept.toml", out=corpora / "kept")
+    assert report.folder is not None
+    before, after = (load_file(folder / "image.safetensors") for folder in (run.folder, report.folder))
+    same = {name: torch.equal(before[name], after[name]) for name in before if name.endswith("weight")}
+    assert all(equal for name, equal in same.items() if name.startswith("members.0"))
+    assert not all(equal for name, equal in same.items() if name.startswith("members.1"))
+    (corpora / "kept.toml").write_text(text.replace("[image]", "[image]\nkeep_members = 3"))
+    with pytest.raises(ConfigError, match="has 2 image heads, keep_members is 3"):
+        align(corpora / "kept.toml", out=corpora / "more")
+    (corpora / "kept.toml").write_text(
+        text.replace("[image]", "[image]\nkeep_members = 1").replace("locked = true", "")
+    )
+    with pytest.raises(ConfigError, match=r"heads to keep belong to the text head of start"):
+        load_recipe(corpora / "kept.toml")
 
 
 def test_align_goes_on_with_the_speech_heads_of_a_space(run: AlignReport, corpora: Path) -> None:

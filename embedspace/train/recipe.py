@@ -44,6 +44,7 @@ class ImageRecipe:
         tail: Folder of the tuned tail and its features; empty for none.
         networks: Folders of networks tuned by `training.finetune_network`, whose mean vector is mixed with the heads'.
             How much of it is chosen on the validation split.
+        keep_members: So many of the heads of `start` stay; the others are trained. With a locked text head alone.
         drop: Item ids or sources are left out when their `extra` has this key ("near_stamp"); empty for none.
         class_rows: ImageNet class rows a batch, paired with the class names.
         hypernyms: Weight of a class's hypernyms in its ConSE vector.
@@ -54,6 +55,7 @@ class ImageRecipe:
     sources: dict[str, float] = field(default_factory=dict)
     tail: str = ""
     networks: tuple[str, ...] = ()
+    keep_members: int = 0
     drop: str = ""
     views: int = 1
     hidden_dim: int = 512
@@ -208,6 +210,10 @@ def load_recipe(path: str | Path) -> Recipe:
             raise ConfigError(f"{file} [{name}]: loss must be one of {', '.join(LOSSES)}, got {loss!r}")
     if recipe.audio.members < 1 and not recipe.audio.memory_dim:
         raise ConfigError(f"{file} [audio]: neither trained heads nor a memory; set members or memory_dim")
+    if recipe.image.keep_members and not (recipe.start and recipe.text.locked):
+        raise ConfigError(
+            f"{file} [image]: heads to keep belong to the text head of start; set start and [text] locked"
+        )
     if recipe.speech.go_on and not recipe.start:
         raise ConfigError(
             f"{file} [speech]: heads to go on from must come from somewhere; set start to a space's folder"

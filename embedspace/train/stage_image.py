@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from embedspace.encoders.backbones import create_backbone
 from embedspace.encoders.backbones.base import WEIGHTS
 from embedspace.encoders.backbones.efficientnet_lite import EfficientNetLite
+from embedspace.encoders.base import load_strict
 from embedspace.encoders.heads import MLPHead, TextHead
 from embedspace.encoders.image import ImageConfig, ImageHeads, class_mixture
 from embedspace.errors import ConfigError
+from embedspace.space import EmbeddingSpace
 from embedspace.train.batches import CaptionTable, PairBatches, PairSource
 from embedspace.train.loop import FitConfig, FitProgress, fit
 from embedspace.train.losses import info_nce, mixup_pairs, siglip, soft_targets
@@ -146,7 +148,11 @@ def train_image(
     shared = _shared(recipe)
     heads = ImageHeads(_config(recipe, len(shared.mean)))
     deadline = time.monotonic() + minutes * 60
+    kept = _kept(recipe)
     for number in range(recipe.image.members):
+        if number < len(kept):
+            heads.members[number].load_state_dict(kept[number].state_dict())
+            continue
         stage = _member_stage(recipe, shared, text, heads, number)
         done = fit(
             stage,
@@ -165,6 +171,24 @@ def train_image(
     with torch.inference_mode():
         heads.classes.copy_(text(shared.classes))
     return heads.eval()
+
+
+def _kept(recipe: Recipe) -> list[nn.Module]:
+    """Return the heads of the space that the run starts from which stay as they are.
+
+    Raises:
+        ConfigError: If it has too few.
+    """
+    wanted = recipe.image.keep_members
+    if not wanted:
+        return []
+    section = EmbeddingSpace.from_pretrained(recipe.start).config["sections"].get("image", {})
+    if section.get("members", 0) < wanted:
+        raise ConfigError(f"{recipe.start}: has {section.get('members', 0)} image heads, keep_members is {wanted}")
+    names = {key: tuple(section.get(key, ())) for key in ("backbones", "networks")}
+    heads = ImageHeads(ImageConfig(**{**section, **names}))
+    load_strict(heads, Path(recipe.start) / "image.safetensors")
+    return list(heads.members)[:wanted]
 
 
 def _config(recipe: Recipe, width: int) -> ImageConfig:
