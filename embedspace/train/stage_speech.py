@@ -88,14 +88,19 @@ def _clips(recipe: Recipe, split: str) -> tuple[SpeechClips, Tensor]:
     rows: list[Row] = []
     weights: list[float] = []
     for name, weight in wanted.sources.items():
-        found = read_sequences(
-            Path(recipe.features),
-            Path(recipe.corpora),
-            name,
-            lambda r: (
-                r.get("split", "train") == split and bool(r.get("captions")) and r["captions"][0] in captions.index
-            ),
-        )
+        try:
+            found = read_sequences(
+                Path(recipe.features),
+                Path(recipe.corpora),
+                name,
+                lambda r: (
+                    r.get("split", "train") == split and bool(r.get("captions")) and r["captions"][0] in captions.index
+                ),
+            )
+        except ConfigError:
+            if split == "train":
+                raise
+            continue  # a source without a validation split
         counts: dict[str, int] = {}
         for row in found.rows:
             counts[row.get("language", "en")] = counts.get(row.get("language", "en"), 0) + 1
