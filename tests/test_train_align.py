@@ -162,6 +162,8 @@ def test_align_goes_on_with_the_speech_heads_of_a_space(run: AlignReport, corpor
     same: dict[str, bool] = {}
     for name, keys in {
         "on": "go_on = true\nsteps = 0\nthrough_steps = 0",
+        "drawn back": "go_on = true\ngo_on_share = 0.0\nsteps = 4\nthrough_steps = 0",
+        "moved": "go_on = true\ngo_on_share = 0.5\nsteps = 4\nthrough_steps = 0",
         "anew": "steps = 0\nthrough_steps = 0",
     }.items():
         lines = [line for line in text.partition("[speech]")[2].splitlines() if "steps" not in line.split("=")[0]]
@@ -169,7 +171,7 @@ def test_align_goes_on_with_the_speech_heads_of_a_space(run: AlignReport, corpor
         report = align(corpora / f"{name}.toml", out=corpora / name)
         assert report.folder is not None
         same[name] = (report.folder / "speech.safetensors").read_bytes() == before
-    assert same == {"on": True, "anew": False}
+    assert same == {"on": True, "drawn back": True, "moved": False, "anew": False}
 
 
 def test_align_trains_one_stage_upon_a_space_that_is_there(run: AlignReport, corpora: Path) -> None:

@@ -127,6 +127,8 @@ class SpeechRecipe:
 
     Attributes:
         go_on: Begin with the heads of `start` instead of new ones.
+        go_on_share: Share of what was trained on in the weights; those of `start` have the rest (Wortsman et al. 2022,
+            "Robust fine-tuning of zero-shot models", WiSE-FT): what a narrow set teaches, without forgetting the rest.
         decoder: Backbone that recognises words, whose text vector is mixed with the head's; none if empty. How much of
             it is chosen on the validation split.
     """
@@ -148,6 +150,7 @@ class SpeechRecipe:
     bfloat16: bool = True
     window_seconds: float = 12.0
     go_on: bool = False
+    go_on_share: float = 1.0
     decoder: str = ""
 
 

@@ -180,7 +180,16 @@ def train_speech(
             )
             if not done:
                 return None
+        if given is not None:
+            _mix(head, given.members[number], wanted.go_on_share)
     return heads.eval()
+
+
+@torch.no_grad()
+def _mix(head: nn.Module, before: nn.Module, share: float) -> None:
+    """Draw a head's weights back to what they were, in place."""
+    for now, then in zip(head.parameters(), before.parameters(), strict=True):
+        now.copy_(then + share * (now - then))
 
 
 def _validation(recipe: Recipe, text: TextHead | None) -> Callable[[nn.Module], dict[str, float]]:
