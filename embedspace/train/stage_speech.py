@@ -180,7 +180,7 @@ def train_speech(
             )
             if not done:
                 return None
-        if given is not None:
+        if given is not None and wanted.go_on_share < 1:
             _mix(head, given.members[number], wanted.go_on_share)
     return heads.eval()
 
