@@ -39,7 +39,7 @@ def find_result(report: Report, row: Mapping[str, str]) -> Report | None:
     """Return the direction of a report that a row of figures.toml names."""
     for result in report["results"]:
         if all(row.get(key, result[key]) == result[key] for key in ("query", "gallery", "label")):
-            return dict(result)
+            return dict(result["groups"][row["group"]] if "group" in row else result)
     return None
 
 
