@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n# {title}")
         code = max(code, _show(making))
     print(f"\n{time.monotonic() - started:.0f} s. The pictures of dishes are drawings and cut-outs, not photographs.")
-    print("The sounds were in no training. Of two in five of such it finds the name among ten; the rooster is one of them.")
+    print("The sounds were in no training. Two in five of such find their name among ten; the rooster is one of them.")
     print(f"Try your own:  .venv/bin/embedspace search {media} 'something that flies'")
     return code
 
