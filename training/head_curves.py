@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from embedspace.errors import ConfigError
+from training.picture_curves import read_scalars
 
 __all__ = ["read_curves", "write"]
 
@@ -23,15 +22,7 @@ FIELDS = ("head", "stage", "step", "loss", "measure", "value")
 
 
 def read_curves(run: Path) -> list[dict[str, object]]:
-    """Return what was measured on held-out items at each validated step, a row a measure.
-
-    Raises:
-        ConfigError: If the run wrote none.
-    """
-    path = run / "scalars.jsonl"
-    if not path.is_file():
-        raise ConfigError(f"{path}: no curve; name the folder of a run that has begun")
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    """Return what was measured on held-out items at each validated step, a row a measure; errors as `read_scalars`."""
     known = {"stage", "step", "seconds", "loss"}
     return [
         {
@@ -42,7 +33,7 @@ def read_curves(run: Path) -> list[dict[str, object]]:
             "measure": name,
             "value": round(row[name], 4),
         }
-        for row in rows
+        for row in read_scalars(run)
         for name in row.keys() - known
     ]
 

@@ -16,27 +16,32 @@ import csv
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from embedspace.errors import ConfigError
 
-__all__ = ["read_curve", "write"]
+__all__ = ["read_curve", "read_scalars", "write"]
 
 OUT = Path("eval/results/attempts")
 METRICS = ("recall_at_1", "recall_at_10")
 FIELDS = ("attempt", "stage", "step", "loss", *METRICS)
 
 
-def read_curve(name: str, run: Path) -> list[dict[str, object]]:
-    """Return an attempt's validated steps.
+def read_scalars(run: Path) -> list[dict[str, Any]]:
+    """Return what a run told of its steps.
 
     Raises:
-        ConfigError: If the run wrote none.
+        ConfigError: If it wrote nothing.
     """
     path = run / "scalars.jsonl"
     if not path.is_file():
         raise ConfigError(f"{path}: no curve; name the folder of a run that has begun")
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    found = [row for row in rows if METRICS[0] in row]
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def read_curve(name: str, run: Path) -> list[dict[str, object]]:
+    """Return an attempt's validated steps; errors as `read_scalars`."""
+    found = [row for row in read_scalars(run) if METRICS[0] in row]
     return [
         {
             "attempt": name,

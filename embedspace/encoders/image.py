@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from embedspace.encoders.image_network import TunedNetworks, load_networks
 from embedspace.errors import WeightsError
 from embedspace.modality import Modality
 
-__all__ = ["ImageConfig", "ImageEncoder", "ImageHeads", "class_mixture"]
+__all__ = ["ImageConfig", "ImageEncoder", "ImageHeads", "class_mixture", "load_image_heads"]
 
 
 def class_mixture(logits: Tensor, classes: Tensor, temperature: float, top_k: int) -> Tensor:
@@ -135,12 +135,23 @@ class ImageEncoder(Encoder):
         return rows, self.networks.encode(pixel_values.to(rows.device).float())
 
 
+def load_image_heads(config: Mapping[str, Any], folder: Path) -> ImageHeads:
+    """Make a space's image heads, frozen.
+
+    Args:
+        config: The image section of its configuration.
+        folder: The space's folder.
+    """
+    names = {key: tuple(config.get(key, ())) for key in ("backbones", "networks")}
+    heads = ImageHeads(ImageConfig(**{**config, **names}))
+    load_strict(heads, folder / "image.safetensors")
+    return heads
+
+
 @register_encoder(Modality.IMAGE)
 def _create(config: dict[str, Any], folder: Path) -> ImageEncoder:
-    names = {key: tuple(config.get(key, ())) for key in ("backbones", "networks")}
-    parsed = ImageConfig(**{**config, **names})
-    heads = ImageHeads(parsed)
-    load_strict(heads, folder / "image.safetensors")
+    heads = load_image_heads(config, folder)
+    parsed = heads.config
     tail = folder / "image_tail.safetensors"
     networks = None
     if parsed.networks:

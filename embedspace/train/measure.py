@@ -17,7 +17,7 @@ from embedspace.calibration import Calibration, PairCalibration
 from embedspace.encoders.audio import load_audio_heads
 from embedspace.encoders.base import load_strict
 from embedspace.encoders.heads import TextHead, fuse
-from embedspace.encoders.image import ImageConfig, ImageHeads
+from embedspace.encoders.image import load_image_heads
 from embedspace.encoders.speech import SpeechConfig, SpeechHeads
 from embedspace.encoders.text import load_text_head
 from embedspace.errors import ConfigError
@@ -91,9 +91,7 @@ def seen_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe) -> TwoWa
     Raises:
         ConfigError: If features are not made, or the tuned networks' vectors.
     """
-    names = {key: tuple(section.get(key, ())) for key in ("backbones", "networks")}
-    heads = ImageHeads(ImageConfig(**{**section, **names}))
-    load_strict(heads, folder / "image.safetensors")
+    heads = load_image_heads(section, folder)
     tail = Path(recipe.image.tail) if recipe.image.tail else None
     rows: list[Row] = []
     first: list[Tensor] = []

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from embedspace.encoders.backbones import create_backbone
 from embedspace.encoders.backbones.base import WEIGHTS
 from embedspace.encoders.backbones.efficientnet_lite import EfficientNetLite
-from embedspace.encoders.base import load_strict
 from embedspace.encoders.heads import MLPHead, TextHead
-from embedspace.encoders.image import ImageConfig, ImageHeads, class_mixture
+from embedspace.encoders.image import ImageConfig, ImageHeads, class_mixture, load_image_heads
 from embedspace.errors import ConfigError
 from embedspace.space import EmbeddingSpace
 from embedspace.train.batches import CaptionTable, PairBatches, PairSource
@@ -185,10 +184,7 @@ def _kept(recipe: Recipe) -> list[nn.Module]:
     section = EmbeddingSpace.from_pretrained(recipe.start).config["sections"].get("image", {})
     if section.get("members", 0) < wanted:
         raise ConfigError(f"{recipe.start}: has {section.get('members', 0)} image heads, keep_members is {wanted}")
-    names = {key: tuple(section.get(key, ())) for key in ("backbones", "networks")}
-    heads = ImageHeads(ImageConfig(**{**section, **names}))
-    load_strict(heads, Path(recipe.start) / "image.safetensors")
-    return list(heads.members)[:wanted]
+    return list(load_image_heads(section, Path(recipe.start)).members)[:wanted]
 
 
 def _config(recipe: Recipe, width: int) -> ImageConfig:

@@ -152,6 +152,7 @@ def train_speech(
     )
     heads = SpeechHeads(config)
     given = _given(recipe, config) if wanted.go_on else None
+    heard = _validation_clips(recipe)
     deadline = time.monotonic() + minutes * 60
     for number in range(wanted.members):
         torch.manual_seed(recipe.seed * 1000 + number)
@@ -175,7 +176,7 @@ def train_speech(
                 checkpoint=out / f"speech-{number}{'-through' * phase}.pt",
                 resume=resume,
                 recipe=recipe.digest("speech"),
-                evaluate=_validation(recipe, head_or_none),
+                evaluate=_validation(*heard, head_or_none) if heard else None,
                 callback=tell,
             )
             if not done:
@@ -192,12 +193,16 @@ def _mix(head: nn.Module, before: nn.Module, share: float) -> None:
         now.copy_(then + share * (now - then))
 
 
-def _validation(recipe: Recipe, text: TextHead | None) -> Callable[[nn.Module], dict[str, float]]:
-    """Recall of the validation clips among their captions, behind the text head where there is one."""
+def _validation_clips(recipe: Recipe) -> tuple[SpeechClips, Tensor] | None:
+    """Return what `_clips` does; None where no source has a validation split."""
     try:
-        clips, table = _clips(recipe, "val")
+        return _clips(recipe, "val")
     except ConfigError:
-        return lambda _: {}  # sources without a validation split
+        return None
+
+
+def _validation(clips: SpeechClips, table: Tensor, text: TextHead | None) -> Callable[[nn.Module], dict[str, float]]:
+    """Recall of the validation clips among their captions, behind the text head where there is one."""
     order = np.argsort([len(frames) for frames in clips.frames])
     labels = torch.from_numpy(clips.labels[order])
 
