@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from embedspace.errors import InputError, MediaError, MissingExtraError
-from training.corpora import captions, human, instruments, manifest, sound_origins, sounds, speech, translations, voices
+from training.corpora import (
+    captions,
+    dictionaries,
+    human,
+    instruments,
+    manifest,
+    sound_origins,
+    sounds,
+    speech,
+    translations,
+    voices,
+)
 from training.corpora.augment import augment, with_noise
 from training.corpora.captions import Text, sayable
 from training.corpora.clips import SPEECH_RATE, ShardWriter, decode, read_clip, resample, trim_silence, write_clip
+from training.corpora.dictionaries import parse_dictd
 from training.corpora.manifest import Item, write_manifest
 from training.corpora.neural_voices import kokoro_phonemes, piper_ids
 from training.corpora.recordings import same_recording
-from training.corpora.translations import parse_cldr, parse_dictd
+from training.corpora.translations import parse_cldr
 
 
 def tone(frequency: float, seconds: float, rate: int = SPEECH_RATE) -> np.ndarray:
@@ -219,7 +232,76 @@ def test_parse_dictd_reads_offsets_in_base_64(tmp_path: Path) -> None:
     dictionary = tmp_path / "x.dict.dz"
     dictionary.write_bytes(gzip.compress(content))
     assert list(parse_dictd(index, dictionary)) == [("cat", entries[0]), ("dog", entries[1])]
-    assert translations._senses(entries[1]) == ["chien", "toutou", "mâle"]
+    assert dictionaries._senses(entries[1]) == ["chien", "toutou", "mâle"]
+
+
+def _dictd(folder: Path, pair: str, entries: dict[str, str]) -> None:
+    """Write a FreeDict dictionary as its package unpacks to."""
+    home = folder / f"dict-freedict-{pair}/usr/share/dictd"
+    home.mkdir(parents=True)
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    index, content = [], b""
+    for headword, definition in entries.items():
+        raw = definition.encode()
+        numbers = ("".join(letters[n // 64**k % 64] for k in (2, 1, 0)) for n in (len(content), len(raw)))
+        index.append("\t".join((headword, *numbers)))
+        content += raw
+    (home / f"freedict-{pair}.index").write_text("\n".join(index) + "\n", encoding="utf-8")
+    (home / f"freedict-{pair}.dict.dz").write_bytes(gzip.compress(content))
+
+
+@pytest.fixture
+def freedict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the packages of a test's dictionaries unpack to; no cache outlives it."""
+    monkeypatch.setattr(dictionaries, "unpacked", lambda name: tmp_path / name)
+    dictionaries._first_senses.cache_clear()
+    yield tmp_path
+    dictionaries._first_senses.cache_clear()
+
+
+def test_dictionary_goes_by_way_of_a_third_language_and_keeps_nouns(freedict: Path) -> None:
+    _dictd(freedict, "eng-rus", {"crane": "crane //kɹeɪn// <n>\n1. жура́вль, кран\nbird\n", "fly": "fly <v>\nлетать\n"})
+    _dictd(freedict, "deu-eng", {"Ente": "Ente <n, fem>\nduck\n", "Uhu": "Uhu <n>\neagle owl\n"})
+    _dictd(freedict, "deu-rus", {"Ente": "Ente <n>\nутка 2.\n", "Uhu": "Uhu <n>\nфилин\n"})
+    _dictd(freedict, "fra-eng", {"grue": "grue <n>\nthe crane\n"})
+    _dictd(freedict, "fra-rus", {"grue": "grue <n>\nкран\n"})
+    words = {"crane", "duck", "fly"}
+    # stress marks and numbers of senses go; a verb and a word that nobody asked for are left out
+    assert dictionaries.dictionary("ru", words) == [("crane", "журавль"), ("duck", "утка"), ("crane", "кран")]
+
+
+def test_pairs_of_take_from_dictionaries_only_what_is_not_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translations, "gcompris", lambda language: [("duck", "утка")])
+    monkeypatch.setattr(translations, "art4apps", lambda language: [])
+    monkeypatch.setattr(translations, "cldr", lambda language: [("owl", "сова"), ("abstraction", "абстракция")])
+    monkeypatch.setattr(translations, "stamps", lambda language: [("A red crane", "красный журавль")])
+    found = [("duck", "утка"), ("crane", "журавль"), ("tower crane", "башенный кран")]
+    monkeypatch.setattr(translations, "dictionary", lambda language, words: found)
+    assert [(local, origin) for _, local, origin in translations.pairs_of("ru", {"owl"}, {"crane"})] == [
+        ("утка", "gcompris"),
+        ("сова", "cldr"),
+        ("красный журавль", "stamps"),
+        ("башенный кран", "dictionary"),
+    ]
+
+
+def test_of_dictionaries_the_concepts_of_other_texts_are_said_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speech, "DICTIONARY_TEXTS", 1)
+    texts = [
+        captions.Text("время", "ru", "time", "dictionary"),
+        captions.Text("утка", "ru", "duck", "dictionary"),
+        captions.Text("A duck", "en", "A duck", "stamps"),
+        captions.Text("сова", "ru", "owl", "cldr"),
+    ]
+    said = [job.text.text for jobs in speech.training_jobs(texts).values() for job in jobs if job.text.language == "ru"]
+    assert sorted(set(said)) == ["сова", "утка"]
+
+
+def test_apertium_without_its_reader_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dictionaries, "unpacked", lambda name: tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingExtraError, match="apt-get install lttoolbox"):
+        dictionaries.through_apertium("apertium-eng-cat/eng-cat", ["duck<n>"])
 
 
 def test_stamps_translations_leave_the_test_half_out(corpora: Path) -> None:

@@ -13,14 +13,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedspace.encoders.backbones.base import WEIGHTS as BACKBONES
 from training.corpora import manifest
 from training.corpora.manifest import read_manifest
 from training.corpora.translations import LANGUAGES, art4apps, gcompris, pairs_of
 from training.corpora.words import clean_caption, concept_of
 
-__all__ = ["ENGLISH_SOURCES", "Text", "collect", "english_texts", "read_texts", "sayable", "vocabulary"]
+__all__ = [
+    "ENGLISH_SOURCES",
+    "Text",
+    "collect",
+    "english_texts",
+    "read_texts",
+    "sayable",
+    "vocabulary",
+    "words_of_pictures",
+]
 
 TEXTS = "speech/texts.jsonl"
+IMAGENET = BACKBONES.parent / "imagenet_classes.json"
 ENGLISH_SOURCES = {
     "stamps": ("stamps",),
     "emoji": ("openmoji",),
@@ -104,12 +115,27 @@ def vocabulary() -> set[str]:
     return {concept_of(caption) for source in CONCRETE for caption in _captions(source)}
 
 
+def words_of_pictures() -> set[str]:
+    """Return the concepts and single words of pictures that training sees and of ImageNet's classes.
+
+    A dictionary's words are chosen by them; what only held-out stamps are called is not among them.
+    """
+    texts = [name for row in json.loads(IMAGENET.read_text("utf-8")) for name in (row["name"], *row["synonyms"])]
+    for source in (*CONCRETE[:4], "openclipart"):
+        path = manifest.CORPORA / source / "manifest.jsonl"
+        for item in read_manifest(path) if path.exists() else ():
+            texts += item.captions if item.modality == "image" and item.split == "train" else ()
+    return {word for text in texts for word in (concept_of(text), *re.findall(r"[a-z]+", text.casefold()))}
+
+
 def collect() -> list[Text]:
     """Return all texts, English first."""
-    words = vocabulary()
+    concepts, words = vocabulary(), words_of_pictures()
     texts = list(english_texts())
     for language in LANGUAGES:
-        texts += [Text(local, language, english, origin) for english, local, origin in pairs_of(language, words)]
+        texts += [
+            Text(local, language, english, origin) for english, local, origin in pairs_of(language, concepts, words)
+        ]
     return texts
 
 

@@ -27,7 +27,6 @@ from training.corpora.augment import augment
 from training.corpora.captions import Text, read_texts
 from training.corpora.clips import SPEECH_RATE, ShardWriter
 from training.corpora.manifest import Item, read_manifest, write_manifest
-from training.corpora.translations import LANGUAGES
 from training.corpora.voices import HELD_OUT, foreign_voices, kokoro_voices, speak, training_voices
 from training.corpora.words import concept_of
 
@@ -40,8 +39,8 @@ SLOW_SHARD_CLIPS = 100
 TAKES = dict(stamps=10, emoji=3, sounds=3, art4apps=2, gcompris=2, openclipart=1, recipes=1, names=4)
 """How many voices say an English text of an origin; Kokoro's come on top."""
 FOREIGN_TAKES = {"stamps": 2}
-FOREIGN_TEXTS = 1_900
-"""Texts a language beside the stamps'."""
+DICTIONARY_TEXTS = 1_500
+"""Words of dictionaries a language, those first that name a concept of the other texts."""
 KOKORO = "en-kokoro"
 KOKORO_TEXTS = 1_000
 FLITE_SHARE = 0.3
@@ -87,16 +86,27 @@ def _voice(text: Text, take: int) -> str:
     return rest[int(generator.integers(len(rest)))]
 
 
+def _chosen_words(texts: Iterable[Text]) -> set[Text]:
+    """Return the words of dictionaries that are said."""
+    every = list(texts)
+    named = {concept_of(text.english) for text in every if text.language == "en"}
+    words: dict[str, list[Text]] = {}
+    for text in every:
+        if text.origin == "dictionary":
+            words.setdefault(text.language, []).append(text)
+    for found in words.values():
+        found.sort(key=lambda text: (concept_of(text.english) not in named, seed_of(text.text)))
+    return {text for found in words.values() for text in found[:DICTIONARY_TEXTS]}
+
+
 def training_jobs(texts: Iterable[Text]) -> dict[str, list[Job]]:
     """Return the clips of training and validation by shard name, the most important shards first."""
     groups: dict[str, list[Job]] = {}
-    counts = dict.fromkeys(LANGUAGES, 0)
     every = list(texts)
+    chosen = _chosen_words(every)
     for text in every:
-        if text.language != "en" and text.origin != "stamps":
-            counts[text.language] += 1
-            if counts[text.language] > FOREIGN_TEXTS:
-                continue
+        if text.origin == "dictionary" and text not in chosen:
+            continue
         takes = (TAKES if text.language == "en" else FOREIGN_TAKES).get(text.origin, 1)
         for take in range(takes):
             job = Job(text, _voice(text, take), take, split_of_text(text))

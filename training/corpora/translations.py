@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import gzip
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -16,27 +15,19 @@ from pathlib import Path
 
 from embedspace.errors import InputError
 from training.corpora import manifest
+from training.corpora.dictionaries import dictionary
 from training.corpora.fetch import unpacked
 from training.corpora.manifest import read_manifest
 from training.corpora.rcc import read_rcc
 from training.corpora.words import clean_caption, concept_of
 
-__all__ = ["LANGUAGES", "art4apps", "cldr", "freedict", "gcompris", "pairs_of", "parse_cldr", "parse_dictd", "stamps"]
+__all__ = ["LANGUAGES", "art4apps", "cldr", "gcompris", "pairs_of", "parse_cldr", "stamps"]
 
 LANGUAGES = ("fr", "es", "ro", "ru", "ca", "bg", "el", "be")
 """The languages of the human recordings that have enough of them to be tested."""
 SKIN_TONES = re.compile("[\U0001f3fb-\U0001f3ff]")
 FLAGS = re.compile("[\U0001f1e6-\U0001f1ff\U000e0020-\U000e007f]|\\d?\ufe0f?\u20e3")
-DICTIONARIES = {
-    "fr": ("dict-freedict-eng-fra", "dict-freedict-fra-eng"),
-    "es": ("dict-freedict-eng-spa", "dict-freedict-spa-eng"),
-    "ru": ("dict-freedict-eng-rus",),
-    "el": ("dict-freedict-eng-ell",),
-}
 MAX_LENGTH = 80
-BASE64 = {
-    letter: value for value, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
-}
 
 
 def parse_cldr(path: Path) -> dict[str, str]:
@@ -105,43 +96,6 @@ def art4apps(language: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def parse_dictd(index: Path, dictionary: Path) -> Iterator[tuple[str, str]]:
-    """Yield (headword, definition) of a dictionary in dictd's format.
-
-    Source: dictd's manual, "index: headword TAB offset TAB length", numbers in base 64.
-    """
-    content = gzip.decompress(dictionary.read_bytes())
-    for line in index.read_text(encoding="utf-8").splitlines():
-        fields = line.split("\t")
-        if len(fields) < 3 or line.startswith("00database"):
-            continue
-        offset, length = (functools.reduce(lambda sum_, letter: sum_ * 64 + BASE64[letter], f, 0) for f in fields[1:3])
-        yield fields[0], content[offset : offset + length].decode("utf-8", errors="replace")
-
-
-def _senses(definition: str) -> list[str]:
-    """Return the single words or short phrases that a definition gives, first sense first."""
-    lines = [re.sub(r"^\s*\d+\.\s*", "", line).strip() for line in definition.splitlines()[1:]]
-    words = [word.strip() for line in lines if line for word in re.split(r"[,;]", re.sub(r"[\[(<].*?[\])>]", "", line))]
-    return [word for word in words if word and len(word.split()) <= 3]
-
-
-def freedict(language: str, vocabulary: Set[str]) -> list[tuple[str, str]]:
-    """Return the dictionaries' translations of words of a vocabulary of concepts (`words.concept_of`)."""
-    pairs = []
-    for name in DICTIONARIES.get(language, ()):
-        folder = unpacked(name) / "usr/share/dictd"
-        stem = name.removeprefix("dict-")
-        for headword, definition in parse_dictd(folder / f"{stem}.index", folder / f"{stem}.dict.dz"):
-            title = definition.splitlines()[0] if definition else headword
-            original = re.split(r"\s+[/<\[]", title)[0].strip() or headword
-            for sense in _senses(definition)[:1]:
-                english, local = (original, sense) if name.startswith("dict-freedict-eng") else (sense, original)
-                if concept_of(english) in vocabulary and english[:1].islower():
-                    pairs.append((english, local))
-    return pairs
-
-
 def stamps(language: str, splits: Iterable[str] = ("train",)) -> list[tuple[str, str]]:
     """Return the translations of the stamps of some splits.
 
@@ -165,15 +119,22 @@ def _tidy(text: str) -> str:
     return clean_caption(re.sub(r"\s*\(.*?\)", "", text)).replace("“", "").replace("”", "")
 
 
-def pairs_of(language: str, vocabulary: Set[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield (English, translation, origin) of a language, the sources with the most concrete words first."""
-    seen = set()
+def pairs_of(language: str, vocabulary: Set[str], words: Set[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield (English, translation, origin) of a language, the sources with the most concrete words first.
+
+    Args:
+        language: One of `LANGUAGES`.
+        vocabulary: Concepts that CLDR's names are chosen by.
+        words: Concepts and single words that the dictionaries' are. Of theirs only what is not said yet is taken.
+    """
+    seen: set[tuple[str, str]] = set()
+    said: set[str] = set()
     readers = {
         "gcompris": gcompris(language),
         "art4apps": art4apps(language),
         "cldr": cldr(language),
-        "freedict": freedict(language, vocabulary),
         "stamps": stamps(language),
+        "dictionary": dictionary(language, words),
     }
     for origin, pairs in readers.items():
         for english, local in pairs:
@@ -181,6 +142,10 @@ def pairs_of(language: str, vocabulary: Set[str]) -> Iterator[tuple[str, str, st
             key = (concept_of(english), local.casefold())
             # Untranslated entries of the word lists look like "<artichoke>".
             usable = english and local and "<" not in local and len(local) <= MAX_LENGTH
-            if usable and key not in seen and (origin != "cldr" or key[0] in vocabulary):
+            if not usable or key in seen or (origin == "cldr" and key[0] not in vocabulary):
+                continue
+            new = [word for word in re.findall(r"\w+", key[1]) if word not in said]
+            if new or origin != "dictionary":
                 seen.add(key)
+                said.update(new)
                 yield english, local, origin
