@@ -29,7 +29,7 @@ from embedspace.encoders.speech_features import Heard, SpeechFrontEnd, SpeechInp
 from embedspace.encoders.text import load_text_head
 from embedspace.modality import Modality
 
-__all__ = ["Recogniser", "SpeechConfig", "SpeechEncoder", "SpeechHeads", "tidy"]
+__all__ = ["Recogniser", "SpeechConfig", "SpeechEncoder", "SpeechHeads", "load_speech_heads", "tidy"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,17 @@ class SpeechHeads(nn.Module):
     def forward(self, sequence: Tensor, padding: Tensor | None = None) -> Tensor:
         """Return the members' mean, (B, text_dim) unit rows."""
         return ensemble_normalize([member(sequence, padding) for member in self.members])
+
+
+def load_speech_heads(config: SpeechConfig, folder: Path) -> SpeechHeads:
+    """Make pooling heads with the weights of a space's folder.
+
+    Raises:
+        WeightsError: If the file is missing, corrupt or of another shape.
+    """
+    heads = SpeechHeads(config)
+    load_strict(heads, folder / "speech.safetensors")
+    return heads
 
 
 _MARKS = re.compile(r"[^\w\s'-]")
@@ -170,6 +181,4 @@ def _create(config: dict[str, Any], folder: Path) -> SpeechEncoder:
     config = dict(config)
     text = config.pop("text_head")
     parsed = SpeechConfig(**config)
-    heads = SpeechHeads(parsed)
-    load_strict(heads, folder / "speech.safetensors")
-    return SpeechEncoder(parsed, heads, load_text_head(text, folder), text["embed_dim"])
+    return SpeechEncoder(parsed, load_speech_heads(parsed, folder), load_text_head(text, folder), text["embed_dim"])

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from embedspace.calibration import Calibration, PairCalibration
 from embedspace.encoders.audio import load_audio_heads
-from embedspace.encoders.base import load_strict
 from embedspace.encoders.heads import TextHead, fuse
 from embedspace.encoders.image import load_image_heads
-from embedspace.encoders.speech import SpeechConfig, SpeechHeads
+from embedspace.encoders.speech import SpeechConfig, load_speech_heads
 from embedspace.encoders.text import load_text_head
 from embedspace.errors import ConfigError
 from embedspace.space import EmbeddingSpace
@@ -30,11 +29,11 @@ from embedspace.train.stage_audio import recall_without
 from embedspace.train.tables import (
     Row,
     caption_table,
+    find_sequences,
     fold_of,
     manifest_rows,
     read_features,
     read_recognised,
-    read_sequences,
     read_vectors,
 )
 
@@ -143,19 +142,15 @@ def spoken_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe, text: 
     Raises:
         ConfigError: If the recipe names a recogniser and its features are not made.
     """
-    heads = SpeechHeads(SpeechConfig(**{k: v for k, v in section.items() if k != "text_head"}))
-    load_strict(heads, folder / "speech.safetensors")
+    heads = load_speech_heads(SpeechConfig(**{k: v for k, v in section.items() if k != "text_head"}), folder)
     features = Path(recipe.features)
     rows: list[Row] = []
     pooled: list[Tensor] = []
     recognised: list[Tensor] = []
     for name in recipe.speech.sources:
-        try:
-            found = read_sequences(
-                features, Path(recipe.corpora), name, lambda r: r.get("split") == "val" and bool(r.get("captions"))
-            )
-        except ConfigError:
-            continue  # a source without a validation split
+        found = find_sequences(
+            features, Path(recipe.corpora), name, lambda r: r.get("split") == "val" and bool(r.get("captions"))
+        )
         known = read_recognised(features, name) if recipe.speech.decoder else {}
         for row, frames in zip(found.rows, found.frames, strict=True):
             own = text(heads(torch.from_numpy(frames[None].astype(np.float32))))[0]

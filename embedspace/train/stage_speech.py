@@ -16,15 +16,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedspace.encoders.base import load_strict
 from embedspace.encoders.heads import AttentionPoolHead, TextHead
-from embedspace.encoders.speech import SpeechConfig, SpeechHeads
+from embedspace.encoders.speech import SpeechConfig, SpeechHeads, load_speech_heads
 from embedspace.errors import ConfigError
 from embedspace.train.loop import FitConfig, FitProgress, fit
 from embedspace.train.precision import bfloat16_autocast
 from embedspace.train.ranks import recall_scalars
 from embedspace.train.recipe import Recipe
-from embedspace.train.tables import Row, caption_table, read_sequences
+from embedspace.train.tables import Row, caption_table, find_sequences, read_sequences
 
 __all__ = ["SpeechClips", "train_speech"]
 
@@ -81,26 +80,22 @@ class SpeechClips:
         return torch.from_numpy(batch * (1 + noise)), torch.from_numpy(padding), torch.from_numpy(self.labels[picked])
 
 
-def _clips(recipe: Recipe, split: str) -> tuple[SpeechClips, Tensor]:
-    """Read the clips of a split; returns them and the (M, text_dim) vectors of their distinct captions."""
+def _clips(recipe: Recipe, split: str) -> tuple[SpeechClips, Tensor] | None:
+    """Read the clips of a split; returns them and the (M, text_dim) vectors of their distinct captions, if any."""
     wanted, captions = recipe.speech, caption_table(Path(recipe.features))
     frames: list[NDArray[np.float16]] = []
     rows: list[Row] = []
     weights: list[float] = []
     for name, weight in wanted.sources.items():
-        try:
-            found = read_sequences(
-                Path(recipe.features),
-                Path(recipe.corpora),
-                name,
-                lambda r: (
-                    r.get("split", "train") == split and bool(r.get("captions")) and r["captions"][0] in captions.index
-                ),
-            )
-        except ConfigError:
-            if split == "train":
-                raise
-            continue  # a source without a validation split
+        read = read_sequences if split == "train" else find_sequences
+        found = read(
+            Path(recipe.features),
+            Path(recipe.corpora),
+            name,
+            lambda r: (
+                r.get("split", "train") == split and bool(r.get("captions")) and r["captions"][0] in captions.index
+            ),
+        )
         counts: dict[str, int] = {}
         for row in found.rows:
             counts[row.get("language", "en")] = counts.get(row.get("language", "en"), 0) + 1
@@ -112,7 +107,7 @@ def _clips(recipe: Recipe, split: str) -> tuple[SpeechClips, Tensor]:
             rows.append(row)
             weights.append(weight * n**_BALANCE / total / n)
     if not rows:
-        raise ConfigError("no clip to train on: name [speech.sources] whose corpora and features are made")
+        return None
     texts = sorted({row["captions"][0] for row in rows})
     index = {t: k for k, t in enumerate(texts)}
     labels = np.array([index[row["captions"][0]] for row in rows], np.int64)
@@ -139,7 +134,10 @@ def train_speech(
     Arguments and result as `train_image`.
     """
     wanted = recipe.speech
-    clips, table = _clips(recipe, "train")
+    found = _clips(recipe, "train")
+    if found is None:
+        raise ConfigError("no clip to train on: name [speech.sources] whose corpora and features are made")
+    clips, table = found
     width = clips.frames[0].shape[1]
     config = SpeechConfig(
         wanted.backbone,
@@ -151,8 +149,8 @@ def train_speech(
         wanted.window_seconds,
     )
     heads = SpeechHeads(config)
-    given = _given(recipe, config) if wanted.go_on else None
-    heard = _validation_clips(recipe)
+    given = load_speech_heads(config, Path(recipe.start)) if wanted.go_on else None
+    heard = _clips(recipe, "val")
     deadline = time.monotonic() + minutes * 60
     for number in range(wanted.members):
         torch.manual_seed(recipe.seed * 1000 + number)
@@ -193,14 +191,6 @@ def _mix(head: nn.Module, before: nn.Module, share: float) -> None:
         now.copy_(then + share * (now - then))
 
 
-def _validation_clips(recipe: Recipe) -> tuple[SpeechClips, Tensor] | None:
-    """Return what `_clips` does; None where no source has a validation split."""
-    try:
-        return _clips(recipe, "val")
-    except ConfigError:
-        return None
-
-
 def _validation(clips: SpeechClips, table: Tensor, text: TextHead | None) -> Callable[[nn.Module], dict[str, float]]:
     """Recall of the validation clips among their captions, behind the text head where there is one."""
     order = np.argsort([len(frames) for frames in clips.frames])
@@ -220,17 +210,6 @@ def _validation(clips: SpeechClips, table: Tensor, text: TextHead | None) -> Cal
         return recall_scalars(torch.cat(rows) @ corpus.T, labels)
 
     return evaluate
-
-
-def _given(recipe: Recipe, config: SpeechConfig) -> SpeechHeads:
-    """Return the heads of the space that the run starts from.
-
-    Raises:
-        WeightsError: If there are none, or of another shape.
-    """
-    heads = SpeechHeads(config)
-    load_strict(heads, Path(recipe.start) / "speech.safetensors")
-    return heads
 
 
 def _loss(

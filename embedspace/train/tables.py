@@ -27,6 +27,7 @@ __all__ = [
     "Sequences",
     "body_of",
     "caption_table",
+    "find_sequences",
     "fold_of",
     "manifest_rows",
     "pair_source",
@@ -196,6 +197,17 @@ def read_sequences(features: Path, corpora: Path, source: str, keep: Callable[[R
     Raises:
         ConfigError: If there are none.
     """
+    found = find_sequences(features, corpora, source, keep)
+    if not found.rows:
+        raise ConfigError(
+            f"{features / 'speech' / source}: no speech features; "
+            f"run: python -m training.features speech --only {source}"
+        )
+    return found
+
+
+def find_sequences(features: Path, corpora: Path, source: str, keep: Callable[[Row], bool]) -> Sequences:
+    """As `read_sequences`, for what a source need not have, such as a validation split: there may be none."""
     rows = {row["id"]: row for row in manifest_rows(corpora, source, "speech") if keep(row)}
     chosen: list[Row] = []
     frames: list[NDArray[np.float16]] = []
@@ -209,6 +221,4 @@ def read_sequences(features: Path, corpora: Path, source: str, keep: Callable[[R
                 seen.add(name)
                 chosen.append(rows[name])
                 frames.append(packed[starts[k] : starts[k + 1]])
-    if not chosen:
-        raise ConfigError(f"{folder}: no speech features; run: python -m training.features speech --only {source}")
     return Sequences(chosen, frames)
