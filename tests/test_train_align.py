@@ -16,7 +16,7 @@ from embedspace.encoders.audio import load_audio_heads
 from embedspace.encoders.text import load_text_head
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.space import EmbeddingSpace
-from embedspace.train import AlignReport, align
+from embedspace.train import AlignReport, align, stage_speech
 from embedspace.train.loop import FitProgress
 from embedspace.train.recipe import load_recipe
 from tests.train_corpora import write_corpora, write_recipe, write_tuned
@@ -172,6 +172,18 @@ def test_align_goes_on_with_the_speech_heads_of_a_space(run: AlignReport, corpor
         assert report.folder is not None
         same[name] = (report.folder / "speech.safetensors").read_bytes() == before
     assert same == {"on": True, "drawn back": True, "moved": False, "anew": False}
+
+
+def test_speech_recipe_weighs_languages(run: AlignReport, corpora: Path) -> None:
+    rows = [{"language": "en"}] * 81 + [{"language": "fr"}] * 16
+    plain, weighed = (stage_speech._language_shares(rows, wanted) for wanted in ({}, {"en": 4.0}))
+    # 81 ** 0.75 = 27 and 16 ** 0.75 = 8: English is heard less often than its clips say, unless it is weighed up
+    assert sum(plain) == pytest.approx(1.0) and sum(plain[:81]) == pytest.approx(27 / 35)
+    assert sum(weighed) == pytest.approx(1.0) and sum(weighed[:81]) == pytest.approx(108 / 116)
+    text = (corpora / "tiny.toml").read_text().replace("[text]", f'stages = ["speech"]\nstart = "{run.folder}"\n[text]')
+    (corpora / "tongues.toml").write_text(f"{text}\n[speech.languages]\nen = 2.0\nxx = 1.0\n")
+    with pytest.raises(ConfigError, match=r"\[speech.languages\] weighs xx, which no clip of its sources speaks"):
+        align(corpora / "tongues.toml", out=corpora / "tongues")
 
 
 def test_align_trains_one_stage_upon_a_space_that_is_there(run: AlignReport, corpora: Path) -> None:

@@ -129,12 +129,15 @@ class SpeechRecipe:
         go_on: Begin with the heads of `start` instead of new ones.
         go_on_share: Share of what was trained on in the weights; those of `start` have the rest (Wortsman et al. 2022,
             "Robust fine-tuning of zero-shot models", WiSE-FT): what a narrow set teaches, without forgetting the rest.
+        languages: Language -> weight of its clips among all, 1 where none is named; a big language gets less than its
+            number of clips says in any case.
         decoder: Backbone that recognises words, whose text vector is mixed with the head's; none if empty. How much of
             it is chosen on the validation split.
     """
 
     backbone: str = "whisper_base"
     sources: dict[str, float] = field(default_factory=dict)
+    languages: dict[str, float] = field(default_factory=dict)
     hidden_dim: int = 384
     num_layers: int = 1
     members: int = 1

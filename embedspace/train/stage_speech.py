@@ -7,7 +7,8 @@ apart from ten thousand things it could have meant. It needs no text head, so th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -96,23 +97,27 @@ def _clips(recipe: Recipe, split: str) -> tuple[SpeechClips, Tensor] | None:
                 r.get("split", "train") == split and bool(r.get("captions")) and r["captions"][0] in captions.index
             ),
         )
-        counts: dict[str, int] = {}
-        for row in found.rows:
-            counts[row.get("language", "en")] = counts.get(row.get("language", "en"), 0) + 1
-        # a power below one keeps a big language from drowning the others
-        total = sum(n**_BALANCE for n in counts.values())
-        for row, clip in zip(found.rows, found.frames, strict=True):
-            n = counts[row.get("language", "en")]
-            frames.append(clip)
-            rows.append(row)
-            weights.append(weight * n**_BALANCE / total / n)
+        frames += found.frames
+        rows += found.rows
+        weights += [weight * share for share in _language_shares(found.rows, wanted.languages)]
     if not rows:
         return None
+    if split == "train" and (unheard := wanted.languages.keys() - {row.get("language", "en") for row in rows}):
+        raise ConfigError(f"[speech.languages] weighs {' '.join(sorted(unheard))}, which no clip of its sources speaks")
     texts = sorted({row["captions"][0] for row in rows})
     index = {t: k for k, t in enumerate(texts)}
     labels = np.array([index[row["captions"][0]] for row in rows], np.int64)
     table = torch.from_numpy(np.asarray(captions.features[captions.rows(texts)], np.float32))
     return SpeechClips(frames, labels, np.array(weights), int(wanted.max_seconds * _RATE)), table
+
+
+def _language_shares(rows: list[Row], wanted: Mapping[str, float]) -> list[float]:
+    """Return each clip's chance within its source; a power below one keeps a big language from drowning the others."""
+    languages = [str(row.get("language", "en")) for row in rows]
+    counts = Counter(languages)
+    mass = {name: wanted.get(name, 1.0) * n**_BALANCE for name, n in counts.items()}
+    total = sum(mass.values())
+    return [mass[name] / total / counts[name] for name in languages]
 
 
 class _Stage(nn.Module):
