@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,13 +166,22 @@ def test_align_goes_on_with_the_speech_heads_of_a_space(run: AlignReport, corpor
         "drawn back": "go_on = true\ngo_on_share = 0.0\nsteps = 4\nthrough_steps = 0",
         "moved": "go_on = true\ngo_on_share = 0.5\nsteps = 4\nthrough_steps = 0",
         "anew": "steps = 0\nthrough_steps = 0",
+        "wider": "go_on = true\nmembers = 2\nsteps = 0\nthrough_steps = 0",
     }.items():
-        lines = [line for line in text.partition("[speech]")[2].splitlines() if "steps" not in line.split("=")[0]]
+        lines = [
+            line
+            for line in text.partition("[speech]")[2].splitlines()
+            if not re.match("(through_)?steps|members", line)
+        ]
         (corpora / f"{name}.toml").write_text(text.partition("[speech]")[0] + "[speech]\n" + keys + "\n".join(lines))
         report = align(corpora / f"{name}.toml", out=corpora / name)
         assert report.folder is not None
         same[name] = (report.folder / "speech.safetensors").read_bytes() == before
-    assert same == {"on": True, "drawn back": True, "moved": False, "anew": False}
+    assert same == {"on": True, "drawn back": True, "moved": False, "anew": False, "wider": False}
+    wide, narrow = (load_file(path / "speech.safetensors") for path in (corpora / "wider/space", run.folder))
+    first, second = (f"members.{number}.project.weight" for number in (0, 1))
+    assert torch.equal(wide[first], narrow[first]) and second not in narrow
+    assert not torch.equal(wide[second], wide[first])
 
 
 def test_speech_recipe_weighs_languages(run: AlignReport, corpora: Path) -> None:

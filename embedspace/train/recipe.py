@@ -126,7 +126,7 @@ class SpeechRecipe:
     """Stage 3: attention pooling from Whisper's frames into the text backbone's space.
 
     Attributes:
-        go_on: Begin with the heads of `start` instead of new ones.
+        go_on: Begin with the heads of `start` instead of new ones; members beyond them are new.
         go_on_share: Share of what was trained on in the weights; those of `start` have the rest (Wortsman et al. 2022,
             "Robust fine-tuning of zero-shot models", WiSE-FT): what a narrow set teaches, without forgetting the rest.
         languages: Language -> weight of its clips among all, 1 where none is named; a big language gets less than its

@@ -6,9 +6,11 @@ apart from ten thousand things it could have meant. It needs no text head, so th
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from embedspace.encoders.heads import AttentionPoolHead, TextHead
 from embedspace.encoders.speech import SpeechConfig, SpeechHeads, load_speech_heads
 from embedspace.errors import ConfigError
+from embedspace.space import EmbeddingSpace
 from embedspace.train.loop import FitConfig, FitProgress, fit
 from embedspace.train.precision import bfloat16_autocast
 from embedspace.train.ranks import recall_scalars
@@ -138,55 +141,108 @@ def train_speech(
     only ever saw captions, spreads that difference out (measured: R@1 54 before the head, 19 behind it without).
     Arguments and result as `train_image`.
     """
+    data = _read(recipe)
+    heads = SpeechHeads(data.config)
+    given = _given(recipe, data.config)
+    deadline = time.monotonic() + minutes * 60
+    for number in range(recipe.speech.members):
+        left = max(0.0, (deadline - time.monotonic()) / 60)
+        before = given[number] if number < len(given) else None
+        head = _train_member(recipe, number, data, before, text, out, left, resume, tell)
+        if head is None:
+            return None
+        heads.members[number] = head
+    return heads.eval()
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What all members of a run learn from.
+
+    Attributes:
+        clips: Training clips.
+        table: (M, text_dim) vectors of their distinct captions.
+        heard: The same of the validation split, if there is one.
+        config: The encoder that is to be.
+    """
+
+    clips: SpeechClips
+    table: Tensor
+    heard: tuple[SpeechClips, Tensor] | None
+    config: SpeechConfig
+
+
+def _read(recipe: Recipe) -> _Data:
     wanted = recipe.speech
     found = _clips(recipe, "train")
     if found is None:
         raise ConfigError("no clip to train on: name [speech.sources] whose corpora and features are made")
     clips, table = found
-    width = clips.frames[0].shape[1]
     config = SpeechConfig(
         wanted.backbone,
-        width,
+        clips.frames[0].shape[1],
         table.shape[1],
         wanted.hidden_dim,
         wanted.num_layers,
         wanted.members,
         wanted.window_seconds,
     )
-    heads = SpeechHeads(config)
-    given = load_speech_heads(config, Path(recipe.start)) if wanted.go_on else None
-    heard = _clips(recipe, "val")
+    return _Data(clips, table, _clips(recipe, "val"), config)
+
+
+def _given(recipe: Recipe, config: SpeechConfig) -> list[nn.Module]:
+    """Return the heads of the space that the run starts from, if it goes on with them."""
+    if not recipe.speech.go_on:
+        return []
+    section = EmbeddingSpace.from_pretrained(recipe.start).config["sections"].get("speech", {})
+    members = section.get("members", 0)
+    return list(load_speech_heads(dataclasses.replace(config, members=members), Path(recipe.start)).members)
+
+
+def _train_member(
+    recipe: Recipe,
+    number: int,
+    data: _Data,
+    before: nn.Module | None,
+    text: TextHead,
+    out: Path,
+    minutes: float,
+    resume: bool,
+    tell: Callable[[FitProgress], None],
+) -> AttentionPoolHead | None:
+    """Train one head of the ensemble, from `before` if it is given; None if the time ran out first."""
+    wanted, config = recipe.speech, data.config
+    seed = recipe.seed * 1000 + number
+    torch.manual_seed(seed)
+    head = AttentionPoolHead(
+        config.feature_dim, config.text_dim, config.hidden_dim, config.num_layers, dropout=wanted.dropout
+    )
+    if before is not None:
+        head.load_state_dict(before.state_dict())
+    stage = _Stage(head)
     deadline = time.monotonic() + minutes * 60
-    for number in range(wanted.members):
-        torch.manual_seed(recipe.seed * 1000 + number)
-        head = AttentionPoolHead(width, table.shape[1], wanted.hidden_dim, wanted.num_layers, dropout=wanted.dropout)
-        if given is not None:
-            head.load_state_dict(given.members[number].state_dict())
-        heads.members[number] = head
-        stage = _Stage(head)
-        phases = (
-            (f"speech {number}", None, wanted.steps, wanted.learning_rate),
-            (f"speech {number} through the text head", text, wanted.through_steps, wanted.through_learning_rate),
+    phases = (
+        (f"speech {number}", None, wanted.steps, wanted.learning_rate),
+        (f"speech {number} through the text head", text, wanted.through_steps, wanted.through_learning_rate),
+    )
+    for phase, (name, head_or_none, steps, rate) in enumerate(phases):
+        left = max(0.0, (deadline - time.monotonic()) / 60)
+        done = fit(
+            stage,
+            _loss(recipe, data.clips, data.table, head_or_none),
+            FitConfig(steps, rate, wanted.weight_decay, 100, left, seed, evaluate_every=_EVALUATE_EVERY),
+            stage=name,
+            checkpoint=out / f"speech-{number}{'-through' * phase}.pt",
+            resume=resume,
+            recipe=recipe.digest("speech"),
+            evaluate=_validation(*data.heard, head_or_none) if data.heard else None,
+            callback=tell,
         )
-        for phase, (name, head_or_none, steps, rate) in enumerate(phases):
-            left = max(0.0, (deadline - time.monotonic()) / 60)
-            seed = recipe.seed * 1000 + number
-            done = fit(
-                stage,
-                _loss(recipe, clips, table, head_or_none),
-                FitConfig(steps, rate, wanted.weight_decay, 100, left, seed, evaluate_every=_EVALUATE_EVERY),
-                stage=name,
-                checkpoint=out / f"speech-{number}{'-through' * phase}.pt",
-                resume=resume,
-                recipe=recipe.digest("speech"),
-                evaluate=_validation(*heard, head_or_none) if heard else None,
-                callback=tell,
-            )
-            if not done:
-                return None
-        if given is not None and wanted.go_on_share < 1:
-            _mix(head, given.members[number], wanted.go_on_share)
-    return heads.eval()
+        if not done:
+            return None
+    if before is not None and wanted.go_on_share < 1:
+        _mix(head, before, wanted.go_on_share)
+    return head
 
 
 @torch.no_grad()
