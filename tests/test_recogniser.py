@@ -57,6 +57,11 @@ def test_four_bits_come_back_within_their_groups_scale() -> None:
     relative = (back["w"] - weight).norm(dim=1) / weight.norm(dim=1)
     assert relative.max() < 0.12  # uniform noise of half a step of a 32-entry group
     assert not from_rows(to_groups4({"w": torch.zeros(128, 160)}))["w"].any()
+    again = to_groups4({"w": back["w"]})
+    torch.testing.assert_close(from_rows(again)["w"], back["w"], atol=0, rtol=1e-6)
+    odd = torch.randn(200, 100)  # no whole number of groups: 8 bits
+    assert to_groups4({"odd": odd})["odd"].dtype == torch.int8
+    torch.testing.assert_close(from_rows(to_groups4({"odd": odd}))["odd"], odd, atol=0.02, rtol=0)
 
 
 def test_one_step_at_a_time_gives_what_a_whole_text_gives(tmp_path: Path) -> None:

@@ -100,5 +100,5 @@ def test_digest_covers_what_determines_a_stage(tmp_path: Path) -> None:
     assert len(set(digests.values())) == len(digests)
     for change in ('corpora = "elsewhere"', "[image]\nsteps = 5", '[speech]\ndecoder = "x"'):
         assert load_recipe(write(tmp_path, change)).digest("audio") == digests[""]
-    decoded = load_recipe(write(tmp_path, '[speech]\ndecoder = "x"'))
+    decoded = load_recipe(write(tmp_path, '[speech]\ndecoder = "x"\ngo_on_share = 0.5'))
     assert decoded.digest("speech") == load_recipe(write(tmp_path, "")).digest("speech")

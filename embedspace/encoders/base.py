@@ -121,9 +121,11 @@ def load_strict(module: nn.Module, path: Path) -> None:
     module.requires_grad_(False).eval()
 
 
-def save_tensors(module: nn.Module, path: Path) -> None:
-    """Write a module's tensors to a safetensors file, atomically: matrices as 8-bit rows, others in half precision."""
-    tensors = {k: v.clone() for k, v in to_rows8({k: v.detach() for k, v in module.state_dict().items()}).items()}
+def save_tensors(
+    module: nn.Module, path: Path, pack: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] = to_rows8
+) -> None:
+    """Write a module's tensors to a safetensors file, atomically: as `pack` stores them, by default in 8-bit rows."""
+    tensors = {k: v.clone() for k, v in pack({k: v.detach() for k, v in module.state_dict().items()}).items()}
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial)
     partial.chmod(0o644)

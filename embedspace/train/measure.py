@@ -151,7 +151,7 @@ def spoken_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe, text: 
         found = find_sequences(
             features, Path(recipe.corpora), name, lambda r: r.get("split") == "val" and bool(r.get("captions"))
         )
-        known = read_recognised(features, name) if recipe.speech.decoder else {}
+        known = read_recognised(features, name) if recipe.speech.decoder and found.rows else {}
         for row, frames in zip(found.rows, found.frames, strict=True):
             own = text(heads(torch.from_numpy(frames[None].astype(np.float32))))[0]
             vector = known.get(row["id"])

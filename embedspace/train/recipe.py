@@ -183,7 +183,8 @@ class Recipe:
     def digest(self, stage: str) -> str:
         """Return a hex digest of what determines a stage's training; where the corpora lie does not."""
         own = dataclasses.asdict(getattr(self, stage))
-        own.pop("decoder", None)  # comes in when all is trained
+        for name in ("decoder", "go_on_share"):
+            own.pop(name, None)  # come in when all is trained
         if stage == "image":
             own["networks"] = ()  # so do they
         what = [self.seed, self.embed_dim, self.start, dataclasses.asdict(self.text), own]
