@@ -19,8 +19,9 @@ from embedspace.errors import ConfigError, WeightsError
 from embedspace.space import EmbeddingSpace
 from embedspace.train import AlignReport, align, stage_speech
 from embedspace.train.loop import FitProgress
+from embedspace.train.measure import spoken_rows
 from embedspace.train.recipe import load_recipe
-from tests.train_corpora import write_corpora, write_recipe, write_tuned
+from tests.train_corpora import items, write_arrays, write_corpora, write_recipe, write_rows, write_tuned
 
 pytestmark = pytest.mark.slow
 
@@ -194,6 +195,27 @@ def test_speech_recipe_weighs_languages(run: AlignReport, corpora: Path) -> None
     (corpora / "tongues.toml").write_text(f"{text}\n[speech.languages]\nen = 2.0\nxx = 1.0\n")
     with pytest.raises(ConfigError, match=r"\[speech.languages\] weighs xx, which no clip of its sources speaks"):
         align(corpora / "tongues.toml", out=corpora / "tongues")
+
+
+def test_spoken_rows_pass_over_a_source_without_validation_clips(run: AlignReport, corpora: Path) -> None:
+    assert run.folder is not None
+    recipe = load_recipe(corpora / "tiny.toml")
+    speech = dataclasses.replace(recipe.speech, decoder="some", sources={"people": 1.0, "talk": 1.0})
+    write_rows(
+        corpora / "corpora", "people", [{**row, "id": f"p{row['id']}", "split": "train"} for row in items("speech", 8)]
+    )
+    config = EmbeddingSpace.from_pretrained(run.folder).config["sections"]
+    text = load_text_head(config["text"]["head"], run.folder)
+    with pytest.raises(ConfigError, match=r"training\.features recognised --only talk"):
+        spoken_rows(run.folder, config["speech"], dataclasses.replace(recipe, speech=speech), text)
+    wanted = [row["id"] for row in items("speech", 128) if row["split"] == "val"]
+    vectors = np.zeros((len(wanted), config["speech"]["text_dim"]), np.float16)
+    vectors[0, 0] = 1.0  # one clip alone is recognised
+    write_arrays(corpora / "features/recognised/talk.npz", ids=np.array(wanted), vectors=vectors)
+    ways = spoken_rows(run.folder, config["speech"], dataclasses.replace(recipe, speech=speech), text)
+    assert [row["id"] for row in ways.rows] == wanted
+    assert not torch.equal(ways.first[0], ways.second[0])
+    assert torch.equal(ways.first[1:], ways.second[1:])
 
 
 def test_align_trains_one_stage_upon_a_space_that_is_there(run: AlignReport, corpora: Path) -> None:

@@ -41,7 +41,8 @@ def read_scalars(run: Path) -> list[dict[str, Any]]:
 
 def read_curve(name: str, run: Path) -> list[dict[str, object]]:
     """Return an attempt's validated steps; errors as `read_scalars`."""
-    found = [row for row in read_scalars(run) if METRICS[0] in row]
+    # a resumed run tells of some steps twice
+    found = {(row["stage"], row["step"]): row for row in read_scalars(run) if METRICS[0] in row}
     return [
         {
             "attempt": name,
@@ -50,7 +51,7 @@ def read_curve(name: str, run: Path) -> list[dict[str, object]]:
             "loss": round(row["loss"], 3),
             **{m: round(100 * row[m], 1) for m in METRICS},
         }
-        for row in found
+        for row in found.values()
     ]
 
 
