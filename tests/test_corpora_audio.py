@@ -31,6 +31,9 @@ from training.corpora.neural_voices import kokoro_phonemes, piper_ids
 from training.corpora.recordings import same_recording
 from training.corpora.translations import parse_cldr
 
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+"""Digits of dictd's numbers."""
+
 
 def tone(frequency: float, seconds: float, rate: int = SPEECH_RATE) -> np.ndarray:
     return np.asarray(0.5 * np.sin(2 * np.pi * frequency * np.arange(int(seconds * rate)) / rate), np.float32)
@@ -225,10 +228,9 @@ def test_parse_cldr_keeps_spoken_names_only(tmp_path: Path) -> None:
 def test_parse_dictd_reads_offsets_in_base_64(tmp_path: Path) -> None:
     entries = ["cat /kat/\nchat\n", "dog /dɔg/\n1. chien, toutou\n2. mâle\n"]
     content = "".join(entries).encode()
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     start, length = len(entries[0].encode()), len(entries[1].encode())
     index = tmp_path / "x.index"
-    index.write_text(f"00database\tA\tA\ncat\tA\t{letters[start]}\ndog\t{letters[start]}\t{letters[length]}\n")
+    index.write_text(f"00database\tA\tA\ncat\tA\t{LETTERS[start]}\ndog\t{LETTERS[start]}\t{LETTERS[length]}\n")
     dictionary = tmp_path / "x.dict.dz"
     dictionary.write_bytes(gzip.compress(content))
     assert list(parse_dictd(index, dictionary)) == [("cat", entries[0]), ("dog", entries[1])]
@@ -239,11 +241,10 @@ def _dictd(folder: Path, pair: str, entries: dict[str, str]) -> None:
     """Write a FreeDict dictionary as its package unpacks to."""
     home = folder / f"dict-freedict-{pair}/usr/share/dictd"
     home.mkdir(parents=True)
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     index, content = [], b""
     for headword, definition in entries.items():
         raw = definition.encode()
-        numbers = ("".join(letters[n // 64**k % 64] for k in (2, 1, 0)) for n in (len(content), len(raw)))
+        numbers = ("".join(LETTERS[n // 64**k % 64] for k in (2, 1, 0)) for n in (len(content), len(raw)))
         index.append("\t".join((headword, *numbers)))
         content += raw
     (home / f"freedict-{pair}.index").write_text("\n".join(index) + "\n", encoding="utf-8")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import json
 import multiprocessing
 import os
 import random
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from embedspace.encoders.backbones.base import WEIGHTS as BACKBONES
+from embedspace.encoders.backbones.imagenet import imagenet_classes
 from embedspace.train.precision import bfloat16_autocast
 from embedspace.train.tables import body_of
 from training.augment import augment_sound, open_view
@@ -256,8 +256,7 @@ def build_text(only: list[str] | None, views: int, processes: int) -> None:
             if item.source == "recipes":
                 wanted.add(body_of(item.extra))
             wanted.update((item.text,) if item.text and item.modality == "text" else ())
-    classes = json.loads((WEIGHTS / "imagenet_classes.json").read_text("utf-8"))
-    wanted.update(name for row in classes for name in (row["name"], *row["synonyms"], *row["hypernyms"]))
+    wanted.update(name for row in imagenet_classes() for name in (row.name, *row.synonyms, *row.hypernyms))
     out = FEATURES / "text" / "texts.npz"
     known: dict[str, np.ndarray] = {}
     if out.exists():

@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from embedspace.encoders.backbones.imagenet import imagenet_classes
 from embedspace.evaluate.encode import SuiteEncoder
 from embedspace.evaluate.items import EvalItem, Row, read_rows
 from embedspace.space import EmbeddingSpace
 from training.corpora.manifest import CORPORA
-from training.features import FEATURES, WEIGHTS
+from training.features import FEATURES
 
 CACHE = Path("build/eval-cache")
 
@@ -40,8 +40,7 @@ def caption_texts(rows: Sequence[Row]) -> set[str]:
 
 def class_names() -> set[str]:
     """Return the names of ImageNet's classes with their synonyms."""
-    classes = json.loads((WEIGHTS / "imagenet_classes.json").read_text("utf-8"))
-    return {name for row in classes for name in (row["name"], *row["synonyms"])}
+    return {name for row in imagenet_classes() for name in (row.name, *row.synonyms)}
 
 
 def _store(path: Path, ids: Sequence[str], vectors: np.ndarray, fingerprint: str) -> None:

@@ -9,7 +9,7 @@ vector.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -77,13 +77,17 @@ class SpeechHeads(nn.Module):
         return ensemble_normalize([member(sequence, padding) for member in self.members])
 
 
-def load_speech_heads(config: SpeechConfig, folder: Path) -> SpeechHeads:
-    """Make pooling heads with the weights of a space's folder.
+def load_speech_heads(config: Mapping[str, Any], folder: Path) -> SpeechHeads:
+    """Make a space's pooling heads, frozen.
+
+    Args:
+        config: The speech section of its configuration.
+        folder: The space's folder.
 
     Raises:
         WeightsError: If the file is missing, corrupt or of another shape.
     """
-    heads = SpeechHeads(config)
+    heads = SpeechHeads(SpeechConfig(**{key: value for key, value in config.items() if key != "text_head"}))
     load_strict(heads, folder / "speech.safetensors")
     return heads
 
@@ -178,7 +182,5 @@ class SpeechEncoder(Encoder):
 
 @register_encoder(Modality.SPEECH)
 def _create(config: dict[str, Any], folder: Path) -> SpeechEncoder:
-    config = dict(config)
-    text = config.pop("text_head")
-    parsed = SpeechConfig(**config)
-    return SpeechEncoder(parsed, load_speech_heads(parsed, folder), load_text_head(text, folder), text["embed_dim"])
+    heads, text = load_speech_heads(config, folder), config["text_head"]
+    return SpeechEncoder(heads.config, heads, load_text_head(text, folder), text["embed_dim"])

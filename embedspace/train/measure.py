@@ -17,7 +17,7 @@ from embedspace.calibration import Calibration, PairCalibration
 from embedspace.encoders.audio import load_audio_heads
 from embedspace.encoders.heads import TextHead, fuse
 from embedspace.encoders.image import load_image_heads
-from embedspace.encoders.speech import SpeechConfig, load_speech_heads
+from embedspace.encoders.speech import load_speech_heads
 from embedspace.encoders.text import load_text_head
 from embedspace.errors import ConfigError
 from embedspace.space import EmbeddingSpace
@@ -142,7 +142,7 @@ def spoken_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe, text: 
     Raises:
         ConfigError: If the recipe names a recogniser and its features are not made.
     """
-    heads = load_speech_heads(SpeechConfig(**{k: v for k, v in section.items() if k != "text_head"}), folder)
+    heads = load_speech_heads(section, folder)
     features = Path(recipe.features)
     rows: list[Row] = []
     pooled: list[Tensor] = []

@@ -146,9 +146,8 @@ def train_speech(
     given = _given(recipe, data.config)
     deadline = time.monotonic() + minutes * 60
     for number in range(recipe.speech.members):
-        left = max(0.0, (deadline - time.monotonic()) / 60)
         before = given[number] if number < len(given) else None
-        head = _train_member(recipe, number, data, before, text, out, left, resume, tell)
+        head = _train_member(recipe, number, data, before, text, out, deadline, resume, tell)
         if head is None:
             return None
         heads.members[number] = head
@@ -195,8 +194,8 @@ def _given(recipe: Recipe, config: SpeechConfig) -> list[nn.Module]:
     if not recipe.speech.go_on:
         return []
     section = EmbeddingSpace.from_pretrained(recipe.start).config["sections"].get("speech", {})
-    members = section.get("members", 0)
-    return list(load_speech_heads(dataclasses.replace(config, members=members), Path(recipe.start)).members)
+    wanted = {**dataclasses.asdict(config), "members": section.get("members", 0)}
+    return list(load_speech_heads(wanted, Path(recipe.start)).members)
 
 
 def _train_member(
@@ -206,11 +205,11 @@ def _train_member(
     before: nn.Module | None,
     text: TextHead,
     out: Path,
-    minutes: float,
+    deadline: float,
     resume: bool,
     tell: Callable[[FitProgress], None],
 ) -> AttentionPoolHead | None:
-    """Train one head of the ensemble, from `before` if it is given; None if the time ran out first."""
+    """Train one head of the ensemble, from `before` if it is given; None if the monotonic clock reached `deadline`."""
     wanted, config = recipe.speech, data.config
     seed = recipe.seed * 1000 + number
     torch.manual_seed(seed)
@@ -220,7 +219,6 @@ def _train_member(
     if before is not None:
         head.load_state_dict(before.state_dict())
     stage = _Stage(head)
-    deadline = time.monotonic() + minutes * 60
     phases = (
         (f"speech {number}", None, wanted.steps, wanted.learning_rate),
         (f"speech {number} through the text head", text, wanted.through_steps, wanted.through_learning_rate),

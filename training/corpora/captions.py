@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedspace.encoders.backbones.base import WEIGHTS as BACKBONES
+from embedspace.encoders.backbones.imagenet import imagenet_classes
 from training.corpora import manifest
 from training.corpora.manifest import read_manifest
 from training.corpora.translations import LANGUAGES, art4apps, gcompris, pairs_of
@@ -31,7 +31,6 @@ __all__ = [
 ]
 
 TEXTS = "speech/texts.jsonl"
-IMAGENET = BACKBONES.parent / "imagenet_classes.json"
 ENGLISH_SOURCES = {
     "stamps": ("stamps",),
     "emoji": ("openmoji",),
@@ -120,8 +119,8 @@ def words_of_pictures() -> set[str]:
 
     A dictionary's words are chosen by them; what only held-out stamps are called is not among them.
     """
-    texts = [name for row in json.loads(IMAGENET.read_text("utf-8")) for name in (row["name"], *row["synonyms"])]
-    for source in (*CONCRETE[:4], "openclipart"):
+    texts = [name for row in imagenet_classes() for name in (row.name, *row.synonyms)]
+    for source in (*CONCRETE, "openclipart"):
         path = manifest.CORPORA / source / "manifest.jsonl"
         for item in read_manifest(path) if path.exists() else ():
             texts += item.captions if item.modality == "image" and item.split == "train" else ()

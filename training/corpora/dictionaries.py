@@ -10,7 +10,7 @@ import functools
 import gzip
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
 from embedspace.errors import MissingExtraError
@@ -130,17 +130,19 @@ def _belarusian() -> Iterator[tuple[str, str]]:
             yield english[lemma.removesuffix(tags)], local
 
 
+def _all_pairs(language: str, vocabulary: Set[str]) -> Iterator[tuple[str, str]]:
+    yield from _freedict(language)
+    if language in APERTIUM:
+        yield from _apertium(language, vocabulary)
+    if language == "be":
+        yield from _belarusian()
+
+
 def dictionary(language: str, vocabulary: Set[str]) -> list[tuple[str, str]]:
     """Return (English, translation) of the words of a vocabulary of concepts (`words.concept_of`)."""
-    sources: list[Callable[[], Iterator[tuple[str, str]]]] = [lambda: _freedict(language)]
-    if language in APERTIUM:
-        sources.append(lambda: _apertium(language, vocabulary))
-    if language == "be":
-        sources.append(_belarusian)
     pairs = dict.fromkeys(
         (re.sub(r"^(?:an?|the|to) ", "", english), local)
-        for source in sources
-        for english, local in source()
+        for english, local in _all_pairs(language, vocabulary)
         if english[:1].islower() and local
     )
     return [(english, local) for english, local in pairs if concept_of(english) in vocabulary]

@@ -15,7 +15,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,12 +86,11 @@ def _voice(text: Text, take: int) -> str:
     return rest[int(generator.integers(len(rest)))]
 
 
-def _chosen_words(texts: Iterable[Text]) -> set[Text]:
+def _chosen_words(texts: Sequence[Text]) -> set[Text]:
     """Return the words of dictionaries that are said."""
-    every = list(texts)
-    named = {concept_of(text.english) for text in every if text.language == "en"}
+    named = {concept_of(text.english) for text in texts if text.language == "en"}
     words: dict[str, list[Text]] = {}
-    for text in every:
+    for text in texts:
         if text.origin == "dictionary":
             words.setdefault(text.language, []).append(text)
     for found in words.values():
