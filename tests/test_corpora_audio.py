@@ -329,6 +329,35 @@ def test_english_texts_say_each_caption_once(corpora: Path, monkeypatch: pytest.
     assert Text("fox", "en", "A fox", "names") in list(captions.english_texts())
 
 
+def test_no_text_of_training_names_a_concept_of_the_test_half(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stamp(name: str, split: str) -> Item:
+        extra = {"stem": name, "symbol": False, "unique": True, "captions": {}}
+        return Item(f"stamps/{name}", "image", captions=(f"A {name}.",), split=split, extra=extra)
+
+    for name in ("art4apps", "gcompris"):
+        monkeypatch.setattr(captions, name, lambda language: [("owls", "owls"), ("cup", "cup")])
+    pairs = [("owl", "hibou", "cldr"), ("An owl", "une chouette", "dictionary"), ("cat", "chat", "cldr")]
+    monkeypatch.setattr(captions, "pairs_of", lambda language, concepts, words: pairs if language == "fr" else [])
+    monkeypatch.setattr(captions, "words_of_pictures", set)
+    path = corpora / "stamps/manifest.jsonl"
+    write_manifest(path, [stamp("owl", "test"), stamp("dog", "train")])
+    write_manifest(
+        corpora / "openclipart/manifest.jsonl", [Item("o/a", "image", captions=("the owl", "owl on a branch"))]
+    )
+    said = [(text.language, text.text) for text in captions.collect()]
+    assert said == [
+        ("en", "A dog"),
+        ("en", "cup"),
+        ("en", "owl on a branch"),
+        ("en", "dog"),
+        ("fr", "chat"),
+    ]  # the word may be said within other captions; the caption is not
+    assert {job.text.text for jobs in speech.test_jobs().values() for job in jobs} == {"A owl.", "A dog."}
+    write_manifest(path, [stamp("owl", "train")])
+    with pytest.raises(InputError, match="no test half"):
+        captions.collect()
+
+
 # voices and speech
 
 

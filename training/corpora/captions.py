@@ -16,7 +16,7 @@ from pathlib import Path
 from embedspace.encoders.backbones.imagenet import imagenet_classes
 from training.corpora import manifest
 from training.corpora.manifest import read_manifest
-from training.corpora.translations import LANGUAGES, art4apps, gcompris, pairs_of
+from training.corpora.translations import LANGUAGES, art4apps, gcompris, pairs_of, stamp_items
 from training.corpora.words import clean_caption, concept_of
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Text",
     "collect",
     "english_texts",
+    "held_out_concepts",
     "read_texts",
     "sayable",
     "vocabulary",
@@ -127,8 +128,22 @@ def words_of_pictures() -> set[str]:
     return {word for text in texts for word in (concept_of(text), *re.findall(r"[a-z]+", text.casefold()))}
 
 
+def held_out_concepts() -> frozenset[str]:
+    """Return the concepts of the stamps' test half: no voice says them in training, in any language or wording.
+
+    Raises:
+        InputError: If the stamps are not built or not split.
+    """
+    return frozenset(concept_of(caption) for item in stamp_items(["test"]) for caption in item.captions)
+
+
 def collect() -> list[Text]:
-    """Return all texts, English first."""
+    """Return all texts that training may hear, English first; none names a held-out concept."""
+    held_out = held_out_concepts()
+    return [text for text in _every_text() if concept_of(text.english) not in held_out]
+
+
+def _every_text() -> list[Text]:
     concepts, words = vocabulary(), words_of_pictures()
     texts = list(english_texts())
     for language in LANGUAGES:

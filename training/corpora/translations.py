@@ -17,11 +17,11 @@ from embedspace.errors import InputError
 from training.corpora import manifest
 from training.corpora.dictionaries import dictionary
 from training.corpora.fetch import unpacked
-from training.corpora.manifest import read_manifest
+from training.corpora.manifest import Item, read_manifest
 from training.corpora.rcc import read_rcc
 from training.corpora.words import clean_caption, concept_of
 
-__all__ = ["LANGUAGES", "art4apps", "cldr", "gcompris", "pairs_of", "parse_cldr", "stamps"]
+__all__ = ["LANGUAGES", "art4apps", "cldr", "gcompris", "pairs_of", "parse_cldr", "stamp_items", "stamps"]
 
 LANGUAGES = ("fr", "es", "ro", "ru", "ca", "bg", "el", "be")
 """The languages of the human recordings that have enough of them to be tested."""
@@ -96,20 +96,25 @@ def art4apps(language: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def stamps(language: str, splits: Iterable[str] = ("train",)) -> list[tuple[str, str]]:
-    """Return the translations of the stamps of some splits.
+def stamp_items(splits: Iterable[str]) -> list[Item]:
+    """Return the stamps of some splits, letters and other symbols left out.
 
     Raises:
         InputError: If the stamps' manifest is not built or not split, since it says which half a stamp is of.
     """
     path = manifest.CORPORA / "stamps/manifest.jsonl"
     if not path.exists():
-        raise InputError(f"{path} is missing: build the stamps first, `python -m training.corpora.build --only stamps`")
+        raise InputError(f"{path} is missing: build the stamps first, `python -m training.corpora --only stamps`")
     wanted = set(splits)
     every = list(read_manifest(path))
     if all(item.split == "train" for item in every):
         raise InputError(f"{path} has no test half: build the splits before the speech")
-    items = [item for item in every if item.split in wanted and not item.extra["symbol"]]
+    return [item for item in every if item.split in wanted and not item.extra["symbol"]]
+
+
+def stamps(language: str, splits: Iterable[str] = ("train",)) -> list[tuple[str, str]]:
+    """Return the translations of the stamps of some splits; raises as `stamp_items`."""
+    items = stamp_items(splits)
     return [
         (item.captions[0], item.extra["captions"][language]) for item in items if language in item.extra["captions"]
     ]
