@@ -139,21 +139,6 @@ def test_parse_cat_reads_title_and_wav() -> None:
     assert list(sound_origins.parse_cat(index + entry)) == [('"Cow". By nobody.', wav)]
 
 
-@pytest.mark.parametrize(
-    ("words", "licence"),
-    [
-        ("Creative Commons Attribution-ShareAlike 3.0 Unported", "CC-BY-SA-3.0"),
-        ("Creative Commons Attribution 3.0 Unported", "CC-BY-3.0"),
-        ("Creative Commons Zero 1.0", "CC0-1.0"),
-        ("All rights reserved", ""),
-    ],
-)
-def test_parse_credit_tells_licences_apart(words: str, licence: str) -> None:
-    found, credit = sound_origins.parse_credit(f'"Cow". Original "moo.wav" by "nobody". License: {words}.')
-    assert found == licence
-    assert credit == ('Original "moo.wav" by "nobody".' if licence else "")
-
-
 # instruments
 
 

@@ -8,13 +8,14 @@ import subprocess
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedspace.errors import EmbedspaceError, MediaError
 from training.corpora import fetch
 from training.corpora.fetch import unpacked
 from training.corpora.rcc import read_rcc
+from training.corpora.sound_licences import licence_of_opensfx, licence_of_sonic_pi, listed_licence
 from training.corpora.words import clean_caption
 
 __all__ = ["ORIGINS", "PACKAGE", "Found", "parse_cat"]
@@ -24,30 +25,6 @@ GCOMPRIS_SKIP = ("voices", "music/background")
 ZERO_AD_FOLDERS = ("actor", "ambient", "attack/impact/arrow_0", "attack/destruction", "attack/weapon", "resource")
 ZERO_AD_KIND = 8
 """0 A.D. has up to sixty variants of a sound; more than these teach nothing new."""
-_FILE_LICENCES = {
-    "gcompris canal_lock/door_open": ("CC0-1.0", "lolamadeus"),
-    "gcompris canal_lock/door_close": ("CC0-1.0", "lolamadeus"),
-    "gcompris money/money1": ("CC0-1.0", "florian_reinke"),
-    "gcompris money/money2": ("CC0-1.0", "keweldog"),
-    "gcompris redraw/eraser": ("CC0-1.0", "esperri"),
-    "gcompris redraw/brush": ("CC0-1.0", "acrober"),
-    "gcompris core/win": ("CC-BY-3.0", "Gabriel Araujo"),
-    "gcompris align4_2players/slide": ("CC-BY-3.0", "kwahmah_02 and jberkuta14"),
-    "gcompris canal_lock/water_fill": ("CC-BY-3.0", "inchadney"),
-    "gcompris canal_lock/lock": ("CC-BY-3.0", "MAJ061785"),
-    "gcompris guessnumber/helicopter": ("CC-BY-3.0", "fridobeck"),
-    "gcompris memory/card_flip": ("CC-BY-3.0", "f4ngy"),
-    "gcompris reversecount/icy_walk": ("CC-BY-3.0", "tim.kahn"),
-    "gcompris scalesboard/metal_hit": ("CC-BY-3.0", "jorickhoofd"),
-    "gcompris target/arrow": ("CC-BY-3.0", "gezortenplotz and Consul92"),
-    "gcompris traffic/car": ("CC-BY-3.0", "henrique85n"),
-    "freedesktop bell": ("CC-BY-3.0", "Dr. Richard Boulanger et al"),
-    "freedesktop complete": ("CC-BY-3.0", "Dr. Richard Boulanger et al"),
-    "freedesktop trash-empty": ("CC-BY-3.0", "Dr. Richard Boulanger et al"),
-}
-"""Source and stem -> licence and author of files that the package's copyright file names one by one and whose licence
-allows copies without sharing alike; other files keep what the package says of all."""
-
 PACKAGE = {
     "tux": "tuxpaint-stamps-default",
     "gcompris": "gcompris-qt-data",
@@ -104,7 +81,7 @@ def _gcompris() -> Iterator[Found]:
             if file.suffix in SUFFIXES and not any(part in name for part in GCOMPRIS_SKIP):
                 folder = file.parent.name if path.stem == "core" else path.stem
                 stem = f"{path.stem}/{file.stem}"
-                licence, credit = _FILE_LICENCES.get(f"gcompris {stem}", ("", ""))
+                licence, credit = listed_licence("gcompris", stem)
                 yield Found(f"{folder}/{file.stem}", stem, content, (), licence, credit)
 
 
@@ -135,23 +112,7 @@ def _opensfx() -> Iterator[Found]:
         # The title goes on with author and licence after the name in quotes.
         name = title.split('"')[1] if title.count('"') > 1 else title
         stem = f"{index:02}-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}"
-        yield Found(name, stem, content, (), *parse_credit(title))
-
-
-def parse_credit(title: str) -> tuple[str, str]:
-    """Return licence and credit that a title such as '"Cow". By x. License: Creative Commons Zero 1.0.' names.
-
-    The collection as a whole is CC BY-SA 3.0; each sound stays under what its author gave it.
-    """
-    before, _, after = title.partition("License:")
-    for words, licence in (
-        ("Attribution-ShareAlike 3.0", "CC-BY-SA-3.0"),
-        ("Attribution 3.0", "CC-BY-3.0"),
-        ("Zero 1.0", "CC0-1.0"),
-    ):
-        if words in after:
-            return licence, before.split('".', 1)[-1].strip()
-    return "", ""
+        yield Found(name, stem, content, (), *licence_of_opensfx(title))
 
 
 def _zero_ad_archive() -> Path:
@@ -197,7 +158,7 @@ def _folders(source: str, *folders: str) -> Iterator[Found]:
                 # Wesnoth has mace.ogg beside mace.wav: only the rarer suffix stays in the name.
                 stem = re.sub(r"\.(ogg|oga|flac)$", "", path.relative_to(root / folder).as_posix()).replace(".", "-")
                 stem = stem.replace(" ", "-")
-                yield Found(path.stem, stem, path.read_bytes(), (), *_FILE_LICENCES.get(f"{source} {stem}", ("", "")))
+                yield Found(path.stem, stem, path.read_bytes(), (), *listed_licence(source, stem))
 
 
 def _wesnoth() -> Iterator[Found]:
@@ -211,12 +172,18 @@ def _widelands() -> Iterator[Found]:
     yield from _folders("widelands", f"{folder}/sound", f"{folder}/world/critters")
 
 
+def _sonic_pi() -> Iterator[Found]:
+    for found in _folders("sonicpi", "usr/share/sonic-pi/samples"):
+        licence, credit = licence_of_sonic_pi(found.stem)
+        yield replace(found, licence=licence, credit=credit)
+
+
 ORIGINS: dict[str, Callable[[], Iterator[Found]]] = {
     "tux": _tux,
     "gcompris": _gcompris,
     "wesnoth": _wesnoth,
     "widelands": _widelands,
-    "sonicpi": lambda: _folders("sonicpi", "usr/share/sonic-pi/samples"),
+    "sonicpi": _sonic_pi,
     "freedesktop": lambda: _folders("freedesktop", "usr/share/sounds/freedesktop/stereo"),
     "scratch": lambda: _folders("scratch", "usr/share/scratch/Media/Sounds"),
     "opensfx": _opensfx,

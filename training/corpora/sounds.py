@@ -24,7 +24,7 @@ from training.corpora.manifest import Item, write_manifest
 from training.corpora.recordings import same_recording
 from training.corpora.sound_origins import ORIGINS, PACKAGE, Found
 
-__all__ = ["PACKAGES", "SOUND_RATE", "VERSION", "Label", "build", "label_of", "read_labels"]
+__all__ = ["PACKAGES", "SOUND_RATE", "VERSION", "Label", "build", "id_of", "label_of", "read_labels"]
 
 PACKAGES = tuple(PACKAGE.values())
 VERSION = 3
@@ -78,6 +78,11 @@ def _licence(source: str) -> str:
     return package(PACKAGE[source]).licence
 
 
+def id_of(origin: str, clip: Found) -> str:
+    """Return the corpus's id of a sound as found."""
+    return f"sounds-{origin}/{clip.stem.replace('/', '-').lower()}"
+
+
 def _item(origin: str, clip: Found, label: Label, seconds: float) -> Item:
     extra: dict[str, object] = {"sample_rate": SOUND_RATE, "seconds": round(seconds, 3), "file": clip.stem}
     if label.abstract:
@@ -87,9 +92,10 @@ def _item(origin: str, clip: Found, label: Label, seconds: float) -> Item:
     if clip.credit:
         extra["credit"] = clip.credit
     source = f"sounds-{origin}"
-    name = clip.stem.replace("/", "-").lower()
+    item_id = id_of(origin, clip)
+    name = item_id.split("/", 1)[1]
     return Item(
-        id=f"{source}/{name}",
+        id=item_id,
         modality="audio",
         path=f"sounds/files/{origin}/{name}.flac",
         captions=clip.captions + label.captions,

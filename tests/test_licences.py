@@ -1,0 +1,92 @@
+"""Licences: single sounds of the corpora, and what of them ships."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from embedspace.generate.gallery import Gallery, load_gallery
+from training.clear_gallery import clear
+from training.corpora.sound_licences import UNCLEAR, copyright_stanzas, parse_credit
+
+ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS = ROOT / "embedspace/weights"
+
+COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+
+Files: *
+Copyright: 2016 Somebody
+License: MIT
+
+Files:
+ samples/bell.flac
+ samples/drum.flac
+Copyright: 2013 One
+ 2014 Another
+Source: https://example.org/1
+License: CC0
+
+License: CC0
+ The text of the licence.
+ .
+ Files: that it speaks of
+"""
+
+
+def test_copyright_stanzas_tells_files_apart() -> None:
+    every, two = copyright_stanzas(COPYRIGHT)
+    assert (every.files, every.licence, every.copyright, every.source) == (("*",), "MIT", "2016 Somebody", "")
+    assert two.files == ("samples/bell.flac", "samples/drum.flac")
+    assert (two.licence, two.copyright, two.source) == ("CC0", "2013 One\n2014 Another", "https://example.org/1")
+
+
+@pytest.mark.parametrize(
+    ("words", "licence"),
+    [
+        ("Creative Commons Attribution-ShareAlike 3.0 Unported", "CC-BY-SA-3.0"),
+        ("Creative Commons Attribution 3.0 Unported", "CC-BY-3.0"),
+        ("Creative Commons Zero 1.0", "CC0-1.0"),
+        ("All rights reserved", ""),
+    ],
+)
+def test_parse_credit_tells_licences_apart(words: str, licence: str) -> None:
+    found, credit = parse_credit(f'"Cow". Original "moo.wav" by "nobody". License: {words}.')
+    assert found == licence
+    assert credit == ('Original "moo.wav" by "nobody".' if licence else "")
+
+
+def test_parse_credit_does_not_take_a_sound_of_nobody() -> None:
+    title = '"Cow". Original "moo.wav" by "one" and "low.ogg". License: Creative Commons Attribution 3.0.'
+    assert parse_credit(title)[0] == UNCLEAR
+    assert parse_credit(title.replace("Attribution 3.0", "Zero 1.0"))[0] == "CC0-1.0"
+
+
+def test_clear_takes_rows_and_names_out_and_leaves_the_rest_as_stored(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    items = [f"beeps/{number}" for number in range(80)]
+    keys = torch.nn.functional.normalize(torch.randn(80, 256, generator=generator), dim=1)
+    Gallery(keys, torch.randn(80, 4, 8, 8, generator=generator), items, [item.upper() for item in items]).save(tmp_path)
+    before = load_gallery(tmp_path)
+    of = {item: ("CC0-1.0", "") for item in items} | {items[3]: (UNCLEAR, ""), items[40]: ("CC-BY-SA-3.0", "me")}
+    assert clear(tmp_path, ["CC0-1.0"], of) == [items[3], items[40]]
+    after = load_gallery(tmp_path)
+    rows = [row for row in range(80) if row not in (3, 40)]
+    assert after.items == [items[row] for row in rows]
+    assert after.captions == [before.captions[row] for row in rows]
+    assert torch.equal(after.keys, before.keys[rows]) and torch.equal(after.latents, before.latents[rows])
+    assert clear(tmp_path, ["CC0-1.0"], of) == []
+
+
+def test_the_shipped_gallery_holds_no_sound_of_unclear_licence() -> None:
+    items = json.loads((WEIGHTS / "heads/audio/gallery.json").read_text("utf-8"))["items"]
+    assert len(items) == 814
+    for name in (
+        "sonicpi/loop_amen",
+        "sonicpi/loop_amen_full",
+        "sonicpi/perc_door",
+        "opensfx/49-toyland-bubble-slurped",
+    ):
+        assert f"sounds-{name}" not in items
