@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from embedspace.errors import (
         CatalogCorruptError,
         CatalogError,
+        CatalogExistsError,
         CatalogLockedError,
         CatalogNotFoundError,
         ConfigError,
@@ -41,6 +42,7 @@ __all__ = [
     "Catalog",
     "CatalogCorruptError",
     "CatalogError",
+    "CatalogExistsError",
     "CatalogLockedError",
     "CatalogNotFoundError",
     "ConfigError",

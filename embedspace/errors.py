@@ -13,6 +13,7 @@
     ├── MissingExtraError          an optional dependency is not installed
     └── CatalogError
         ├── CatalogNotFoundError   no catalog at the path
+        ├── CatalogExistsError     something is at the path of a new catalog already
         ├── CatalogLockedError     another process is writing
         ├── CatalogCorruptError    the file is not a catalog, or is damaged
         ├── FingerprintMismatchError   vectors of another encoder
@@ -26,6 +27,7 @@ from __future__ import annotations
 __all__ = [
     "CatalogCorruptError",
     "CatalogError",
+    "CatalogExistsError",
     "CatalogLockedError",
     "CatalogNotFoundError",
     "ConfigError",
@@ -94,6 +96,10 @@ class CatalogError(EmbedspaceError):
 
 class CatalogNotFoundError(CatalogError):
     """There is no catalog at the path."""
+
+
+class CatalogExistsError(CatalogError):
+    """Something is at the path of a new catalog already."""
 
 
 class CatalogLockedError(CatalogError):

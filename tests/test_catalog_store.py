@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -11,11 +12,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-import embedspace.catalog
+import embedspace.catalog.schema
 from embedspace.catalog import Catalog, CatalogItem, Recipe
 from embedspace.catalog.export import read_export
 from embedspace.catalog.ingest import ingest
@@ -24,6 +26,7 @@ from embedspace.catalog.schema import DATABASE, translated
 from embedspace.errors import (
     CatalogCorruptError,
     CatalogError,
+    CatalogExistsError,
     CatalogLockedError,
     CatalogNotFoundError,
     ConfigError,
@@ -124,6 +127,76 @@ def test_create_after_an_interrupted_creation(path: Path) -> None:
         Catalog.open(path)
     new_catalog(path).close()
     assert not (path / f"{DATABASE}.partial").exists()
+
+
+CREATE = """
+import sys
+from pathlib import Path
+from embedspace.errors import CatalogExistsError
+from tests.catalog_encoder import new_catalog
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    new_catalog(Path(sys.argv[1])).close()
+    print("made")
+except CatalogExistsError as error:
+    assert "exists already" in str(error)
+    print("exists")
+"""
+
+
+def test_create_by_several_processes_at_once_makes_one_whole_catalog(tmp_path: Path) -> None:
+    path, names = tmp_path / "c.catalog", ("embed_dim", "catalog_id", "revision", "recipe")
+    command = [sys.executable, "-c", CREATE, str(path)]
+    root = Path(__file__).parent.parent
+    with contextlib.ExitStack() as stack:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        processes = [stack.enter_context(subprocess.Popen(command, cwd=root, **pipes)) for _ in range(3)]
+        for process in processes:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        said = sorted(process.communicate()[0].strip() for process in processes)
+    assert said == ["exists", "exists", "made"]
+    with Catalog.open(path) as catalog:
+        assert catalog.verify().ok and all(catalog.store.meta(name) is not None for name in names)
+    assert not list(path.glob("*.partial*"))
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_create_leaves_what_another_process_made_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def no_link(*_: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_link)
+    write = embedspace.catalog.schema._write_schema
+
+    def meanwhile(*arguments: Any) -> None:
+        write(*arguments)
+        monkeypatch.setattr("embedspace.catalog.schema._write_schema", write)
+        new_catalog(path).close()
+
+    monkeypatch.setattr("embedspace.catalog.schema._write_schema", meanwhile)
+    with pytest.raises(CatalogExistsError, match="exists already"):
+        new_catalog(path)
+    with Catalog.open(path) as catalog:
+        assert catalog.verify().ok
+
+
+def test_create_on_a_full_disk_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(StorageFullError, match="the disk is full"):
+        new_catalog(path)
+    assert list(path.iterdir()) == []
 
 
 # -- locks and full disks --------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from embedspace.catalog.catalog import Catalog
+from embedspace.errors import CatalogNotFoundError
 from tests.cli_media import Run, make_run, media_folder, nan_sound, picture, sound
 from tests.cli_space import CliSpace
 
@@ -129,6 +130,38 @@ def test_index_fails_when_every_file_is_bad(run: Run, tmp_path: Path) -> None:
     result = run("index", tmp_path, "--catalog", tmp_path / "c.catalog")
     assert result.code == 1
     assert "2 could not be read" in result.err
+
+
+def test_index_of_one_file_and_a_missing_one_has_done_something(run: Run, media: Path) -> None:
+    for _ in range(2):  # new, then unchanged
+        result = run("index", media / "dog.png", "nowhere.png", "--catalog", "c")
+        assert result.code == 0
+        assert "nowhere.png: no such file or folder" in result.err
+
+
+@pytest.mark.parametrize("name", ["t.json", "t.csv", "t.parquet"])
+def test_index_fails_when_nothing_of_a_table_can_be_read(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\xff\xfe\xfd")
+    result = run("index", tmp_path / name, "--catalog", tmp_path / "c")
+    assert result.code == 1
+    assert "1 could not be read" in result.err
+
+
+def test_index_opens_the_catalog_that_another_process_made_meanwhile(
+    run: Run, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("index", media / "dog.png", "--catalog", "c")
+    real, opened = Catalog.open, list[object]()
+
+    def late(path: Path, **options: bool) -> Catalog:
+        if not opened:
+            opened.append(path)
+            raise CatalogNotFoundError("nothing there yet")
+        return real(path, **options)
+
+    monkeypatch.setattr(Catalog, "open", late)
+    assert run("index", media, "--catalog", "c").code == 0
+    assert _count("c") == 6
 
 
 def test_index_refuses_a_missing_path_and_makes_no_catalog(run: Run, media: Path) -> None:

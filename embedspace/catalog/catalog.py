@@ -18,7 +18,7 @@ from embedspace.catalog.contents import catalog_info, content_id, item_records, 
 from embedspace.catalog.gallery import Gallery
 from embedspace.catalog.recipe import Recipe
 from embedspace.catalog.records import AddReport, CatalogInfo, CatalogItem, Hit, ItemRecord, VerifyReport
-from embedspace.catalog.schema import create_schema, is_vacant, translated
+from embedspace.catalog.schema import create_schema, exists, is_vacant, translated
 from embedspace.catalog.searcher import Searcher
 from embedspace.catalog.store import Store
 from embedspace.catalog.where import Condition
@@ -71,12 +71,12 @@ class Catalog:
             recipe: Which index is used when; the default suits most.
 
         Raises:
-            CatalogError: If something is at the path already.
+            CatalogExistsError: If something is at the path already, or another process makes it first.
             StorageFullError: If the disk is full.
         """
         path = Path(path)
         if not is_vacant(path):
-            raise CatalogError(f"{path}: exists already; open it, or choose another path")
+            raise exists(path)
         if calibration_json:
             Calibration.from_json(calibration_json)
         facts: dict[str, str | int] = {

@@ -239,3 +239,8 @@ class IngestReport:
     skipped: dict[str, int] = field(default_factory=dict)
     interrupted: bool = False
     seconds: float = 0.0
+
+    @property
+    def settled(self) -> int:
+        """Files and rows that are in the catalog now, places forgotten because their files are gone included."""
+        return self.added + self.updated + self.unchanged + self.moved + self.duplicates + self.removed

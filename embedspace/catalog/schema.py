@@ -7,12 +7,14 @@ import errno
 import os
 import shutil
 import sqlite3
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from embedspace.errors import (
     CatalogCorruptError,
     CatalogError,
+    CatalogExistsError,
     CatalogLockedError,
     CatalogNotFoundError,
     StorageFullError,
@@ -25,6 +27,7 @@ __all__ = [
     "connect",
     "create_schema",
     "database_path",
+    "exists",
     "is_vacant",
     "translated",
 ]
@@ -238,10 +241,32 @@ def create_schema(path: Path, facts: Mapping[str, str | int], fingerprints: Mapp
         path: The catalog's folder.
         facts: The rows of `meta`.
         fingerprints: Modality -> digest.
+
+    Raises:
+        CatalogExistsError: If another process made one there meanwhile.
     """
     path.mkdir(parents=True, exist_ok=True)
-    partial = path / f"{DATABASE}.partial"
-    partial.unlink(missing_ok=True)
+    name = f"{DATABASE}.partial-{uuid.uuid4().hex}"
+    leftovers = f"{name}*"
+    try:
+        _write_schema(path / name, facts, fingerprints)
+        _move_once(path / name, path / DATABASE)
+        leftovers = f"{DATABASE}.partial*"  # those of processes that were killed, or that come too late, as well
+    except (OSError, sqlite3.Error):
+        if (path / DATABASE).exists():
+            raise exists(path) from None
+        raise
+    finally:
+        for leftover in path.glob(leftovers):
+            leftover.unlink(missing_ok=True)
+
+
+def exists(path: Path) -> CatalogExistsError:
+    """Return the error for a new catalog where something is already."""
+    return CatalogExistsError(f"{path}: exists already; open it, or choose another path")
+
+
+def _write_schema(partial: Path, facts: Mapping[str, str | int], fingerprints: Mapping[str, str]) -> None:
     connection = sqlite3.connect(partial, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -253,4 +278,18 @@ def create_schema(path: Path, facts: Mapping[str, str | int], fingerprints: Mapp
         connection.execute("COMMIT")
     finally:
         connection.close()
-    partial.replace(path / DATABASE)
+
+
+def _move_once(partial: Path, target: Path) -> None:
+    """Give a finished file its name unless the name is taken: a rename would replace what another process made."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a medium without hard links: the name is taken by an empty file first
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        try:
+            partial.replace(target)
+        except OSError:
+            target.unlink()
+            raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedspace.cli._options import AsModality, BatchSize, Device, Json, Quiet, Weights, Workers
-from embedspace.errors import CatalogNotFoundError, ConfigError, InputError
+from embedspace.errors import CatalogExistsError, CatalogNotFoundError, ConfigError, InputError
 from embedspace.modality import SUFFIXES
 
 if TYPE_CHECKING:
@@ -115,13 +115,16 @@ def open_or_create(path: Path, space: EmbeddingSpace, recipe: Recipe | None = No
     try:
         opened = Catalog.open(path)
     except CatalogNotFoundError:
-        return Catalog.create(
-            path,
-            embed_dim=space.embed_dim,
-            fingerprints=space.fingerprints(),
-            calibration_json=space.calibration_json(),
-            recipe=recipe,
-        )
+        try:
+            return Catalog.create(
+                path,
+                embed_dim=space.embed_dim,
+                fingerprints=space.fingerprints(),
+                calibration_json=space.calibration_json(),
+                recipe=recipe,
+            )
+        except CatalogExistsError:  # another process made it between the two
+            opened = Catalog.open(path)
     try:
         if recipe is not None and recipe != opened.recipe:
             raise ConfigError(
@@ -160,7 +163,7 @@ def report_ingest(report: IngestReport, paths: list[Path], *, as_json: bool, qui
         where = ", ".join(map(str, paths))
         found = f"only {left_out}" if left_out else "it is empty"
         note(f"embedspace: {where}: nothing to index ({found}); known suffixes: {' '.join(sorted(SUFFIXES))}")
-    if nothing or (failures and not (report.seen - len(failures) or report.removed or report.interrupted)):
+    if nothing or (failures and not (report.settled or report.interrupted)):
         raise typer.Exit(1)
 
 
