@@ -84,6 +84,7 @@ class Catalog:
             "catalog_id": uuid.uuid4().hex,
             "revision": 0,
             "deletions": 0,
+            "row_uris": 1,
             "calibration": calibration_json,
             "recipe": (recipe or Recipe()).to_json(),
         }

@@ -27,7 +27,8 @@ class CatalogItem:
     """One encoded item on its way into a catalog.
 
     Attributes:
-        uri: Absolute path of its file, "<manifest>#<row>" for a row of a manifest, or any name the caller likes.
+        uri: Absolute path of its file, "<manifest>#<row>" for a row of a manifest (`catalog.places.row_uri`), or any
+            name the caller likes.
         kind: "image", "audio", "text" or "video".
         segments: Its vectors, at least one.
         metadata: JSON-able facts that `where` can filter on.

@@ -14,8 +14,9 @@ import numpy as np
 from embedspace.catalog.catalog import Catalog
 from embedspace.catalog.encoding import encode_each, is_fatal, reason_of
 from embedspace.catalog.pipeline import Pipeline, Prepared
+from embedspace.catalog.places import is_gone
 from embedspace.catalog.records import CatalogItem, Failure, IngestReport, Progress
-from embedspace.catalog.sources import Candidate, Skipped, absent
+from embedspace.catalog.sources import Candidate, Skipped
 from embedspace.errors import InputError
 from embedspace.segment import Segment, SegmentEncoder
 
@@ -205,7 +206,7 @@ class Run:
         if found is None:  # removed meanwhile by another process: the next run encodes it again
             return "unchanged"
         number = found[0]
-        rows = self.store.connection.execute("SELECT uri FROM uris WHERE item = ?", (number,)).fetchall()
+        rows = self.store.connection.execute("SELECT uri, source FROM uris WHERE item = ?", (number,)).fetchall()
         before = self.store.connection.execute("SELECT item FROM uris WHERE uri = ?", (candidate.uri,)).fetchone()
         self.store.link(
             number, candidate.uri, candidate.size, candidate.mtime_ns,
@@ -213,7 +214,7 @@ class Run:
         )  # fmt: skip
         if before is not None:
             return "unchanged" if before[0] == number else "updated"
-        gone = [uri for (uri,) in rows if uri != candidate.uri and absent(uri)]
+        gone = [uri for uri, source in rows if uri != candidate.uri and _surely_gone(uri, source)]
         self.store.unlink(gone)
         return "moved" if gone else "duplicates"
 
@@ -241,8 +242,9 @@ class Run:
             if os.path.isdir(root):
                 span = (f"{root.rstrip('/')}/", f"{root.rstrip('/')}0")  # "0" follows "/"
                 for table in ("uris", "failures"):
-                    rows = self.store.rows(f"SELECT uri FROM {table} WHERE uri >= ? AND uri < ?", span)
-                    gone.extend(uri for (uri,) in rows if absent(uri))
+                    source_of = "source" if table == "uris" else "NULL"
+                    rows = self.store.rows(f"SELECT uri, {source_of} FROM {table} WHERE uri >= ? AND uri < ?", span)
+                    gone.extend(uri for uri, source in rows if _surely_gone(uri, source))
             elif root in self.seen_rows:
                 rows = self.store.rows("SELECT uri FROM uris WHERE source = ?", (root,))
                 gone.extend(uri for (uri,) in rows if uri not in self.seen_rows[root])
@@ -256,6 +258,13 @@ class Run:
             report = self.report
             changed = report.added + report.updated
             self.callback(Progress(report.seen, self.done, changed, len(report.failed), uri))
+
+
+def _surely_gone(uri: str, source: str | None) -> bool:
+    try:
+        return is_gone(uri, source)
+    except OSError:
+        return False
 
 
 def _item(prepared: Prepared, segments: list[Segment]) -> CatalogItem:

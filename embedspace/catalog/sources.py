@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from embedspace.catalog.manifests import FOLDER_METADATA, MANIFEST_SUFFIXES, BadRow, read_rows, row_of
+from embedspace.catalog.manifests import FOLDER_METADATA, MANIFEST_SUFFIXES, BadRow, row_of
+from embedspace.catalog.places import NOT_REGULAR, manifest_of, open_regular, row_uri
 from embedspace.catalog.records import Failure
 from embedspace.catalog.schema import DATABASE
-from embedspace.errors import InputError, UnknownModalityError
+from embedspace.catalog.tables import read_rows
+from embedspace.errors import InputError, MissingExtraError, UnknownModalityError
 from embedspace.modality import SUFFIXES, Modality, modality_of
 
-__all__ = ["Candidate", "Skipped", "absent", "content_hash", "file_hash", "scan"]
+__all__ = ["Candidate", "Skipped", "content_hash", "file_hash", "scan"]
 
 _KIND_OF = {"image": "image", "audio": "audio", "speech": "audio", "text": "text"}
 
@@ -61,11 +63,15 @@ class Skipped:
 
 
 def file_hash(path: str | Path, kind: str) -> str:
-    """Return the content id of a file: BLAKE2b-128 of its kind and bytes, in hex."""
+    """Return the content id of a file: BLAKE2b-128 of its kind and bytes, in hex.
+
+    Raises:
+        OSError: If it cannot be read, or is not a regular file.
+    """
     digest = hashlib.blake2b(f"{kind}\0".encode(), digest_size=16)
     buffer = bytearray(1 << 18)
     view = memoryview(buffer)
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         while count := file.readinto(buffer):
             digest.update(view[:count])
     return digest.hexdigest()
@@ -75,11 +81,6 @@ def content_hash(content: str | Mapping[str, str] | bytes, kind: str) -> str:
     """Return the content id of what a row holds itself."""
     raw = content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=True).encode()
     return hashlib.blake2b(f"{kind}\0".encode() + raw, digest_size=16).hexdigest()
-
-
-def absent(uri: str) -> bool:
-    """Return whether the file of a uri, or the manifest of a row, is no longer there."""
-    return not os.path.lexists(uri) and not ("#" in uri and os.path.lexists(uri.rpartition("#")[0]))
 
 
 def scan(
@@ -97,13 +98,17 @@ def scan(
         text_fields: Columns of a manifest that hold the text of a row without a file.
 
     Raises:
-        InputError: If the source does not exist, or is a manifest that cannot be read.
+        InputError: If the source does not exist, cannot be looked at, or is a manifest that cannot be read.
     """
     path = Path(os.path.abspath(source))
-    if path.is_dir():
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{source}: no such file or folder") from None
+    except OSError as error:
+        raise InputError(f"{source}: cannot look at it: {error.strerror or error}") from error
+    if stat.S_ISDIR(mode):
         yield from _folder(path, as_modality)
-    elif not path.exists():
-        raise InputError(f"{source}: no such file or folder")
     elif path.suffix.lower() in MANIFEST_SUFFIXES:
         yield from _manifest(path, as_modality, text_fields)
     else:
@@ -119,11 +124,17 @@ def _file(uri: str, as_modality: str | None) -> Candidate | Failure:
             return Failure(uri, str(error))
         kind = _KIND_OF[as_modality]
     try:
-        facts = os.stat(uri)
+        return _candidate(uri, kind, os.stat(uri), as_modality)
     except OSError as error:
         return Failure(uri, f"cannot read it: {error.strerror or error}")
+
+
+def _candidate(uri: str, kind: str, facts: os.stat_result, as_modality: str | None) -> Candidate | Failure:
     if not stat.S_ISREG(facts.st_mode):
-        return Failure(uri, "not a regular file")
+        return Failure(uri, NOT_REGULAR)
+    manifest = manifest_of(uri) if "#" in uri else None
+    if manifest is not None and os.path.isfile(manifest):
+        return Failure(uri, f"it is called like a row of {manifest}; rename it")
     return Candidate(uri, kind, facts.st_size, facts.st_mtime_ns, _imposed(kind, as_modality))
 
 
@@ -149,14 +160,23 @@ def _folder(root: Path, as_modality: str | None) -> Iterator[Candidate | Skipped
         names = {entry.name for entry in entries}
         if DATABASE in names:
             continue  # a catalog
-        tables = {name: _described(Path(folder) / name) for name in FOLDER_METADATA if name in names}
-        for found in tables.values():
-            described.update(found)
+        tables: set[str] = set()
+        for name in FOLDER_METADATA:
+            if name in names and not os.path.isdir(f"{folder}/{name}"):
+                found, failures = _described(Path(folder) / name)
+                described.update(found)
+                yield from failures
+                tables.update([name] if found or failures else [])
         subfolders = []
         for entry in entries:
-            if entry.name.startswith(".") or tables.get(entry.name):
+            if entry.name.startswith(".") or entry.name in tables:
                 continue
-            if entry.is_dir():
+            try:
+                is_folder = entry.is_dir()
+            except OSError as error:  # a link to itself, or into a folder that may not be entered
+                yield Failure(entry.path, f"cannot look at it: {error.strerror or error}")
+                continue
+            if is_folder:
                 subfolders.append(entry.path)
             else:
                 yield _entry(entry, as_modality, described)
@@ -171,34 +191,32 @@ def _entry(
     if kind is None:
         return Skipped(entry.path, suffix or "(none)")
     try:
-        facts = entry.stat()
+        found = _candidate(entry.path, kind, entry.stat(), as_modality)
     except OSError as error:
         return Failure(entry.path, f"cannot read it: {error.strerror or error}")
-    if not stat.S_ISREG(facts.st_mode):
-        return Failure(entry.path, "not a regular file")
-    found = Candidate(entry.path, kind, facts.st_size, facts.st_mtime_ns, _imposed(kind, as_modality))
     known = described.pop(entry.path, None)
-    if known is None:
+    if known is None or isinstance(found, Failure):
         return found
     return dataclasses.replace(found, manifest=known.manifest, metadata=known.metadata, as_modality=known.as_modality)
 
 
-def _described(manifest: Path) -> dict[str, Candidate]:
-    """Return file -> what a folder's metadata file says about it; nothing where that is some other table."""
+def _described(manifest: Path) -> tuple[dict[str, Candidate], list[Failure]]:
+    """Return file -> what a folder's metadata file says of it, and its bad rows; neither where it is another table."""
     found: dict[str, Candidate] = {}
+    failures: list[Failure] = []
     try:
         for number, raw in enumerate(read_rows(manifest), 1):
-            if isinstance(raw, BadRow):
-                continue
-            row = row_of(raw, number)
+            row = raw if isinstance(raw, BadRow) else row_of(raw, number)
             if isinstance(row, BadRow) or not row.path:
-                return {}
+                reason = row.reason if isinstance(row, BadRow) else "it names no file"
+                failures.append(Failure(row_uri(manifest, str(number)), reason))
+                continue
             uri = os.path.normpath(manifest.parent / row.path)
             modality = row.modality if row.modality == Modality.SPEECH else ""
             found[uri] = Candidate(uri, "", 0, 0, modality, manifest=str(manifest), metadata=row.metadata or {})
-    except InputError:
-        return {}
-    return found
+    except (InputError, MissingExtraError) as error:
+        return found, [*failures, Failure(str(manifest), str(error))]
+    return (found, failures) if found else ({}, [])
 
 
 def _manifest(
@@ -208,12 +226,14 @@ def _manifest(
     for number, raw in enumerate(read_rows(path), 1):
         row = raw if isinstance(raw, BadRow) else row_of(raw, number, text_fields)
         if isinstance(row, BadRow):
-            yield Failure(f"{path}#{row.number}", row.reason)
+            yield Failure(row_uri(path, str(row.number)), row.reason)
             continue
-        name = row.name if row.name not in names else f"{row.name}:{number}"
+        name = row.name
+        while name in names:
+            name = f"{name}:{number}"
         names.add(name)
         imposed = row.modality or as_modality
-        metadata, uri = row.metadata or {}, f"{path}#{name}"
+        metadata, uri = row.metadata or {}, row_uri(path, name)
         if row.content is not None:
             size = len(row.content) if isinstance(row.content, str) else sum(map(len, row.content.values()))
             digest = content_hash(row.content, "text")

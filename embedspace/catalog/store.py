@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.catalog.places import manifest_of
 from embedspace.catalog.records import CatalogItem, Failure
 from embedspace.catalog.schema import connect, database_path, translated
-from embedspace.errors import CatalogCorruptError, InputError
+from embedspace.errors import CatalogCorruptError, CatalogError, InputError
 from embedspace.segment import Segment
 
 __all__ = ["Store", "flat_fields", "folder_of", "segments_digest", "unpack"]
@@ -31,9 +32,9 @@ __all__ = ["Store", "flat_fields", "folder_of", "segments_digest", "unpack"]
 _NORM_TOLERANCE = 1e-2
 
 
-def folder_of(uri: str) -> str:
-    """Return the folder of a file's uri, and the manifest of a row's."""
-    return uri.rpartition("#")[0] if "#" in Path(uri).name else os.path.dirname(uri)
+def folder_of(uri: str, source: str | None = None) -> str:
+    """Return the folder of a file's uri, and the manifest of a row's; `source` as in `manifest_of`."""
+    return manifest_of(uri, source) or os.path.dirname(uri)
 
 
 def flat_fields(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -84,6 +85,9 @@ class Store:
         self.connection = connect(path, read_only=read_only, timeout=timeout)
         self.embed_dim = int(self.meta("embed_dim"))
         self.catalog_id = str(self.meta("catalog_id"))
+        if not read_only and self.meta("row_uris") is None:
+            with contextlib.suppress(CatalogError):  # another process is writing: the next opening does it
+                self._escape_manifests()
 
     def close(self) -> None:
         """Close the connection; the last one to close folds the write-ahead log into the file."""
@@ -109,6 +113,16 @@ class Store:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
+
+    def _escape_manifests(self) -> None:
+        """Write the uris of rows as `row_uri` does: earlier versions did not escape the paths of manifests."""
+        with self.writing("bring its uris up to date") as connection:
+            connection.execute(
+                "UPDATE OR IGNORE uris SET uri = replace(replace(source, '%', '%25'), '#', '%23') || "
+                "substr(uri, length(source) + 1) WHERE (instr(source, '#') OR instr(source, '%')) "
+                "AND substr(uri, 1, length(source) + 1) = source || '#'"
+            )
+            connection.execute("INSERT INTO meta VALUES ('row_uris', 1)")
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
@@ -210,7 +224,7 @@ class Store:
             "INSERT INTO uris(uri, folder, source, item, size, mtime_ns, metadata) VALUES (?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT(uri) DO UPDATE SET source = excluded.source, size = excluded.size, "
             "mtime_ns = excluded.mtime_ns, metadata = excluded.metadata",
-            (uri, folder_of(uri), source, number, size, mtime_ns, text),
+            (uri, folder_of(uri, source), source, number, size, mtime_ns, text),
         )
         connection.execute("DELETE FROM failures WHERE uri = ?", (uri,))
         self._learn_fields(metadata)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedspace.catalog.packed import PACKED, load_packed
+from embedspace.catalog.places import is_gone, manifest_of
 from embedspace.catalog.records import Problem, VerifyReport
-from embedspace.catalog.sources import absent, content_hash, file_hash
+from embedspace.catalog.sources import content_hash, file_hash
 from embedspace.catalog.store import Store, segments_digest
 from embedspace.errors import CatalogError
 
@@ -146,14 +147,12 @@ def _files(store: Store) -> Iterator[Problem | None]:
 def _file(uri: str, source: str, content_id: str, kind: str, content: str | None) -> Problem | None:
     if content is not None and content_hash(json.loads(content), kind) != content_id:
         return Problem("item", uri, "its stored text is not the one that was indexed; index it again")
-    if absent(uri):
-        if os.path.isabs(uri):
-            return Problem("missing file", uri, "gone; index its folder with --prune to forget it")
+    if not os.path.isabs(uri):
         return None  # a name that the caller made up, not a file
-    if content is not None or not os.path.exists(uri):
-        return None  # a row: its manifest is there
     try:
-        if file_hash(uri, kind) != content_id:
+        if is_gone(uri, source):
+            return Problem("missing file", uri, "gone; index its folder with --prune to forget it")
+        if content is None and manifest_of(uri, source) is None and file_hash(uri, kind) != content_id:
             return Problem("changed file", uri, "its content is no longer what was indexed; index it again")
     except OSError as error:
         return Problem("missing file", uri, f"cannot be read ({error.strerror or error})")
