@@ -4,7 +4,8 @@
     ├── InputError                 the caller gave something unusable
     │   ├── MediaError             one file cannot be decoded
     │   │   ├── MediaTooLargeError     it exceeds a stated limit
-    │   │   └── EmptyMediaError        it decodes to nothing (silent, no samples, no words)
+    │   │   ├── EmptyMediaError        it decodes to nothing (silent, no samples, no words)
+    │   │   └── ChangingFileError      it is written to while it is read
     │   ├── UnknownModalityError   neither the suffix nor the caller says what it is
     │   ├── QueryError             a composed query that cannot be read
     │   └── OutsideError           a vector far from everything that a generator knows
@@ -30,6 +31,7 @@ __all__ = [
     "CatalogExistsError",
     "CatalogLockedError",
     "CatalogNotFoundError",
+    "ChangingFileError",
     "ConfigError",
     "EmbedspaceError",
     "EmptyMediaError",
@@ -64,6 +66,10 @@ class MediaTooLargeError(MediaError):
 
 class EmptyMediaError(MediaError):
     """A file decodes to nothing that can be encoded (silence, no samples, no words)."""
+
+
+class ChangingFileError(MediaError):
+    """A file is written to while it is read, so that nothing can be said about its content."""
 
 
 class UnknownModalityError(InputError):

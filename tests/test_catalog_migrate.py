@@ -12,6 +12,7 @@ from embedspace.catalog import Catalog
 from embedspace.catalog.ingest import ingest
 from embedspace.catalog.migrate import migrate
 from embedspace.errors import FingerprintMismatchError, InputError
+from embedspace.segment import Decoded
 from tests.catalog_encoder import HashEncoder, new_catalog
 
 
@@ -117,3 +118,16 @@ def test_migrate_refuses_another_length(catalog: Catalog) -> None:
     encoder.embed_dim = 99
     with pytest.raises(InputError, match="index into a new catalog"):
         migrate(catalog, encoder)
+
+
+def test_migrate_of_a_file_that_is_rewritten_while_it_is_read(catalog: Catalog, media: Path) -> None:
+    class Rewriting(HashEncoder):
+        def decode(self, source: object, kind: str, *, as_modality: str | None = None) -> Decoded:
+            if source == media / "1.png":
+                (media / "1.png").write_bytes(b"picture 9")
+            return super().decode(source, kind, as_modality=as_modality)
+
+    report = migrate(catalog, Rewriting({"image": "2"}))
+    assert [failure.uri for failure in report.failed] == [str(media / "1.png")]
+    assert "changed since it was indexed" in report.failed[0].reason
+    assert len(catalog.vectors("image")[0]) == 3

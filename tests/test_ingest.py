@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ import pytest
 
 from embedspace.catalog import Catalog, Progress
 from embedspace.catalog.ingest import ingest
+from embedspace.catalog.reading import tick_left
+from embedspace.catalog.sources import file_hash
 from embedspace.errors import FingerprintMismatchError, InputError, StorageFullError, WeightsError
 from embedspace.segment import Decoded, Segment
 from tests.catalog_encoder import HashEncoder, new_catalog
@@ -246,6 +249,142 @@ def test_ingest_bounds_decoded_bytes(catalog: Catalog, media: Path, monkeypatch:
     encoder = HashEncoder()
     ingest(catalog, [media], encoder, batch_size=32)
     assert max(encoder.batches) <= 2  # never more than two items of 100 MiB wait in a budget of 256 MiB
+
+
+# -- files that change -----------------------------------------------------------------------------------------------
+
+
+class Rewriting(HashEncoder):
+    """Somebody writes to a file while it is decoded, so many times."""
+
+    def __init__(self, path: Path, times: int) -> None:
+        super().__init__()
+        self.path, self.times = path, times
+
+    def decode(self, source: object, kind: str, *, as_modality: str | None = None) -> Decoded:
+        if source == self.path and self.times:
+            self.times -= 1
+            before = self.path.stat()
+            self.path.write_bytes(b"picture %d" % (90 + self.times))  # as long as it was
+            os.utime(self.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return super().decode(source, kind, as_modality=as_modality)
+
+
+def of_one_content(catalog: Catalog, path: Path) -> bool:
+    """Whether the vector at a place is that of the bytes that its content id stands for."""
+    (item,) = (one for one in catalog.items() if str(path) in one.uris)
+    same = HashEncoder().query("image", path.read_bytes()) @ catalog.vectors("image", [item.id])[1][0]
+    return item.id == file_hash(path, "image") and bool(same > 0.99)
+
+
+def test_ingest_of_a_file_that_is_rewritten_while_it_is_read(catalog: Catalog, media: Path) -> None:
+    path = media / "31.png"
+    path.write_bytes(b"picture 31")
+    report = ingest(catalog, [media], Rewriting(path, 1))
+    assert (report.added, report.failed) == (10, [])
+    assert of_one_content(catalog, path) and catalog.verify().ok
+
+
+def test_ingest_of_a_file_that_does_not_come_to_rest(catalog: Catalog, media: Path) -> None:
+    path = media / "31.png"
+    path.write_bytes(b"picture 31")
+    ingest(catalog, [media], HashEncoder())
+    path.write_bytes(b"picture 32")
+    (media / "copy.png").write_bytes(b"picture 32")  # its twin: decoded when the first turns out to be something else
+    report = ingest(catalog, [media], Rewriting(path, 99))
+    (failure,) = report.failed
+    assert "was written to while it was read, 3 times; index it again when nothing writes to it" in failure.reason
+    assert of_one_content(catalog, media / "copy.png")
+    assert str(path) in {uri for item in catalog.items() for uri in item.uris}  # nothing is lost meanwhile
+    report = ingest(catalog, [media], HashEncoder())
+    assert (report.updated, report.failed) == (1, [])
+    assert of_one_content(catalog, path) and catalog.verify().ok
+
+
+def test_ingest_waits_until_a_write_would_be_seen(
+    catalog: Catalog, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time_ns() // 10**9 * 10**9 + 10**9  # a medium that counts whole seconds
+    os.utime(media / "1.png", ns=(now, now))
+    waited: list[float] = []
+    monkeypatch.setattr("embedspace.catalog.reading.time.sleep", waited.append)
+    ingest(catalog, [media / "1.png"], HashEncoder())
+    assert 0 < waited[0] <= 4
+
+
+def test_tick_left_is_how_long_a_write_goes_unseen() -> None:
+    assert tick_left(123_456_789, 123_456_789 + 30_000_000) == 0
+    assert tick_left(123_456_789, 123_456_789 + 5_000_000) == pytest.approx(0.015)
+    assert tick_left(5_000_000_000, 6_000_000_000) == pytest.approx(1.0)
+    assert tick_left(5_000_000_000, 8_000_000_000) == 0
+    assert tick_left(10**18 + 1, 1) == 0  # a time to come
+
+
+def test_ingest_of_a_file_that_became_damaged(catalog: Catalog, media: Path) -> None:
+    encoder, path = HashEncoder(), media / "1.png"
+    (media / "metadata.csv").write_text("file_name,caption\n1.png,one\n", encoding="utf-8")
+    ingest(catalog, [media], encoder)
+    (media / "metadata.csv").unlink()
+    path.write_bytes(b"bad")
+    for known in (False, True):
+        report = ingest(catalog, [media], encoder)
+        assert [(failure.uri, failure.known) for failure in report.failed] == [(str(path), known)]
+        hits = catalog.search(encoder.query("image", b"picture 1"), query_modality="image", k=9)[0]
+        assert str(path) not in {hit.uri for hit in hits} and len(hits) == 8
+        (problem,) = catalog.verify().problems
+        assert (problem.what, problem.where) == ("damaged file", str(path))
+        assert "not a image" in problem.detail and "restore it and index it again" in problem.detail
+    path.write_bytes(b"picture 1")  # restored: it is what it was, and is called what it was called
+    assert ingest(catalog, [media], encoder).added == 1
+    assert next(catalog.items("caption = 'one'")).uris == (str(path),)
+    assert catalog.verify().ok
+
+
+def test_ingest_prune_cleans_what_became_damaged(catalog: Catalog, media: Path) -> None:
+    ingest(catalog, [media], HashEncoder())
+    (media / "copy.png").write_bytes(b"picture 1")
+    ingest(catalog, [media], HashEncoder())
+    (media / "1.png").write_bytes(b"bad")
+    ingest(catalog, [media], HashEncoder())
+    assert not catalog.verify().ok
+    hit = catalog.search(HashEncoder().query("image", b"picture 1"), query_modality="image", k=1)[0][0]
+    assert Path(hit.uri).name == "copy.png"  # the same content at another place stays
+    ingest(catalog, [media], HashEncoder(), prune=True)
+    assert catalog.verify().ok and len(catalog) == 9
+    assert [Path(failure.uri).name for failure in catalog.info().failures] == ["1.png"]
+
+
+def test_ingest_row_that_can_no_longer_be_encoded(catalog: Catalog, tmp_path: Path) -> None:
+    manifest = tmp_path / "texts.csv"
+    manifest.write_text("id,text\na,one\nb,two\n", encoding="utf-8")
+    ingest(catalog, [manifest], HashEncoder())
+    manifest.write_text("id,text\na,one\nb,nan\n", encoding="utf-8")
+    ingest(catalog, [manifest], HashEncoder())
+    assert len(catalog) == 1 and [problem.where for problem in catalog.verify().problems] == [f"{manifest}#b"]
+    assert catalog.remove(uris=[f"{manifest}#b"]) == 0
+    assert catalog.verify().ok
+
+
+def test_ingest_of_a_disk_that_cannot_be_read_loses_nothing(
+    catalog: Catalog, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = HashEncoder()
+    ingest(catalog, [media], encoder)
+    (media / "1.png").write_bytes(b"bad and more")
+
+    def failing(path: str, kind: str) -> str:
+        if str(path).endswith("1.png"):
+            raise OSError(errno.EIO, "Input/output error")
+        return file_hash(path, kind)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("embedspace.catalog.reading.file_hash", failing)
+        report = ingest(catalog, [media], encoder, prune=True)
+    assert [failure.reason for failure in report.failed] == ["cannot read it: Input/output error"]
+    assert len(catalog.search(encoder.query("image", b"picture 1"), query_modality="image", k=9)[0]) == 9
+    (media / "1.png").write_bytes(b"picture 1")
+    report = ingest(catalog, [media], encoder)  # no --retry-failed: the file was never at fault
+    assert (report.unchanged, report.failed) == (9, [])
 
 
 # -- interruptions ---------------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from typing import Any
 
 from embedspace.catalog.catalog import Catalog
 from embedspace.catalog.encoding import encode_each
+from embedspace.catalog.reading import read_file
 from embedspace.catalog.records import Failure, Progress
-from embedspace.catalog.sources import file_hash
 from embedspace.catalog.store import segments_digest
 from embedspace.errors import EmbedspaceError, InputError, MediaError, MissingExtraError
 from embedspace.segment import Decoded, Segment, SegmentEncoder
@@ -146,8 +146,9 @@ class _Migration:
         uris = [uri for (uri,) in self.store.rows("SELECT uri FROM uris WHERE item = ? ORDER BY place", (task.item,))]
         name = uris[0] if uris else task.content_id
         try:
-            source: Any = self._source(task, uris) if task.content is None else json.loads(task.content)
-            return self.encoder.decode(source, task.kind, as_modality=self._modality(task))
+            if task.content is None:
+                return self._from_file(task, uris)
+            return self.encoder.decode(json.loads(task.content), task.kind, as_modality=self._modality(task))
         except (InputError, MissingExtraError) as error:
             return Failure(name, str(error))
         except EmbedspaceError:
@@ -155,10 +156,19 @@ class _Migration:
         except Exception as error:  # one bad file never ends a migration
             return Failure(name, f"{type(error).__name__}: {error}".splitlines()[0])
 
-    def _source(self, task: _Task, uris: list[str]) -> Path:
+    def _from_file(self, task: _Task, uris: list[str]) -> Decoded:
+        modality = self._modality(task)
+
+        def decode(digest: str) -> Decoded | None:
+            same = digest == task.content_id
+            return self.encoder.decode(Path(uri), task.kind, as_modality=modality) if same else None
+
         for uri in uris:
-            if os.path.isfile(uri) and file_hash(uri, task.kind) == task.content_id:
-                return Path(uri)
+            reading = read_file(uri, task.kind, decode) if os.path.isfile(uri) else None
+            if reading is not None and reading.error is not None:
+                raise reading.error
+            if reading is not None and reading.decoded is not None:
+                return reading.decoded
         raise MediaError(f"{uris[0] if uris else task.content_id}: gone or changed since it was indexed; index it anew")
 
     def _modality(self, task: _Task) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedspace.catalog.sources import Candidate, file_hash
+from embedspace.catalog.reading import UNSETTLED, read_file
+from embedspace.catalog.sources import Candidate
 from embedspace.segment import Decoded, SegmentEncoder
 
 __all__ = ["Pipeline", "Prepared"]
@@ -32,6 +34,7 @@ class Prepared:
         decoded: Ready for the encoder; `None` where that is not needed or not possible.
         twin: The uri that has the same content and is being encoded in this run.
         error: Why it could not be read or decoded.
+        readable: Every byte could be read, and `digest` is that of all of them.
     """
 
     candidate: Candidate
@@ -39,6 +42,7 @@ class Prepared:
     decoded: Decoded | None = None
     twin: str = ""
     error: Exception | None = None
+    readable: bool = True
 
 
 class Pipeline:
@@ -66,7 +70,7 @@ class Pipeline:
         self.held = 0
         self._queue: deque[tuple[Future[Prepared], int]] = deque()
         self._reserved = 0
-        self._claims: dict[str, str] = {}  # content id -> uri, for as long as it is under way
+        self._claims: dict[str, Prepared] = {}  # by content id, for as long as it is under way
         self._lock = threading.Lock()
         self._large = threading.Lock()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
@@ -88,7 +92,7 @@ class Pipeline:
         """Say that items are settled: their memory is counted no longer, and copies of them are found in the store."""
         for prepared in batch:
             with self._lock:
-                self._claims.pop(prepared.digest, None)
+                self._unclaim(prepared)
             if prepared.decoded is not None:
                 self.held -= max(prepared.decoded.nbytes, 0)
                 prepared.decoded = None
@@ -109,18 +113,35 @@ class Pipeline:
     def _prepare(self, candidate: Candidate) -> Prepared:
         prepared = Prepared(candidate)
         try:
-            prepared.digest = candidate.content_hash or file_hash(candidate.uri, candidate.kind)
-            if self.number_of(prepared.digest, candidate.as_modality) is not None:
+            if candidate.content_hash:
+                prepared.decoded = self._wanted(prepared, candidate.content_hash)
                 return prepared
-            with self._lock:
-                prepared.twin = self._claims.get(prepared.digest, "")
-                if not prepared.twin:
-                    self._claims[prepared.digest] = candidate.uri
-            if not prepared.twin:
-                prepared.decoded = self._decode(candidate)
+            reading = read_file(candidate.uri, candidate.kind, lambda digest: self._wanted(prepared, digest))
+            prepared.decoded, prepared.error = reading.decoded, reading.error
         except Exception as error:  # one bad file never ends an ingest
-            prepared.error = error
+            prepared.error, prepared.readable = error, bool(candidate.content_hash)
+            if not prepared.readable:  # it may be another time, though its size and time stay what they are
+                prepared.candidate = dataclasses.replace(candidate, mtime_ns=UNSETTLED)
         return prepared
+
+    def _wanted(self, prepared: Prepared, digest: str) -> Decoded | None:
+        """Decode what is neither in the catalog nor on its way into it."""
+        candidate = prepared.candidate
+        with self._lock:
+            self._unclaim(prepared)  # in a second attempt, of the bytes that were there a moment ago
+            prepared.digest, prepared.twin = digest, ""
+        if self.number_of(digest, candidate.as_modality) is not None:
+            return None
+        with self._lock:
+            first = self._claims.setdefault(digest, prepared)
+        if first is not prepared:
+            prepared.twin = first.candidate.uri
+            return None
+        return self._decode(candidate)
+
+    def _unclaim(self, prepared: Prepared) -> None:
+        if self._claims.get(prepared.digest) is prepared:
+            del self._claims[prepared.digest]
 
     def _decode(self, candidate: Candidate) -> Decoded:
         source: Any = Path(candidate.uri)  # a `str` would be a text

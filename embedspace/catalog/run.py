@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from embedspace.catalog.catalog import Catalog
+from embedspace.catalog.damaged import damaged_places, forget_damaged
 from embedspace.catalog.encoding import encode_each, is_fatal, reason_of
+from embedspace.catalog.outcomes import Unindexed, catalog_item
 from embedspace.catalog.pipeline import Pipeline, Prepared
 from embedspace.catalog.places import is_gone
 from embedspace.catalog.records import CatalogItem, Failure, IngestReport, Progress
@@ -46,7 +46,8 @@ class Run:
         self.waiting: dict[str, list[Prepared]] = {}
         self.links: list[tuple[Candidate, str]] = []
         self.twins: list[Prepared] = []
-        self.failures: list[tuple[Candidate, str]] = []
+        self.failures: list[Unindexed] = []
+        self.unread: set[str] = set()
         self.seen_rows: dict[str, set[str]] = {}
         self.done = 0
 
@@ -125,7 +126,9 @@ class Run:
         if prepared.error is not None:
             if is_fatal(prepared.error):
                 raise prepared.error
-            self.failures.append((prepared.candidate, reason_of(prepared.error)))
+            self.failures.append(Unindexed(prepared, reason_of(prepared.error)))
+            if not prepared.readable:
+                self.unread.add(prepared.candidate.uri)
             self.pipeline.release([prepared])
             self._flush_if(len(self.failures) >= _CHUNK)
         elif prepared.twin:
@@ -159,9 +162,9 @@ class Run:
             for prepared, found in zip(batch, encoded, strict=True):
                 segments = found if isinstance(found, str) else self._checked(prepared, found)
                 if isinstance(segments, str):
-                    self.failures.append((prepared.candidate, segments))
+                    self.failures.append(Unindexed(prepared, segments))
                 else:
-                    items.append(_item(prepared, segments))
+                    items.append(catalog_item(prepared, segments))
         self.commit(items)
         self.pipeline.release(batch)
 
@@ -185,8 +188,8 @@ class Run:
                 counts[self.store.put(item, item.content_hash)] += 1
             for candidate, digest in links:
                 counts[self._link(candidate, digest)] += 1
-            for candidate, reason in failures:
-                self.store.fail(candidate.uri, reason, candidate.size, candidate.mtime_ns)
+            for bad in failures:
+                bad.record(self.store)
         self.links, self.failures = [], []
         self.catalog.touched()
         report = self.report
@@ -195,7 +198,7 @@ class Run:
         report.moved += counts["moved"]
         report.duplicates += counts["duplicates"] + counts["known"]
         report.unchanged += counts["unchanged"]
-        report.failed.extend(Failure(candidate.uri, reason) for candidate, reason in failures)
+        report.failed.extend(Failure(bad.prepared.candidate.uri, bad.reason) for bad in failures)
         self.done += len(items) + len(failures) + len(links)
         if [report.added, report.updated] != before or failures:
             self._tell(items[-1].uri if items else "")
@@ -226,13 +229,18 @@ class Run:
         self.commit([])
         # A twin was decoded elsewhere in this run: by now that one is stored, or has failed.
         reasons = {failure.uri: failure.reason for failure in self.report.failed}
-        for twin in self.twins:
+        twins, self.twins = self.twins, []
+        for twin in twins:
             if self.number_of(twin.digest, "") is not None:
                 self.links.append((twin.candidate, twin.digest))
+            elif twin.twin in self.unread:  # that one turned out to be of other content: now it is this one's turn
+                for prepared in self.pipeline.submit(twin.candidate):
+                    self.take(prepared)
             else:
-                self.failures.append((twin.candidate, reasons.get(twin.twin, f"the same content as {twin.twin}")))
-        self.twins = []
+                self.failures.append(Unindexed(twin, reasons.get(twin.twin, f"the same content as {twin.twin}")))
         self.commit([])
+        if twins:
+            self.finish()
 
     def prune(self, sources: Iterable[str | Path]) -> None:
         """Forget places of these sources where nothing is any more."""
@@ -248,9 +256,11 @@ class Run:
             elif root in self.seen_rows:
                 rows = self.store.rows("SELECT uri FROM uris WHERE source = ?", (root,))
                 gone.extend(uri for (uri,) in rows if uri not in self.seen_rows[root])
-        if gone:
+        if gone or any(True for _ in damaged_places(self.store)):
             with self.store.writing("remove what is gone"):
                 self.report.removed = self.store.unlink(gone)
+                for source in sources:
+                    forget_damaged(self.store, os.path.abspath(source))
             self.catalog.touched()
 
     def _tell(self, uri: str) -> None:
@@ -265,24 +275,3 @@ def _surely_gone(uri: str, source: str | None) -> bool:
         return is_gone(uri, source)
     except OSError:
         return False
-
-
-def _item(prepared: Prepared, segments: list[Segment]) -> CatalogItem:
-    candidate, decoded = prepared.candidate, prepared.decoded
-    return CatalogItem(
-        uri=candidate.uri,
-        kind=candidate.kind,
-        segments=segments,
-        metadata=candidate.metadata,
-        content_hash=prepared.digest,
-        size=candidate.size,
-        mtime_ns=candidate.mtime_ns,
-        as_modality=candidate.as_modality,
-        source=candidate.manifest,
-        content=candidate.content,
-        facts={key: _number(value) for key, value in (decoded.metadata if decoded else {}).items()},
-    )
-
-
-def _number(value: Any) -> Any:  # noqa: ANN401
-    return value.item() if isinstance(value, np.generic) else value

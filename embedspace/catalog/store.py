@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.catalog.damaged import recall_damaged
 from embedspace.catalog.places import manifest_of
 from embedspace.catalog.records import CatalogItem, Failure
 from embedspace.catalog.schema import connect, database_path, translated
@@ -213,6 +214,8 @@ class Store:
         """Say that an item lies at a uri, inside an open transaction; an item that thereby lost its last uri goes."""
         connection = self.connection
         before = connection.execute("SELECT item, source, metadata FROM uris WHERE uri = ?", (uri,)).fetchone()
+        if before is None and (kept := recall_damaged(self, uri)) is not None:
+            before = (number, *kept)
         text = json.dumps(dict(metadata), ensure_ascii=False, default=str)
         if before is not None:  # a folder says nothing about an item: what a manifest said stays
             text = before[2] if text == "{}" else text
@@ -276,6 +279,7 @@ class Store:
                 numbers[row[0]] = None
                 self.connection.execute("DELETE FROM uris WHERE uri = ?", (uri,))
             self.connection.execute("DELETE FROM failures WHERE uri = ?", (uri,))
+            recall_damaged(self, uri)
         return self.drop_orphans(numbers)
 
     # -- failures and fingerprints -----------------------------------------------------------------------------------

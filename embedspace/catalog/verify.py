@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embedspace.catalog.damaged import damaged_places
 from embedspace.catalog.packed import PACKED, load_packed
 from embedspace.catalog.places import is_gone, manifest_of
 from embedspace.catalog.records import Problem, VerifyReport
@@ -43,6 +44,7 @@ def verify(catalog: Catalog, *, files: bool = True) -> VerifyReport:
         segments = int(store.rows("SELECT count(*) FROM segments")[0][0])
         problems.extend(_items(store))
         problems.extend(_fingerprints(store))
+        problems.extend(damaged_places(store))
         problems.extend(_derived(store))
         if files:
             for problem in _files(store):

@@ -115,8 +115,9 @@ def _value(text: str) -> str | int | float | bool:
 
 def _catalog_item(value: str, facts: dict[str, Any], space: Any, as_modality: str | None) -> CatalogItem:  # noqa: ANN401
     """Decode and encode one file or text."""
+    from embedspace.catalog.reading import read_file
     from embedspace.catalog.records import CatalogItem
-    from embedspace.catalog.sources import content_hash, file_hash
+    from embedspace.catalog.sources import content_hash
     from embedspace.query import resolve
 
     source = resolve(value, as_modality=as_modality)
@@ -128,8 +129,10 @@ def _catalog_item(value: str, facts: dict[str, Any], space: Any, as_modality: st
     else:
         path = Path(os.path.abspath(source.path))  # as `index` names it, so that both mean one place
         stat = path.stat()
-        decoded = space.decode(path, source.kind, as_modality=wanted)
-        identity = file_hash(path, source.kind)
+        reading = read_file(path, source.kind, lambda _: space.decode(path, source.kind, as_modality=wanted))
+        if reading.error is not None:
+            raise reading.error
+        identity, decoded = reading.digest, reading.decoded
         uri, size, mtime_ns = str(path), stat.st_size, stat.st_mtime_ns
     return CatalogItem(
         uri=uri,
