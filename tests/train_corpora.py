@@ -68,6 +68,13 @@ def write_rows(corpora: Path, source: str, rows: list[dict[str, Any]]) -> None:
     (folder / "manifest.jsonl").write_text(text, "utf-8")
 
 
+def plant(corpora: Path, source: str, rows: dict[str, Any] | list[dict[str, Any]]) -> None:
+    """Add rows to a source that is there, such as rows that no training may see."""
+    text = "".join(json.dumps({"source": source, **row}) + "\n" for row in (rows if isinstance(rows, list) else [rows]))
+    with (corpora / source / "manifest.jsonl").open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **arrays)

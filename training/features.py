@@ -45,6 +45,8 @@ def manifests(modality: str, only: list[str] | None) -> Iterator[tuple[str, list
             yield path.parent.name, items
 
 
+LEARNT = ("train", "val")
+"""Splits of the clips of speech that training reads; all others are for tests."""
 SPOKEN = 120
 """Clips of each speech source that the router learns from."""
 WINDOW_SECONDS = 6
@@ -168,7 +170,7 @@ def build_speech(only: list[str] | None, views: int, processes: int, shards: Seq
     front = SpeechFrontEnd()
     for source, items in manifests("speech", only):
         started, done = time.monotonic(), 0
-        for name, chunk in _shards([i for i in items if i.split != "test"]).items():
+        for name, chunk in _shards([i for i in items if i.split in LEARNT]).items():
             ids = np.array([i.id for i in chunk])
             out = FEATURES / "speech" / source / f"{name}.npz"
             if not any(fnmatch.fnmatch(name, pattern) for pattern in shards):
@@ -216,16 +218,22 @@ def build_recognised(only: list[str] | None, views: int, processes: int) -> None
         _save(out, ids=ids, texts=np.array(texts), vectors=np.stack(vectors).astype(np.float16))
 
 
+def spoken_items(only: list[str] | None) -> list[Item]:
+    """Return the clips of speech that the router learns from, drawn by seed from each source."""
+    rng = random.Random(0)
+    items: list[Item] = []
+    for _, found in manifests("speech", only):
+        heard = [i for i in found if i.split in LEARNT]
+        items += rng.sample(heard, min(SPOKEN, len(heard)))
+    return items
+
+
 def build_spoken(only: list[str] | None, views: int, processes: int) -> None:
     """Write audio features of some speech, none of it for tests, for the speech-or-sound router: audio/spoken.0.npz."""
     out = FEATURES / "audio" / "spoken.0.npz"
     if out.exists():
         return
-    rng = random.Random(0)
-    items: list[Item] = []
-    for _, found in manifests("speech", only):
-        heard = [i for i in found if i.split != "test"]
-        items += rng.sample(heard, min(SPOKEN, len(heard)))
+    items = spoken_items(only)
     with multiprocessing.get_context("spawn").Pool(processes, _start_sound) as pool:
         tasks = [(items[k : k + 8], 0) for k in range(0, len(items), 8)]
         rows = list(_progress(pool.imap(_sound_rows, tasks), len(tasks), "spoken"))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embedspace.encoders.backbones.imagenet import imagenet_classes
 from embedspace.errors import ConfigError
 from embedspace.evaluate.suite import ItemSet, Novelty, Suite
 
@@ -112,12 +113,21 @@ def _is_new(row: Row, novelty: Novelty, vocabulary: set[str], phrases: str) -> b
     return bool(words) and vocabulary.isdisjoint(words)
 
 
+def _texts_of(row: Row, name: str) -> list[str]:
+    """Return what a field of a row says, which may be one text, several, or nothing."""
+    value = field_of(row, name)
+    return [str(text) for text in (value if isinstance(value, list | tuple) else [value]) if text]
+
+
 def _novel(rows: list[Row], novelty: Novelty, corpora: Path) -> list[Row]:
     texts: set[str] = set()
     for source in novelty.manifests:
         for row in read_rows(corpora, source):
             if _matches(row, novelty.where):
-                texts.update([*row.get("captions", ()), *row.get("keywords", ()), row.get("concept", "")])
+                texts.update(text for name in novelty.read for text in _texts_of(row, name))
+    if "imagenet" in novelty.classes:
+        for kind in imagenet_classes():
+            texts.update([kind.name, *kind.synonyms, *kind.hypernyms])
     lists = [_words(text) for text in sorted(texts)]
     phrases = "|".join(f" {' '.join(words)} " for words in lists)
     vocabulary = {word for words in lists for word in words}

@@ -42,14 +42,22 @@ class Novelty:
         manifests: Sources of those other rows.
         where: Which of their rows, as `ItemSet.where`.
         about: The field of the set's row whose words must be new.
-        words: "all": none of its words (without stop words) may occur in a caption, keyword or concept over there;
-            "phrase": the whole field may not occur there as a run of words.
+        words: "all": none of its words (without stop words) may occur in what is read over there; "phrase": the whole
+            field may not occur there as a run of words.
+        read: Fields of those rows that are read.
+        classes: Frozen backbones whose class names count as said: "imagenet", with synonyms and hypernyms. Their
+            photographs trained the backbone, and their names start the heads (ConSE) and train the text head.
     """
 
     manifests: tuple[str, ...]
     where: Mapping[str, Any] = field(default_factory=dict)
     about: str = "concept"
     words: str = "all"
+    read: tuple[str, ...] = ("captions", "keywords", "concept")
+    classes: tuple[str, ...] = ()
+
+
+CLASS_NAMES = ("imagenet",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +292,11 @@ def _check(suite: Suite, path: Path) -> None:
             )
         if item_set.novel_to and item_set.novel_to.words not in ("all", "phrase"):
             raise ConfigError(f"{path}: sets.{name}.novel_to.words: 'all' or 'phrase', got {item_set.novel_to.words!r}")
+        for classes in item_set.novel_to.classes if item_set.novel_to else ():
+            if classes not in CLASS_NAMES:
+                raise ConfigError(
+                    f"{path}: sets.{name}.novel_to.classes: no names of {classes!r}; known: {' '.join(CLASS_NAMES)}"
+                )
     for direction in suite.directions:
         if len(direction.positives_fields) not in (0, 2):
             raise ConfigError(f"{path}: positives_fields must name two fields, got {direction.positives_fields}")

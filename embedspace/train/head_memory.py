@@ -28,7 +28,8 @@ def train(run: HeadRun) -> None:
         own = run.own(modality)
         if own is not None:
             held_rows, _ = own.of_split("val")
-            groups[modality] = held_rows if len(held_rows) >= 20 else own.vectors
+            # where validation has too few, training items: never what was encoded for a test
+            groups[modality] = held_rows if len(held_rows) >= 20 else own.of_split("train")[0]
     nearest = {
         name: round(float(np.percentile(memory.cosines(rows).max(axis=1), _KNOWN)), 4) for name, rows in groups.items()
     }

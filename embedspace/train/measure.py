@@ -25,7 +25,7 @@ from embedspace.train.batches import CaptionTable
 from embedspace.train.calibrate import Anchored, calibrate
 from embedspace.train.fusion import choose_share
 from embedspace.train.recipe import Recipe
-from embedspace.train.stage_audio import recall_without
+from embedspace.train.stage_audio import recall_without, training_rows
 from embedspace.train.tables import (
     Row,
     caption_table,
@@ -116,9 +116,9 @@ def _sounds(space: EmbeddingSpace, recipe: Recipe, text: TextHead) -> tuple[NDAr
     rows, vectors = [], []
     for name in recipe.audio.sources:
         table = read_features(Path(recipe.features), "audio", name, 1)
-        for row in manifest_rows(Path(recipe.corpora), name, "audio"):
+        for row in training_rows(recipe, name):
             fold = fold_of(row["id"])
-            if row.get("split", "train") != "train" or row["id"] not in table.index or fold >= len(encoders):
+            if row["id"] not in table.index or fold >= len(encoders):
                 continue
             k = table.index[row["id"]][0]
             logits = torch.from_numpy(table.logits[k : k + 1].astype(np.float32))

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from embedspace.encoders.audio import AudioHeads
 from embedspace.errors import ConfigError
 from embedspace.train.recipe import Recipe
-from embedspace.train.tables import manifest_rows, read_features
+from embedspace.train.stage_audio import training_rows
+from embedspace.train.tables import read_features
 
 __all__ = ["take_router", "train_router"]
 
@@ -39,7 +40,7 @@ def train_router(recipe: Recipe, heads: AudioHeads) -> float:
     sounds = []
     for name in recipe.audio.sources:
         table = read_features(features, "audio", name, 1)
-        rows = [r for r in manifest_rows(Path(recipe.corpora), name, "audio") if r.get("split", "train") == "train"]
+        rows = training_rows(recipe, name)
         sounds.append(
             table.features[[table.index[r["id"]][0] for r in rows if r["id"] in table.index]].astype(np.float32)
         )

@@ -6,8 +6,9 @@ Two kinds, alone or mixed: a memory of the training sounds, which is fitted at o
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,10 @@ Evaluate = Callable[[AudioHeads], dict[str, float]]
 _EVALUATE_EVERY = 50
 
 
-def _name_vectors(recipe: Recipe, names: Sequence[str]) -> NDArray[np.float32]:
+@functools.cache
+def _name_vectors(text_backbone: str, names: tuple[str, ...]) -> NDArray[np.float32]:
     """Return the (len(names), text_dim) unit vectors of names of classes; one may list synonyms with commas."""
-    backbone = create_backbone(recipe.text.backbone)
+    backbone = create_backbone(text_backbone)
     words = [(k, word.lower()) for k, name in enumerate(names) for word in name.split(", ")]
     texts = [text for _, word in words for text in (f"the sound of {word}", word)]
     with torch.inference_mode():
@@ -95,7 +97,7 @@ def _heads(recipe: Recipe, text: TextHead, captions: CaptionTable) -> tuple[Audi
     )
     heads = AudioHeads(config)
     with torch.inference_mode():
-        vectors = text(torch.from_numpy(_name_vectors(recipe, tagger.classes)))
+        vectors = text(torch.from_numpy(_name_vectors(recipe.text.backbone, tuple(tagger.classes))))
     heads.classes.copy_(vectors)
     mean = torch.from_numpy(plain[:, :width].mean(axis=0))
     return heads, mean, 1 / (torch.from_numpy(plain[:, :width].std(axis=0)) + 1e-2)
