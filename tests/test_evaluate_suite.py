@@ -216,7 +216,7 @@ def test_groups_are_measured_over_the_whole_gallery(tmp_path: Path, corpora: Pat
     result = evaluate_suite(FakeSpace(), load_suite(save_suite(tmp_path, text)), corpora=corpora).results[0]
     assert {name: group.num_queries for name, group in result.groups.items()} == {"a": 2, "b": 2}
     assert {group.gallery_size for group in result.groups.values()} == {4}
-    assert result.group_mean["recall_at_1"] == 1.0
+    assert result.group_mean["recall_at_1"].value == 1.0
 
 
 def test_search_within_one_set_leaves_the_query_out(tmp_path: Path, corpora: Path) -> None:
@@ -428,7 +428,7 @@ def test_evaluate_retrieval_writes_a_checkable_report(
     assert set(first["chance"]) == {"recall_at_1", "recall_at_5", "recall_at_10"}
     assert (tmp_path / "results/tiny.png").read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "results/tiny.md").read_text()
-    assert "| image → text | 4 | 4 | 100.0 [100.0, 100.0] |" in table
+    assert "| image → text | 4 | 4 concept | 4 | 100.0 [100.0, 100.0] |" in table
     assert ("encode image", 4, 4) in told
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import ConfigError
-from embedspace.evaluate.metrics import Estimate
+from embedspace.evaluate.intervals import Estimate, bootstrap
 from embedspace.query import Names, join_names
 
 __all__ = ["ComposedPair", "compose_rows", "paired_gain", "phrase_rows", "read_pairs"]
@@ -99,7 +99,12 @@ def compose_rows(
 
 
 def paired_gain(
-    composed: NDArray[np.float64], parts: Sequence[NDArray[np.float64]], *, resamples: int, seed: int
+    composed: NDArray[np.float64],
+    parts: Sequence[NDArray[np.float64]],
+    *,
+    resamples: int,
+    seed: int,
+    clusters: NDArray[np.int64] | None = None,
 ) -> Estimate:
     """Return how far a composed query's metric lies above that of its better part, with a paired 95% interval.
 
@@ -107,15 +112,14 @@ def paired_gain(
         composed: (Q,) metric of each composed query.
         parts: For each part alone its (Q,) metric of the same queries.
         resamples: Bootstrap samples; the better part is chosen anew in each.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
+        clusters: (F, Q) as `embedspace.evaluate.intervals.draw_counts`.
     """
     table = np.stack([composed, *parts], axis=1)  # (Q, 1 + parts)
     means = table.mean(axis=0)
     value = float(means[0] - means[1:].max())
     if resamples < 1:
         return Estimate(value, value, value)
-    rng = np.random.default_rng(seed)
-    total = len(table)
-    samples = rng.multinomial(total, np.full(total, 1 / total), size=resamples) @ table / total
-    low, high = np.percentile(samples[:, 0] - samples[:, 1:].max(axis=1), [2.5, 97.5])
+    samples = bootstrap(table, resamples=resamples, seed=seed, clusters=clusters)
+    low, high = np.nanpercentile(samples[:, 0] - samples[:, 1:].max(axis=1), [2.5, 97.5])
     return Estimate(value, float(low), float(high))

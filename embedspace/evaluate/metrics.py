@@ -8,32 +8,25 @@ Two recalls, both named:
 These and nDCG come from `ir-measures`; reciprocal rank and average precision need the rank of every positive however
 deep, which a top-k run does not hold, so they are taken from the exact ranks (and tested equal to `ir-measures`).
 A missing query counts 0, and as the worst rank in the median. Ties: see `embedspace.evaluate.search`.
+
+Intervals: see `embedspace.evaluate.intervals`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import InputError
+from embedspace.evaluate.intervals import Estimate, bootstrap, estimates_of
 from embedspace.evaluate.search import UNRANKED, PositiveRanks
 
 __all__ = ["Estimate", "bootstrap", "chance_recall", "per_query_metrics", "recall_at_k", "retrieval_metrics"]
 
 NDCG_DEPTH = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure and its 95% bootstrap confidence interval over queries."""
-
-    value: float
-    low: float
-    high: float
 
 
 def recall_at_k(ranks: PositiveRanks, k: int) -> float:
@@ -120,60 +113,22 @@ def _run(ranks: PositiveRanks, depth: int) -> Iterator[tuple[int, str, float]]:
             yield query, places.get(rank, f"-{rank}"), float(-rank)
 
 
-def bootstrap(
-    values: NDArray[np.float64], *, statistic: str = "mean", resamples: int = 1000, seed: int = 0
-) -> NDArray[np.float64]:
-    """Resample queries with replacement.
-
-    Args:
-        values: (Q, M) per-query values.
-        statistic: "mean" or "median".
-        resamples: Number of bootstrap samples B.
-        seed: Of the generator; the same seed draws the same queries for every metric and system of a gallery.
-
-    Returns:
-        (B, M) the statistic of each sample.
-
-    Raises:
-        InputError: If the statistic has another name.
-    """
-    if statistic not in ("mean", "median"):
-        raise InputError(f"statistic must be 'mean' or 'median', got {statistic!r}")
-    rng = np.random.default_rng(seed)
-    total = len(values)
-    samples = np.empty((resamples, values.shape[1]))
-    chunk = max(1, 4_000_000 // max(total, 1))  # keeps the (chunk, Q) draw counts near 32 MB
-    for start in range(0, resamples, chunk):
-        rows = min(chunk, resamples - start)
-        counts = rng.multinomial(total, np.full(total, 1.0 / total), size=rows)  # (rows, Q)
-        part = counts @ values / total if statistic == "mean" else _weighted_medians(values, counts)
-        samples[start : start + rows] = part
-    return samples
-
-
-def _weighted_medians(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return (B, M) medians of the values repeated as often as each row of `counts` (B, Q) says."""
-    total, out = len(values), np.empty((len(counts), values.shape[1]))
-    for column in range(values.shape[1]):
-        order = np.argsort(values[:, column], kind="stable")
-        reached = np.cumsum(counts[:, order], axis=1)  # (B, Q)
-        low = (reached > (total - 1) // 2).argmax(axis=1)
-        high = (reached > total // 2).argmax(axis=1)
-        ordered = values[order, column]
-        out[:, column] = (ordered[low] + ordered[high]) / 2
-    return out
-
-
 def retrieval_metrics(
-    ranks: PositiveRanks, *, ks: Sequence[int] = (1, 5, 10), resamples: int = 1000, seed: int = 0
+    ranks: PositiveRanks,
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    resamples: int = 1000,
+    seed: int = 0,
+    clusters: NDArray[np.int64] | None = None,
 ) -> dict[str, Estimate]:
-    """Return every metric with its 95% percentile-bootstrap interval over queries.
+    """Return every metric with its 95% percentile-bootstrap interval over clusters of queries.
 
     Args:
         ranks: Exact ranks of the positives of at least one query.
         ks: Depths of the two recalls.
         resamples: Bootstrap samples; 0 leaves the intervals at the value.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
+        clusters: As `draw_counts`.
 
     Returns:
         Name -> `Estimate`, in [0, 1] except `medr` (a rank): see `per_query_metrics`.
@@ -183,13 +138,4 @@ def retrieval_metrics(
     """
     if not ranks.num_queries:
         raise InputError("no query has a positive in the gallery: nothing to measure")
-    queries = per_query_metrics(ranks, ks)
-    means = [name for name in queries if name != "medr"]
-    table = np.stack([queries[name] for name in means], axis=1)  # (Q, M)
-    values = dict(zip(means, table.mean(axis=0), strict=True)) | {"medr": float(np.median(queries["medr"]))}
-    if resamples < 1:
-        return {name: Estimate(float(v), float(v), float(v)) for name, v in values.items()}
-    samples = dict(zip(means, bootstrap(table, resamples=resamples, seed=seed).T, strict=True))
-    samples["medr"] = bootstrap(queries["medr"][:, None], statistic="median", resamples=resamples, seed=seed)[:, 0]
-    bounds = {name: np.percentile(samples[name], [2.5, 97.5]) for name in values}
-    return {name: Estimate(float(v), float(bounds[name][0]), float(bounds[name][1])) for name, v in values.items()}
+    return estimates_of(per_query_metrics(ranks, ks), resamples=resamples, seed=seed, clusters=clusters)

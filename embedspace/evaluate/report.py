@@ -15,7 +15,7 @@ import numpy as np
 
 from embedspace.errors import ConfigError, MissingExtraError
 from embedspace.evaluate.encode import EvalSpace, Progress
-from embedspace.evaluate.metrics import Estimate
+from embedspace.evaluate.intervals import Estimate
 from embedspace.evaluate.retrieval import RetrievalResult
 from embedspace.evaluate.run import SuiteResult, corpora_folder, evaluate_suite
 from embedspace.evaluate.suite import load_suite
@@ -59,9 +59,10 @@ def _result(result: RetrievalResult) -> dict[str, Any]:
         "primary_metric": result.primary_metric,
         "metrics": {name: _estimate(estimate) for name, estimate in result.metrics.items()},
         "chance": {name: round(value, 5) for name, value in result.chance.items()},
+        "clusters": dict(result.clusters),
     }
     if result.groups:
-        entry["group_mean"] = {name: round(value, 5) for name, value in result.group_mean.items()}
+        entry["group_mean"] = {name: _estimate(mean) for name, mean in result.group_mean.items()}
         entry["groups"] = {name: _result(group) for name, group in result.groups.items()}
     return entry
 
@@ -119,7 +120,8 @@ def _percent(estimate: list[float]) -> str:
 
 def _row(entry: Mapping[str, Any], name: str, recalls: list[str]) -> str:
     metrics = entry["metrics"]
-    cells = [name, str(entry["num_queries"]), str(entry["gallery_size"])]
+    clusters = " × ".join(f"{number} {kind}" for kind, number in entry.get("clusters", {}).items())
+    cells = [name, str(entry["num_queries"]), clusters, str(entry["gallery_size"])]
     cells += [_percent(metrics[recall]) for recall in recalls]
     cells += [f"{metrics['medr'][0]:g}", *(f"{100 * metrics[m][0]:.1f}" for m in ("mrr", "ndcg_at_10", "map"))]
     deepest = recalls[len(recalls) // 2 - 1]
@@ -135,7 +137,7 @@ def markdown(entry: Mapping[str, Any]) -> str:
     """
     ks = sorted(int(name.rpartition("_")[2]) for name in entry["results"][0]["chance"])
     recalls = [f"recall_at_{k}" for k in ks] + [f"ir_recall_at_{k}" for k in ks]
-    head = ["direction", "queries", "gallery"]
+    head = ["direction", "queries", "clusters", "gallery"]
     head += [f"R@{k} (CLIP)" for k in ks] + [f"R@{k} (IR)" for k in ks]
     head += ["MedR", "MRR", "nDCG@10", "mAP", f"chance R@{ks[-1]}"]
     lines = [f"# {entry['suite']}", "", entry["description"], ""]
@@ -148,9 +150,9 @@ def markdown(entry: Mapping[str, Any]) -> str:
         lines += [_row(group, f"… {value}", recalls) for value, group in result.get("groups", {}).items()]
         if "group_mean" in result:
             mean = result["group_mean"]
-            cells = [f"… mean of {len(result['groups'])}", "", str(result["gallery_size"])]
-            cells += [f"{100 * mean[recall]:.1f}" for recall in recalls] + [f"{mean['medr']:.1f}"]
-            cells += [f"{100 * mean[m]:.1f}" for m in ("mrr", "ndcg_at_10", "map")] + [""]
+            cells = [f"… mean of {len(result['groups'])}", "", "", str(result["gallery_size"])]
+            cells += [_percent(mean[recall]) for recall in recalls] + [f"{mean['medr'][0]:.1f}"]
+            cells += [f"{100 * mean[m][0]:.1f}" for m in ("mrr", "ndcg_at_10", "map")] + [""]
             lines.append("| " + " | ".join(cells) + " |")
     lines.append("")
     if entry["gains"]:
@@ -158,8 +160,9 @@ def markdown(entry: Mapping[str, Any]) -> str:
         lines += [f"Composed over the better of its parts, points: {gains}.", ""]
     weights = ", ".join(f"{modality} `{digest[:12]}`" for modality, digest in sorted(entry["weights"].items()))
     lines += [
-        "Percent; [95% bootstrap interval over queries]. CLIP: share of queries with an answer in the top k; IR: share "
-        "of a query's answers found. Ties count against the answer; a query without a vector counts 0.",
+        "Percent; [95% bootstrap interval over clusters of queries, which are drawn whole]. CLIP: share of queries "
+        "with an answer in the top k; IR: share of a query's answers found. Ties count against the answer; a query without a "
+        "vector counts 0.",
         "",
         f"Commit `{entry['commit'][:12] or 'unknown'}`, {entry['date']}, seed {entry['seed']}, rows "
         f"`{entry['split_hash'][:12]}`, weights {weights or 'unknown'}; {entry['num_failures']} items not encoded.",

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import InputError
-from embedspace.evaluate.metrics import Estimate, chance_recall, retrieval_metrics
+from embedspace.evaluate.intervals import Estimate, cluster_codes, estimates_of, mean_of_groups
+from embedspace.evaluate.metrics import chance_recall, per_query_metrics
 from embedspace.evaluate.search import PositiveRanks, positive_ranks
 
 __all__ = ["PRIMARY_METRIC", "RetrievalResult", "evaluate_pair"]
@@ -33,6 +34,8 @@ class RetrievalResult:
         num_missing: Queries without a vector (they count 0).
         num_unanswerable: Queries left out because no item of the gallery answers them.
         groups: Metrics of parts of the queries, by the value of the suite's `by` field (a speaker, a language).
+        group_mean: Metric -> mean over the groups, each group counting the same; empty without groups.
+        clusters: What the intervals resample -> how many of them the queries are in.
         label: What sets this direction apart from others of the same pair ("picture alone").
     """
 
@@ -46,21 +49,14 @@ class RetrievalResult:
     num_missing: int = 0
     num_unanswerable: int = 0
     groups: Mapping[str, RetrievalResult] = field(default_factory=dict)
+    group_mean: Mapping[str, Estimate] = field(default_factory=dict)
+    clusters: Mapping[str, int] = field(default_factory=dict)
     label: str = ""
 
     @property
     def primary(self) -> Estimate:
         """The estimate of the primary metric."""
         return self.metrics[self.primary_metric]
-
-    @property
-    def group_mean(self) -> dict[str, float]:
-        """Metric -> mean over the groups, each group counting the same; empty without groups."""
-        if not self.groups:
-            return {}
-        return {
-            name: float(np.mean([group.metrics[name].value for group in self.groups.values()])) for name in self.metrics
-        }
 
 
 def evaluate_pair(
@@ -72,6 +68,7 @@ def evaluate_pair(
     gallery: str = "",
     exclude: Sequence[Sequence[int] | NDArray[np.int64]] | None = None,
     groups: Sequence[str] | None = None,
+    clusters: Mapping[str, Sequence[str]] | None = None,
     ks: Sequence[int] = (1, 5, 10),
     primary_metric: str = PRIMARY_METRIC,
     resamples: int = 1000,
@@ -87,7 +84,10 @@ def evaluate_pair(
         query: Name of the query side.
         gallery: Name of the corpus side.
         exclude: For each query the corpus indices taken out of its gallery.
-        groups: For each query the group it belongs to; each group is measured as well, over the same gallery.
+        groups: For each query the group it belongs to; each group is measured as well, over the same gallery, and
+            their mean.
+        clusters: Kind of cluster ("caption", "speaker") -> each query's; intervals resample them. Each query is a
+            cluster of its own by default.
         ks: Depths of the recalls.
         primary_metric: The metric to quote.
         resamples: Bootstrap samples; 0 for values without intervals.
@@ -110,6 +110,7 @@ def evaluate_pair(
     hidden = None if exclude is None else [exclude[q] for q in kept]
     ranks = positive_ranks(queries[kept], corpus, [positives[q] for q in kept], exclude=hidden)
     missing = ~np.isfinite(queries[kept]).all(axis=1) | ~(queries[kept] != 0).any(axis=1)
+    own = {"query": [str(q) for q in kept]} if clusters is None else _of(clusters, kept)
     result = RetrievalResult(
         query=query,
         gallery=gallery,
@@ -119,24 +120,64 @@ def evaluate_pair(
         primary_metric=primary_metric,
         label=label,
     )
-    measure = partial(_measured, result, ks=ks, resamples=resamples, seed=seed)
+    table = per_query_metrics(ranks, ks)
+    measure = partial(_measured, result, ranks, table, missing, own, ks=ks, resamples=resamples, seed=seed)
     names = [] if groups is None else [groups[q] for q in kept]
     parts = {name: np.flatnonzero([name == other for other in names]) for name in sorted(set(names))}
-    inner = {name: measure(_take(ranks, rows), int(missing[rows].sum())) for name, rows in parts.items()}
-    whole = measure(ranks, int(missing.sum()))
-    return replace(whole, groups=inner, num_unanswerable=len(queries) - len(kept))
+    inner = {name: measure(rows) for name, rows in parts.items()}
+    mean = _group_mean(table, list(parts.values()), own, resamples, seed) if parts else {}
+    whole = measure(np.arange(len(kept)))
+    return replace(whole, groups=inner, group_mean=mean, num_unanswerable=len(queries) - len(kept))
+
+
+def _of(clusters: Mapping[str, Sequence[str]], rows: Sequence[int] | NDArray[np.intp]) -> dict[str, list[str]]:
+    """Return the clusters of some queries."""
+    return {kind: [names[row] for row in rows] for kind, names in clusters.items()}
 
 
 def _measured(
-    result: RetrievalResult, ranks: PositiveRanks, missing: int, *, ks: Sequence[int], resamples: int, seed: int
+    result: RetrievalResult,
+    ranks: PositiveRanks,
+    table: Mapping[str, NDArray[np.float64]],
+    missing: NDArray[np.bool_],
+    clusters: Mapping[str, Sequence[str]],
+    rows: NDArray[np.intp],
+    *,
+    ks: Sequence[int],
+    resamples: int,
+    seed: int,
 ) -> RetrievalResult:
-    """Return the result with what the ranks give."""
-    metrics = retrieval_metrics(ranks, ks=ks, resamples=resamples, seed=seed)
+    """Return the result with what some of the queries give."""
+    own = _of(clusters, rows)
+    queries = {name: values[rows] for name, values in table.items()}
+    metrics = estimates_of(queries, resamples=resamples, seed=seed, clusters=cluster_codes(*own.values()))
     if result.primary_metric not in metrics:
         known = " ".join(sorted(metrics))
         raise InputError(f"primary metric {result.primary_metric!r} is not measured; known: {known}")
-    chance = {f"recall_at_{k}": chance_recall(ranks, k) for k in ks}
-    return replace(result, num_queries=ranks.num_queries, metrics=metrics, chance=chance, num_missing=missing)
+    taken = _take(ranks, rows)
+    return replace(
+        result,
+        num_queries=len(rows),
+        metrics=metrics,
+        chance={f"recall_at_{k}": chance_recall(taken, k) for k in ks},
+        num_missing=int(missing[rows].sum()),
+        clusters={kind: len(set(names)) for kind, names in own.items()},
+    )
+
+
+def _group_mean(
+    table: Mapping[str, NDArray[np.float64]],
+    groups: Sequence[NDArray[np.intp]],
+    clusters: Mapping[str, Sequence[str]],
+    resamples: int,
+    seed: int,
+) -> dict[str, Estimate]:
+    """Return the mean over groups; what is one in every group, such as the voice in groups by voice, is not drawn."""
+    inside = {
+        kind: names for kind, names in clusters.items() if any(len({names[row] for row in rows}) > 1 for rows in groups)
+    }
+    codes = cluster_codes(*inside.values()) if inside else None
+    return mean_of_groups(table, groups, resamples=resamples, seed=seed, clusters=codes)
 
 
 def _take(ranks: PositiveRanks, rows: NDArray[np.intp]) -> PositiveRanks:

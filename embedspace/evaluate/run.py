@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from embedspace.errors import ConfigError
 from embedspace.evaluate.composed import ComposedPair, compose_rows, paired_gain, phrase_rows, read_pairs
 from embedspace.evaluate.encode import EvalSpace, Progress, SuiteEncoder
+from embedspace.evaluate.intervals import Estimate, cluster_codes
 from embedspace.evaluate.items import EvalItem, field_of, rows_hash, select_all
-from embedspace.evaluate.metrics import Estimate, per_query_metrics
+from embedspace.evaluate.metrics import per_query_metrics
 from embedspace.evaluate.retrieval import RetrievalResult, evaluate_pair
 from embedspace.evaluate.search import positive_ranks
 from embedspace.evaluate.suite import Composed, Direction, Suite
@@ -173,12 +174,23 @@ def _direction(
         gallery=direction.gallery,
         exclude=_excluded(direction, queries, gallery, positives),
         groups=[str(field_of(item.row, direction.by) or "") for item in queries] if direction.by else None,
+        clusters=_clusters(direction, queries, suite.sets[direction.query].key),
         ks=suite.ks,
         primary_metric=suite.primary_metric,
         resamples=suite.resamples,
         seed=suite.seed,
         label=direction.label,
     )
+
+
+def _clusters(direction: Direction, queries: Sequence[EvalItem], key: str) -> dict[str, list[str]]:
+    """Return kind of cluster -> each query's: what they share with their answers, or what the direction names."""
+    if not direction.clusters:
+        return {key.rpartition(".")[2]: [item.key for item in queries]}
+    return {
+        name.rpartition(".")[2]: [str(field_of(item.row, name) or "") for item in queries]
+        for name in direction.clusters
+    }
 
 
 def _excluded(
@@ -225,6 +237,7 @@ def _composed(
     positives = [targets[pair.target] for pair in pairs]
     exclude = [_without(targets.get(pair.base, []), targets[pair.target]) for pair in pairs]
     gallery = vectors[composed.gallery]
+    clusters = {"picture": [pair.base for pair in pairs], "words": [pair.words for pair in pairs]}
     results = [
         evaluate_pair(
             rows,
@@ -233,6 +246,7 @@ def _composed(
             query=composed.base,
             gallery=composed.gallery,
             exclude=exclude,
+            clusters=clusters,
             ks=suite.ks,
             primary_metric=suite.primary_metric,
             resamples=suite.resamples,
@@ -247,7 +261,11 @@ def _composed(
     ]
     gains = {
         name: paired_gain(
-            values[0][name], [part[name] for part in values[1:]], resamples=suite.resamples, seed=suite.seed
+            values[0][name],
+            [part[name] for part in values[1:]],
+            resamples=suite.resamples,
+            seed=suite.seed,
+            clusters=cluster_codes(*clusters.values()),
         )
         for name in values[0]
         if name.startswith("recall_at_")

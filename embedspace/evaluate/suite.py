@@ -115,6 +115,8 @@ class Direction:
         positives_fields: Where the file is a list of tables instead: the field that lists query keys and the field
             that lists the gallery keys that answer them.
         by: Field of the query rows whose values are reported one by one.
+        clusters: Fields of the query rows whose values intervals resample, such as caption and speaker; the queries'
+            key by default.
         exclude_by: Field; gallery items that share its value with the query, and are no answer, leave its gallery.
         label: Shown beside the direction.
     """
@@ -124,6 +126,7 @@ class Direction:
     positives: str = ""
     positives_fields: tuple[str, ...] = ()
     by: str = ""
+    clusters: tuple[str, ...] = ()
     exclude_by: str = ""
     label: str = ""
 
