@@ -161,8 +161,8 @@ def markdown(entry: Mapping[str, Any]) -> str:
     weights = ", ".join(f"{modality} `{digest[:12]}`" for modality, digest in sorted(entry["weights"].items()))
     lines += [
         "Percent; [95% bootstrap interval over clusters of queries, which are drawn whole]. CLIP: share of queries "
-        "with an answer in the top k; IR: share of a query's answers found. Ties count against the answer; a query without a "
-        "vector counts 0.",
+        "with an answer in the top k; IR: share of a query's answers found. Ties count against the answer; a query "
+        "without a vector counts 0.",
         "",
         f"Commit `{entry['commit'][:12] or 'unknown'}`, {entry['date']}, seed {entry['seed']}, rows "
         f"`{entry['split_hash'][:12]}`, weights {weights or 'unknown'}; {entry['num_failures']} items not encoded.",
