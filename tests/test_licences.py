@@ -10,6 +10,7 @@ import torch
 
 from embedspace.generate.gallery import Gallery, load_gallery
 from training.clear_gallery import clear
+from training.corpora.openclipart import licence_of
 from training.corpora.sound_licences import UNCLEAR, copyright_stanzas, parse_credit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,6 +79,18 @@ def test_clear_takes_rows_and_names_out_and_leaves_the_rest_as_stored(tmp_path: 
     assert after.captions == [before.captions[row] for row in rows]
     assert torch.equal(after.keys, before.keys[rows]) and torch.equal(after.latents, before.latents[rows])
     assert clear(tmp_path, ["CC0-1.0"], of) == []
+
+
+def test_clip_art_says_its_own_licence_where_it_has_one() -> None:
+    rdf = b'<cc:license rdf:resource="http://%s" />'
+    assert licence_of(rdf % b"web.resource.org/cc/PublicDomain") == licence_of(b"") == "CC-PDDC"
+    assert licence_of(rdf % b"creativecommons.org/licenses/GPL/2.0/") == "GPL-2.0-only"
+
+
+def test_the_shipped_gallery_holds_no_picture_that_says_gpl() -> None:
+    items = json.loads((WEIGHTS / "heads/image/gallery.json").read_text("utf-8"))["items"]
+    assert "openclipart/computer/firewall_denco_01" not in items
+    assert "openclipart/computer/8port_switch_denco" not in items
 
 
 def test_the_shipped_gallery_holds_no_sound_of_unclear_licence() -> None:

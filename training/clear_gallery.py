@@ -1,10 +1,10 @@
-"""Keep in the sound generator's gallery only the clips whose licence lets a copy of them ship.
+"""Keep in the galleries of the generators only items whose licence lets a copy of them ship.
 
-    python -m training.clear_gallery                 # rewrites embedspace/weights/heads/audio/gallery.*
-    python -m training.clear_gallery --check         # exit 1 if a clip of the gallery should not be there
+    python -m training.clear_gallery                 # rewrites embedspace/weights/heads/{audio,image}/gallery.*
+    python -m training.clear_gallery --check         # exit 1 if something is in a gallery that should not be there
 
-The licences are those of the recipe (`training/recipes/heads/audio.toml`), each clip's own as its package states it.
-`embedspace train head` keeps the same clips; this makes a gallery that was trained before a licence was corrected equal
+The licences are those of the recipes (`training/recipes/heads`), each item's own as its package states it.
+`embedspace train head` keeps the same items; this makes a gallery that was trained before a licence was corrected equal
 to what it would write now.
 """
 
@@ -20,40 +20,58 @@ from safetensors.torch import load_file, save_file
 
 from embedspace.errors import EmbedspaceError
 from embedspace.train.head_recipe import load_head_recipe
-from training.corpora import instruments
-from training.corpora.fetch import package
+from training.corpora import instruments, openclipart
+from training.corpora.emoji import FLUENT, GOOGLE
+from training.corpora.fetch import package, unpacked
 from training.corpora.sound_origins import ORIGINS, PACKAGE
 from training.corpora.sounds import id_of
 
-__all__ = ["clear", "clip_licences", "main"]
+__all__ = ["clear", "item_licences", "main", "shippable"]
 
-HEAD = Path("embedspace/weights/heads/audio")
-RECIPE = Path("training/recipes/heads/audio.toml")
+HEADS = Path("embedspace/weights/heads")
+RECIPES = Path("training/recipes/heads")
+_EMOJI = {"emoji-fluent": FLUENT, "emoji-google": GOOGLE}
 
 
-def clip_licences(items: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return id -> licence and credit of sounds of the corpora, from their packages.
+def item_licences(items: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return id -> licence and credit of items of the corpora, from their packages.
 
     Raises:
         EmbedspaceError: If a package lacks one of them.
     """
     found: dict[str, tuple[str, str]] = {}
     for source in dict.fromkeys(item.split("/")[0] for item in items):
-        if source == "instruments":
-            licence = package(instruments.PACKAGES[0]).licence
-            found |= {item: (licence, "") for item in items if item.startswith(f"{source}/")}
-            continue
-        origin = source.removeprefix("sounds-")
-        for clip in ORIGINS[origin]():
-            found[id_of(origin, clip)] = (clip.licence or package(PACKAGE[origin]).licence, clip.credit)
+        own = [item for item in items if item.startswith(f"{source}/")]
+        if source == openclipart.SOURCE:
+            found |= {item: (_clip_art(item), "") for item in own}
+        elif source in _EMOJI:
+            vendor = _EMOJI[source]
+            found |= {item: (vendor.licence or package(vendor.package).licence, "") for item in own}
+        elif source == instruments.SOURCE:
+            found |= {item: (package(instruments.PACKAGES[0]).licence, "") for item in own}
+        else:
+            origin = source.removeprefix("sounds-")
+            for clip in ORIGINS[origin]():
+                found[id_of(origin, clip)] = (clip.licence or package(PACKAGE[origin]).licence, clip.credit)
     missing = [item for item in items if item not in found]
     if missing:
-        raise EmbedspaceError(f"{len(missing)} clips are not in their packages, such as {missing[0]}")
+        raise EmbedspaceError(f"{len(missing)} items are not in their packages, such as {missing[0]}")
     return {item: found[item] for item in items}
 
 
+def _clip_art(item: str) -> str:
+    path = unpacked("openclipart-svg") / f"usr/share/openclipart/svg/{item.split('/', 1)[1]}.svg"
+    return openclipart.licence_of(path.read_bytes() if path.exists() else b"")
+
+
+def shippable(kind: str) -> tuple[str, ...]:
+    """Return the licences that the recipe of a head lets ship."""
+    recipe = load_head_recipe(RECIPES / f"{kind}.toml")
+    return {"audio": recipe.audio.licences, "image": recipe.image.licences}[kind]
+
+
 def clear(folder: Path, licences: Sequence[str], of: dict[str, tuple[str, str]]) -> list[str]:
-    """Take the clips that have none of the licences out of a gallery, rows and names; return their ids.
+    """Take the items that have none of the licences out of a gallery, rows and names; return their ids.
 
     Rows stay as they are stored: nothing is packed anew.
 
@@ -75,22 +93,23 @@ def clear(folder: Path, licences: Sequence[str], of: dict[str, tuple[str, str]])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Rewrite the gallery, or check it."""
+    """Rewrite the galleries, or check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--head", type=Path, default=HEAD, help="folder of the head")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something is to be removed")
     arguments = parser.parse_args(argv)
-    licences = load_head_recipe(RECIPE).audio.licences
-    items = json.loads((arguments.head / "gallery.json").read_text("utf-8"))["items"]
-    of = clip_licences(items)
-    if arguments.check:
+    failed = False
+    for kind in ("audio", "image"):
+        licences = shippable(kind)
+        items = json.loads((HEADS / kind / "gallery.json").read_text("utf-8"))["items"]
+        of = item_licences(items)
         removed = [item for item in items if of[item][0] not in licences]
-    else:
-        removed = clear(arguments.head, licences, of)
-    for item in removed:
-        print(f"{item}: {of[item][0]}")
-    print(f"{len(items) - len(removed)} of {len(items)} clips may ship")
-    if arguments.check and removed:
+        if not arguments.check:
+            clear(HEADS / kind, licences, of)
+        for item in removed:
+            print(f"{item}: {of[item][0]}")
+        print(f"{kind}: {len(items) - len(removed)} of {len(items)} items may ship")
+        failed = failed or (arguments.check and bool(removed))
+    if failed:
         sys.exit(1)
 
 

@@ -26,9 +26,14 @@ def train(run: HeadRun) -> None:
     if not recipe.sources:
         raise ConfigError(f"recipe {run.recipe.name}: [image] sources names no source of pictures")
     sets = {split: read_pictures(run, split) for split in ("train", "val")}
-    may_ship = np.array([item.split("/")[0] in recipe.gallery for item in sets["train"].items])
+    clear = {
+        row["id"]
+        for row in run.rows
+        if row["id"].split("/")[0] in recipe.gallery and (not recipe.licences or row.get("licence") in recipe.licences)
+    }
+    may_ship = np.array([item in clear for item in sets["train"].items])
     if not may_ship.any():
-        raise ConfigError(f"recipe {run.recipe.name}: [image] gallery names no source that has pictures")
+        raise ConfigError(f"recipe {run.recipe.name}: [image] gallery and licences leave no picture that may ship")
     perceptual = Perceptual() if recipe.autoencoder.perceptual > 0 else None
     parts = recipe.autoencoder, recipe.flow
     train_latent_head(run, parts, sets["train"], sets["val"], may_ship, perceptual, options=recipe.options)

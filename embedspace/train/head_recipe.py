@@ -116,12 +116,14 @@ class ImageHeadRecipe:
     Attributes:
         sources: Source -> weight.
         gallery: Sources whose licences let small latents ship.
+        licences: Of the pictures of these sources that may; a picture under another one only trains. Empty for all.
         size: Side in pixels.
         options: How to sample, where it differs from `LatentOptions`; chosen on the validation split.
     """
 
     sources: dict[str, float] = field(default_factory=dict)
     gallery: tuple[str, ...] = ()
+    licences: tuple[str, ...] = ()
     options: dict[str, float] = field(default_factory=dict)
     size: int = 64
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)

@@ -22,12 +22,13 @@ from training.corpora.manifest import Item
 from training.corpora.pictures import convert_named
 from training.corpora.words import clean_caption, concept_of, singular
 
-__all__ = ["PACKAGES", "SOURCE", "VERSION", "Entry", "build", "entry", "title_of", "weight_of"]
+__all__ = ["PACKAGES", "SOURCE", "VERSION", "Entry", "build", "entry", "licence_of", "title_of", "weight_of"]
 
 SOURCE = "openclipart"
 PACKAGES = ("openclipart-png", "openclipart-svg", "wordnet-base")
-VERSION = 2
-LICENCE = "CC0-1.0"
+VERSION = 3
+LICENCE = "CC-PDDC"
+"""Creative Commons' Public Domain Dedication, which the package's copyright file gives for all pictures."""
 
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
@@ -94,6 +95,11 @@ def entry(svg: bytes) -> Entry:
         creator=clean_caption((creator.text if creator is not None else "") or ""),
         keywords=tuple(dict.fromkeys(word for word in keywords if not _NOT_A_KEYWORD.search(word))),
     )
+
+
+def licence_of(svg: bytes) -> str:
+    """Return the licence of a picture: the package's, but for the few whose own RDF names the GPL."""
+    return "GPL-2.0-only" if re.search(rb'license\s+rdf:resource="[^"]*/GPL/2.0/?"', svg) else LICENCE
 
 
 @functools.cache
@@ -178,7 +184,8 @@ def _collect(pngs: Path, svgs: Path) -> dict[str, Item]:
             continue
         stem = path.relative_to(pngs).with_suffix("").as_posix()
         svg = svgs / f"{stem}.svg"
-        found = entry(svg.read_bytes()) if svg.exists() else Entry()
+        drawn = svg.read_bytes() if svg.exists() else b""
+        found = entry(drawn)
         caption, trusted = title_of(stem, found)
         keywords = tuple(word for word in found.keywords if word != found.creator.casefold())
         if not trusted and (not caption or _COLLECTION.match(found.title)):
@@ -191,7 +198,7 @@ def _collect(pngs: Path, svgs: Path) -> dict[str, Item]:
             keywords=keywords,
             concept=concept_of(caption),
             source=SOURCE,
-            licence=LICENCE,
+            licence=licence_of(drawn),
             extra={"folder": stem.split("/")[0], "title": found.title, "trusted": trusted},
         )
     return items

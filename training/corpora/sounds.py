@@ -27,7 +27,7 @@ from training.corpora.sound_origins import ORIGINS, PACKAGE, Found
 __all__ = ["PACKAGES", "SOUND_RATE", "VERSION", "Label", "build", "id_of", "label_of", "read_labels"]
 
 PACKAGES = tuple(PACKAGE.values())
-VERSION = 3
+VERSION = 4
 SOUND_RATE = 44_100
 """Sample rate of the stored sounds, in Hz."""
 LABELS = Path(__file__).with_name("sound_labels.tsv")
