@@ -229,7 +229,7 @@ def test_index_never_finds_deleted_rows(tmp_path: Path, recipe: Recipe) -> None:
         catalog.add(vector_items(vectors))
         catalog.optimize()
         assert catalog.search(vectors[7], query_modality="image", k=1)[0][0].uri == "item/7"
-        assert catalog.remove("number between 0 and 9") == 10
+        assert catalog.remove("number between 0 and 9").items == 10
         for opened in (catalog, Catalog.open(catalog.path)):
             hits = opened.search(vectors[:10], query_modality="image", k=50)
             assert all(hit.metadata["number"] >= 10 for found in hits for hit in found)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +132,108 @@ def test_every_verb_refuses_a_missing_catalog(run: Run, tmp_path: Path, verb: st
     result = run("catalog", verb, tmp_path / "none.catalog")
     assert result.code == 2
     assert "no catalog here" in result.error
+
+
+def test_remove_one_place_of_a_duplicate(run: Run, media: Path) -> None:
+    (media / "copy.png").write_bytes((media / "dog.png").read_bytes())
+    run("index", media, "--catalog", "c")
+    result = run("catalog", "remove", "c", "media/copy.png")
+    assert (result.code, result.out) == (0, "1 place forgotten; what lay there is at other places, too\n")
+    assert "6 items" in run("catalog", "verify", "c").out
+    run("index", media, "--catalog", "c")
+    assert run("catalog", "remove", "c", "media/copy.png", "media/dog.png").out == "1 removed, 2 places forgotten\n"
+
+
+def test_remove_a_text_by_its_words(run: Run, media: Path) -> None:
+    run("catalog", "add", "c", "a red door", "media/cat.png")
+    assert run("catalog", "remove", "c", "a red door").out == "1 removed\n"
+    result = run("catalog", "remove", "c", "a red door", "nowhere.png")
+    assert (result.code, result.out) == (1, "0 removed\n")
+    assert result.err == "a red door: not in the catalog\nnowhere.png: not in the catalog\n"
+    assert run("catalog", "remove", "c", "nowhere.png", "media/cat.png").code == 0
+
+
+def test_add_does_not_take_a_folder_for_a_word(run: Run, media: Path) -> None:
+    Path("mv").mkdir()
+    result = run("catalog", "add", "c", "mv")
+    assert result.code == 1
+    assert "mv: a folder; `embedspace index` reads folders" in result.err
+    assert run("catalog", "add", "c", '"mv"').out.startswith("1 added")
+    (hit,) = run("search", "c", "mv", "-k", "1", "--json").out.splitlines()
+    assert json.loads(hit)["text"] == "mv"
+    assert run("catalog", "remove", "c", "mv").out == "1 removed\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("add", "c", "\udcff"), ("add", "c", "words", "--meta", "a=\udcff"), ("remove", "c", "\udcff")],
+)
+def test_what_is_not_utf8_is_refused(run: Run, media: Path, arguments: tuple[str, ...]) -> None:
+    result = run("catalog", *arguments)
+    assert result.code in (1, 2)
+    assert "not UTF-8" in result.err
+
+
+@pytest.mark.parametrize(("option", "code"), [(("search", "c", "x"), 2), (("catalog", "remove", "c"), 2)])
+def test_where_that_is_not_utf8_is_refused(run: Run, media: Path, option: tuple[str, ...], code: int) -> None:
+    result = run(*option, "--where", "kind = '\udcff'")
+    assert result.code == code
+    assert "not UTF-8" in result.error
+
+
+def test_where_says_how_to_reach_metadata_that_is_called_like_a_column(run: Run, media: Path) -> None:
+    Path("list.csv").write_text("text,label,kind,size\nhello,x,y,12\nworld,z,y,13\n")
+    assert run("index", "list.csv", "--catalog", "c").code == 0
+    for name, value in (("label", "'x'"), ("kind", "'y'"), ("size", "12")):
+        result = run("search", "c", "hello", "--where", f"{name} = {value}")
+        assert result.code == 2
+        assert f"meta.{name} (metadata) or catalog.{name} (the catalog's own)" in result.error
+        assert run("search", "c", "hello", "-k", "1", "--where", f"meta.{name} = {value}").out.endswith("hello\n")
+    assert run("catalog", "remove", "c", "--where", "kind = 'y'").code == 2
+    assert run("catalog", "remove", "c", "--where", "catalog.kind = 'audio'").out == "2 removed\n"
+    assert "meta.label" in run("search", "--help").out
+
+
+@pytest.mark.parametrize("key", ["embed_dim", "catalog_id", "revision", "deletions", "calibration", "recipe"])
+def test_missing_setting_is_a_damaged_catalog(run: Run, media: Path, key: str) -> None:
+    database = sqlite3.connect("c/catalog.sqlite")
+    database.execute("DELETE FROM meta WHERE key = ?", (key,))
+    database.commit()
+    database.close()
+    for verb in ("catalog info c", "catalog verify c", "search c x", "index media --catalog c"):
+        result = run(*verb.split())
+        assert result.code == 2
+        assert f"its setting {key} is missing" in result.error
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("UPDATE meta SET value = 'many' WHERE key = 'embed_dim'", "its setting embed_dim"),
+        ("UPDATE meta SET value = '[' WHERE key = 'recipe'", "not an index recipe"),
+        ("DROP TABLE fields", "the catalog is damaged"),
+        ("DROP TABLE meta", "the catalog is damaged"),
+    ],
+)
+def test_wrong_setting_is_a_damaged_catalog(run: Run, media: Path, sql: str, message: str) -> None:
+    database = sqlite3.connect("c/catalog.sqlite")
+    database.execute(sql)
+    database.commit()
+    database.close()
+    result = run("catalog", "info", "c")
+    assert result.code == 2
+    assert message in result.error
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Path("c/catalog.sqlite-wal").mkdir(), "check the permissions of the folder"),
+        (lambda: os.mkfifo("c/catalog.sqlite-shm"), "its drive reports an error (SQLITE_IOERR_SHMOPEN)"),
+    ],
+)
+def test_what_the_drive_refuses_is_said_plainly(run: Run, media: Path, make: Callable[[], None], message: str) -> None:
+    make()
+    result = run("search", "c", "x")
+    assert result.code == 2
+    assert message in result.error

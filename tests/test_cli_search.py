@@ -196,3 +196,17 @@ def test_search_finds_vectors_whatever_the_query_scale(run: Run, catalog: Path) 
     scaled = run("search", catalog, "7:tall grass", "--json").out
     scores = [[json.loads(line)["score"] for line in out.splitlines()] for out in (one, scaled)]
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
+
+
+def test_search_says_what_the_catalog_lacks(run: Run, catalog: Path) -> None:
+    run("catalog", "remove", catalog, "--where", "kind = 'audio'")
+    lacking = {
+        ("--to", "audio"): "the catalog holds no audio (--to), only image, text",
+        ("--where", "kind = 'audio'"): "nothing in the catalog fulfils --where",
+        ("--to", "text", "--where", "kind = 'image'"): "nothing in the catalog fulfils --where and --to",
+    }
+    for options, reason in lacking.items():
+        assert run("search", catalog, "x", *options).err == f"no match: {reason}\n"
+    run("catalog", "remove", catalog, "--where", "kind != 'audio'")
+    reason = f"the catalog is empty; fill it with: embedspace index PATHS --catalog {catalog}"
+    assert run("search", catalog, "x", "--to", "audio", "--min-probability", "0.5").err == f"no match: {reason}\n"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ItemRecord,
         Problem,
         Progress,
+        RemoveReport,
         VerifyReport,
     )
 
@@ -39,6 +40,7 @@ __all__ = [
     "Problem",
     "Progress",
     "Recipe",
+    "RemoveReport",
     "VerifyReport",
 ]
 

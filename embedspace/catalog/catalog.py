@@ -15,14 +15,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from embedspace.calibration import Calibration
 from embedspace.catalog.contents import catalog_info, content_id, item_records, segment_vectors
+from embedspace.catalog.fingerprints import adopt_fingerprints, check_fingerprint
 from embedspace.catalog.gallery import Gallery
 from embedspace.catalog.recipe import Recipe
-from embedspace.catalog.records import AddReport, CatalogInfo, CatalogItem, Hit, ItemRecord, VerifyReport
+from embedspace.catalog.records import (
+    AddReport,
+    CatalogInfo,
+    CatalogItem,
+    Hit,
+    ItemRecord,
+    RemoveReport,
+    VerifyReport,
+)
+from embedspace.catalog.removal import places_of, places_where, remove_places
 from embedspace.catalog.schema import create_schema, exists, is_vacant, translated
 from embedspace.catalog.searcher import Searcher
 from embedspace.catalog.store import Store
 from embedspace.catalog.where import Condition
-from embedspace.errors import CatalogError, FingerprintMismatchError, InputError
+from embedspace.errors import CatalogCorruptError, CatalogError, ConfigError, InputError
 
 __all__ = ["Catalog"]
 
@@ -106,7 +116,14 @@ class Catalog:
             CatalogCorruptError: If what is there is not a catalog, or is damaged.
             CatalogLockedError: If another process holds it exclusively.
         """
-        return cls(Store(Path(path), read_only=read_only, timeout=timeout))
+        store = Store(Path(path), read_only=read_only, timeout=timeout)
+        try:
+            return cls(store)
+        except ConfigError as error:
+            store.close()
+            raise CatalogCorruptError(
+                f"{path}: the catalog is damaged ({error}); restore it from a copy, or delete it and index again"
+            ) from error
 
     def close(self) -> None:
         """Write what is derived anew where items were added or removed, and close the files."""
@@ -158,18 +175,7 @@ class Catalog:
         Raises:
             FingerprintMismatchError: Naming the modalities that differ and the way out.
         """
-        ours = self.fingerprints
-        differ = sorted(name for name in ours if name in fingerprints and ours[name] != fingerprints[name])
-        if not differ:
-            return
-        used = {name for (name,) in self.store.rows("SELECT DISTINCT modality FROM segments")}
-        if not used:
-            return
-        details = "; ".join(f"{name}: catalog {ours[name][:12]}, encoder {fingerprints[name][:12]}" for name in differ)
-        raise FingerprintMismatchError(
-            f"{self.path}: its vectors come from another encoder ({details}). Run: embedspace catalog migrate "
-            f"{self.path} (re-encodes only the modalities that differ), or search with the encoder it was made with"
-        )
+        check_fingerprint(self.store, fingerprints)
 
     def adopt_fingerprints(self, fingerprints: Mapping[str, str], calibration_json: str = "") -> None:
         """Record the encoder whose vectors are about to be added: modalities that hold no vectors yet are its own.
@@ -177,14 +183,7 @@ class Catalog:
         Raises:
             FingerprintMismatchError: As `check_fingerprint`.
         """
-        self.check_fingerprint(fingerprints)
-        fresh = {name: digest for name, digest in fingerprints.items() if self.fingerprints.get(name) != digest}
-        calibrate = bool(calibration_json) and calibration_json != self.store.meta("calibration")
-        if fresh or calibrate:
-            with self.store.writing("record its encoder") as connection:
-                connection.executemany("INSERT OR REPLACE INTO fingerprints VALUES (?, ?)", fresh.items())
-                if calibrate:
-                    connection.execute("UPDATE meta SET value = ? WHERE key = 'calibration'", (calibration_json,))
+        adopt_fingerprints(self.store, fingerprints, calibration_json)
 
     # -- changing it -------------------------------------------------------------------------------------------------
 
@@ -210,34 +209,29 @@ class Catalog:
             self._changed = True
         return AddReport(**counts)
 
-    def remove(self, where: str | None = None, *, uris: Iterable[str] | None = None) -> int:
+    def remove(self, where: str | None = None, *, uris: Iterable[str] | None = None) -> RemoveReport:
         """Remove items, or places of items; an item goes with its last place.
 
         Args:
             where: Removes every item that the filter matches.
             uris: Removes these places.
 
-        Returns:
-            Number of items removed.
-
         Raises:
             InputError: If neither or both are given, or the filter cannot be read.
         """
-        if (where is None) == (uris is None):
+        if where is not None and uris is None:
+            places = places_where(self.store, self._searcher.condition(where))
+        elif uris is not None and where is None:
+            places = list(uris)
+        else:
             raise InputError("remove: give either a filter (where) or places (uris)")
-        places = list(uris or ())
-        if where is not None:
-            condition = self._searcher.condition(where)
-            found = self.store.rows(
-                "SELECT u.uri FROM uris u WHERE u.item IN "
-                f"(SELECT i.item FROM items i LEFT JOIN segments s ON s.item = i.item WHERE {condition.sql})",
-                condition.parameters,
-            )
-            places = [uri for (uri,) in found]
-        with self.store.writing("remove items"):
-            removed = self.store.unlink(places)
-        self._changed = self._changed or removed > 0
-        return removed
+        report = remove_places(self.store, places)
+        self._changed = self._changed or report.places > 0
+        return report
+
+    def places_of(self, name: str) -> list[str]:
+        """Return the uris that a name means: of a place, of a file by its relative path, or of a text by its words."""
+        return places_of(self.store, name)
 
     # -- searching ---------------------------------------------------------------------------------------------------
 

@@ -103,5 +103,15 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """Read what `to_json` wrote."""
-        return cls.from_mapping(json.loads(text))
+        """Read what `to_json` wrote.
+
+        Raises:
+            ConfigError: If the text is not a recipe.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"not an index recipe: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"not an index recipe: {text!r}")
+        return cls.from_mapping(values)

@@ -18,6 +18,7 @@ __all__ = [
     "ItemRecord",
     "Problem",
     "Progress",
+    "RemoveReport",
     "VerifyReport",
 ]
 
@@ -62,6 +63,14 @@ class AddReport:
     added: int = 0
     updated: int = 0
     known: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveReport:
+    """What `Catalog.remove` did: items that are gone, places that were forgotten; an item goes with its last place."""
+
+    items: int = 0
+    places: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,13 +154,23 @@ def _explain(path: Path, doing: str, error: sqlite3.Error) -> CatalogError:
             f"{path}: not a catalog, or one whose beginning is damaged ({error}); name another path, or restore the "
             "catalog from a copy"
         )
-    if code == sqlite3.SQLITE_CORRUPT:
+    if code == sqlite3.SQLITE_CORRUPT or (code == sqlite3.SQLITE_ERROR and str(error).startswith("no such ")):
         return CatalogCorruptError(
             f"{path}: the catalog is damaged, cannot {doing} ({error}); restore it from a copy, "
             "or delete it and index again"
         )
     if code == sqlite3.SQLITE_READONLY:
         return CatalogError(f"{path}: the catalog is read-only, cannot {doing}; check the permissions of its folder")
+    if code == sqlite3.SQLITE_CANTOPEN:
+        return CatalogError(
+            f"{path}: cannot {doing}: {DATABASE}, or what SQLite keeps beside it (-wal, -shm), cannot be opened "
+            "or made; check the permissions of the folder and of the files in it"
+        )
+    if code == sqlite3.SQLITE_IOERR:
+        return CatalogError(
+            f"{path}: cannot {doing}: its drive reports an error ({error.sqlite_errorname}); check that it is "
+            f"mounted and sound, then run: embedspace catalog verify {path}"
+        )
     return CatalogError(f"{path}: cannot {doing}: {error}")
 
 

@@ -25,7 +25,8 @@ from embedspace.catalog.damaged import recall_damaged
 from embedspace.catalog.places import manifest_of
 from embedspace.catalog.records import CatalogItem, Failure
 from embedspace.catalog.schema import connect, database_path, translated
-from embedspace.errors import CatalogCorruptError, CatalogError, InputError
+from embedspace.catalog.settings import read_settings
+from embedspace.errors import CatalogCorruptError, InputError
 from embedspace.segment import Segment
 
 __all__ = ["Store", "flat_fields", "folder_of", "segments_digest", "unpack"]
@@ -84,11 +85,12 @@ class Store:
         self.read_only = read_only
         self.lock = threading.RLock()
         self.connection = connect(path, read_only=read_only, timeout=timeout)
-        self.embed_dim = int(self.meta("embed_dim"))
-        self.catalog_id = str(self.meta("catalog_id"))
-        if not read_only and self.meta("row_uris") is None:
-            with contextlib.suppress(CatalogError):  # another process is writing: the next opening does it
-                self._escape_manifests()
+        try:
+            settings = read_settings(self)
+        except BaseException:
+            self.connection.close()
+            raise
+        self.embed_dim, self.catalog_id = int(settings["embed_dim"]), str(settings["catalog_id"])
 
     def close(self) -> None:
         """Close the connection; the last one to close folds the write-ahead log into the file."""
@@ -114,16 +116,6 @@ class Store:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
-
-    def _escape_manifests(self) -> None:
-        """Write the uris of rows as `row_uri` does: earlier versions did not escape the paths of manifests."""
-        with self.writing("bring its uris up to date") as connection:
-            connection.execute(
-                "UPDATE OR IGNORE uris SET uri = replace(replace(source, '%', '%25'), '#', '%23') || "
-                "substr(uri, length(source) + 1) WHERE (instr(source, '#') OR instr(source, '%')) "
-                "AND substr(uri, 1, length(source) + 1) = source || '#'"
-            )
-            connection.execute("INSERT INTO meta VALUES ('row_uris', 1)")
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""

@@ -12,8 +12,9 @@
     field       = name with dots | `any name`
 
 Keywords are case-insensitive, and so is `like` (for ASCII; % is any text, _ any character). A field is a column of the
-catalog or a name in the metadata; `meta.NAME` is the metadata's where both exist. Nothing of the expression but fixed
-keywords ever becomes SQL text: values and metadata names travel as parameters.
+catalog or a name in the metadata. Where both have a name ("label"), the bare name is refused, and says so: it is either
+`meta.label`, the metadata's, or `catalog.label`, the column. Nothing of the expression but fixed keywords ever becomes
+SQL text: values and metadata names travel as parameters.
 """
 
 from __future__ import annotations
@@ -81,8 +82,12 @@ def compile_where(expression: str, fields: Collection[str]) -> Condition:
         The condition; it is false, not unknown, for an item that lacks a field.
 
     Raises:
-        InputError: If it cannot be read, or names a field that no item has.
+        InputError: If it cannot be read, names a field that no item has, or one that both are called.
     """
+    try:
+        expression.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"--where: {expression!r} is not UTF-8; is the terminal's encoding another?") from None
     if len(expression) > _MAX_LENGTH:
         raise InputError(f"--where: an expression of {len(expression)} characters; at most {_MAX_LENGTH}")
     parser = _Parser(expression, fields)
@@ -192,8 +197,14 @@ class _Parser:
         name = self.accept("name") or (self.accept("quoted") or "").strip("`")
         if not name:
             raise self.error("expected the name of a field")
+        column = name.removeprefix("catalog.")
+        if column in COLUMNS and name not in self.fields:
+            return COLUMNS[column]
         if name in COLUMNS:
-            return COLUMNS[name]
+            self.at -= 1
+            raise self.error(
+                f"{name!r} may be either: write meta.{name} (metadata) or catalog.{name} (the catalog's own)"
+            )
         key = name.removeprefix("meta.") if name.startswith("meta.") and name not in self.fields else name
         if key not in self.fields:
             self.at -= 1

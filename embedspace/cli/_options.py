@@ -9,7 +9,7 @@ import typer
 
 from embedspace.modality import Modality
 
-__all__ = ["AsModality", "BatchSize", "CatalogPath", "Device", "Json", "Quiet", "Weights", "Workers"]
+__all__ = ["AsModality", "BatchSize", "CatalogPath", "Device", "Json", "Quiet", "Weights", "Where", "Workers"]
 
 CatalogPath = Annotated[Path, typer.Argument(metavar="CATALOG", help="A catalog made by `embedspace index`.")]
 
@@ -29,6 +29,17 @@ Workers = Annotated[
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
+
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="FILTER",
+        help="Only items that fulfil this, e.g. \"licence = 'CC0-1.0' and duration < 5\". A field is a name in the "
+        "metadata or one of the catalog's own: id kind modality label text start end uri size mtime. Where both have a "
+        "name, write meta.label for the metadata's, catalog.label for the catalog's.",
+    ),
+]
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, and no summary for people.")]
 

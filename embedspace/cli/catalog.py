@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedspace.cli._options import AsModality, BatchSize, CatalogPath, Device, Json, Quiet, Weights, Workers
+from embedspace.cli._options import AsModality, BatchSize, CatalogPath, Device, Json, Quiet, Weights, Where, Workers
 from embedspace.errors import InputError
 
 if TYPE_CHECKING:
-    from embedspace.catalog.records import CatalogInfo, CatalogItem
+    from embedspace.catalog.records import CatalogInfo, CatalogItem, RemoveReport
 
 __all__ = ["add", "app", "export", "info", "migrate", "remove", "verify"]
 
@@ -63,7 +63,10 @@ def _facts(found: CatalogInfo) -> list[tuple[str, str]]:
 @app.command()
 def add(
     catalog: CatalogPath,
-    items: Annotated[list[str], typer.Argument(metavar="ITEMS", help="Files, or words to keep as texts.")],
+    items: Annotated[
+        list[str],
+        typer.Argument(metavar="ITEMS", help="Files, or words to keep as texts; in double quotes, words always."),
+    ],
     metadata: Annotated[
         list[str] | None, typer.Option("--meta", metavar="NAME=VALUE", help="Metadata of all of them; may be repeated.")
     ] = None,
@@ -84,7 +87,7 @@ def add(
         good: list[CatalogItem] = []
         for item in items:
             try:
-                good.append(_catalog_item(item, facts, space, as_modality))
+                good.append(_catalog_item(_utf8(item), facts, space, as_modality))
             except InputError as error:
                 failures.append((item, str(error)))
         report = opened.add(good)
@@ -101,8 +104,21 @@ def _metadata(pairs: list[str]) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         if not equals or not name.strip():
             raise InputError(f"--meta {pair!r}: expected NAME=VALUE")
-        facts[name.strip()] = _value(value)
+        facts[_utf8(name.strip())] = _value(_utf8(value))
     return facts
+
+
+def _utf8(text: str) -> str:
+    """Return a text from the command line.
+
+    Raises:
+        InputError: If it is not UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{text!a}: not UTF-8; write it so, or rename the file") from None
+    return text
 
 
 def _value(text: str) -> str | int | float | bool:
@@ -118,9 +134,17 @@ def _catalog_item(value: str, facts: dict[str, Any], space: Any, as_modality: st
     from embedspace.catalog.reading import read_file
     from embedspace.catalog.records import CatalogItem
     from embedspace.catalog.sources import content_hash
-    from embedspace.query import resolve
+    from embedspace.query import Source, resolve
 
-    source = resolve(value, as_modality=as_modality)
+    if len(value) > 2 and value[0] == value[-1] == '"':
+        value = value[1:-1]
+        source = Source(value, "text")
+    else:
+        source = resolve(value, as_modality=as_modality)
+        if source.path is None and os.path.isdir(os.path.expanduser(value)):
+            raise InputError(
+                f"{value}: a folder; `embedspace index` reads folders; if you mean the word, write '\"{value}\"'"
+            )
     wanted = as_modality if source.kind in ("audio", "video") else None
     if source.path is None:
         decoded = space.decode(value, "text")
@@ -151,26 +175,38 @@ def _catalog_item(value: str, facts: dict[str, Any], space: Any, as_modality: st
 @app.command()
 def remove(
     catalog: CatalogPath,
-    uris: Annotated[list[str] | None, typer.Argument(metavar="URIS", help="Files or uris to forget.")] = None,
-    where: Annotated[
-        str | None, typer.Option("--where", metavar="FILTER", help="Every item that fulfils this.")
+    uris: Annotated[
+        list[str] | None, typer.Argument(metavar="URIS", help="Files, uris, or the words of texts, to forget.")
     ] = None,
+    where: Where = None,
 ) -> None:
-    """Forget items; the files themselves stay."""
+    """Forget items; the files themselves stay. An item that lies at several places goes with the last of them."""
     from embedspace.catalog.catalog import Catalog
+    from embedspace.cli._output import note
 
     if bool(uris) == (where is not None):
         raise InputError("say what to remove: URIS, or --where, but not both")
     with Catalog.open(catalog) as opened:
         if where is not None:
-            removed = opened.remove(where=where)
+            report = opened.remove(where=where)
         else:
-            # A uri is an absolute path; people give relative ones.
-            named = [name for uri in uris or [] for name in {uri, str(Path(uri).expanduser().absolute())}]
-            removed = opened.remove(uris=named)
-    print(f"{removed} removed")
-    if not removed:
+            places: list[str] = []
+            for name in uris or []:
+                found = opened.places_of(_utf8(name))
+                if not found:
+                    note(f"{name}: not in the catalog")
+                places.extend(found)
+            report = opened.remove(uris=places)
+    print(_removed(report))
+    if not report.places:
         raise typer.Exit(1)
+
+
+def _removed(report: RemoveReport) -> str:
+    if report.items == report.places:
+        return f"{report.items} removed"
+    places = f"{report.places} place{'s' if report.places > 1 else ''} forgotten"
+    return f"{report.items} removed, {places}" if report.items else f"{places}; what lay there is at other places, too"
 
 
 @app.command()

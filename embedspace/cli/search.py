@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedspace.cli._options import AsModality, CatalogPath, Device, Json, Weights
+from embedspace.cli._options import AsModality, CatalogPath, Device, Json, Weights, Where
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:
-    from embedspace.catalog import Hit
+    from embedspace.catalog import Catalog, Hit
     from embedspace.query import ComposedQuery, Query
 
 __all__ = ["search"]
@@ -36,10 +36,7 @@ def search(
     ] = None,
     as_modality: AsModality = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Hits a query.")] = 10,
-    where: Annotated[
-        str | None,
-        typer.Option("--where", metavar="FILTER", help="Only items that fulfil this, e.g. \"licence = 'CC0-1.0'\"."),
-    ] = None,
+    where: Where = None,
     min_probability: Annotated[
         float | None, typer.Option("--min-probability", min=0.0, max=1.0, help="Leave out less likely matches.")
     ] = None,
@@ -72,8 +69,20 @@ def search(
             where=where,
             min_probability=min_probability,
         )
+        lacking = "" if all(hits) else _lacking(opened, to, min_probability)
     for text, one, found in zip(texts, composed, hits, strict=True):
-        _show(text, one, found, as_json=json, explain=explain, several=len(texts) > 1, threshold=min_probability)
+        remark = _remark(found, min_probability, lacking)
+        _show(text, one, found, as_json=json, explain=explain, several=len(texts) > 1, remark=remark)
+
+
+def _lacking(catalog: Catalog, to: Sequence[Modality] | None, threshold: float | None) -> str:
+    """Say what there is not, whatever the query; empty where it is the probability that is lacking."""
+    held = catalog.info().segments
+    if not held:
+        return f"the catalog is empty; fill it with: embedspace index PATHS --catalog {catalog.path}"
+    if to and not any(str(modality) in held for modality in to):
+        return f"the catalog holds no {' or '.join(to)} (--to), only {', '.join(held)}"
+    return "" if threshold is not None else f"nothing in the catalog fulfils --where{' and --to' if to else ''}"
 
 
 def _search(opened: Any, composed: Sequence[ComposedQuery], **options: Any) -> list[list[Hit]]:  # noqa: ANN401
@@ -117,7 +126,7 @@ def _show(
     as_json: bool,
     explain: bool,
     several: bool,
-    threshold: float | None,
+    remark: str,
 ) -> None:
     from embedspace.cli._output import note, print_json
 
@@ -130,17 +139,14 @@ def _show(
         if several:
             print(f"# {text}")
         _print_hits(hits)
-    remark = _remark(hits, threshold)
     if remark:
         note(f"{text}: {remark}" if several else remark)
 
 
-def _remark(hits: list[Hit], threshold: float | None) -> str:
+def _remark(hits: list[Hit], threshold: float | None, lacking: str) -> str:
     """Say plainly when nothing matches."""
-    if not hits and threshold is not None:
-        return f"no good match: nothing reaches probability {threshold:g}"
     if not hits:
-        return "no match: nothing in the catalog fulfils --to and --where"
+        return f"no match: {lacking}" if lacking else f"no good match: nothing reaches probability {threshold:g}"
     best = max(hit.probability for hit in hits)
     if best < UNLIKELY:
         return f"no good match: the best of these has probability {best:.2g}"
