@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test quick check format lock clean
+.PHONY: demo test quick check figures format lock clean
 
 demo: $(READY)  ## build a catalog of real media, run one search per modality, show the hits
 	$(BIN)/python -m indexes.demo
@@ -18,6 +18,9 @@ check: $(READY)  ## style, types, import directions
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
+
+figures: $(READY)  ## do the pages follow from the results, and were those measured with the weights that ship?
+	$(BIN)/python -m eval.figures --check
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -135,6 +135,30 @@ class EmbeddingSpace:
                 shutil.copyfile(file, target / file.name)
         return target
 
+    def with_options(self, modality: Modality | str, **options: Any) -> EmbeddingSpace:  # noqa: ANN401
+        """Return this space with an encoder that is set otherwise, such as `recognised_share=1.0` for speech.
+
+        The same weights, but another fingerprint: its vectors do not fit a catalog of this space.
+
+        Args:
+            modality: Whose encoder.
+            options: Keys of its section in the configuration.
+
+        Raises:
+            UnknownModalityError: If this space has no such encoder.
+            ConfigError: If its section has no such key.
+        """
+        name, sections = str(modality), self.config["sections"]
+        if name not in sections:
+            raise UnknownModalityError(f"this space has no {name} encoder; it has: {', '.join(self.modalities)}")
+        for key in options:
+            if key not in sections[name]:
+                raise ConfigError(f"{self.folder}: its {name} has no {key!r}; it has: {', '.join(sections[name])}")
+        changed = {**sections, name: {**sections[name], **options}}
+        other = EmbeddingSpace(self.folder, {**self.config, "sections": changed}, self.calibration, self._device)
+        other._backbones = self._backbones  # the frozen networks are the same
+        return other
+
     def fingerprints(self) -> Mapping[str, str]:
         """Return modality value -> hex digest of its weights, configuration and preprocessing."""
         return {m.value: self._fingerprint(m) for m in self.modalities}

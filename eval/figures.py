@@ -1,21 +1,26 @@
 """Rewrite the tables of figures from the committed results.
 
     python -m eval.figures        # a second; reads eval/results/*.json, rewrites README.md and eval/results/README.md
-    python -m eval.figures --check        # writes nothing; ends with 1 if a table is out of date
+    python -m eval.figures --check        # writes nothing; ends with 1 if a table is out of date, or a report was not
+                                          # measured with the weights that ship; `make figures` runs it
 
 README.md keeps its table between <!-- figures:start --> and <!-- figures:end -->, and one of what is generated between
-<!-- made:start --> and <!-- made:end --> if it has these; which rows they have, figures.toml says.
+<!-- made:start --> and <!-- made:end --> if it has these; which rows they have, figures.toml says. Counts in titles
+come from the reports: "{queries}", "{gallery}", "{missing}", "{groups}" and what intervals draw ("{concept}").
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from eval.marks import Mark, legend, marked, marks_of, page_with_marks
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- figures:start -->", "<!-- figures:end -->"
@@ -43,62 +48,113 @@ def find_result(report: Report, row: Mapping[str, str]) -> Report | None:
     return None
 
 
-def _cell(value: list[float]) -> str:
+def filled(title: str, counts: Mapping[str, object]) -> str:
+    """Return a title with its counts in place of "{name}"; "–" for all of them where nothing was measured.
+
+    Ends the program where the report has no such count.
+    """
+
+    def count_of(match: re.Match[str]) -> str:
+        if counts and match[1] not in counts:
+            raise SystemExit(f"figures.toml: {title!r} counts {match[0]}; the report has: {' '.join(counts)}")
+        return str(counts.get(match[1], "–"))
+
+    return re.sub(r"\{(\w+)\}", count_of, title)
+
+
+def _counts(result: Report) -> dict[str, object]:
+    """Return what a title may count of a direction."""
+    own = {
+        "queries": result["num_queries"],
+        "gallery": result["gallery_size"],
+        "missing": result["num_missing"],
+        "groups": " ".join(result.get("groups", ())),
+    }
+    return {**result.get("clusters", {}), **own}
+
+
+def _cell(value: Sequence[float]) -> str:
     interval = f" [{100 * value[1]:.0f}, {100 * value[2]:.0f}]" if len(value) == 3 else ""
     return f"{100 * value[0]:.1f}{interval}"
 
 
-def figure_row(row: Mapping[str, str], reports: Mapping[str, Report]) -> str:
+def _values(value: float | list[float]) -> list[float]:
+    """Return a metric as a list; means of groups had no interval in earlier reports."""
+    return value if isinstance(value, list) else [value]
+
+
+def figure_row(row: Mapping[str, Any], reports: Mapping[str, Report], marks: Sequence[Mark] = ()) -> str:
     """Return one row of the table."""
     report = reports.get(row["suite"])
     result = find_result(report, row) if report else None
-    cells = [row["title"]]
+    title = filled(row["title"], {} if result is None else _counts(result))
+    cells = [marked(title, marks_of(row, marks))]
     if report is None or result is None:
         cells += ["–", "not measured", "", ""]
     elif row.get("from") == "gain":
         gains = report["gains"]
         cells += [str(result["gallery_size"]), _cell(gains["recall_at_1"]), _cell(gains["recall_at_10"]), ""]
-    elif row.get("from") == "group_mean":
-        mean = result["group_mean"]
-        cells += [str(result["gallery_size"]), _cell([mean["recall_at_1"]]), _cell([mean["recall_at_10"]])]
-        cells.append(f"{mean['medr']:.1f}")
     else:
-        metrics = result["metrics"]
+        metrics = {name: _values(v) for name, v in result[row.get("from", "metrics")].items()}
         cells += [str(result["gallery_size"]), _cell(metrics["recall_at_1"]), _cell(metrics["recall_at_10"])]
-        cells.append(f"{metrics['medr'][0]:g}")
+        medr = metrics["medr"][0]
+        cells.append(f"{medr:.1f}" if "from" in row else f"{medr:g}")
     cells += [row.get("ask", ""), row.get("stretch", "")]
     return "| " + " | ".join(cells) + " |"
 
 
-def figures_table(rows: list[Mapping[str, str]], reports: Mapping[str, Report]) -> str:
+def _below(rows: Sequence[Mapping[str, Any]], marks: Sequence[Mark]) -> list[str]:
+    """Return what stands under a table of what its marks mean."""
+    lines = legend(marks, [number for row in rows for number in marks_of(row, marks)])
+    return ["", *lines] if lines else []
+
+
+def figures_table(rows: Sequence[Mapping[str, Any]], reports: Mapping[str, Report], marks: Sequence[Mark] = ()) -> str:
     """Return the table for README.md."""
     lines = [
         "| direction | gallery | R@1, % | R@10, % | MedR | goal R@1 / R@10 | stretch |",
         "|---|---|---|---|---|---|---|",
-        *(figure_row(row, reports) for row in rows),
+        *(figure_row(row, reports, marks) for row in rows),
         "",
-        "In brackets the 95% bootstrap interval over queries. R@k: a right answer among the first k.",
+        "In brackets the 95% bootstrap interval over captions, concepts or voices. R@k: a right answer in the first k.",
         "All 12 directions, the other metrics and how it was measured: [eval/results](eval/results/README.md).",
+        *_below(rows, marks),
     ]
     return "\n".join(lines)
+
+
+def _made_counts(report: Report, row: Mapping[str, Any]) -> dict[str, object]:
+    """Return what a title may count of a row of what is generated."""
+    own = next((e for e in report.get(row["list"], ()) if _has(e, row["where"])), None)
+    if own is None:
+        return {}
+    counts = {name: v for table in (report, own) for name, v in table.items() if isinstance(v, int)}
+    if "held" in report:
+        counts["held"] = f"{100 * report['held']['near_copies']:.0f}%"
+    return counts
+
+
+def _has(entry: Report, where: Mapping[str, Any]) -> bool:
+    return all(entry.get(key) == value for key, value in where.items())
 
 
 def _made_cell(report: Report, row: Mapping[str, Any], where: Mapping[str, Any]) -> str:
     """Return the metric of the row of a list of a report that has some values."""
     for entry in report.get(row["list"], ()):
-        if all(entry.get(key) == value for key, value in where.items()):
+        if _has(entry, where):
             values = entry.get("metrics", entry).get(row["metric"])
             return _cell(values) if values else ""
     return ""
 
 
-def made_table(rows: list[Mapping[str, Any]], reports: Mapping[str, Report]) -> str:
+def made_table(rows: Sequence[Mapping[str, Any]], reports: Mapping[str, Report], marks: Sequence[Mark] = ()) -> str:
     """Return the table of what is generated, for README.md.
 
     Args:
         rows: A title, a suite, the list of its report, the values that its row has (`where`), a metric, and, to stand
             beside it, the values of the rows of real things and of the wrong condition.
         reports: Suite -> report.
+        marks: Of figures.toml.
     """
     lines = ["| what is made | % | real things | wrong condition | goal | stretch |", "|---|---|---|---|---|---|"]
     for row in rows:
@@ -106,17 +162,19 @@ def made_table(rows: list[Mapping[str, Any]], reports: Mapping[str, Report]) -> 
         own, real, wrong = (
             _made_cell(report, row, row[key]) if key in row else "" for key in ("where", "real", "wrong")
         )
-        cells = [row["title"], own or "not measured", real, wrong, row.get("ask", ""), row.get("stretch", "")]
+        title = marked(filled(row["title"], _made_counts(report, row)), marks_of(row, marks))
+        cells = [title, own or "not measured", real, wrong, row.get("ask", ""), row.get("stretch", "")]
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
         "In brackets the 95% bootstrap interval over prompts. Who judges neither conditions nor trains any. How",
         "well each judge knows real things, all baselines, sample sheets: [eval/results](eval/results/README.md).",
+        *_below(rows, marks),
     ]
     return "\n".join(lines)
 
 
-def _made_index(reports: Mapping[str, Report]) -> list[str]:
+def _made_index(reports: Mapping[str, Report], marks: Sequence[Mark]) -> list[str]:
     lines = [
         "",
         "## What is generated",
@@ -131,17 +189,20 @@ def _made_index(reports: Mapping[str, Report]) -> list[str]:
     ]
     for name, report in sorted(reports.items()):
         heads = " ".join(f"{modality} {digest[:8]}" for modality, digest in sorted(report["heads"].items()))
-        cells = [f"[{name}]({name}.md)", report["description"], report["commit"][:8], report["date"]]
+        cells = [_linked(name, marks), report["description"], report["commit"][:8], report["date"]]
         lines.append("| " + " | ".join([*cells, report["split_hash"][:8], heads]) + " |")
     return lines
 
 
-def results_index(reports: Mapping[str, Report], made: Mapping[str, Report] | None = None) -> str:
+def results_index(
+    reports: Mapping[str, Report], made: Mapping[str, Report] | None = None, marks: Sequence[Mark] = ()
+) -> str:
     """Return the text of eval/results/README.md.
 
     Args:
         reports: Of retrieval.
         made: Of what is generated.
+        marks: Of figures.toml.
     """
     lines = [
         "# Results",
@@ -153,8 +214,11 @@ def results_index(reports: Mapping[str, Report], made: Mapping[str, Report] | No
         "- Search is exact, over the whole gallery that the suite names; ties count against the right answer.",
         "- `recall_at_k` is the CLIP convention (a right answer in the top k), `ir_recall_at_k` the IR convention",
         "  (share of the right answers found). A query that could not be encoded counts 0 and stays in.",
-        "- Intervals are 95% bootstrap intervals over queries (1,000 samples, the seed is in the report); several",
-        "  recordings of one caption count as separate queries.",
+        "- Intervals are 95% bootstrap intervals (1,000 samples, the seed is in the report). They draw clusters of",
+        "  queries whole, since recordings of one caption, or all that one voice says, are right or wrong together",
+        "  (Field and Welsh 2007, Bootstrapping clustered data; where captions and voices cross, the pigeonhole",
+        "  bootstrap of Owen 2007). Each table says what was drawn. A mean of groups draws one sample for all of them.",
+        "- A † says that a choice was made in sight of these test items; the suite's page says which.",
         "- `split_hash` is the digest of the rows that were measured, `weights` the fingerprints of the encoders.",
         "",
         "| suite | what | commit | date | rows | weights |",
@@ -162,9 +226,15 @@ def results_index(reports: Mapping[str, Report], made: Mapping[str, Report] | No
     ]
     for name, report in sorted(reports.items()):
         weights = " ".join(f"{modality} {digest[:8]}" for modality, digest in sorted(report["weights"].items()))
-        cells = [f"[{name}]({name}.md)", report["description"], report["commit"][:8], report["date"]]
+        cells = [_linked(name, marks), report["description"], report["commit"][:8], report["date"]]
         lines.append("| " + " | ".join([*cells, report["split_hash"][:8], weights]) + " |")
-    return "\n".join(lines + (_made_index(made) if made else [])) + "\n"
+    return "\n".join(lines + (_made_index(made, marks) if made else [])) + "\n"
+
+
+def _linked(name: str, marks: Sequence[Mark]) -> str:
+    """Return a link to a suite's page, with † where it has marks."""
+    touched = any(part.get("suite") == name for mark in marks for part in mark["of"])
+    return f"[{name}]({name}.md)" + " †" * touched
 
 
 def replaced(text: str, table: str, start: str = START, end: str = END) -> str:
@@ -175,25 +245,51 @@ def replaced(text: str, table: str, start: str = START, end: str = END) -> str:
     return f"{head}{start}\n{table}\n{end}{rest.partition(end)[2]}"
 
 
-def main() -> None:
-    """Rewrite both pages, or with --check tell whether they are up to date."""
-    parser = argparse.ArgumentParser(description="Rewrite the tables of figures from eval/results/*.json.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a table is out of date")
-    check = parser.parse_args().check
-    reports = load_reports(ROOT / "eval/results")
-    made = load_reports(ROOT / "eval/results", "generation_suite")
-    tables = tomllib.loads((ROOT / "eval/figures.toml").read_text(encoding="utf-8"))
-    readme, index = ROOT / "README.md", ROOT / "eval/results/README.md"
-    text = replaced(readme.read_text(encoding="utf-8"), figures_table(tables["rows"], reports))
+def pages_of(root: Path) -> dict[Path, str]:
+    """Return each page that follows from the results -> the text that it must have."""
+    reports = load_reports(root / "eval/results")
+    made = load_reports(root / "eval/results", "generation_suite")
+    tables = tomllib.loads((root / "eval/figures.toml").read_text(encoding="utf-8"))
+    marks = tables.get("marks", [])
+    readme = root / "README.md"
+    text = replaced(readme.read_text(encoding="utf-8"), figures_table(tables["rows"], reports, marks))
     if MADE_START in text:
-        text = replaced(text, made_table(tables.get("made", []), made), MADE_START, MADE_END)
-    pages = {readme: text, index: results_index(reports, made)}
-    stale = [path for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    for path in stale:
+        text = replaced(text, made_table(tables.get("made", []), made, marks), MADE_START, MADE_END)
+    pages = {readme: text, root / "eval/results/README.md": results_index(reports, made, marks)}
+    for name in [*reports, *made]:
+        page = root / f"eval/results/{name}.md"
+        if page.is_file():
+            pages[page] = page_with_marks(page.read_text(encoding="utf-8"), name, marks)
+    return pages
+
+
+def stale_lines(root: Path) -> list[str]:
+    """Return a line for each encoder or head of a report that is not the one that ships."""
+    from eval.stale import shipped, stale_reports
+
+    folder = root / "eval/results"
+    return stale_reports(
+        load_reports(folder), load_reports(folder, "generation_suite"), shipped(), root / "eval/suites"
+    )
+
+
+def main() -> None:
+    """Rewrite the pages, or with --check tell whether they are up to date and measured with what ships."""
+    parser = argparse.ArgumentParser(description="Rewrite the tables of figures from eval/results/*.json.")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if a table is out of date or a report is stale"
+    )
+    check = parser.parse_args().check
+    pages = pages_of(ROOT)
+    outdated = [path for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path in outdated:
         if not check:
             path.write_text(pages[path], encoding="utf-8")
         print(f"{path.relative_to(ROOT)}: {'out of date' if check else 'rewritten'}")
-    if stale and check:
+    stale = stale_lines(ROOT) if check else []
+    for line in stale:
+        print(line)
+    if check and (outdated or stale):
         sys.exit(1)
 
 

@@ -350,9 +350,10 @@ def test_training_never_hears_a_held_out_voice() -> None:
     heard = {*voices.training_voices(), *voices.kokoro_voices()}
     heard |= {voice for language in translations.LANGUAGES for voice in voices.foreign_voices(language)}
     variants = {voice.partition("+")[2] for voice in heard if voice.startswith("espeak")}
-    for held in voices.HELD_OUT:
+    for held in (*voices.HELD_OUT, *voices.FRESH):
         engine, _, name = held.partition(":")
         assert held not in heard
+        assert engine not in ("piper", "pico") or not any(voice.startswith(engine) for voice in heard)
         assert engine != "piper" or not any(voice.startswith("piper") for voice in heard)
         if engine == "kokoro":
             assert not any(name in voice for voice in heard)
@@ -360,6 +361,30 @@ def test_training_never_hears_a_held_out_voice() -> None:
             accent, _, variant = name.partition("+")
             assert variant not in variants
             assert not any(voice.startswith(f"espeak:{accent}") for voice in heard)
+
+
+def test_fresh_clips_say_what_nobody_said_in_voices_that_nothing_else_uses(corpora: Path) -> None:
+    def stamp(caption: str, split: str) -> Item:
+        extra = {"unique": True, "symbol": False, "stem": caption}
+        return Item(f"stamps/{caption}", "image", captions=(caption,), split=split, extra=extra)
+
+    held = [stamp(f"A thing {'abcdefgh'[k]}", "test") for k in range(8)]
+    write_manifest(
+        corpora / "stamps/manifest.jsonl", [*held, stamp("A known one", "train"), stamp("A goldfish", "test")]
+    )
+    texts = [Text("Un tigre", "fr", "a tiger", "cldr"), Text("A known one", "en", "A known one", "stamps")]
+    groups = speech.fresh_jobs(texts)
+    assert list(groups) == ["fresh-pico-en-US", "fresh-pico-en-GB", "fresh-espeak-en-gb-scotland-adam"]
+    jobs = [job for group in groups.values() for job in group]
+    assert not {job.voice for job in jobs} & {*voices.HELD_OUT, *voices.training_voices(), *voices.kokoro_voices()}
+    assert {job.split for job in jobs} == {"fresh"}
+    said = {job.text.english for job in jobs}
+    assert {item.captions[0] for item in held} <= said and "A known one" not in said
+    names = {job.text.text for job in jobs if job.text.origin == "imagenet"}
+    assert len(names) == speech.FRESH_TEXTS and not names & {"tiger", "goldfish"}
+    assert len(jobs) == len(voices.FRESH) * (speech.FRESH_TEXTS + 9)
+    heard = [job for group in speech.training_jobs(texts).values() for job in group]
+    assert not {job.text.english for job in heard} & names and not {job.split for job in heard} & {"fresh", "test"}
 
 
 def test_speak_names_the_missing_program(monkeypatch: pytest.MonkeyPatch) -> None:

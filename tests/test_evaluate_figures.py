@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from embedspace.evaluate.media_suite import load_media_suite
 from eval import figures
 from eval.composed_pairs import pairs_of, rest_of
 from eval.composed_scenes import couples
+from eval.marks import marks_of, page_with_marks
 
 SUITES = Path(__file__).parents[1] / "eval/suites"
 
@@ -21,6 +23,8 @@ SUITES = Path(__file__).parents[1] / "eval/suites"
 def report(**changes: Any) -> dict[str, Any]:
     metrics = {"recall_at_1": [0.4, 0.35, 0.45], "recall_at_10": [0.75, 0.7, 0.8], "medr": [3.0, 2.0, 4.0]}
     result = {"query": "image", "gallery": "text", "label": "", "gallery_size": 281, "metrics": metrics}
+    result |= {"num_queries": 31, "num_missing": 4, "clusters": {"concept": 29}, "groups": {"fr": {}, "es": {}}}
+    result |= {"group_mean": {name: [value[0] / 2, *value[1:]] for name, value in metrics.items()}}
     base = {"suite": "stamps", "description": "d", "commit": "c" * 40, "date": "2026-01-01", "split_hash": "s" * 64}
     return base | {"weights": {"image": "w" * 64}, "results": [result], "gains": {}} | changes
 
@@ -29,6 +33,82 @@ def test_figure_row_quotes_value_and_interval() -> None:
     row = {"title": "image → text", "suite": "stamps", "query": "image", "gallery": "text", "ask": "40 / 75"}
     expected = "| image → text | 281 | 40.0 [35, 45] | 75.0 [70, 80] | 3 | 40 / 75 |  |"
     assert figures.figure_row(row, {"stamps": report()}) == expected
+
+
+def test_titles_are_filled_from_the_report() -> None:
+    row = {
+        "title": "{queries} of {concept}, {missing} silent, mean of {groups}",
+        "suite": "stamps",
+        "from": "group_mean",
+    }
+    row |= {"query": "image", "gallery": "text"}
+    expected = "| 31 of 29, 4 silent, mean of fr es | 281 | 20.0 [35, 45] | 37.5 [70, 80] | 1.5 |  |  |"
+    assert figures.figure_row(row, {"stamps": report()}) == expected
+    assert figures.figure_row(row, {}).startswith("| – of –, – silent, mean of – | – | not measured")
+    with pytest.raises(SystemExit, match=r"'\{dogs\} here' counts \{dogs\}; the report has: concept queries gallery"):
+        figures.figure_row({**row, "title": "{dogs} here"}, {"stamps": report()})
+
+
+def test_no_count_is_typed_in_a_title() -> None:
+    tables = tomllib.loads((SUITES.parent / "figures.toml").read_text())
+    depths = re.compile(r"R@\d+|top-\d+|first \d+|--candidates \d+")  # these say what is asked, not how many there are
+    for row in [*tables["rows"], *tables["made"]]:
+        assert not re.search(r"\d", depths.sub("", row["title"])), row["title"]
+
+
+def test_no_size_of_a_set_is_typed_in_a_suite_s_description() -> None:
+    for path in sorted((SUITES.parent / "results").glob("*.json")):
+        entry = json.loads(path.read_text())
+        if not isinstance(entry, dict) or "suite" not in entry:
+            continue
+        typed = set(re.findall(r"\d{2,}", load_suite(SUITES / f"{entry['suite']}.toml").description))
+        assert not typed & {str(size) for size in entry["sizes"].values()}, path.name
+
+
+def test_a_row_of_a_choice_in_sight_of_test_data_leads_to_the_reason() -> None:
+    marks = [
+        {"text": "looked at once", "of": [{"suite": "other"}, {"suite": "stamps", "query": "speech"}]},
+        {"text": "tried on it", "of": [{"suite": "stamps", "query": "image"}, {"suite": "pictures", "source": "text"}]},
+        {"text": "never used", "of": [{"suite": "none"}]},
+    ]
+    row = {"title": "t", "suite": "stamps", "query": "image", "gallery": "text"}
+    table = figures.figures_table([row, {**row, "suite": "third"}], {"stamps": report()}, marks)
+    assert "| t †2 | 281 |" in table and "| t | – |" in table
+    assert '(["Not blind"](training/LOG.md)):\n\n- †2: tried on it' in table
+    assert "looked at once" not in table and "never used" not in table
+    made = {"title": "m", "suite": "pictures", "list": "rows", "metric": "top_1", "where": {"source": "text"}}
+    assert "| m †2 |" in figures.made_table([made], {"pictures": made_report()}, marks)
+    assert "†" not in figures.figures_table([row], {"stamps": report()})
+    page = page_with_marks("# stamps\n", "stamps", marks)
+    assert page.endswith("- †1: looked at once\n- †2: tried on it\n<!-- marks:end -->\n")
+    assert "(../../training/LOG.md)" in page
+    assert page_with_marks(page, "stamps", marks) == page
+    assert page_with_marks(page, "third", marks) == "# stamps\n"
+    assert "[stamps](stamps.md) † |" in figures.results_index({"stamps": report()}, None, marks)
+
+
+def test_marks_of_figures_toml_are_of_rows_or_directions_that_there_are() -> None:
+    tables = tomllib.loads((SUITES.parent / "figures.toml").read_text())
+    for mark in tables["marks"]:
+        for part in mark["of"]:
+            assert (SUITES / f"{part['suite']}.toml").is_file(), part
+            shown = any(marks_of(row, [{"of": [part]}]) for row in [*tables["rows"], *tables["made"]])
+            suite = None if shown else load_suite(SUITES / f"{part['suite']}.toml")
+            assert shown or (suite is not None and part["query"] in suite.sets), part
+
+
+def test_what_is_not_blind_in_the_log_is_marked() -> None:
+    """Each admission of the log is about a suite that carries a mark."""
+    tables = tomllib.loads((SUITES.parent / "figures.toml").read_text())
+    touched = {part["suite"] for mark in tables["marks"] for part in mark["of"]}
+    assert touched >= {
+        "speakers",
+        "human_speech",
+        "composed",
+        "generation",
+        "sounds_leave_one_out",
+        "generation_sounds",
+    }
 
 
 def test_figure_row_says_what_was_not_measured() -> None:
@@ -57,8 +137,13 @@ def test_main_rewrites_and_checks_the_pages(tmp_path: Path, monkeypatch: pytest.
     assert "old" not in text
     assert "[stamps](stamps.md)" in (tmp_path / "eval/results/README.md").read_text()
     monkeypatch.setattr("sys.argv", ["figures", "--check"])
+    monkeypatch.setattr(figures, "stale_lines", lambda root: [])
     figures.main()
     readme.write_text(text.replace("40.0", "99.0"))
+    with pytest.raises(SystemExit):
+        figures.main()
+    readme.write_text(text)
+    monkeypatch.setattr(figures, "stale_lines", lambda root: ["stamps.json: old"])
     with pytest.raises(SystemExit):
         figures.main()
 

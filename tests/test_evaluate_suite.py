@@ -69,17 +69,24 @@ class FakeSpace:
     def __init__(self) -> None:
         self.encoded: list[Any] = []
         self.called = ""
+        self.options: dict[str, dict[str, Any]] = {}
         self.rates: list[int | None] = []
 
     def fingerprints(self) -> Mapping[str, str]:
         return {name: hashlib.sha256(name.encode()).hexdigest() for name in ("image", "text", "audio", "speech")}
+
+    def with_options(self, modality: str, **options: Any) -> FakeSpace:
+        other = FakeSpace()
+        other.options = {modality: options}
+        return other
 
     def names(self, vectors: np.ndarray, modality: str) -> list[list[tuple[str, float]]]:
         return [[(self.called, 1.0)] if self.called else [] for _ in vectors]
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         self.encoded += texts
-        return np.stack([vector_of(text) for text in texts])
+        rows = np.stack([vector_of(text) for text in texts])
+        return -rows if self.options else rows  # set otherwise: everything is far from what it means
 
     def encode_image(self, images: Sequence[Any]) -> np.ndarray:
         contents = [Path(image).read_text() for image in images]
@@ -217,6 +224,17 @@ def test_groups_are_measured_over_the_whole_gallery(tmp_path: Path, corpora: Pat
     assert {name: group.num_queries for name, group in result.groups.items()} == {"a": 2, "b": 2}
     assert {group.gallery_size for group in result.groups.values()} == {4}
     assert result.group_mean["recall_at_1"].value == 1.0
+
+
+def test_a_set_may_be_encoded_by_an_encoder_that_is_set_otherwise(tmp_path: Path, corpora: Path) -> None:
+    text = SUITE.replace('"all"', '[{ query = "image", gallery = "text" }, { query = "deaf", gallery = "text" }]')
+    text += '[sets.deaf]\nmanifests = ["things"]\nrows = "image"\nkey = "concept"\nwhere = { split = "test" }\n'
+    path = save_suite(tmp_path, text + "options = { hears = 0.0 }\n")
+    found = evaluate_retrieval(path, FakeSpace(), corpora=corpora, cache=None, ks=(1,), primary_metric="recall_at_1")
+    assert [result["metrics"]["recall_at_1"][0] for result in found["results"]] == [1.0, 0.0]
+    suite = load_suite(path)
+    with pytest.raises(ConfigError, match="'deaf' has options, which vectors made elsewhere cannot heed"):
+        evaluate_suite(FakeSpace(), suite, corpora=corpora, encode=lambda items, _: np.zeros((len(items), DIM)))
 
 
 def test_search_within_one_set_leaves_the_query_out(tmp_path: Path, corpora: Path) -> None:

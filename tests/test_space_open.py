@@ -208,6 +208,19 @@ def test_a_text_search_loads_no_other_encoder(tiny_space_folder: Path, monkeypat
     assert space.encoder("text") is space.encoder(Modality.TEXT)
 
 
+def test_an_encoder_may_be_set_otherwise_for_a_baseline(tiny_space: EmbeddingSpace) -> None:
+    key, value = next((k, v) for k, v in tiny_space.config["sections"]["image"].items() if isinstance(v, float))
+    other = tiny_space.with_options("image", **{key: value + 1.0})
+    assert getattr(other.encoder("image").config, key) == value + 1.0
+    before, after = tiny_space.fingerprints(), other.fingerprints()
+    assert {modality for modality in before if before[modality] != after[modality]} == {"image"}
+    assert tiny_space.config["sections"]["image"][key] == value
+    with pytest.raises(ConfigError, match=r"its image has no 'recognised_share'; it has: "):
+        tiny_space.with_options("image", recognised_share=1.0)
+    with pytest.raises(UnknownModalityError, match="no smell encoder"):
+        tiny_space.with_options("smell")
+
+
 def test_encoders_of_a_space_share_frozen_networks_and_spaces_do_not(tiny_space_folder: Path) -> None:
     space, other = (EmbeddingSpace.from_pretrained(tiny_space_folder) for _ in range(2))
     whisper = space.encoder("audio").front.speech

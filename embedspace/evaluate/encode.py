@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -48,6 +48,10 @@ class EvalSpace(Protocol):
 
     def fingerprints(self) -> Mapping[str, str]:
         """Return modality -> hex digest of all that determines its vectors."""
+        ...
+
+    def with_options(self, modality: str, **options: Any) -> EvalSpace:  # noqa: ANN401
+        """Return this space with one encoder set otherwise, for baselines."""
         ...
 
     def names(self, vectors: NDArray[np.float32], modality: str) -> Sequence[Names]:
@@ -149,6 +153,10 @@ class SuiteEncoder:
         missing = np.full(self.space.embed_dim, np.nan, np.float32)
         rows = [known.get(key, missing) for key in keys]
         return np.stack(rows) if rows else np.empty((0, self.space.embed_dim), np.float32)
+
+    def with_options(self, modality: str, options: Mapping[str, Any]) -> SuiteEncoder:
+        """Return an encoder of the same space with one modality's set otherwise; it notes failures here too."""
+        return replace(self, space=self.space.with_options(modality, **options)) if options else self
 
     def _encode_batch(self, items: Sequence[EvalItem], modality: str) -> list[NDArray[np.float32] | None]:
         """Encode together; where that fails, one by one, so that only the bad item is lost."""

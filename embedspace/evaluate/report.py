@@ -18,7 +18,7 @@ from embedspace.evaluate.encode import EvalSpace, Progress
 from embedspace.evaluate.intervals import Estimate
 from embedspace.evaluate.retrieval import RetrievalResult
 from embedspace.evaluate.run import SuiteResult, corpora_folder, evaluate_suite
-from embedspace.evaluate.suite import load_suite
+from embedspace.evaluate.suite import described, load_suite
 from embedspace.modality import Modality
 
 __all__ = ["evaluate_retrieval", "git_commit", "heat_map", "markdown", "report", "splits_digest", "write_report"]
@@ -96,7 +96,7 @@ def report(result: SuiteResult, *, commit: str = "", corpora_splits: str = "", d
     failures = dict(list(result.failures.items())[:_SHOWN_FAILURES])
     return {
         "suite": suite.name,
-        "description": suite.description,
+        "description": described(suite, result.sizes),
         "training": suite.training,
         "commit": commit,
         "date": date or datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -105,7 +105,14 @@ def evaluate_suite(
     embed = encode or encoder.encode
     used = {name for direction in suite.directions for name in (direction.query, direction.gallery)}
     used |= {suite.composed.base, suite.composed.gallery} if suite.composed else set()
-    vectors = {name: embed(sets[name], item_set.modality) for name, item_set in suite.sets.items() if name in used}
+    vectors: dict[str, NDArray[np.float32]] = {}
+    for name, item_set in suite.sets.items():
+        if name not in used:
+            continue
+        if item_set.options and encode is not None:
+            raise ConfigError(f"suite {suite.name}: set {name!r} has options, which vectors made elsewhere cannot heed")
+        own = encoder.with_options(item_set.modality, item_set.options).encode if item_set.options else embed
+        vectors[name] = own(sets[name], item_set.modality)
     results = [_direction(suite, direction, sets, vectors, corpora) for direction in suite.directions]
     gains: dict[str, Estimate] = {}
     if suite.composed:

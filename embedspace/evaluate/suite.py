@@ -20,166 +20,30 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from embedspace.errors import ConfigError
+from embedspace.evaluate.suite_records import (
+    COUNT,
+    Composed,
+    Direction,
+    ItemSet,
+    Novelty,
+    Suite,
+    described,
+    modalities_of,
+)
 from embedspace.modality import Modality
 
-__all__ = ["Composed", "Direction", "ItemSet", "Novelty", "Suite", "load_suite"]
+__all__ = ["Composed", "Direction", "ItemSet", "Novelty", "Suite", "described", "load_suite", "modalities_of"]
 
 Record = TypeVar("Record")
 
-
-@dataclass(frozen=True, slots=True)
-class Novelty:
-    """Keep only rows about things that other rows never name.
-
-    Attributes:
-        manifests: Sources of those other rows.
-        where: Which of their rows, as `ItemSet.where`.
-        about: The field of the set's row whose words must be new.
-        words: "all": none of its words (without stop words) may occur in what is read over there; "phrase": the whole
-            field may not occur there as a run of words.
-        read: Fields of those rows that are read.
-        classes: Frozen backbones whose class names count as said: "imagenet", with synonyms and hypernyms. Their
-            photographs trained the backbone, and their names start the heads (ConSE) and train the text head.
-    """
-
-    manifests: tuple[str, ...]
-    where: Mapping[str, Any] = field(default_factory=dict)
-    about: str = "concept"
-    words: str = "all"
-    read: tuple[str, ...] = ("captions", "keywords", "concept")
-    classes: tuple[str, ...] = ()
-
-
 CLASS_NAMES = ("imagenet",)
-
-
-@dataclass(frozen=True, slots=True)
-class ItemSet:
-    """A selection of manifest rows, encoded by one modality.
-
-    Attributes:
-        manifests: Sources, in order: <corpora>/<source>/manifest.jsonl.
-        rows: Keep rows of this modality; empty for any.
-        modality: Encoder to use.
-        use: Field that is encoded: "path" (a file, or "shard.npy#start:end"), "text", "caption" (the first), "concept"
-            or a dotted field such as "extra.title"; several fields joined by " + " are encoded as one text.
-        key: Field that query and answer share; dotted fields allowed.
-        where: Field -> value or list of allowed values; strings may hold the wildcards * and ?.
-        where_not: Field -> values that drop a row.
-        first_by: Keep the first row of each value of this field.
-        lone_by: Drop rows whose value of this field occurs more than once.
-        within: Name of an earlier set; keep rows whose key occurs there.
-        not_within: Name of an earlier set; drop rows whose key occurs there.
-        spread_over: Keep rows whose key occurs with at least two different values of this field (in two sources).
-        novel_to: Keep only rows about unseen things.
-        limit: Keep at most this many rows, the first by a hash of their id; 0 for all.
-    """
-
-    manifests: tuple[str, ...]
-    rows: str = ""
-    modality: str = "image"
-    use: str = ""
-    key: str = "id"
-    where: Mapping[str, Any] = field(default_factory=dict)
-    where_not: Mapping[str, Any] = field(default_factory=dict)
-    first_by: str = ""
-    lone_by: str = ""
-    within: str = ""
-    not_within: str = ""
-    spread_over: str = ""
-    novel_to: Novelty | None = None
-    limit: int = 0
-
-    @property
-    def content(self) -> str:
-        """The field that is encoded: `use`, or by modality the caption or the path."""
-        return self.use or ("caption" if self.modality == Modality.TEXT else "path")
-
-
-@dataclass(frozen=True, slots=True)
-class Direction:
-    """Queries of one set against the items of another.
-
-    Attributes:
-        query: Name of a set.
-        gallery: Name of a set.
-        positives: JSON file {query key: [gallery keys]}, beside the suite or in the corpora folder; empty where an
-            answer has the query's key.
-        positives_fields: Where the file is a list of tables instead: the field that lists query keys and the field
-            that lists the gallery keys that answer them.
-        by: Field of the query rows whose values are reported one by one.
-        clusters: Fields of the query rows whose values intervals resample, such as caption and speaker; the queries'
-            key by default.
-        exclude_by: Field; gallery items that share its value with the query, and are no answer, leave its gallery.
-        label: Shown beside the direction.
-    """
-
-    query: str
-    gallery: str
-    positives: str = ""
-    positives_fields: tuple[str, ...] = ()
-    by: str = ""
-    clusters: tuple[str, ...] = ()
-    exclude_by: str = ""
-    label: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Composed:
-    """Picture + words -> picture.
-
-    Attributes:
-        pairs: JSONL file beside the suite or in the corpora folder, a line
-            {"base": key, "words": str, "target": key, "name": str}; "name" may be left out.
-        base: Name of the set the base pictures come from.
-        gallery: Name of the set that is searched; items with the base's key leave it.
-        base_weight: Of the picture.
-        words_weight: Of the words.
-    """
-
-    pairs: str
-    base: str
-    gallery: str
-    base_weight: float = 1.0
-    words_weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Suite:
-    """A retrieval suite; see the module's docstring.
-
-    Attributes:
-        name: Also the name of its results.
-        description: One or two sentences for the report.
-        sets: Name -> items.
-        directions: What is searched for what.
-        composed: A composed-query measurement, if any.
-        training: What the weights may have seen, for the report ("no stamp in training").
-        primary_metric: The metric to quote.
-        ks: Depths of the recalls.
-        resamples: Bootstrap samples.
-        seed: Of the bootstrap.
-        folder: Where the suite file lies.
-    """
-
-    name: str
-    description: str
-    sets: Mapping[str, ItemSet]
-    directions: tuple[Direction, ...] = ()
-    composed: Composed | None = None
-    training: str = ""
-    primary_metric: str = "recall_at_10"
-    ks: tuple[int, ...] = (1, 5, 10)
-    resamples: int = 1000
-    seed: int = 0
-    folder: Path = Path()
+"""Whose names `Novelty.classes` may name."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -300,6 +164,12 @@ def _check(suite: Suite, path: Path) -> None:
                 raise ConfigError(
                     f"{path}: sets.{name}.novel_to.classes: no names of {classes!r}; known: {' '.join(CLASS_NAMES)}"
                 )
+    for name in re.findall(COUNT, suite.description):
+        if name not in known:
+            raise ConfigError(f"{path}: description counts {{{name}}}, which is no set; known: {' '.join(known)}")
+    for modality in suite.own_weights:
+        if modality not in list(Modality):
+            raise ConfigError(f"{path}: own_weights: unknown modality {modality!r}; known: {' '.join(Modality)}")
     for direction in suite.directions:
         if len(direction.positives_fields) not in (0, 2):
             raise ConfigError(f"{path}: positives_fields must name two fields, got {direction.positives_fields}")

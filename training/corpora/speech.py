@@ -2,11 +2,13 @@
 
     python -m training.corpora.captions && python -m training.corpora.speech      # about half an hour on one core
     python -m training.corpora.speech --only test                                 # the held-out voices alone
+    python -m training.corpora.speech --only fresh                                # voices and texts that no choice saw
     python -m training.corpora.speech --only val                                  # the texts kept for validation
 
 The work is cut into shards of a few hundred clips, each written whole or not at all, so that it can be stopped and goes
 on where it was. Training hears espeak-ng, flite and Kokoro; the voices of `voices.HELD_OUT` say the captions of the
-benchmark, for tests only. A fiftieth of the texts is kept for validation in all its recordings.
+benchmark, for tests only. A fiftieth of the texts is kept for validation in all its recordings. `voices.FRESH` say
+captions of held-out stamps, and names of things that nobody says elsewhere: a test that no choice was made in sight of.
 """
 
 from __future__ import annotations
@@ -21,16 +23,17 @@ from pathlib import Path
 
 import numpy as np
 
+from embedspace.encoders.backbones.imagenet import imagenet_classes
 from embedspace.errors import EmbedspaceError
 from training.corpora import manifest
 from training.corpora.augment import augment
-from training.corpora.captions import Text, read_texts
+from training.corpora.captions import Text, read_texts, sayable
 from training.corpora.clips import SPEECH_RATE, ShardWriter
 from training.corpora.manifest import Item, read_manifest, write_manifest
-from training.corpora.voices import HELD_OUT, foreign_voices, kokoro_voices, speak, training_voices
+from training.corpora.voices import FRESH, HELD_OUT, foreign_voices, kokoro_voices, speak, training_voices
 from training.corpora.words import concept_of
 
-__all__ = ["SOURCE", "Job", "build", "seed_of", "split_of_text", "test_jobs", "training_jobs"]
+__all__ = ["SOURCE", "Job", "build", "fresh_jobs", "seed_of", "split_of_text", "test_jobs", "training_jobs"]
 
 SOURCE = "speech"
 SHARD_CLIPS = 500
@@ -45,6 +48,8 @@ KOKORO = "en-kokoro"
 KOKORO_TEXTS = 1_000
 FLITE_SHARE = 0.3
 VALIDATION = 50
+FRESH_TEXTS = 50
+"""Of each kind, in each fresh voice."""
 MAX_SECONDS = 12.0
 MIN_SECONDS = 0.25
 
@@ -132,9 +137,36 @@ def test_jobs() -> dict[str, list[Job]]:
     }
 
 
+def fresh_jobs(texts: Iterable[Text]) -> dict[str, list[Job]]:
+    """Return the clips of voices and texts that no choice was made in sight of, by shard name.
+
+    Half of the texts are captions of held-out stamps; the other half names of ImageNet's classes (which the text head
+    knows, as words) that neither a stamp nor any text that is said to training has.
+
+    Args:
+        texts: All that is said to training.
+    """
+    stamps = [item for item in read_manifest(manifest.CORPORA / "stamps/manifest.jsonl") if item.extra["unique"]]
+    said = {concept_of(text.english) for text in texts} | {concept_of(item.captions[0]) for item in stamps}
+    names = [kind.name for kind in imagenet_classes() if sayable(kind.name, 3) and concept_of(kind.name) not in said]
+    held = [item.captions[0] for item in stamps if item.split == "test"]
+    chosen = {"stamps": held, "imagenet": list(dict.fromkeys(names))}
+    picked = [
+        Text(text, "en", text, origin)
+        for origin, found in chosen.items()
+        for text in sorted(found, key=lambda text: seed_of(f"fresh|{text}"))[:FRESH_TEXTS]
+    ]
+    return {
+        f"fresh-{voice.replace(':', '-').replace('+', '-')}": [Job(text, voice, 0, "fresh") for text in picked]
+        for voice in FRESH
+    }
+
+
 def _item(job: Job, path: str, seconds: float, changed: bool) -> Item:
     digest = hashlib.sha256(job.key.encode()).hexdigest()[:16]
     extra = {"origin": job.text.origin, "take": job.take, "augmented": changed, "sample_rate": SPEECH_RATE}
+    if job.split == "fresh":
+        extra["unique"] = True  # as a stamp whose caption no other has: the suite's gallery
     return Item(
         id=f"{SOURCE}/{job.text.language}/{digest}",
         modality="speech",
@@ -160,7 +192,7 @@ def _clip(job: Job) -> tuple[np.ndarray, bool] | None:
         return None
     if not MIN_SECONDS * SPEECH_RATE <= len(waveform) <= MAX_SECONDS * SPEECH_RATE or not np.abs(waveform).max():
         return None
-    return augment(waveform, SPEECH_RATE, seed + 1, mild=job.split == "test")
+    return augment(waveform, SPEECH_RATE, seed + 1, mild=job.split in ("test", "fresh"))
 
 
 def _shards(groups: dict[str, list[Job]]) -> Iterator[tuple[str, list[Job]]]:
@@ -199,12 +231,14 @@ def build(only: str = "all") -> list[Item]:
     """Speak what is missing and write the manifest of all that is finished; returns its items.
 
     Args:
-        only: "test", "val", "train" or "all".
+        only: "test", "fresh", "val", "train" or "all".
     """
     folder = manifest.CORPORA / SOURCE
-    heard = training_jobs(read_texts())
+    texts = read_texts()
+    heard = training_jobs(texts)
     plans = {
         "test": list(_shards(test_jobs())),
+        "fresh": list(_shards(fresh_jobs(texts))),
         "val": list(_shards({"val": [job for jobs in heard.values() for job in jobs if job.split == "val"]})),
         "train": list(_shards({k: [job for job in jobs if job.split == "train"] for k, jobs in heard.items()})),
     }
@@ -221,12 +255,12 @@ def build(only: str = "all") -> list[Item]:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Speak the texts of build/corpora/speech/texts.jsonl.")
-    parser.add_argument("--only", choices=("test", "val", "train", "all"), default="all")
+    parser.add_argument("--only", choices=("test", "fresh", "val", "train", "all"), default="all")
     only = parser.parse_args().only
     os.nice(5)
     items = build(only)
     seconds = sum(item.extra["seconds"] for item in items)
-    counts = {split: sum(item.split == split for item in items) for split in ("train", "val", "test")}
+    counts = {split: sum(item.split == split for item in items) for split in ("train", "val", "test", "fresh")}
     voices = len({item.speaker for item in items})
     print(f"{len(items)} clips, {seconds / 3600:.1f} h, {voices} voices; {json.dumps(counts)}")
 

@@ -1,27 +1,34 @@
-"""Synthetic voices of four engines behind one function, `speak(text, voice, seed)`.
+"""Synthetic voices of five engines behind one function, `speak(text, voice, seed)`.
 
 A voice is a name: "espeak:en-us+f3" (accent and variant), "flite:slt", "piper:joe", "kokoro:jf_alpha" or a blend of two
-styles, "kokoro:jf_alpha+jm_kumo". espeak-ng and flite are programs (Debian's packages of those names).
+styles, "kokoro:jf_alpha+jm_kumo", "pico:en-GB". espeak-ng and flite are programs (Debian's packages of those names).
 
 Some voices are only for tests, "voices never trained on": an engine, a flite voice, a Kokoro style, an accent of espeak
-together with its variant. `HELD_OUT` names them.
+together with its variant. `HELD_OUT` names them. Figures of these were looked at while choices were made, so `FRESH`
+names others that were not: an engine that nothing else uses, and one more accent and variant of espeak.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import itertools
 import subprocess
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from embedspace.errors import InputError, MissingExtraError
 from training.corpora.clips import SPEECH_RATE, decode, trim_silence
+from training.corpora.fetch import unpacked
 from training.corpora.neural_voices import KOKORO_STYLES, speak_kokoro, speak_piper
 
-__all__ = ["HELD_OUT", "foreign_voices", "ipa", "kokoro_voices", "speak", "training_voices"]
+__all__ = ["FRESH", "HELD_OUT", "foreign_voices", "ipa", "kokoro_voices", "speak", "training_voices"]
 
 HELD_OUT = ("piper:joe", "flite:rms", "kokoro:jf_nezumi", "espeak:en-gb-scotland+f4")
+FRESH = ("pico:en-US", "pico:en-GB", "espeak:en-gb-scotland+adam")
 FLITE_TRAINING = ("slt", "awb", "kal")
 ENGLISH_ACCENTS = ("en-us", "en-gb", "en-gb-x-rp", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
 # f4 is held out; whispering and singing robots are left out because nobody understands them.
@@ -104,6 +111,27 @@ def _flite(text: str, name: str, generator: np.random.Generator) -> np.ndarray:
     return decode(_run("flite", arguments, ""), SPEECH_RATE, max_seconds=30.0)
 
 
+@functools.cache
+def _nanotts() -> Any:  # noqa: ANN401 - an extension module
+    """Load SVOX Pico from its unpacked package."""
+    folder = unpacked("py-nanotts") / "py_nanotts"
+    options = {"submodule_search_locations": [str(folder)]}
+    spec = importlib.util.spec_from_file_location("py_nanotts", folder / "__init__.py", **options)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["py_nanotts"] = module  # it looks for its own voices by this name
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise MissingExtraError(f"{folder}: cannot be loaded on this machine: {error}") from None
+    return module.NanoTTS()
+
+
+def _pico(text: str, name: str, generator: np.random.Generator) -> np.ndarray:
+    samples = _nanotts().speak(text, voice=name, speed=float(generator.uniform(0.85, 1.15)), volume=0.7)
+    return np.frombuffer(samples, "<i2").astype(np.float32) / np.float32(32_768)
+
+
 def speak(text: str, voice: str, seed: int) -> np.ndarray:
     """Say a text.
 
@@ -127,9 +155,11 @@ def speak(text: str, voice: str, seed: int) -> np.ndarray:
         waveform = _flite(text, name, generator)
     elif engine == "piper":
         waveform = speak_piper(ipa(text), float(generator.uniform(0.9, 1.2)))
+    elif engine == "pico":
+        waveform = _pico(text, name, generator)
     elif engine == "kokoro":
         mix = float(generator.uniform(0.25, 0.75))
         waveform = speak_kokoro(ipa(text, tie="^"), name.split("+"), mix, float(generator.uniform(0.85, 1.15)))
     else:
-        raise InputError(f"unknown voice {voice!r}; engines: espeak flite piper kokoro")
+        raise InputError(f"unknown voice {voice!r}; engines: espeak flite piper kokoro pico")
     return trim_silence(waveform, SPEECH_RATE)
