@@ -15,7 +15,6 @@ The algebra, for search and generation alike, is `compose`. Numpy only: no torch
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import re
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from embedspace.calibration import Calibration
 from embedspace.errors import QueryError, UnknownModalityError
 from embedspace.modality import SUFFIXES, Modality, modality_of
+from embedspace.reading import Names, join_names, stands_apart
 from embedspace.segment import Decoded, Segment
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "Term",
     "compose",
     "embed_sources",
-    "join_names",
     "parse",
     "resolve",
 ]
@@ -55,12 +54,6 @@ _OPERATOR = re.compile(r"[+-](?=\s|$)")
 _NEXT_OPERATOR = re.compile(r"\s[+-](?=\s|$)")
 _TERM_ENDS = re.compile(r"\s*(?:$|\s[+-](?=\s|$))")
 _CANCELLED = 1e-4  # of the weights' sum: below it what is left of the terms is rounding, not meaning
-
-
-_PHRASES = 5
-"""Readings of a query that are kept."""
-Names = Sequence[tuple[str, float]]
-"""What something may be called, with shares that sum to one."""
 
 
 class QueryEncoder(Protocol):
@@ -83,6 +76,10 @@ class QueryEncoder(Protocol):
 
     def names(self, vectors: NDArray[np.float32], modality: str) -> Sequence[Names]:
         """Say what each of (N, embed_dim) unit rows may be called; nothing where the space knows no names."""
+        ...
+
+    def for_documents(self, vectors: NDArray[np.float32], modality: str) -> NDArray[np.float32]:
+        """Return the (N, embed_dim) unit rows that search documents in place of the given ones."""
         ...
 
 
@@ -150,6 +147,8 @@ class ComposedQuery:
         terms: The terms in order.
         centred: Whether the modality means were taken out.
         phrase: The likeliest reading of words and named media as one text; empty where there is none.
+        notes: What was read as one text and what was not, with the reasons, for people.
+        document_vector: As `vector`, for documents; None where it is the same.
     """
 
     vector: NDArray[np.float32]
@@ -157,6 +156,8 @@ class ComposedQuery:
     terms: tuple[ComposedTerm, ...]
     centred: bool = False
     phrase: str = ""
+    notes: tuple[str, ...] = ()
+    document_vector: NDArray[np.float32] | None = None
 
     def explain(self) -> str:
         """Return one line a term: weight, value, modality, cosine with the composed vector."""
@@ -167,8 +168,9 @@ class ComposedQuery:
         ]
         if self.centred:
             lines.append("modality means taken out before the sum")
-        if self.phrase:
-            lines.append(f"read, too, as {self.phrase!r}")
+        lines += self.notes
+        if self.document_vector is not None:
+            lines.append("in documents (fields, long passages) searched by what its media may be called")
         return "\n".join(lines)
 
 
@@ -312,9 +314,10 @@ def compose(query: Query | str, space: QueryEncoder, *, as_modality: str | None 
     With unit vectors v_i of modalities m_i, weights w_i and modality means mu_m, the vector is the normalised
     sum_i w_i (v_i - mu_{m_i}) where the terms mix modalities, else the normalised sum_i w_i v_i.
 
-    Where words are added to media, the sum has one more term: the text that they make together, each medium replaced by
-    what the space would call it (the mean over its likeliest names), with the weight of all that is joined in it. A
-    sum of vectors cannot tell "cook" from "cooking" or bind "with hat" to "cat"; a text encoder can.
+    Where words are added to media and say more of the same thing ("with tears of joy", "cook"), the sum has one more
+    term: the text that they make together, each medium replaced by what the space would call it (the mean over its
+    likeliest names), with the weight of all that is joined in it. Words that name another thing ("a violin") are left
+    out of it: `embedspace.reading` says which are which, and `explain` why.
 
     Why centring: vectors of each modality sit around a mean of their own. Adding "dog.png" to "grass" uncentred adds
     the constant mu_image - mu_text as well, and that constant, not the meaning, would then order the hits. Within one
@@ -349,14 +352,8 @@ def compose(query: Query | str, space: QueryEncoder, *, as_modality: str | None 
         means = space.calibration.means
         rows -= np.stack([np.asarray(means.get(name, np.zeros(rows.shape[1])), np.float64) for name in modalities])
     weights = np.array([term.weight for term in terms])
-    total = weights @ rows
-    phrase = ""
-    if read := _readings(terms, embedded, space) if centred else ():
-        phrase = read[0][0]
-        found = embed_sources([Source(text, "text") for text, _ in read], space)
-        mean = np.array([share for _, share in read]) @ np.stack([v for v, _ in found]).astype(np.float64)
-        mean = mean / np.linalg.norm(mean) - np.asarray(space.calibration.means.get("text", 0.0), np.float64)
-        total = total + weights[weights > 0].sum() * mean
+    reading, phrase, notes = _read_together(terms, embedded, space) if centred else (0.0, "", ())
+    total = weights @ rows + reading
     norm = float(np.linalg.norm(total))
     if not norm > _CANCELLED * max(float(np.abs(weights).sum()), 1e-30):
         raise QueryError("the query's terms cancel each other, so nothing is left to search for; change the weights")
@@ -372,27 +369,49 @@ def compose(query: Query | str, space: QueryEncoder, *, as_modality: str | None 
         ),
         centred=centred,
         phrase=phrase,
+        notes=notes,
+        document_vector=_compose_documents(weights, rows, embedded, reading, space),
     )
 
 
-def join_names(parts: Sequence[Names]) -> Names:
-    """Join one name of each part in order; returns the likeliest phrases, likeliest first, with their shares."""
-    joined = [
-        (" ".join(name for name, _ in choice), math.prod(share for _, share in choice))
-        for choice in itertools.product(*parts)
-    ]
-    kept = sorted(joined, key=lambda pair: -pair[1])[:_PHRASES]
-    total = sum(share for _, share in kept)
-    return [(text, share / total) for text, share in kept]
+def _compose_documents(
+    weights: NDArray[np.float64],
+    rows: NDArray[np.float64],
+    embedded: Sequence[tuple[NDArray[np.float32], str]],
+    reading: NDArray[np.float64] | float,
+    space: QueryEncoder,
+) -> NDArray[np.float32] | None:
+    """Return the vector that documents are searched with: the same sum, its media as `for_documents` gives them."""
+    total, differs = np.zeros(rows.shape[1]) + reading, False
+    for weight, row, (vector, modality) in zip(weights, rows, embedded, strict=True):
+        drawn = vector if modality == Modality.TEXT else space.for_documents(vector[None], modality)[0]
+        differs = differs or not np.array_equal(drawn, vector)
+        total += weight * (row if np.array_equal(drawn, vector) else drawn.astype(np.float64))
+    norm = float(np.linalg.norm(total))
+    return (total / norm).astype(np.float32) if differs and norm > 0 else None
 
 
-def _readings(terms: Sequence[Term], embedded: Sequence[tuple[NDArray[np.float32], str]], space: QueryEncoder) -> Names:
-    """Return the texts that the added terms may make together; none without words or media, or without names."""
+def _read_together(
+    terms: Sequence[Term], embedded: Sequence[tuple[NDArray[np.float32], str]], space: QueryEncoder
+) -> tuple[NDArray[np.float64] | float, str, tuple[str, ...]]:
+    """Return what added words and named media add to the sum as one text, its likeliest reading, and the reasons."""
+    added = [(term, *found) for term, found in zip(terms, embedded, strict=True) if term.weight > 0]
+    media = any(modality != Modality.TEXT for _, _, modality in added)
+    if not media or not any(modality == Modality.TEXT for _, _, modality in added):
+        return 0.0, "", ()
     parts: list[Names] = []
-    kinds = set()
-    for term, (vector, modality) in zip(terms, embedded, strict=True):
-        if term.weight > 0:
-            kinds.add(modality == Modality.TEXT)
-            named = [(term.value, 1.0)] if modality == Modality.TEXT else space.names(vector[None], modality)[0]
-            parts.append(named)
-    return join_names(parts) if kinds == {True, False} and all(parts) else ()
+    notes, weight, words = [], 0.0, False
+    for term, vector, modality in added:
+        if modality == Modality.TEXT and (why := stands_apart(term.value)):
+            notes.append(f"{term.value!r} is not read together with the rest: {why}")
+            continue
+        words = words or modality == Modality.TEXT
+        weight += term.weight
+        parts.append([(term.value, 1.0)] if modality == Modality.TEXT else space.names(vector[None], modality)[0])
+    if not words or not all(parts):
+        return 0.0, "", tuple(notes)
+    read = join_names(parts)
+    found = embed_sources([Source(text, "text") for text, _ in read], space)
+    mean = np.array([share for _, share in read]) @ np.stack([vector for vector, _ in found]).astype(np.float64)
+    mean = mean / np.linalg.norm(mean) - np.asarray(space.calibration.means.get("text", 0.0), np.float64)
+    return weight * mean, read[0][0], (*notes, f"read, too, as {read[0][0]!r}: the words say more of the same thing")

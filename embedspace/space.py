@@ -356,6 +356,26 @@ class EmbeddingSpace:
 
         return names_of(self, vectors, str(modality), k)
 
+    def for_documents(self, vectors: NDArray[np.float32], modality: Modality | str = "image") -> NDArray[np.float32]:
+        """Make the vectors that find documents (recipes, articles: fields and long passages) rather than captions.
+
+        A picture's vector lies near those of short names, and long texts lie elsewhere. Drawn half-way towards the
+        names that it may have, it finds the texts about what it shows; among captions it would find less.
+
+        Args:
+            vectors: (N, embed_dim) unit rows, as `encode` gives them.
+            modality: Of all of them.
+
+        Returns:
+            (N, embed_dim) unit rows: pictures drawn towards names, anything else as it is; all as they are where this
+            space came without the names, which its generators use as well.
+
+        Source: the projection is that of Li et al. 2023 (DeCap, https://arxiv.org/abs/2303.03032), equation 3.
+        """
+        from embedspace.generate import toward_names
+
+        return toward_names(self, vectors, str(modality))
+
     def generate(
         self,
         vectors: NDArray[np.float32],

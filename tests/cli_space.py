@@ -40,6 +40,9 @@ class CliSpace:
     def names(self, vectors: np.ndarray, modality: str) -> list[list[tuple[str, float]]]:
         return [[] for _ in vectors]
 
+    def for_documents(self, vectors: np.ndarray, modality: str) -> np.ndarray:
+        return vectors
+
     def fingerprints(self) -> Mapping[str, str]:
         return {name: hashlib.sha256(f"{name}{self.version}".encode()).hexdigest() for name in self.modalities}
 

@@ -92,6 +92,33 @@ def test_search_hit_says_where(catalog: Catalog) -> None:
     assert len({hit.id for hit in hits}) == len(hits) == 10  # one hit an item, however many of its segments are close
 
 
+def test_search_documents_by_their_own_vectors(catalog: Catalog) -> None:
+    """Fields and long passages are searched by `document_vectors`, captions and other modalities by `vectors`."""
+    caption, drawn = unit("caption"), unit("drawn")
+    rows = {"caption": (None, None, "", caption), "field": (0.0, 5.0, "title", drawn), "short": (0.0, 60.0, "", drawn)}
+    rows |= {"passage": (0.0, 900.0, "", drawn), "field like the caption": (0.0, 5.0, "title", caption)}
+    catalog.add(
+        CatalogItem(name, "text", [Segment("text", vector, start, end, name, label)])
+        for name, (start, end, label, vector) in rows.items()
+    )
+    catalog.add([CatalogItem("/picture.png", "image", [Segment("image", drawn)])])
+    hits = catalog.search(caption, query_modality="image", k=9, document_vectors=drawn)[0]
+    found = {hit.uri: hit.score for hit in hits}
+    assert len(found) == 6
+    same = float(caption @ drawn)
+    expected = {"caption": 1.0, "field": 1.0, "passage": 1.0, "short": same, "field like the caption": same}
+    assert found == pytest.approx(expected | {"/picture.png": same}, abs=1e-3)
+    plain = {hit.uri: hit.score for hit in catalog.search(caption, query_modality="image", k=9)[0]}
+    assert plain["field"] == pytest.approx(same, abs=1e-3)
+    filtered = catalog.search(caption, query_modality="image", where="label = 'title'", document_vectors=drawn)[0]
+    assert [hit.uri for hit in filtered] == ["field", "field like the caption"]
+    catalog.remove(uris=["field"])
+    left = catalog.search(caption, query_modality="image", k=9, document_vectors=drawn)[0]
+    assert {hit.uri for hit in left} == set(found) - {"field"}
+    with pytest.raises(InputError, match="1 queries but 2 document vectors"):
+        catalog.search(caption, query_modality="image", document_vectors=np.stack([drawn, drawn]))
+
+
 def test_search_empty_catalog_and_missing_modality(catalog: Catalog) -> None:
     assert catalog.search(unit("q"), query_modality="text") == [[]]
     catalog.add(vector_items(random_units(3)))

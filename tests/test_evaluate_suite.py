@@ -15,10 +15,11 @@ import pytest
 from embedspace.calibration import Calibration
 from embedspace.errors import ConfigError, MediaError, MissingExtraError
 from embedspace.evaluate import evaluate_retrieval, evaluate_suite, load_suite
-from embedspace.evaluate.composed import compose_rows, paired_gain, phrase_rows
+from embedspace.evaluate.composed import ComposedPair, compose_rows, composed_queries, paired_gain, phrase_rows
 from embedspace.evaluate.encode import SuiteEncoder, read_shard
 from embedspace.evaluate.items import EvalItem, rows_hash, select_all
 from embedspace.evaluate.report import heat_map, markdown
+from embedspace.evaluate.suite import Composed
 from embedspace.query import compose
 from embedspace.segment import Decoded, Segment
 
@@ -70,6 +71,7 @@ class FakeSpace:
         self.encoded: list[Any] = []
         self.called = ""
         self.options: dict[str, dict[str, Any]] = {}
+        self.named: dict[bytes, str] = {}
         self.rates: list[int | None] = []
 
     def fingerprints(self) -> Mapping[str, str]:
@@ -82,6 +84,9 @@ class FakeSpace:
 
     def names(self, vectors: np.ndarray, modality: str) -> list[list[tuple[str, float]]]:
         return [[(self.called, 1.0)] if self.called else [] for _ in vectors]
+
+    def for_documents(self, vectors: np.ndarray, modality: str) -> np.ndarray:
+        return vectors
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         self.encoded += texts
@@ -408,8 +413,62 @@ def test_composed_queries_are_also_measured_as_a_sum_alone(tmp_path: Path, corpo
     labels = {r.label for r in evaluate_suite(space, suite, corpora=corpora).results}
     space.called = "dog"
     assert {r.label for r in evaluate_suite(space, suite, corpora=corpora).results} - labels == {
-        "the sum of both, not read as a text"
+        "the sum of both, never read as one text",
+        "the sum of both, always read as one text, too",
     }
+
+
+def test_composed_queries_choose_as_the_query_algebra_does(tmp_path: Path) -> None:
+    space = FakeSpace()
+    space.called = "a hound"
+    (tmp_path / "dog.png").write_text("dog")
+    said = ["red", "a cat"]
+    pairs = [ComposedPair("dog", words, "any") for words in said]
+    pictures = np.stack([vector_of("dog")] * 2)
+    given = (Composed("", "image", "image"), pairs, pictures, "image", space, space.encode_text)
+    queries = composed_queries(*given)
+    chosen = queries["picture + words"]
+    for row, words in zip(chosen, said, strict=True):
+        assert np.allclose(row, compose(f"{tmp_path}/dog.png + {words}", space).vector, atol=1e-6)
+    np.testing.assert_array_equal(chosen[0], queries["the sum of both, always read as one text, too"][0])
+    np.testing.assert_array_equal(chosen[1], queries["the sum of both, never read as one text"][1])
+    assert not np.allclose(chosen[1], queries["the sum of both, always read as one text, too"][1])
+
+
+def test_items_of_several_fields_are_found_by_their_best_as_documents(tmp_path: Path) -> None:
+    """Half of the dishes have a title that says it, half a body; a picture is drawn towards its name first."""
+
+    class DrawnSpace(FakeSpace):
+        def for_documents(self, vectors: np.ndarray, modality: str) -> np.ndarray:
+            assert modality == "image"
+            return np.stack([vector_of(self.named[row.tobytes()]) for row in vectors])
+
+    space = DrawnSpace()
+    corpora, dishes = tmp_path / "corpora", ("soup", "cake", "bread", "pie")
+    (corpora / "food").mkdir(parents=True)
+    rows: list[dict[str, Any]] = []
+    for number, dish in enumerate(dishes):
+        (corpora / f"food/{number}.png").write_text(f"drawing {number}")
+        extra = {"title": dish if number % 2 else "nothing", **({} if number % 2 else {"body": dish})}
+        rows.append({"id": dish, "modality": "image", "path": f"food/{number}.png", "extra": extra})
+    write_rows(corpora / "food/manifest.jsonl", rows)
+    space.named = {vector_of(f"drawing {number}").tobytes(): dish for number, dish in enumerate(dishes)}
+    text = """
+        name = "food"
+        description = "."
+        directions = [
+            { query = "dish", gallery = "title" },
+            { query = "dish", gallery = "title", fields = ["body"], documents = true, label = "documents" },
+        ]
+        [sets]
+        dish = { manifests = ["food"] }
+        title = { manifests = ["food"], modality = "text", use = "extra.title" }
+        body = { manifests = ["food"], modality = "text", use = "extra.body", where = { id = ["soup", "bread"] } }
+    """
+    (tmp_path / "food.toml").write_text(text)
+    found = evaluate_suite(space, load_suite(tmp_path / "food.toml"), corpora=corpora)
+    assert found.result("dish", "title", "documents").metrics["recall_at_1"].value == 1.0
+    assert found.results[0].metrics["recall_at_1"].value < 1.0
 
 
 def test_compose_rows_of_cancelled_terms_is_missing() -> None:

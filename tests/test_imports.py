@@ -18,12 +18,13 @@ import embedspace
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "embedspace"
 
-BOTTOM = {"errors", "modality", "segment", "calibration", "calibration_fit"}
+BOTTOM = {"errors", "modality", "segment", "reading", "calibration", "calibration_fit"}
 SPACE = BOTTOM | {"media", "encoders", "space"}
 ALLOWED = {
     "errors": set(),
     "modality": {"errors"},
     "segment": {"errors", "modality"},
+    "reading": {"errors"},
     "calibration": {"errors", "modality"},
     "calibration_fit": {"errors", "calibration"},
     "media": BOTTOM,

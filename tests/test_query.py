@@ -9,7 +9,8 @@ import pytest
 
 from embedspace.calibration import Calibration
 from embedspace.errors import QueryError, UnknownModalityError
-from embedspace.query import MIXED, Source, Term, compose, embed_sources, join_names, parse, resolve
+from embedspace.query import MIXED, Source, Term, compose, embed_sources, parse, resolve
+from embedspace.reading import join_names, stands_apart
 from embedspace.segment import Decoded, Segment
 
 
@@ -34,6 +35,7 @@ class Space:
         self.calibration = Calibration(dict(means or {}))
         self.as_modalities: list[str | None] = []
         self.called: dict[str, list[tuple[str, float]]] = {}
+        self.drawn: dict[str, np.ndarray] = {}
 
     def decode(self, source: Any, kind: str, *, as_modality: str | None = None) -> Decoded:
         self.as_modalities.append(as_modality)
@@ -41,6 +43,9 @@ class Space:
 
     def names(self, vectors: np.ndarray, modality: str) -> list[list[tuple[str, float]]]:
         return [self.called.get(modality, []) for _ in vectors]
+
+    def for_documents(self, vectors: np.ndarray, modality: str) -> np.ndarray:
+        return np.stack([self.drawn.get(modality, vector) for vector in vectors])
 
     def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:
         results = []
@@ -165,11 +170,51 @@ def test_compose_reads_named_media_and_words_as_one_text(media: Path) -> None:
     total = total + 3 * (reading / np.linalg.norm(reading) - _axis(5))
     np.testing.assert_allclose(composed.vector, total / np.linalg.norm(total), atol=1e-6)
     assert composed.phrase == "a dog in the rain"
-    assert "read, too, as 'a dog in the rain'" in composed.explain()
+    assert "read, too, as 'a dog in the rain': the words say more of the same thing" in composed.explain()
     for query in ("dog.png - grass", "dog.png", "grass + in the rain"):  # nothing to join
         assert compose(query, space).phrase == ""
     space.called = {}
     assert compose("dog.png + in the rain", space).phrase == ""
+
+
+def test_compose_leaves_words_that_name_another_thing_a_sum(media: Path) -> None:
+    readings = {"dog in the rain": _axis(2)}
+    space = Space({"dog.png": _axis(0), "a violin": _axis(1), "in the rain": _axis(3), **readings}, {"image": _axis(4)})
+    space.called = {"image": [("dog", 1.0)]}
+    apart = compose("dog.png + a violin", space)
+    np.testing.assert_allclose(apart.vector, _unit(1, 1, 0, 0, -1, 0), atol=1e-6)
+    assert apart.phrase == ""
+    assert "'a violin' is not read together with the rest: it begins with 'a'" in apart.explain()
+    both = compose("dog.png + in the rain + a violin", space)  # the violin stays a term of the sum
+    total = _axis(0) - _axis(4) + _axis(1) + _axis(3) + 2 * _axis(2)
+    np.testing.assert_allclose(both.vector, total / np.linalg.norm(total), atol=1e-6)
+    assert both.phrase == "dog in the rain"
+
+
+@pytest.mark.parametrize("words", ["a violin", "An owl", "the moon", "two cats", "some bread", "Say cheese!", "I run."])
+def test_words_that_name_a_thing_of_their_own_stand_apart(words: str) -> None:
+    assert stands_apart(words)
+
+
+@pytest.mark.parametrize("words", ["with tears of joy", "cook", "asleep", "in a box", "another's", "andante", "", "A"])
+def test_words_that_say_more_of_a_thing_do_not_stand_apart(words: str) -> None:
+    assert stands_apart(words) == ""
+
+
+def test_compose_makes_a_vector_for_documents_of_what_media_may_be_called(media: Path) -> None:
+    space = Space({"dog.png": _axis(0), "rain.wav": _axis(1), "grass": _axis(3)}, {"image": _axis(4)})
+    assert compose("dog.png", space).document_vector is None
+    space.drawn = {"image": _axis(2)}
+    alone = compose("dog.png", space)
+    np.testing.assert_allclose(alone.vector, _axis(0), atol=1e-6)
+    assert alone.document_vector is not None
+    np.testing.assert_allclose(alone.document_vector, _axis(2), atol=1e-6)
+    assert "in documents (fields, long passages) searched by what its media may be called" in alone.explain()
+    mixed = compose("dog.png - 0.5:grass", space).document_vector
+    assert mixed is not None
+    np.testing.assert_allclose(mixed, _unit(0, 0, 1, -0.5, 0, 0), atol=1e-6)
+    assert compose("grass", space).document_vector is None
+    assert compose("rain.wav", space).document_vector is None
 
 
 def test_join_names_keeps_the_likeliest_phrases_in_order() -> None:

@@ -244,6 +244,7 @@ class Catalog:
         to: str | Sequence[str] | None = None,
         where: str | None = None,
         min_probability: float | None = None,
+        document_vectors: ArrayLike | None = None,
     ) -> list[list[Hit]]:
         """Return the best items for each query.
 
@@ -254,6 +255,8 @@ class Catalog:
             to: Modalities to find; all where `None`.
             where: A filter on columns and metadata, see `embedspace.catalog.where`.
             min_probability: Hits that are less likely a match are left out; an empty list says "no good match".
+            document_vectors: As `vectors`, in their place where text is a document's: a field, or a long passage.
+                `EmbeddingSpace.for_documents` makes them; without them every text is searched alike.
 
         Returns:
             One list a query, best first: one hit an item, by its best segment; modalities interleave by calibrated
@@ -262,7 +265,7 @@ class Catalog:
         Raises:
             InputError: If a vector, a modality, k or the filter is wrong.
         """
-        return self._searcher.search(vectors, query_modality, k, to, where, min_probability)
+        return self._searcher.search(vectors, query_modality, k, to, where, min_probability, document_vectors)
 
     # -- looking into it ---------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,9 @@ from embedspace.modality import Modality
 __all__ = ["Searcher"]
 
 _FILTERS = 16
+_DOCUMENT_CHARACTERS = 200
+"""A text segment of at least this many characters is a passage of a document, with fields or without."""
+_DOCUMENTS = "SELECT seq FROM segments WHERE modality = 'text' AND (label <> '' OR \"end\" - start >= ?) ORDER BY seq"
 
 
 class Searcher:
@@ -29,6 +32,7 @@ class Searcher:
         self.store, self._gallery = store, gallery
         self._calibration: tuple[str, Calibration] | None = None
         self._filters: dict[tuple[str, int], NDArray[np.int64]] = {}
+        self._documents: tuple[int, NDArray[np.int64]] | None = None
 
     @property
     def calibration(self) -> Calibration:
@@ -46,9 +50,13 @@ class Searcher:
         to: str | Sequence[str] | None,
         where: str | None,
         min_probability: float | None,
+        document_vectors: ArrayLike | None = None,
     ) -> list[list[Hit]]:
         """Return the best items for each query; see `Catalog.search`."""
         queries = self._queries(vectors)
+        documents = None if document_vectors is None else self._queries(document_vectors)
+        if documents is not None and len(documents) != len(queries):
+            raise InputError(f"search: {len(queries)} queries but {len(documents)} document vectors")
         names = [query_modality] * len(queries) if isinstance(query_modality, str) else list(query_modality)
         if len(names) != len(queries):
             raise InputError(f"search: {len(queries)} queries but {len(names)} query modalities")
@@ -61,8 +69,37 @@ class Searcher:
         allowed = self._filtered(where) if where else None
         candidates: list[list[Candidate]] = [[] for _ in queries]
         for target in targets:
-            self._search_modality(target, queries, names, k, allowed, candidates, sizes[target])
+            for rows, sequence in self._parts(target, queries, documents, allowed):
+                self._search_modality(target, rows, names, k, sequence, candidates, sizes[target])
         return [fetch_hits(self.store, merge_candidates(found, k, min_probability)) for found in candidates]
+
+    def _parts(
+        self,
+        target: str,
+        queries: NDArray[np.float32],
+        documents: NDArray[np.float32] | None,
+        allowed: NDArray[np.int64] | None,
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64] | None]]:
+        """Yield which query vectors search which sequence numbers (`None`: all) of a modality."""
+        found = self._document_segments() if documents is not None and target == Modality.TEXT else ()
+        if documents is None or not len(found):
+            yield queries, allowed
+            return
+        if allowed is None:
+            living = self.store.rows("SELECT seq FROM segments WHERE modality = ? ORDER BY seq", (target,))
+            allowed = np.fromiter((seq for (seq,) in living), np.int64, len(living))
+        in_document = np.isin(allowed, found, assume_unique=True)
+        for rows, sequence in ((documents, allowed[in_document]), (queries, allowed[~in_document])):
+            if len(sequence):
+                yield rows, sequence
+
+    def _document_segments(self) -> NDArray[np.int64]:
+        """Return the ascending sequence numbers of text that belongs to documents: fields, and long passages."""
+        state = self.store.state()[0]
+        if self._documents is None or self._documents[0] != state:
+            found = self.store.rows(_DOCUMENTS, (_DOCUMENT_CHARACTERS,))
+            self._documents = (state, np.fromiter((seq for (seq,) in found), np.int64, len(found)))
+        return self._documents[1]
 
     def _queries(self, vectors: ArrayLike) -> NDArray[np.float32]:
         queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))

@@ -89,6 +89,9 @@ def _search(opened: Any, composed: Sequence[ComposedQuery], **options: Any) -> l
     import numpy as np
 
     vectors = np.stack([query.vector for query in composed])
+    if any(query.document_vector is not None for query in composed):
+        drawn = (query.vector if query.document_vector is None else query.document_vector for query in composed)
+        options["document_vectors"] = np.stack(list(drawn))
     found: list[list[Hit]] = opened.search(vectors, query_modality=[query.modality for query in composed], **options)
     return found
 

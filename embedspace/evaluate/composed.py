@@ -14,10 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import ConfigError
+from embedspace.evaluate.encode import EvalSpace
 from embedspace.evaluate.intervals import Estimate, bootstrap
-from embedspace.query import Names, join_names
+from embedspace.evaluate.suite import Composed
+from embedspace.reading import Names, join_names, stands_apart
 
-__all__ = ["ComposedPair", "compose_rows", "paired_gain", "phrase_rows", "read_pairs"]
+__all__ = ["PARTS", "ComposedPair", "compose_rows", "composed_queries", "paired_gain", "phrase_rows", "read_pairs"]
+
+PARTS = ("picture + words", "picture alone", "words alone")
+"""Labels of the composed query and of what it is made of."""
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +58,7 @@ def read_pairs(path: Path) -> list[ComposedPair]:
         raise ConfigError(f'{path}: a line is not a pair {{"base", "words", "target"}}: {error}') from None
 
 
-def phrase_rows(
-    named: Sequence[Names], words: Sequence[str], embed: Callable[[Sequence[str]], NDArray[np.float32]]
-) -> NDArray[np.float32] | None:
+def phrase_rows(named: Sequence[Names], words: Sequence[str], embed: Embed) -> NDArray[np.float32] | None:
     """Return what names and words make as one text, as `embedspace.query.compose` reads a picture + words.
 
     Args:
@@ -63,7 +67,7 @@ def phrase_rows(
         embed: Texts -> (N, embed_dim) unit rows.
 
     Returns:
-        (Q, embed_dim) unit rows; None if nothing has a name.
+        (Q, embed_dim) unit rows, for words that stand apart, too; None if nothing has a name.
     """
     if not all(named) or not named:
         return None
@@ -73,6 +77,44 @@ def phrase_rows(
     means = np.stack([np.sum([share * rows[text] for text, share in phrases], axis=0) for phrases in read])
     unit: NDArray[np.float32] = (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
     return unit
+
+
+def composed_queries(
+    composed: Composed,
+    pairs: Sequence[ComposedPair],
+    pictures: NDArray[np.float32],
+    modality: str,
+    space: EvalSpace,
+    embed: Embed,
+) -> dict[str, NDArray[np.float32]]:
+    """Return what is searched for each pair: the composed query, its parts, and what it could have been instead.
+
+    Args:
+        composed: Has the weights.
+        pairs: The queries.
+        pictures: (pairs, embed_dim) unit rows of their pictures.
+        modality: Of the pictures.
+        space: Names the pictures.
+        embed: Texts -> (N, embed_dim) unit rows.
+
+    Returns:
+        Label -> (pairs, embed_dim) unit rows.
+    """
+    said = [pair.words for pair in pairs]
+    words, means = embed(said), space.calibration.means
+    terms = [(composed.base_weight, modality, pictures), (composed.words_weight, "text", words)]
+    read = phrase_rows(space.names(pictures, modality), said, embed)
+    total = compose_rows(terms, means)
+    queries = {PARTS[0]: total, PARTS[1]: pictures, PARTS[2]: words}
+    if read is not None:
+        always = compose_rows([*terms, (composed.base_weight + composed.words_weight, "text", read)], means)
+        apart = np.array([bool(stands_apart(own)) for own in said])
+        queries[PARTS[0]] = np.where(apart[:, None], total, always)
+        queries["the sum of both, never read as one text"] = total
+        queries["the sum of both, always read as one text, too"] = always
+    if all(pair.name for pair in pairs):
+        queries["target's full name"] = embed([pair.name for pair in pairs])
+    return queries
 
 
 def compose_rows(

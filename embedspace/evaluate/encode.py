@@ -22,7 +22,7 @@ from embedspace.calibration import Calibration
 from embedspace.errors import InputError, MediaError
 from embedspace.evaluate.items import EvalItem, field_of
 from embedspace.modality import Modality
-from embedspace.query import Names
+from embedspace.reading import Names
 
 __all__ = ["EvalSpace", "Progress", "SuiteEncoder", "read_shard"]
 
@@ -56,6 +56,10 @@ class EvalSpace(Protocol):
 
     def names(self, vectors: NDArray[np.float32], modality: str) -> Sequence[Names]:
         """Say what each of (N, embed_dim) unit rows may be called, for composed queries."""
+        ...
+
+    def for_documents(self, vectors: NDArray[np.float32], modality: str) -> NDArray[np.float32]:
+        """Return (N, embed_dim) unit rows that search documents in place of the given ones."""
         ...
 
     def encode_image(self, images: Sequence[Any]) -> NDArray[np.float32]:

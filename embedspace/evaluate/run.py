@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import ConfigError
-from embedspace.evaluate.composed import ComposedPair, compose_rows, paired_gain, phrase_rows, read_pairs
+from embedspace.evaluate.composed import PARTS, composed_queries, paired_gain, read_pairs
 from embedspace.evaluate.encode import EvalSpace, Progress, SuiteEncoder
 from embedspace.evaluate.intervals import Estimate, cluster_codes
 from embedspace.evaluate.items import EvalItem, field_of, rows_hash, select_all
@@ -25,7 +25,6 @@ from embedspace.evaluate.suite import Composed, Direction, Suite
 __all__ = ["SuiteResult", "corpora_folder", "evaluate_suite"]
 
 Vectors = Mapping[str, NDArray[np.float32]]
-_PARTS = ("picture + words", "picture alone", "words alone")
 Encode = Callable[[Sequence[EvalItem], str], NDArray[np.float32]]
 
 
@@ -103,7 +102,7 @@ def evaluate_suite(
     sets = select_all(suite, corpora)
     encoder = SuiteEncoder(space, corpora, cache, callback)
     embed = encode or encoder.encode
-    used = {name for direction in suite.directions for name in (direction.query, direction.gallery)}
+    used = {name for asked in suite.directions for name in (asked.query, asked.gallery, *asked.fields)}
     used |= {suite.composed.base, suite.composed.gallery} if suite.composed else set()
     vectors: dict[str, NDArray[np.float32]] = {}
     for name, item_set in suite.sets.items():
@@ -113,7 +112,10 @@ def evaluate_suite(
             raise ConfigError(f"suite {suite.name}: set {name!r} has options, which vectors made elsewhere cannot heed")
         own = encoder.with_options(item_set.modality, item_set.options).encode if item_set.options else embed
         vectors[name] = own(sets[name], item_set.modality)
-    results = [_direction(suite, direction, sets, vectors, corpora) for direction in suite.directions]
+    results = [
+        _direction(suite, asked, sets, _searched(asked, suite, sets, vectors, space), corpora)
+        for asked in suite.directions
+    ]
     gains: dict[str, Estimate] = {}
     if suite.composed:
         composed, gains = _composed(suite, suite.composed, sets, vectors, (embed, space, corpora))
@@ -159,6 +161,26 @@ def _read_positives(direction: Direction, suite: Suite, corpora: Path) -> dict[s
         return table
     except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise ConfigError(f"{path}: not the table of answers that the suite expects: {error!r}") from None
+
+
+def _searched(
+    direction: Direction, suite: Suite, sets: Mapping[str, list[EvalItem]], vectors: Vectors, space: EvalSpace
+) -> Vectors:
+    """Return query and gallery vectors of a direction: queries drawn towards names, items with all their fields."""
+    queries, gallery = vectors[direction.query], vectors[direction.gallery]
+    if direction.documents:
+        modality = suite.sets[direction.query].modality
+        present = np.isfinite(queries).all(axis=1)
+        queries = queries.copy()
+        queries[present] = space.for_documents(queries[present], modality)
+    if direction.fields:
+        parts = [gallery]
+        for name in direction.fields:
+            own = {item.key: row for item, row in zip(sets[name], vectors[name], strict=True)}
+            lacking = np.full(gallery.shape[1], np.nan, np.float32)
+            parts.append(np.stack([own.get(item.key, lacking) for item in sets[direction.gallery]]))
+        gallery = np.stack(parts, axis=1)  # (N, fields, embed_dim)
+    return {direction.query: queries, direction.gallery: gallery}
 
 
 def _direction(
@@ -226,6 +248,10 @@ def _composed(
     `given` holds the encoder, the space and the corpora folder.
     """
     embed, space, corpora = given
+
+    def embed_texts(texts: Sequence[str]) -> NDArray[np.float32]:
+        return embed([EvalItem(f"words {n}", text, "", {}) for n, text in enumerate(texts)], "text")
+
     bases, targets = _by_key(sets[composed.base]), _by_key(sets[composed.gallery])
     pairs = read_pairs(_beside(composed.pairs, suite, corpora))
     lost = [pair for pair in pairs if pair.base not in bases or pair.target not in targets]
@@ -234,13 +260,8 @@ def _composed(
             f"suite {suite.name}: {len(lost)} of {len(pairs)} pairs of {composed.pairs} name no item of the sets, "
             f"for example {lost[:1]}; the corpora or their splits have changed: build the pairs again"
         )
-    queries = _composed_queries(
-        composed,
-        pairs,
-        vectors[composed.base][[bases[pair.base][0] for pair in pairs]],
-        (embed, space),
-        suite.sets[composed.base].modality,
-    )
+    pictures = vectors[composed.base][[bases[pair.base][0] for pair in pairs]]
+    queries = composed_queries(composed, pairs, pictures, suite.sets[composed.base].modality, space, embed_texts)
     positives = [targets[pair.target] for pair in pairs]
     exclude = [_without(targets.get(pair.base, []), targets[pair.target]) for pair in pairs]
     gallery = vectors[composed.gallery]
@@ -264,7 +285,7 @@ def _composed(
     ]
     values = [
         per_query_metrics(positive_ranks(queries[label], gallery, positives, exclude=exclude), suite.ks)
-        for label in _PARTS
+        for label in PARTS
     ]
     gains = {
         name: paired_gain(
@@ -278,32 +299,6 @@ def _composed(
         if name.startswith("recall_at_")
     }
     return results, gains
-
-
-def _composed_queries(
-    composed: Composed,
-    pairs: Sequence[ComposedPair],
-    pictures: NDArray[np.float32],
-    given: tuple[Encode, EvalSpace],
-    modality: str,
-) -> dict[str, NDArray[np.float32]]:
-    """Return label -> (pairs, embed_dim) query rows; `given` holds the encoder and the space."""
-    encode, space = given
-
-    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-        return encode([EvalItem(f"words {n}", text, "", {}) for n, text in enumerate(texts)], "text")
-
-    words, means = embed([pair.words for pair in pairs]), space.calibration.means
-    terms = [(composed.base_weight, modality, pictures), (composed.words_weight, "text", words)]
-    read = phrase_rows(space.names(pictures, modality), [pair.words for pair in pairs], embed)
-    both = composed.base_weight + composed.words_weight
-    every = terms if read is None else [*terms, (both, "text", read)]
-    queries = dict(zip(_PARTS, (compose_rows(every, means), pictures, words), strict=True))
-    if read is not None:
-        queries["the sum of both, not read as a text"] = compose_rows(terms, means)
-    if all(pair.name for pair in pairs):
-        queries["target's full name"] = embed([pair.name for pair in pairs])
-    return queries
 
 
 def _without(positions: list[int], answers: list[int]) -> list[int]:

@@ -66,9 +66,14 @@ def _flatten(lists: Lists, size: int, name: str) -> tuple[NDArray[np.int64], NDA
 
 
 def _valid(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which rows are vectors: finite, and not all zero."""
-    valid: NDArray[np.bool_] = np.isfinite(vectors).all(axis=1) & (vectors != 0).any(axis=1)
-    return valid
+    """Return which rows are vectors: finite, and not all zero; an item of several fields has one if any field has."""
+    valid: NDArray[np.bool_] = np.isfinite(vectors).all(axis=-1) & (vectors != 0).any(axis=-1)
+    return valid if valid.ndim == 1 else valid.any(axis=1)
+
+
+def _blanked(rows: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the rows with zeros for those that are not vectors."""
+    return np.where(valid.reshape(-1, *[1] * (rows.ndim - 1)), rows, np.float32(0))
 
 
 def _checked(
@@ -76,8 +81,10 @@ def _checked(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return both as C-ordered float32 with one width."""
     queries, corpus = np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(corpus, np.float32)
-    if queries.ndim != 2 or corpus.ndim != 2 or queries.shape[1] != corpus.shape[1]:
+    if queries.ndim != 2 or corpus.ndim not in (2, 3) or queries.shape[1] != corpus.shape[-1]:
         raise InputError(f"queries {queries.shape} and corpus {corpus.shape} must be (Q, embed_dim), (N, embed_dim)")
+    if corpus.ndim == 3:
+        corpus = np.where(np.isfinite(corpus).all(axis=2, keepdims=True), corpus, np.float32(0))
     return queries, corpus
 
 
@@ -95,12 +102,31 @@ def _block_scores(
 ) -> NDArray[np.float32]:
     """Score a query block against a corpus block starting at `start`; invalid and hidden items get -inf."""
     stop = start + len(corpus)
-    scores = queries @ corpus.T  # (q, embed_dim) @ (embed_dim, n) -> (q, n)
+    scores = _cosines(queries, corpus)
     scores[:, ~valid] = -np.inf
     columns, rows = hidden
     here = (columns >= start) & (columns < stop)
     scores[rows[here], columns[here] - start] = -np.inf
     return scores
+
+
+def _cosines(queries: NDArray[np.float32], corpus: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (q, n) cosines; with an item of several fields that of its best field, zero rows left out."""
+    if corpus.ndim == 2:
+        return queries @ corpus.T  # (q, embed_dim) @ (embed_dim, n) -> (q, n)
+    best = np.full((len(queries), len(corpus)), -np.inf, np.float32)
+    for part in range(corpus.shape[1]):
+        present = (corpus[:, part] != 0).any(axis=1)
+        best[:, present] = np.maximum(best[:, present], queries @ corpus[present, part].T)
+    return best
+
+
+def _own_cosines(queries: NDArray[np.float32], corpus: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (p,) cosines of each query with the item in the same row, that of its best field where it has several."""
+    fields = corpus if corpus.ndim == 3 else corpus[:, None]
+    scores = np.einsum("pd,pfd->pf", queries, fields)
+    best: NDArray[np.float32] = np.where((fields != 0).any(axis=2), scores, -np.inf).max(axis=1)
+    return best
 
 
 def _rows_between(
@@ -148,7 +174,7 @@ def top_k(
         block_hidden = _rows_between(hidden, q0, q1)
         block = np.where(valid_queries[q0:q1, None], queries[q0:q1], 0)
         for c0, c1 in _blocks(len(corpus), corpus_block):
-            part = np.where(valid_corpus[c0:c1, None], corpus[c0:c1], 0)
+            part = _blanked(corpus[c0:c1], valid_corpus[c0:c1])
             scores = _block_scores(block, part, valid_corpus[c0:c1], c0, block_hidden)
             ids = np.broadcast_to(np.arange(c0, c1), scores.shape)
             merged = np.concatenate([all_scores[q0:q1], scores], axis=1)
@@ -175,7 +201,8 @@ def positive_ranks(
 
     Args:
         queries: (Q, embed_dim) unit rows; a NaN or zero row is a missing query, whose positives are `UNRANKED`.
-        corpus: (N, embed_dim) unit rows; a NaN or zero row is an item without a vector, behind all others.
+        corpus: (N, embed_dim) unit rows; a NaN or zero row is an item without a vector, behind all others. Or
+            (N, fields, embed_dim), an item found by its best field; a NaN or zero row is a field that it lacks.
         positives: For each query the corpus indices that answer it, at least one.
         exclude: For each query the corpus indices taken out of its gallery; never a positive.
         query_block: Rows of `queries` scored at once.
@@ -200,7 +227,7 @@ def positive_ranks(
     valid_queries, valid_corpus = _valid(queries), _valid(corpus)
     found = valid_queries[rows] & valid_corpus[columns]
     scores = np.full(len(rows), -np.inf, np.float32)
-    scores[found] = np.einsum("pd,pd->p", queries[rows[found]], corpus[columns[found]])
+    scores[found] = _own_cosines(queries[rows[found]], corpus[columns[found]])
     off = (np.concatenate([columns, hidden[0]]), np.concatenate([rows, hidden[1]]))  # what is no negative of a query
     order = np.argsort(off[1], kind="stable")
     off = (off[0][order], off[1][order])
@@ -224,7 +251,7 @@ def _count_ahead(
         block = np.where(valid_queries[q0:q1, None], queries[q0:q1], 0)
         off_block = _rows_between(off, q0, q1)
         for c0, c1 in _blocks(len(corpus), blocks[1]):
-            part = np.where(valid_corpus[c0:c1, None], corpus[c0:c1], 0)
+            part = _blanked(corpus[c0:c1], valid_corpus[c0:c1])
             negatives = _block_scores(block, part, valid_corpus[c0:c1], c0, off_block)
             negatives.sort(axis=1)
             for p in range(p0, p1):

@@ -125,8 +125,9 @@ def _read(record: type[Record], entry: object, where: str, **extra: object) -> R
 
 def _checked(value: Any, annotation: str, where: str) -> Any:  # noqa: ANN401
     """Return the value as its annotation says; lists become tuples."""
-    kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
-    if annotation in kinds and (not isinstance(value, kinds[annotation]) or isinstance(value, bool)):
+    kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
+    wrong_bool = isinstance(value, bool) and annotation != "bool"
+    if annotation in kinds and (not isinstance(value, kinds[annotation]) or wrong_bool):
         raise ConfigError(f"{where}: must be a {annotation}, got {value!r}")
     if annotation.startswith("tuple[") and not annotation.startswith("tuple[Direction"):
         kind = annotation[len("tuple[") :].split(",")[0]
@@ -141,7 +142,7 @@ def _checked(value: Any, annotation: str, where: str) -> Any:  # noqa: ANN401
 def _check(suite: Suite, path: Path) -> None:
     """Check what no single table can: that names refer to sets and values are known."""
     known = list(suite.sets)
-    pairs = [(d.query, d.gallery) for d in suite.directions]
+    pairs: list[tuple[str, ...]] = [(d.query, d.gallery, *d.fields) for d in suite.directions]
     if suite.composed:
         pairs.append((suite.composed.base, suite.composed.gallery))
     if not pairs:

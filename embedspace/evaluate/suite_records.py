@@ -100,6 +100,8 @@ class Direction:
         clusters: Fields of the query rows whose values intervals resample, such as caption and speaker; the queries'
             key by default.
         exclude_by: Field; gallery items that share its value with the query, and are no answer, leave its gallery.
+        fields: More sets whose items with a gallery item's key are further fields of it; it is found by its best one.
+        documents: Search with `EmbeddingSpace.for_documents` of the queries, as a catalog searches documents.
         label: Shown beside the direction.
     """
 
@@ -110,6 +112,8 @@ class Direction:
     by: str = ""
     clusters: tuple[str, ...] = ()
     exclude_by: str = ""
+    fields: tuple[str, ...] = ()
+    documents: bool = False
     label: str = ""
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from embedspace.generate.base import GeneratorHead, Neighbour, Request, Sample, create_head, register_head
 from embedspace.generate.conditioning import Condition
-from embedspace.generate.generator import generate, heads_folder, interpolate, names_of
+from embedspace.generate.generator import generate, heads_folder, interpolate, names_of, toward_names
 
 __all__ = [
     "Condition",
@@ -27,4 +27,5 @@ __all__ = [
     "interpolate",
     "names_of",
     "register_head",
+    "toward_names",
 ]

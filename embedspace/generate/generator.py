@@ -20,10 +20,15 @@ from embedspace.modality import Modality
 if TYPE_CHECKING:
     from embedspace.space import EmbeddingSpace
 
-__all__ = ["HEADS", "generate", "head_of", "heads_folder", "interpolate", "known_rows"]
+__all__ = ["HEADS", "generate", "head_of", "heads_folder", "interpolate", "known_rows", "toward_names"]
 
 HEADS = Path(__file__).resolve().parents[1] / "weights" / "heads"
 """The heads that ship with the package, one folder a target modality."""
+
+_DRAWN = (Modality.IMAGE,)
+"""Modalities whose vectors find documents better once drawn towards names; the others were no better."""
+_TEMPERATURE, _SHARE = 0.02, 0.7
+"""Of the projection onto names, and how much of the drawn vector it is: `eval/document_settings.py` chose them."""
 
 _heads: dict[tuple[int, Modality], tuple[EmbeddingSpace, GeneratorHead]] = {}
 
@@ -122,6 +127,17 @@ def names_of(
         return [[] for _ in vectors]
     centred = centre(vectors, [modality] * len(vectors), space.calibration.means)
     return [memory.names(row, k) for row in centred]
+
+
+def toward_names(space: EmbeddingSpace, vectors: NDArray[np.float32], modality: str) -> NDArray[np.float32]:
+    """Draw vectors towards the names they may have; see `EmbeddingSpace.for_documents`."""
+    memory = _memory(space)
+    if memory is None or modality not in _DRAWN:
+        return np.asarray(vectors, np.float32)
+    centred = centre(vectors, [modality] * len(vectors), space.calibration.means)
+    rows = (1 - _SHARE) * centred + _SHARE * memory.project(centred, _TEMPERATURE)
+    unit: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
 
 
 def _memory(space: EmbeddingSpace) -> Memory | None:
