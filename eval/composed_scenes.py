@@ -1,10 +1,13 @@
 """Build the scenes of the second composed suite: pictures that each show two held-out stamps.
 
-    python -m eval.composed_scenes        # half a minute; build/corpora/composed-scenes
+    python -m eval.composed_scenes        # a minute; build/corpora/composed-scenes and composed-scenes-fresh
 
 A query is the picture of one stamp plus the caption of the other. Every stamp stands in `2 * SHIFTS` scenes, once with
 each partner, so that neither part alone can name its scene: with 16 scenes a stamp, the best that the picture or the
 words alone can reach is R@10 62.5.
+
+The fresh scenes show couples that the first ones do not, of every second stamp. The first were looked at while it was
+decided how words and pictures are composed; these were not.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from embedspace.evaluate.items import Row, field_of, read_rows
 from embedspace.evaluate.run import corpora_folder
 
 SOURCE = "composed-scenes"
+FRESH = f"{SOURCE}-fresh"
 SHIFTS = 8
 QUERIED_SHIFTS = 2
 SIDE = 320
@@ -33,9 +37,9 @@ def held_out(rows: list[Row]) -> list[Row]:
     return sorted(firsts.values(), key=lambda row: hashlib.sha256(str(row["id"]).encode()).digest())
 
 
-def couples(stamps: list[Row]) -> Iterator[tuple[int, Row, Row]]:
+def couples(stamps: list[Row], first_shift: int = 1) -> Iterator[tuple[int, Row, Row]]:
     """Yield (shift, first, second): no two stamps meet twice, since no two shifts add up to the number of stamps."""
-    for shift in range(1, SHIFTS + 1):
+    for shift in range(first_shift, first_shift + SHIFTS):
         for position, first in enumerate(stamps):
             yield shift, first, stamps[(position + shift) % len(stamps)]
 
@@ -56,20 +60,18 @@ def scene(first: Path, second: Path, *, rising: bool) -> Image.Image:
     return canvas
 
 
-def main() -> None:
-    """Write scenes, manifest and pairs."""
-    corpora = corpora_folder()
-    out = corpora / SOURCE
+def write_scenes(corpora: Path, source: str, stamps: list[Row], first_shift: int = 1) -> str:
+    """Write scenes, manifest and pairs of a source; returns what was written, in words."""
+    out = corpora / source
     (out / "files").mkdir(parents=True, exist_ok=True)
-    stamps = held_out(read_rows(corpora, "stamps"))
-    if len(stamps) <= 2 * SHIFTS:
+    if len(stamps) < 2 * (first_shift + SHIFTS):
         raise SystemExit(f"{len(stamps)} held-out stamps are too few: assign the splits of the corpora first")
     rows, pairs = [], []
-    for number, (shift, first, second) in enumerate(couples(stamps)):
-        path, key = f"{SOURCE}/files/{number:05}.png", f"{first['id']} + {second['id']}"
+    for number, (shift, first, second) in enumerate(couples(stamps, first_shift)):
+        path, key = f"{source}/files/{number:05}.png", f"{first['id']} + {second['id']}"
         scene(corpora / first["path"], corpora / second["path"], rising=number % 2 == 0).save(corpora / path)
-        rows.append({"id": key, "modality": "image", "path": path, "source": SOURCE, "split": "test"})
-        if shift <= QUERIED_SHIFTS:
+        rows.append({"id": key, "modality": "image", "path": path, "source": source, "split": "test"})
+        if shift < first_shift + QUERIED_SHIFTS:
             # half of the queries show what stands on the left and name what stands on the right, half the reverse
             shown, named = (first, second) if shift % 2 else (second, first)
             pairs.append({"base": shown["id"], "words": field_of(named, "caption"), "target": key})
@@ -77,7 +79,16 @@ def main() -> None:
     for name, entries in (("manifest", rows), ("pairs", pairs)):
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
         (out / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-    print(f"{len(stamps)} stamps, {len(rows)} scenes, {len(pairs)} queries -> {out}")
+    return f"{len(stamps)} stamps, {len(rows)} scenes, {len(pairs)} queries -> {out}"
+
+
+def main() -> None:
+    """Write both sources."""
+    corpora = corpora_folder()
+    stamps = held_out(read_rows(corpora, "stamps"))
+    print(write_scenes(corpora, SOURCE, stamps))
+    # Of every second stamp, neighbours of shift 9 are 18 apart in the whole list, which goes up to 8.
+    print(write_scenes(corpora, FRESH, stamps[::2], SHIFTS + 1))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 from embedspace.evaluate import load_suite
 from embedspace.evaluate.media_suite import load_media_suite
 from eval import figures
-from eval.composed_pairs import pairs_of, rest_of
+from eval.composed_pairs import fresh_pairs_of, pairs_of, rest_of
 from eval.composed_scenes import couples
 from eval.marks import marks_of, page_with_marks
 
@@ -220,3 +220,19 @@ def test_couples_never_repeat_and_treat_all_stamps_alike() -> None:
     assert len(met) == len(set(met)) == 40 * 8
     assert all(len(pair) == 2 for pair in met)
     assert {sum(stamp["id"] in pair for pair in met) for stamp in stamps} == {16}
+
+
+def test_fresh_pairs_and_couples_are_none_of_the_first() -> None:
+    names = {"cat": "animals-nature", "cat with tears of joy": "smileys-emotion", "man": "people-body"}
+    names |= {"man: beard": "people-body", "man cook": "people-body"}
+    rows: list[dict[str, Any]] = [
+        {"id": name, "concept": name, "captions": [name], "extra": {"group": group}} for name, group in names.items()
+    ]
+    first, fresh = pairs_of(rows), fresh_pairs_of(rows)
+    assert [pair["target"] for pair in first] == ["man cook"]
+    assert [(pair["base"], pair["words"]) for pair in fresh] == [("cat", "with tears of joy"), ("man", "beard")]
+    stamps = [{"id": str(number)} for number in range(281)]
+    met = {frozenset((one["id"], other["id"])) for _, one, other in couples(stamps)}
+    others = [frozenset((one["id"], other["id"])) for _, one, other in couples(stamps[::2], 9)]
+    assert len(others) == len(set(others)) == 141 * 8
+    assert met.isdisjoint(others)

@@ -68,7 +68,9 @@ def _flatten(lists: Lists, size: int, name: str) -> tuple[NDArray[np.int64], NDA
 def _valid(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return which rows are vectors: finite, and not all zero; an item of several fields has one if any field has."""
     valid: NDArray[np.bool_] = np.isfinite(vectors).all(axis=-1) & (vectors != 0).any(axis=-1)
-    return valid if valid.ndim == 1 else valid.any(axis=1)
+    if valid.ndim > 1:
+        valid = np.logical_or.reduce(valid, axis=1)
+    return valid
 
 
 def _blanked(rows: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
