@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -42,12 +42,25 @@ class Decoded:
         inputs: One entry a segment, in the encoder's own form (opaque to the catalog).
         metadata: JSON-able facts found while decoding (width, height, duration in seconds, ...).
         nbytes: Memory the inputs hold, for bounding queues.
+        cuts: Ascending positions before which the inputs may be divided, to be encoded one part after the other:
+            no segment depends on one beyond it.
     """
 
     kind: str
     inputs: list[Any]
     metadata: dict[str, Any] = field(default_factory=dict)
     nbytes: int = 0
+    cuts: Sequence[int] = ()
+
+    def parts(self, size: int) -> Iterator[Decoded]:
+        """Yield it in parts of at most `size` inputs each, larger ones where it may not be divided."""
+        first = last = 0
+        for cut in (*self.cuts, len(self.inputs)):
+            if cut - first > size and last > first:
+                yield Decoded(self.kind, self.inputs[first:last])
+                first = last
+            last = cut
+        yield Decoded(self.kind, self.inputs[first:])
 
 
 class SegmentEncoder(Protocol):

@@ -239,12 +239,13 @@ class EmbeddingSpace:
             UnknownModalityError: If there is no such kind.
         """
         from embedspace.encoders.items import content_bytes
-        from embedspace.encoders.pieces import DECODERS
+        from embedspace.encoders.pieces import DECODERS, cuts_of
 
         if kind not in DECODERS:
             raise UnknownModalityError(f"{source}: unknown kind {kind!r}; known: {', '.join(DECODERS)}")
         decoded = DECODERS[kind](source, self.encoder, as_modality)
         decoded.nbytes = sum(content_bytes(piece.content) for piece in decoded.inputs)
+        decoded.cuts = cuts_of(decoded.inputs)
         return decoded
 
     def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:

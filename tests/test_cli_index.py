@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from embedspace.catalog.catalog import Catalog
+from embedspace.catalog.records import Progress
+from embedspace.cli._progress import ProgressReport
 from embedspace.errors import CatalogNotFoundError
 from tests.cli_media import Run, make_run, media_folder, nan_sound, picture, sound
 from tests.cli_space import CliSpace
@@ -281,3 +283,21 @@ def test_index_interrupted_keeps_what_it_has(tmp_path: Path) -> None:
     assert "items in" in lines[0]
     assert "are intact" in lines[0]
     assert 4 <= _count(tmp_path / "c") < 406
+
+
+def test_progress_says_the_pace_and_what_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.0, 10.0, 70.0, 140.0, 200.0])
+    monkeypatch.setattr("embedspace.cli._progress.time.monotonic", lambda: next(clock))
+    with ProgressReport() as bar:
+        bar.show("indexing", Progress(500, 400, 0, 0, "a"))  # unchanged, at once: not the pace of what follows
+        bar.show("indexing", Progress(500, 410, 10, 1, "/m/b.png", 500))
+        bar.show("indexing", Progress(500, 440, 40, 1, "/m/long.txt", 500, 0.25))
+        bar.show("indexing", Progress(500, 475, 75, 1, "/m/c.png", 500))
+        bar.show("indexing", Progress(500, 500, 100, 1, "/m/c.png", 500))
+    assert capsys.readouterr().err.splitlines() == [
+        "indexing (40 new, 1 failed; 25% of long.txt): 440 of 500 after 70 s, 0.5 per second, 2 min left",
+        "indexing (75 new, 1 failed): 475 of 500 after 140 s, 0.5 per second, 50 s left",
+        "indexing (100 new, 1 failed): 500 of 500 after 200 s, 0.4 per second",
+    ]

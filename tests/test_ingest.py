@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from embedspace.catalog import Catalog, Progress
+from embedspace.catalog.census import Census
 from embedspace.catalog.ingest import ingest
 from embedspace.catalog.reading import tick_left
 from embedspace.catalog.sources import file_hash
@@ -251,6 +252,63 @@ def test_ingest_bounds_decoded_bytes(catalog: Catalog, media: Path, monkeypatch:
     assert max(encoder.batches) <= 2  # never more than two items of 100 MiB wait in a budget of 256 MiB
 
 
+class Lines(HashEncoder):
+    """Every line of a text is an input; one that says "bad" cannot be encoded."""
+
+    def decode(self, source: object, kind: str, *, as_modality: str | None = None) -> Decoded:
+        assert isinstance(source, Path)
+        inputs = [("text", "", line) for line in source.read_text("utf-8").splitlines()]
+        return Decoded(kind, inputs, {}, 100, range(1, len(inputs)))
+
+    def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:
+        if any(line == "bad" for item in items for _, _, line in item.inputs):
+            raise RuntimeError("a bad line")
+        found = super().encode_decoded(items)
+        self.batches[-1] = sum(len(item.inputs) for item in items)
+        return found
+
+
+def test_ingest_of_a_long_item_goes_part_by_part(catalog: Catalog, tmp_path: Path) -> None:
+    lengths = {"a": 30, "b": 40, "c": 500, "d": 3}
+    for name, count in lengths.items():
+        lines = [f"{name}{number}" for number in range(count)]
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "e.txt").write_text("line\n" * 100 + "bad\n", encoding="utf-8")
+    encoder, seen = Lines(), list[Progress]()
+    report = ingest(catalog, [tmp_path], encoder, callback=seen.append, workers=1)
+    assert report.added == 4 and [failure.reason for failure in report.failed] == ["RuntimeError: a bad line"]
+    assert encoder.batches == [30, 40, *[64] * 7, 52, 3, 64]  # neighbours together, a long one in parts
+    inside = [now.part for now in seen if Path(now.uri).name == "c.txt" and now.part]
+    assert inside == pytest.approx([*(64 * number / 500 for number in range(1, 8)), 1.0])
+    assert [now.added for now in seen if now.part][:8] == [2] * 8  # what came before is in the catalog already
+    ids, vectors = catalog.vectors("text")
+    assert len(ids) == sum(lengths.values())
+    wanted = [encoder.query("text", f"c{number}") for number in range(500)]
+    np.testing.assert_allclose(vectors[70:570], wanted, atol=1e-3)
+
+
+def test_census_counts_what_an_ingest_looks_at(media: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    (media / "notes.xyz").write_bytes(b"?")
+    (tmp_path / "t.csv").write_text('id,text\na,"one\ntwo"\nb,three\n', encoding="utf-8")
+    pq.write_table(pa.table({"text": ["a", "b", "c"]}), tmp_path / "t.parquet")
+    (tmp_path / "broken.parquet").write_bytes(b"nonsense")
+    names = ("media", "t.csv", "t.parquet", "broken.parquet", "missing.png")
+    census = Census([tmp_path / name for name in names], patience=0.0)
+    assert census.total() in (None, 16)
+    deadline = time.monotonic() + 20
+    while census.total() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    census.close()
+    with new_catalog(tmp_path / "c.catalog") as catalog:
+        report = ingest(catalog, [tmp_path / name for name in names], HashEncoder())
+    assert census.total() == 16 == report.added + len(report.failed)
+    patient = Census([media], patience=60.0)
+    assert patient.total() is None
+    patient.close()
+
+
 # -- files that change -----------------------------------------------------------------------------------------------
 
 
@@ -291,7 +349,7 @@ def test_ingest_of_a_file_that_does_not_come_to_rest(catalog: Catalog, media: Pa
     ingest(catalog, [media], HashEncoder())
     path.write_bytes(b"picture 32")
     (media / "copy.png").write_bytes(b"picture 32")  # its twin: decoded when the first turns out to be something else
-    report = ingest(catalog, [media], Rewriting(path, 99))
+    report = ingest(catalog, [media], Rewriting(path, 99), workers=1)
     (failure,) = report.failed
     assert "was written to while it was read, 3 times; index it again when nothing writes to it" in failure.reason
     assert of_one_content(catalog, media / "copy.png")
@@ -361,7 +419,7 @@ def test_ingest_row_that_can_no_longer_be_encoded(catalog: Catalog, tmp_path: Pa
     manifest.write_text("id,text\na,one\nb,nan\n", encoding="utf-8")
     ingest(catalog, [manifest], HashEncoder())
     assert len(catalog) == 1 and [problem.where for problem in catalog.verify().problems] == [f"{manifest}#b"]
-    assert catalog.remove(uris=[f"{manifest}#b"]) == 0
+    assert catalog.remove(uris=[f"{manifest}#b"]).items == 0
     assert catalog.verify().ok
 
 

@@ -14,6 +14,7 @@ import pytest
 from embedspace.encoders.base import save_tensors
 from embedspace.errors import MediaError, UnknownModalityError
 from embedspace.media.write import write_audio
+from embedspace.segment import Decoded
 from embedspace.space import EmbeddingSpace, write_config
 from tests.spaces import noise, segments_of, spans, write_space
 
@@ -144,3 +145,25 @@ def test_a_silent_video_has_pictures_only(tiny_space: EmbeddingSpace, tmp_path: 
     assert [s.modality for s in segments_of(tiny_space, path, "video")] == ["image"]
     with pytest.raises(MediaError):
         tiny_space.encode_audio(path)
+
+
+def test_a_long_item_may_be_encoded_part_by_part(hearing: EmbeddingSpace) -> None:
+    text = " ".join(f"word{number} of a long text." for number in range(300))
+    for decoded, cuts in (
+        (hearing.decode((noise(27), RATE), "audio"), [3, 6]),  # two sounds and their speech; of the last one sound
+        (hearing.decode((noise(27), RATE), "audio", as_modality="audio"), [1, 2, 3, 4]),
+        (hearing.decode(text, "text"), list(range(1, 10))),
+    ):
+        assert list(decoded.cuts) == cuts
+        whole = hearing.encode_decoded([decoded])[0]
+        parts = [segment for part in decoded.parts(2) for segment in hearing.encode_decoded([part])[0]]
+        assert [(s.modality, s.start, s.end, s.text) for s in parts] == [
+            (s.modality, s.start, s.end, s.text) for s in whole
+        ]
+        np.testing.assert_allclose([s.vector for s in parts], [s.vector for s in whole], atol=1e-4)
+
+
+def test_parts_of_an_item_that_may_not_be_divided() -> None:
+    assert [part.inputs for part in Decoded("text", [1, 2, 3]).parts(2)] == [[1, 2, 3]]
+    assert [part.inputs for part in Decoded("text", [1, 2, 3, 4, 5], cuts=[1, 4]).parts(2)] == [[1], [2, 3, 4], [5]]
+    assert [part.inputs for part in Decoded("text", [1, 2, 3, 4], cuts=[1, 2, 3]).parts(2)] == [[1, 2], [3, 4]]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from embedspace.catalog.catalog import Catalog
+from embedspace.catalog.census import Census
 from embedspace.catalog.records import Failure, IngestReport, Progress
 from embedspace.catalog.run import Run
 from embedspace.catalog.sources import scan
@@ -67,7 +68,11 @@ def ingest(
     catalog.adopt_fingerprints(encoder.fingerprints(), encoder.calibration_json())
     started = time.perf_counter()
     threads = workers or min(4, os.cpu_count() or 1)
-    run = Run(catalog, encoder, batch_size=batch_size, workers=threads, retry_failed=retry_failed, callback=callback)
+    census = Census(sources)
+    run = Run(
+        catalog, encoder, batch_size=batch_size, workers=threads, retry_failed=retry_failed, callback=callback,
+        census=census,
+    )  # fmt: skip
     run.report.failed.extend(Failure(uri, "no such file or folder") for uri in missing)
     try:
         for source in sources:
@@ -80,5 +85,6 @@ def ingest(
         run.report.interrupted = True
     finally:
         run.pipeline.close()
+        census.close()
     run.report.seconds = time.perf_counter() - started
     return run.report

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from embedspace.catalog.catalog import Catalog
-from embedspace.catalog.encoding import encode_each
+from embedspace.catalog.encoding import PART, encode_each, encode_long, groups
 from embedspace.catalog.reading import read_file
 from embedspace.catalog.records import Failure, Progress
 from embedspace.catalog.store import segments_digest
@@ -110,6 +110,7 @@ class _Migration:
     ) -> None:
         self.catalog, self.store, self.encoder = catalog, catalog.store, encoder
         self.digests, self.report = digests, report
+        self.done = 0
         self.marks = ",".join("?" * len(digests))
 
     def stage(self, batch_size: int, workers: int, callback: Callable[[Progress], None] | None) -> None:
@@ -128,10 +129,10 @@ class _Migration:
             try:
                 for first in range(0, len(pending), batch_size):
                     tasks = list(self._tasks(pending[first : first + batch_size]))
-                    self._batch(tasks, list(threads.map(self._decode, tasks)))
-                    if callback is not None:
-                        done = min(first + batch_size, len(pending))
-                        callback(Progress(len(pending), done, self.report.encoded, len(self.report.failed), ""))
+                    decoded = list(threads.map(self._decode, tasks))
+                    self._batch(tasks, decoded, lambda uri, share: self._tell(callback, len(pending), uri, share))
+                    self.done += len(tasks)
+                    self._tell(callback, len(pending), "", 0.0)
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -179,10 +180,24 @@ class _Migration:
         affected = [name for (name,) in rows if name in self.digests]
         return affected[0] if len(rows) > 1 and len(affected) == 1 else None
 
-    def _batch(self, tasks: list[_Task], decoded: list[Decoded | Failure]) -> None:
+    def _tell(self, callback: Callable[[Progress], None] | None, total: int, uri: str, part: float) -> None:
+        if callback is not None:
+            callback(
+                Progress(total, self.done, self.report.encoded, len(self.report.failed), uri, total=total, part=part)
+            )
+
+    def _batch(self, tasks: list[_Task], decoded: list[Decoded | Failure], tell: Callable[[str, float], None]) -> None:
         good = [(task, one) for task, one in zip(tasks, decoded, strict=True) if isinstance(one, Decoded)]
         self.report.failed.extend(one for one in decoded if isinstance(one, Failure))
-        encoded = encode_each(self.encoder, [one for _, one in good])
+        for group in groups([len(one.inputs) for _, one in good]):
+            self._group([good[at] for at in group], tell)
+
+    def _group(self, good: list[tuple[_Task, Decoded]], tell: Callable[[str, float], None]) -> None:
+        if len(good) == 1 and len(good[0][1].inputs) > PART:
+            task, item = good[0]
+            encoded = [encode_long(self.encoder, item, lambda share: tell(task.content_id, share))]
+        else:
+            encoded = encode_each(self.encoder, [one for _, one in good])
         with self.store.writing("stage new vectors") as connection:
             for (task, _), segments in zip(good, encoded, strict=True):
                 rows = self._rows(task, segments)

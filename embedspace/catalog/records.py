@@ -207,11 +207,13 @@ class Progress:
     """How far an ingest is.
 
     Attributes:
-        seen: Files and rows looked at so far; how many there are is not known beforehand.
+        seen: Files and rows looked at so far.
         done: Of these, how many are settled.
         added: New or changed items stored.
         failed: Files that could not be indexed.
-        uri: The latest one.
+        uri: The latest one, or the one that is being encoded.
+        total: Files and rows in all; `None` while they are not counted.
+        part: Share of a long item at `uri` that is encoded; 0 where none is under way.
     """
 
     seen: int
@@ -219,6 +221,8 @@ class Progress:
     added: int
     failed: int
     uri: str
+    total: int | None = None
+    part: float = 0.0
 
 
 @dataclass(slots=True)

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from embedspace.catalog.catalog import Catalog
+from embedspace.catalog.census import Census
 from embedspace.catalog.damaged import damaged_places, forget_damaged
-from embedspace.catalog.encoding import encode_each, is_fatal, reason_of
+from embedspace.catalog.encoding import PART, encode_each, encode_long, groups, is_fatal, reason_of
 from embedspace.catalog.outcomes import Unindexed, catalog_item
 from embedspace.catalog.pipeline import Pipeline, Prepared
 from embedspace.catalog.places import is_gone
 from embedspace.catalog.records import CatalogItem, Failure, IngestReport, Progress
 from embedspace.catalog.sources import Candidate, Skipped
 from embedspace.errors import InputError
-from embedspace.segment import Segment, SegmentEncoder
+from embedspace.segment import Decoded, Segment, SegmentEncoder
 
 __all__ = ["Run"]
 
@@ -37,11 +38,13 @@ class Run:
         workers: int,
         retry_failed: bool,
         callback: Callable[[Progress], None] | None,
+        census: Census,
     ) -> None:
         """Start the threads; see `ingest` for the arguments."""
         self.catalog, self.store, self.encoder = catalog, catalog.store, encoder
         self.batch_size, self.retry_failed, self.callback = max(1, batch_size), retry_failed, callback
         self.pipeline = Pipeline(encoder, self.number_of, workers, depth=2 * self.batch_size + workers)
+        self.census = census
         self.report = IngestReport()
         self.waiting: dict[str, list[Prepared]] = {}
         self.links: list[tuple[Candidate, str]] = []
@@ -154,17 +157,27 @@ class Run:
             self.encode(kind)
 
     def encode(self, kind: str) -> None:
-        """Encode and commit the items of one kind that are waiting."""
+        """Encode and commit the items of one kind that are waiting, few inputs at a time."""
         batch = self.waiting.pop(kind, [])
+        decoded = [one.decoded for one in batch if one.decoded is not None]
+        for group in groups([len(one.inputs) for one in decoded]):
+            self._encode_group([batch[at] for at in group], [decoded[at] for at in group])
+        if not batch:
+            self.commit([])
+
+    def _encode_group(self, batch: list[Prepared], decoded: list[Decoded]) -> None:
+        uri = batch[0].candidate.uri
+        if len(batch) == 1 and len(decoded[0].inputs) > PART:
+            encoded = [encode_long(self.encoder, decoded[0], lambda share: self._tell(uri, share))]
+        else:
+            encoded = encode_each(self.encoder, decoded)
         items: list[CatalogItem] = []
-        if batch:
-            encoded = encode_each(self.encoder, [one.decoded for one in batch if one.decoded is not None])
-            for prepared, found in zip(batch, encoded, strict=True):
-                segments = found if isinstance(found, str) else self._checked(prepared, found)
-                if isinstance(segments, str):
-                    self.failures.append(Unindexed(prepared, segments))
-                else:
-                    items.append(catalog_item(prepared, segments))
+        for prepared, found in zip(batch, encoded, strict=True):
+            segments = found if isinstance(found, str) else self._checked(prepared, found)
+            if isinstance(segments, str):
+                self.failures.append(Unindexed(prepared, segments))
+            else:
+                items.append(catalog_item(prepared, segments))
         self.commit(items)
         self.pipeline.release(batch)
 
@@ -263,11 +276,12 @@ class Run:
                     forget_damaged(self.store, os.path.abspath(source))
             self.catalog.touched()
 
-    def _tell(self, uri: str) -> None:
+    def _tell(self, uri: str, part: float = 0.0) -> None:
         if self.callback is not None:
             report = self.report
             changed = report.added + report.updated
-            self.callback(Progress(report.seen, self.done, changed, len(report.failed), uri))
+            total = self.census.total()
+            self.callback(Progress(report.seen, self.done, changed, len(report.failed), uri, total, part))
 
 
 def _surely_gone(uri: str, source: str | None) -> bool:

@@ -272,7 +272,7 @@ def migrate(
             load_space(weights, device),
             batch_size=batch_size,
             workers=workers,
-            callback=lambda now: bar.update("encoding", now.done, now.seen),
+            callback=lambda now: bar.show("encoding", now),
         )
     if report.interrupted:
         raise Interrupted(

@@ -79,7 +79,7 @@ def index(
                 prune=prune,
                 as_modality=as_modality,
                 retry_failed=retry_failed,
-                callback=lambda now: bar.update("indexing", now.done, None, f"{now.added} new, {now.failed} failed"),
+                callback=None if quiet or json else lambda now: bar.show("indexing", now),
             )
         items = len(opened)
     report_ingest(report, paths, as_json=json, quiet=quiet)

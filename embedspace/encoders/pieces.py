@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from embedspace.media.video import iter_frames
 from embedspace.modality import Modality
 from embedspace.segment import Decoded
 
-__all__ = ["DECODERS", "Encoders", "audio_pieces", "text_pieces"]
+__all__ = ["DECODERS", "Encoders", "audio_pieces", "cuts_of", "text_pieces"]
 
 Encoders = Callable[[Modality], Encoder]
 AUDIO_WINDOW, SPEECH_WINDOWS = 6.0, 2
@@ -100,6 +102,23 @@ def audio_pieces(
                 speak()
     speak()
     return pieces
+
+
+def cuts_of(pieces: Sequence[Piece]) -> list[int]:
+    """Return where an item may be divided: sound and speech of one stretch of time stay together.
+
+    Args:
+        pieces: In order of time within each of: pictures, texts, sounds together with speech.
+
+    Returns:
+        Ascending positions; the pieces before one do not depend on those from it on.
+    """
+    sounds = [piece.modality in (Modality.AUDIO, Modality.SPEECH) for piece in pieces]
+    starts = [(piece.start or 0.0) if sound else math.inf for piece, sound in zip(pieces, sounds, strict=True)]
+    earliest = list(itertools.accumulate(reversed(starts), min))[::-1]  # of this piece and all that follow
+    ends = [(piece.end or 0.0) if sound else -math.inf for piece, sound in zip(pieces, sounds, strict=True)]
+    latest = list(itertools.accumulate(ends, max))  # of this piece and all before it
+    return [at for at in range(1, len(pieces)) if latest[at - 1] <= earliest[at] + 1e-3]
 
 
 def _windows_of(source: Any, seconds: float) -> Iterator[tuple[float, float, NDArray[np.float32]]]:  # noqa: ANN401
