@@ -1,6 +1,7 @@
 """Encode the corpora through a space: the vectors that generation heads learn from and are measured on.
 
     python -m training.vectors text                          # every caption, keyword and class name  (2 minutes)
+    python -m training.vectors text --splits val             # those of validation items alone
     python -m training.vectors image audio --only sounds emoji-twitter
     python -m training.vectors speech --only human --limit 400
 
@@ -75,7 +76,9 @@ def build(
     fingerprint = space.fingerprints()[modality]
     sources = sorted(path.parent.name for path in CORPORA.glob("*/manifest.jsonl"))
     if modality == "text":
-        texts = class_names().union(*(caption_texts(read_rows(CORPORA, name)) for name in sources))
+        texts = set() if splits else class_names()
+        for name in sources:
+            texts |= caption_texts([r for r in read_rows(CORPORA, name) if not splits or r.get("split") in splits])
         wanted = {"texts": [EvalItem(text, text, "", {}) for text in sorted(texts)]}
     else:
         wanted = {}
@@ -104,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modalities", nargs="+", choices=["text", "image", "audio", "speech"])
     parser.add_argument("--only", nargs="*", help="sources")
-    parser.add_argument("--splits", nargs="*", help="splits; all by default")
+    parser.add_argument("--splits", nargs="*", help="splits; all by default, and of texts the class names too")
     parser.add_argument("--limit", type=int, default=0, help="items a source")
     parser.add_argument("--weights", type=Path, help="folder of a space; the shipped one by default")
     args = parser.parse_args()

@@ -17,7 +17,7 @@ from embedspace.train.head_recipe import HeadRecipe, load_head_recipe
 from embedspace.train.head_texts import HeadTexts, OwnVectors, own_vectors, read_texts, rows_of, text_vectors
 from embedspace.train.loop import FitConfig, FitProgress
 
-__all__ = ["HeadRun", "measured_sigma", "train_head", "write_head_config"]
+__all__ = ["HeadRun", "measured_sigma", "open_run", "train_head", "write_head_config"]
 
 _MODULES = {
     "memory": "embedspace.train.head_memory",
@@ -108,10 +108,7 @@ def train_head(
     loaded = load_head_recipe(recipe)
     if seed is not None:
         loaded = dataclasses.replace(loaded, seed=seed)
-    space = EmbeddingSpace.from_pretrained(loaded.space or None)
     folder = out or Path("build/runs/heads") / loaded.kind
-    rows = rows_of(Path(loaded.corpora))
-    vectors = text_vectors(Path(loaded.features), space)
     curves = Curves(folder)
 
     def tell(progress: FitProgress) -> None:
@@ -120,10 +117,43 @@ def train_head(
         if callback is not None:
             callback(progress)
 
-    run = HeadRun(
-        recipe=loaded,
+    try:
+        run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell)
+        importlib.import_module(_MODULES[loaded.kind]).train(run)
+    finally:
+        curves.close()
+    resolved = {k: v for k, v in dataclasses.asdict(loaded).items() if k not in _MODULES or k == loaded.kind}
+    (run.head / "recipe.json").write_text(json.dumps(resolved, indent=1) + "\n", "utf-8")
+    return run.head
+
+
+def open_run(
+    recipe: HeadRecipe,
+    out: Path,
+    *,
+    minutes: float | None = None,
+    resume: bool = False,
+    tell: Callable[[FitProgress], None] = lambda progress: None,
+) -> HeadRun:
+    """Read what a stage is given: the space, the manifests, the vectors.
+
+    Args:
+        recipe: The recipe.
+        out: Folder of the run.
+        minutes: Wall-time budget; None for no limit.
+        resume: Go on from the checkpoints in `out`.
+        tell: Told of progress.
+
+    Raises:
+        ConfigError: If corpora or vectors are missing, or the vectors are of other weights.
+    """
+    space = EmbeddingSpace.from_pretrained(recipe.space or None)
+    rows = rows_of(Path(recipe.corpora))
+    vectors = text_vectors(Path(recipe.features), space)
+    return HeadRun(
+        recipe=recipe,
         space=space,
-        out=folder,
+        out=out,
         minutes=1e9 if minutes is None else minutes,
         resume=resume,
         rows=rows,
@@ -131,13 +161,6 @@ def train_head(
         texts=read_texts(rows, vectors, _CLASSES),
         tell=tell,
     )
-    try:
-        importlib.import_module(_MODULES[loaded.kind]).train(run)
-    finally:
-        curves.close()
-    resolved = {k: v for k, v in dataclasses.asdict(loaded).items() if k not in _MODULES or k == loaded.kind}
-    (run.head / "recipe.json").write_text(json.dumps(resolved, indent=1) + "\n", "utf-8")
-    return run.head
 
 
 def write_head_config(run: HeadRun, sections: Mapping[str, Any]) -> None:
