@@ -21,7 +21,7 @@ from embedspace.evaluate.media import Pictures, TrainingIndex, reconstruct, unco
 from embedspace.evaluate.media_run import evaluate_media
 from embedspace.evaluate.media_suite import load_media_suite
 from embedspace.evaluate.sheets import draw_sheet
-from embedspace.generate import voices
+from embedspace.generate import generate, voices
 from embedspace.generate.generator import head_of
 from tests.cli_space import vector_of
 from tests.heads import WORDS, HeadSpace, write_latent_head, write_memory, write_speech_head, write_text_head
@@ -58,6 +58,9 @@ class ColourJudge:
 
     def kernel_features(self, features: np.ndarray) -> np.ndarray:
         return features / 255
+
+    def copy_features(self, contents: Sequence[np.ndarray], sample_rate: int = 0) -> np.ndarray:
+        return self.features(contents, sample_rate)
 
     def scores(self, features: np.ndarray, names: Sequence[str]) -> np.ndarray:
         known = np.stack([COLOURS[WORDS.index(n)] if n in WORDS else np.full(3, 1e4, np.float32) for n in names])
@@ -174,6 +177,8 @@ def test_pictures_are_measured_beside_their_baselines(tmp_path: Path, space: Any
         ("generated", "text", "vae"),
         ("shuffled condition", "text", "flow"),
         ("nearest training item", "text", ""),
+        ("nearest training item", "a picture", ""),
+        ("nearest training item", "speech", ""),
         ("generated", "a picture", "flow"),
         ("generated", "speech", "flow"),
         ("no condition", "", "flow"),
@@ -184,6 +189,8 @@ def test_pictures_are_measured_beside_their_baselines(tmp_path: Path, space: Any
     assert rows["real", "", ""]["samples"] == 2 * len(WORDS)
     assert rows["real", "", ""]["kernel_distance"][0] < rows["generated", "text", "flow"]["kernel_distance"][0]
     assert rows["real", "", ""]["near_copies"][0] == 1.0  # they are the training items
+    assert rows["real", "", ""]["near_copies_features"][0] == rows["real", "", ""]["near_copies_aligned"][0] == 1.0
+    assert set(entry["held"]["measures"]) == {"latents", "features", "aligned"}
     assert rows["generated", "text", "flow"]["samples"] == 2 * len(WORDS)
     assert "top_1_of_text" in rows["generated", "speech", "flow"]
     assert 0 <= rows["generated", "text", "flow"]["recall_at_10"][0] <= 1
@@ -215,6 +222,26 @@ def test_a_second_run_makes_nothing_anew_and_says_the_same(
     again = evaluate_media(_suite(tmp_path), space, **options)
     assert again["rows"] == first["rows"] and again["sweep"] == first["sweep"]
     assert again["seconds_each"] is None
+
+
+def test_other_noise_makes_only_what_it_changes_anew(
+    tmp_path: Path, space: Any, corpora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"corpora": corpora, "cache": tmp_path / "cache"}
+    evaluate_media(_suite(tmp_path), space, **options)
+    path = space.folder / "heads/image/config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "sigma": {**config["sigma"], "speech": 9.0}}))
+    asked: list[str] = []
+
+    def counted(*arguments: Any, modality: str, **rest: Any) -> Any:
+        asked.append(modality)
+        return generate(*arguments, modality=modality, **rest)
+
+    monkeypatch.setattr(made, "generate", counted)
+    again = evaluate_media(_suite(tmp_path), MediaSpace(space.folder), **options)
+    assert set(asked) <= {"speech"}
+    assert again["heads"]["image"] != head_of(space, "image").digest  # the report names what was measured
 
 
 def test_sounds_are_measured_by_a_judge_of_few_concepts(tmp_path: Path, space: Any, corpora: Path) -> None:
@@ -305,8 +332,8 @@ def test_a_ratio_to_nothing_is_none_and_draws_without_hits_are_left_out(
     tmp_path: Path, space: Any, corpora: Path
 ) -> None:
     bench = open_bench(load_media_suite(_suite(tmp_path)), space, corpora, None, None)
-    assert bench.ratio(np.ones(3), np.zeros(3)) is None
-    value, low, high = bench.ratio(np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.0])) or [0.0] * 3
+    assert bench.ratio(np.ones(3), np.zeros(3), "abc") is None
+    value, low, high = bench.ratio(np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.0]), "abc") or [0.0] * 3
     assert (value, low, high) == (1.0, 1.0, 1.0)
 
 

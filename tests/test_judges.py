@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from embedspace.encoders.backbones.base import backbone_names
 from embedspace.errors import ConfigError
 from training import judge_pictures, judge_sounds
 from training.convert import CONVERTERS, JUDGES
+from training.corpora import fetch, manifest
+from training.corpora.manifest import Item, write_manifest
+from training.corpora.sources import SOURCES, load_source
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,6 +37,44 @@ def test_the_judge_of_pictures_learns_from_nothing_that_a_gallery_holds() -> Non
 
 def test_the_judge_of_sounds_knows_fifty_concepts() -> None:
     assert len(judge_sounds.CONCEPTS) == len(set(judge_sounds.CONCEPTS)) == 50
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A corpus whose gallery holds one clip, which another file repeats later and quieter, and a note of its font."""
+    dice = np.random.default_rng(3)
+    shape = np.repeat(dice.random(16), 1000) * np.sin(np.arange(16_000) * np.repeat(dice.uniform(0.05, 0.5, 16), 1000))
+    other = np.repeat(dice.random(16), 1000) * np.sin(np.arange(16_000) * np.repeat(dice.uniform(0.05, 0.5, 16), 1000))
+    waves = {"sounds/kept": shape, "sounds/copy": np.concatenate([np.zeros(4000), 0.4 * shape]), "sounds/new": other}
+    waves["instruments/note"] = other[::-1]
+    rows: dict[str, list[Item]] = {"sounds": [], "instruments": []}
+    for name, wave in waves.items():
+        source = name.partition("/")[0]
+        path = tmp_path / f"{name}.flac"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, wave, 16_000)
+        extra = {"sample_rate": 16_000}
+        item = Item(id=name, modality="audio", path=f"{name}.flac", captions=("a dog",), concept="dog", source=source)
+        rows[source].append(replace(item, split="train", extra=extra))
+    for source, items in rows.items():
+        write_manifest(tmp_path / source / "manifest.jsonl", items)
+    (tmp_path / "gallery.json").write_text(json.dumps({"items": ["sounds/kept", "instruments/note"]}))
+    monkeypatch.setattr(judge_sounds, "CORPORA", tmp_path)
+    monkeypatch.setattr(manifest, "CORPORA", tmp_path)
+    monkeypatch.setattr(judge_sounds, "_GALLERY", tmp_path / "gallery.json")
+    return tmp_path
+
+
+def test_the_judge_of_sounds_hears_no_clip_of_the_gallery_nor_its_copies(
+    planted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge_sounds, "own_notes", list)  # its sound font is a package to be fetched
+    assert [item.id for item in judge_sounds.lessons()] == ["sounds/new"]
+
+
+def test_the_judge_of_sounds_has_a_sound_font_that_no_corpus_uses() -> None:
+    used = {name for source in SOURCES for name in load_source(source).PACKAGES}
+    assert fetch.package(judge_sounds._FONT).kind == "deb" and judge_sounds._FONT not in used
 
 
 def test_a_judge_that_is_not_trained_says_how_to_train_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

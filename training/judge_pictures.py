@@ -123,6 +123,16 @@ class PictureJudge:
         return rows
 
     @torch.inference_mode()
+    def copy_features(self, contents: Sequence[NDArray[Any]], sample_rate: int = 0) -> NDArray[np.float32]:
+        """Return (N, 1280) what the eyes pool of pictures at the size that they are made in; not trained here."""
+        del sample_rate
+        rows = [
+            self._eyes(torch.stack([to_pixel_values(_small(p), SIDE) for p in contents[start : start + 8]])).pooled
+            for start in range(0, len(contents), 8)
+        ]
+        return torch.cat(rows).numpy() if rows else np.zeros((0, self._eyes.feature_dim), np.float32)
+
+    @torch.inference_mode()
     def scores(self, features: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
         """Return (N, M) cosines of pictures with names."""
         rows = self._head(*_inputs(features)).numpy()

@@ -4,10 +4,11 @@
     python -m training.judge_sounds --views 1     # to try it
 
 Its ears are the encoder of Whisper tiny.en and statistics of log-mel frames; a linear classifier on them knows the
-fifty concepts below, which have five or more training clips, and says which it hears. The space hears with YAMNet and
-Whisper base, so that nothing of the judge conditions a generator; the recordings that it learns from are those of the
-training split, which the sound head learns from too. The accuracy it publishes is on clips it never heard: held-out
-ones, folds of the training clips, and one source after the other left out.
+fifty concepts below and says which it hears. The space hears with YAMNet and Whisper base, so that nothing of the judge
+conditions a generator. It learns from recordings of the training split that the sound head's gallery does not hold, nor
+anything that sounds the same (`near_gallery`), and from the notes of a sound font of its own: those of the corpus are
+in the gallery. So a clip of the gallery that is played back is as new to it as any. The accuracy it publishes is on
+clips it never heard: the gallery's, held-out ones, folds of what it learnt from, one source after the other left out.
 
 Everything lies under build/judge; suites name `training.judge_sounds:load`.
 """
@@ -33,11 +34,16 @@ from safetensors.numpy import load_file, save_file
 
 from embedspace.encoders.backbones.whisper import SAMPLE_RATE, WhisperEncoder, log_mel
 from embedspace.errors import ConfigError
+from embedspace.evaluate.copies import aligned_likeness
+from embedspace.evaluate.layouts import SOUND_REACH, sound_layouts
+from embedspace.generate.generator import HEADS
 from embedspace.generate.spectrogram import SpectrogramConfig, to_spectrogram, to_waveform
 from embedspace.media.resample import resample_waveform
 from training.augment import augment_sound
 from training.convert import convert
-from training.corpora.clips import read_clip
+from training.corpora import instruments
+from training.corpora.clips import read_clip, write_clip
+from training.corpora.fetch import package, unpacked
 from training.corpora.manifest import CORPORA, Item, read_manifest
 
 __all__ = ["CONCEPTS", "SoundJudge", "load"]
@@ -59,6 +65,11 @@ _KERNEL = 64
 _VOCODED = 3
 """Every so many-th view is a sound that went through a spectrogram and back, as generated ones do."""
 _FLOOR = 1e-3  # of the peak: quieter at the ends is silence
+_GALLERY = HEADS / "audio" / "gallery.json"
+_FONT = "timgm6mb-soundfont"
+_NOTES = "judge-notes"
+_ALIKE = 0.95
+"""Log-mel frames of two clips that agree this well, at the best of all delays, are taken to be the same sound."""
 
 
 class SoundJudge:
@@ -85,6 +96,10 @@ class SoundJudge:
         x = (features - self._weights["mean"]) * self._weights["scale"]
         rows: NDArray[np.float32] = x @ self._weights["components"]
         return rows
+
+    def copy_features(self, contents: Sequence[NDArray[Any]], sample_rate: int = SAMPLE_RATE) -> NDArray[np.float32]:
+        """Return (N, 64) principal components of what the ears hear; the classifier is no part of it."""
+        return self.kernel_features(self.features(contents, sample_rate))
 
     def scores(self, features: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
         """Return (N, M) logits of some of its concepts.
@@ -149,10 +164,76 @@ def _hear(waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 # ---- what it learns from
 
 
-def clips(splits: Sequence[str]) -> list[Item]:
+def clips(splits: Sequence[str], sources: Sequence[str] = ("sounds", "instruments")) -> list[Item]:
     """Return the clips of the judge's concepts in some splits."""
-    rows = [item for name in ("sounds", "instruments") for item in read_manifest(CORPORA / name / "manifest.jsonl")]
+    rows = [item for name in sources for item in read_manifest(CORPORA / name / "manifest.jsonl")]
     return [i for i in rows if i.modality == "audio" and i.split in splits and i.concept in CONCEPTS]
+
+
+def gallery_items() -> set[str]:
+    """Return the ids of the clips that the sound head's gallery holds."""
+    return set(json.loads(_GALLERY.read_text("utf-8"))["items"])
+
+
+def near_gallery(items: Sequence[Item], kept: Sequence[Item]) -> set[str]:
+    """Return the ids of items that the gallery holds or that sound the same as a clip that it holds.
+
+    Args:
+        items: Clips to sort out.
+        kept: The gallery's clips.
+    """
+    held, groups = {item.id for item in kept}, {item.group for item in kept if item.group}
+    known = [_layout(item) for item in kept]
+    alike = {
+        item.id
+        for item in items
+        if item.id not in held and (aligned_likeness([_layout(item)], known, SOUND_REACH) >= _ALIKE).any()
+    }
+    return {item.id for item in items if item.id in held or (item.group and item.group in groups)} | alike
+
+
+def _layout(item: Item) -> NDArray[np.float32]:
+    return sound_layouts(np.asarray(read_clip(item, SAMPLE_RATE), np.float32), SAMPLE_RATE)[0]
+
+
+def own_notes(folder: Path | None = None) -> list[Item]:
+    """Return notes and phrases of the judge's instruments by a sound font that no corpus uses; rendered once."""
+    folder = (folder or FOLDER / "notes").resolve()
+    font = unpacked(_FONT) / "usr/share/sounds/sf2/TimGM6mb.sf2"
+    items = []
+    for instrument in instruments.instruments():
+        if instrument.concept not in CONCEPTS:
+            continue
+        program = instrument.number if instrument.kind == "program" else None
+        for variant, captions, notes in instruments.variants_of(instrument):
+            name = f"{instrument.kind}-{instrument.number:03}-{variant}"
+            path = folder / f"{name}.flac"
+            if not path.exists():
+                write_clip(path, instruments.render(notes, program, font), instruments.RATE)
+            items.append(
+                Item(
+                    id=f"{_NOTES}/{name}",
+                    modality="audio",
+                    path=str(path),  # absolute: not of a corpus
+                    captions=captions,
+                    concept=instrument.concept,
+                    source=_NOTES,
+                    licence=package(_FONT).licence,
+                    split="train",
+                    group=f"{_NOTES}/{instrument.kind}-{instrument.number}",
+                    extra={"sample_rate": instruments.RATE},
+                )
+            )
+    return items
+
+
+def lessons() -> list[Item]:
+    """Return what the judge learns from: no clip of the gallery, none that sounds like one, no note of its font."""
+    gallery = gallery_items()
+    recordings = clips(["train"], ["sounds"])
+    rows = read_manifest(CORPORA / "sounds" / "manifest.jsonl")
+    left_out = near_gallery(recordings, [item for item in rows if item.id in gallery and item.modality == "audio"])
+    return [item for item in recordings if item.id not in left_out] + own_notes()
 
 
 def heard(items: Sequence[Item], kind: str, view: int) -> NDArray[np.float32]:
@@ -240,12 +321,12 @@ def accuracy(views: Sequence[NDArray[np.float32]], items: Sequence[Item], decay:
     sources = np.array([item.source for item in items])
     everywhere = {c: {s for s, own in zip(sources, labels, strict=True) if own == c} for c in np.unique(labels)}
     out = {}
-    for name, parts in (("folds of training clips", folds), ("each source left out", sources)):
+    for name, parts in (("folds of what it learnt from", folds), ("each source left out", sources)):
         hits, own = [], []
         for part in np.unique(parts):
             there = parts == part
             fitted = fit(np.concatenate([v[~there] for v in views]), np.tile(labels[~there], len(views)), decay)
-            if name != "folds of training clips":  # a concept that no other source has cannot be known
+            if name != "folds of what it learnt from":  # a concept that no other source has cannot be known
                 there &= np.array([len(everywhere[label]) > 1 for label in labels])
             hits.append(right(fitted, views[0][there], labels[there]))
             own.append(labels[there])
@@ -260,7 +341,8 @@ def main() -> int:
     parser.add_argument("--decay", type=float, default=3e-5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    items, held = clips(["train"]), clips(["test", "val"])
+    items, held, gallery = lessons(), clips(["test", "val"]), gallery_items()
+    copied = [item for item in clips(["train"]) if item.id in gallery]
     views = [heard(items, "train", view) for view in range(arguments.views)]
     labels = labels_of(items)
     fitted = fit(np.concatenate(views), np.tile(labels, len(views)), arguments.decay)
@@ -280,14 +362,17 @@ def main() -> int:
     features, own = heard(held, "held", 0), labels_of(held)
     tux = np.array([item.source == "sounds-tux" for item in held])
     told = {
+        "clips of the gallery": _told(right(fitted, heard(copied, "gallery", 0), labels_of(copied)), labels_of(copied)),
         "held-out recordings (Tux Paint)": _told(right(fitted, features[tux], own[tux]), own[tux]),
         "held-out notes of instruments": _told(right(fitted, features[~tux], own[~tux]), own[~tux]),
         **accuracy(views, items, arguments.decay),
     }
     about = {
         "ears": "Whisper tiny.en and log-mel statistics",
-        "learnt_from": "training split of sounds and instruments",
+        "learnt_from": "recordings of the training split but the gallery's, notes of a sound font of its own",
         "clips": len(items),
+        "of_them_notes": sum(item.source == _NOTES for item in items),
+        "gallery": hashlib.sha256("\n".join(sorted(gallery)).encode()).hexdigest(),
         "views": arguments.views,
         "decay": arguments.decay,
         "seed": SEED,

@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import ConfigError, InputError
+from embedspace.evaluate.bench_training import training_copies
+from embedspace.evaluate.clusters import clustered_mean, clustered_ratio
+from embedspace.evaluate.copies import MEASURES, CopyIndex
 from embedspace.evaluate.distributions import (
     copy_threshold,
     diversity,
@@ -25,7 +28,6 @@ from embedspace.evaluate.judged import Judge, known_among, load_judge
 from embedspace.evaluate.made import Maker
 from embedspace.evaluate.media import Content, Medium, TrainingIndex, medium_of
 from embedspace.evaluate.media_suite import MediaSuite
-from embedspace.evaluate.metrics import bootstrap
 from embedspace.evaluate.sources import VOICE, SourceVectors, source_vectors, spoken_vectors
 from embedspace.evaluate.suite import Direction, Suite
 from embedspace.generate.generator import head_of
@@ -36,7 +38,8 @@ __all__ = ["Bench", "Measured", "Prompts", "open_bench"]
 
 _NEIGHBOURS = 5  # of precision, recall, density and coverage
 RECALL_AT = 10
-_READ = 128  # training items at once
+PLANTED = 100
+"""Disguised copies of training items, which tell how many a measure of near-copies finds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,12 +51,14 @@ class Measured:
         features: (N, D) of all of them, prompt by prompt.
         nearest: (N,) number of the training item each is most like.
         likeness: (N,) how much.
+        copies: Measure of `embedspace.evaluate.copies` -> (N,) likeness to the training item that is most like.
     """
 
     contents: list[list[Content]]
     features: NDArray[np.float32]
     nearest: NDArray[np.int64]
     likeness: NDArray[np.float32]
+    copies: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def owner(self) -> NDArray[np.int64]:
@@ -85,6 +90,11 @@ class Prompts:
     classes: list[str]
     gallery: list[str]
 
+    @property
+    def concepts(self) -> list[str]:
+        """Of each prompt; prompts of one concept are drawn together where intervals are estimated."""
+        return [str(item.row.get("concept") or item.key) for item in self.items]
+
 
 @dataclass
 class Bench:
@@ -103,24 +113,54 @@ class Bench:
     reference: NDArray[np.float32]
     held: Measured
     threshold: float
+    copies: CopyIndex
+    copy_limits: dict[str, float] = field(default_factory=dict)
     reads: dict[str, Content] = field(default_factory=dict)
 
     def measure(self, contents: list[list[Content]]) -> Measured:
         """Let the judge and the training index see samples."""
         flat = [content for own in contents for content in own]
         features = self.judge.features(flat, self.medium.sample_rate)
-        return Measured(contents, features, *self.index.nearest(flat))
+        nearest, likeness = self.index.nearest(flat)
+        return Measured(contents, features, nearest, likeness, self.copied(flat, nearest))
+
+    def copied(self, contents: Sequence[Content], nearest: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        """Return how like a training item contents are by the measures that no sampler looks at."""
+        if not len(self.copies):
+            return {}
+        layouts = [self.medium.layouts(content) for content in contents]
+        proposed = [[self.index.items[number]] for number in nearest.tolist()]
+        features = self.judge.copy_features(contents, self.medium.sample_rate)
+        return self.copies.nearest(features, layouts, proposed).likeness
+
+    def planted_copies(self, count: int = PLANTED) -> dict[str, float]:
+        """Return the share of disguised copies of training items that each measure finds."""
+        step = max(1, len(self.items[self.suite.training]) // count) if self.suite.training else 1
+        chosen = self.items[self.suite.training][::step][:count] if self.suite.training else []
+        contents = [self.medium.disguised(content, number) for number, content in enumerate(self.read(chosen))]
+        if not contents:
+            return {}
+        nearest, likeness = self.index.nearest(contents)
+        found = {"latents": near_copies(likeness, self.threshold)}
+        for name, values in self.copied(contents, nearest).items():
+            found[name] = near_copies(values, self.copy_limits[name])
+        return {name: round(float(values.mean()), 4) for name, values in found.items()}
 
     def row(self, prompts: Prompts, measured: Measured, hits: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
         """Return the figures of a row."""
-        near = near_copies(measured.likeness, self.threshold)
+        near, groups = near_copies(measured.likeness, self.threshold), prompts.concepts
         figures: dict[str, Any] = {"prompts": len(measured.contents), "samples": len(measured.features)}
-        figures |= {name: self.estimate(values) for name, values in hits.items()}
-        figures["near_copies"] = self.estimate(measured.per_prompt(near))
+        figures["concepts"] = len(set(groups))
+        figures |= {name: self.estimate(values, groups) for name, values in hits.items()}
+        figures["near_copies"] = self.estimate(measured.per_prompt(near), groups)
+        for name, limit in self.copy_limits.items():
+            figures[f"near_copies_{name}"] = self.estimate(
+                measured.per_prompt(near_copies(measured.copies[name], limit)), groups
+            )
         figures["likeness"] = round(float(measured.likeness.mean()), 4)
         apart = diversity(_split(self.judge.kernel_features(measured.features), measured))
         if np.isfinite(apart).any():
-            figures["diversity"] = self.estimate(apart)
+            figures["diversity"] = self.estimate(apart, groups)
         return figures | self.distances(measured.features)
 
     def distances(self, features: NDArray[np.float32]) -> dict[str, Any]:
@@ -153,23 +193,15 @@ class Bench:
             if names
         }
 
-    def estimate(self, values: NDArray[np.float64]) -> list[float]:
-        """Return the mean over prompts with its 95% bootstrap interval."""
-        known = np.asarray(values, np.float64)
-        known = known[np.isfinite(known)][:, None]
-        if not len(known):
-            return [float("nan")] * 3
-        low, high = np.percentile(bootstrap(known, resamples=self.suite.resamples)[:, 0], [2.5, 97.5])
-        return [round(float(v), 4) for v in (known.mean(), low, high)]
+    def estimate(self, values: NDArray[np.float64], concepts: Sequence[str]) -> list[float]:
+        """Return the mean over prompts with its 95% bootstrap interval over concepts."""
+        return clustered_mean(values, concepts, resamples=self.suite.resamples)
 
-    def ratio(self, values: NDArray[np.float64], other: NDArray[np.float64]) -> list[float] | None:
-        """Return the ratio of two means over the same prompts with its 95% bootstrap interval; None to nothing."""
-        if not other.sum():
-            return None
-        draws = bootstrap(np.stack([values, other], axis=1), resamples=self.suite.resamples)
-        draws = draws[draws[:, 1] > 0]  # with few prompts a draw may hold none that the other knows
-        low, high = np.percentile(draws[:, 0] / draws[:, 1], [2.5, 97.5])
-        return [round(float(v), 4) for v in (values.mean() / other.mean(), low, high)]
+    def ratio(
+        self, values: NDArray[np.float64], other: NDArray[np.float64], concepts: Sequence[str]
+    ) -> list[float] | None:
+        """Return the ratio of two means over the same prompts with its 95% interval over concepts; None to nothing."""
+        return clustered_ratio(values, other, concepts, resamples=self.suite.resamples)
 
     def read(self, items: Sequence[EvalItem]) -> list[Content]:
         """Return real things; one that cannot be read is recorded and left out."""
@@ -232,51 +264,16 @@ def open_bench(
     index = TrainingIndex(head, medium)
     nothing = np.zeros((0, 1), np.float32)
     empty = Measured([], nothing, np.zeros(0, np.int64), np.zeros(0, np.float32))
-    bench = Bench(
-        suite,
-        space,
-        head,
-        medium,
-        judge,
-        items,
-        SuiteEncoder(space, corpora, cache, callback),
-        maker,
-        tell,
-        index,
-        nothing,
-        empty,
-        1.0,
-    )
+    encoder = SuiteEncoder(space, corpora, cache, callback)
+    copies = CopyIndex([], nothing, np.zeros((0, 1, 1), np.float16), medium.reach)
+    bench = Bench(suite, space, head, medium, judge, items, encoder, maker, tell, index, nothing, empty, 1.0, copies)
     if suite.training:
-        known = set(index.items)
-        index.add(*_training_rows(bench, [item for item in items[suite.training] if item.id not in known], cache))
+        bench.copies = training_copies(bench, items[suite.training], cache)
     tell("see real ones", 0, 1)
     bench.reference = judge.kernel_features(judge.features(bench.read(items[suite.reference]), medium.sample_rate))
     bench.held = bench.measure([[content] for content in bench.read(items[suite.held])])
     bench.threshold = copy_threshold(bench.held.likeness, suite.copies)
+    if len(bench.copies):
+        bench.copy_limits = {name: copy_threshold(bench.held.copies[name], suite.copies) for name in MEASURES}
     tell("see real ones", 1, 1)
     return bench
-
-
-def _training_rows(bench: Bench, items: list[EvalItem], cache: Path | None) -> tuple[list[str], NDArray[np.float32]]:
-    """Return ids and rows of training items that the head's gallery does not hold; kept for the head."""
-    wanted = [item.id for item in items]
-    path = cache / "made" / f"training-{bench.suite.to}-{bench.head.digest[:16]}.npz" if cache else None
-    if path is not None and path.is_file():
-        with np.load(path) as stored:
-            if stored["wanted"].tolist() == wanted:
-                return stored["ids"].tolist(), stored["rows"]
-    ids, blocks = [], []
-    for start in range(0, len(items), _READ):
-        part = items[start : start + _READ]
-        contents = bench.read(part)
-        ids += [item.id for item in part if item.id in bench.reads]
-        blocks.append(bench.index.rows_of(contents))
-        bench.reads.clear()
-        bench.tell("read training items", min(start + _READ, len(items)), len(items))
-    rows = np.concatenate(blocks) if blocks else bench.index.rows_of([])
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            np.savez(file, wanted=np.array(wanted), ids=np.array(ids), rows=rows)
-    return ids, rows

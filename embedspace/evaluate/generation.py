@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import ConfigError, MissingExtraError
+from embedspace.evaluate.captions_report import markdown
+from embedspace.evaluate.clusters import clustered_mean, clustered_ratio
 from embedspace.evaluate.encode import Progress, SuiteEncoder
 from embedspace.evaluate.items import EvalItem, rows_hash, select_all
 from embedspace.evaluate.judged import named_function
-from embedspace.evaluate.metrics import bootstrap
 from embedspace.evaluate.report import CACHE, git_commit
 from embedspace.evaluate.run import corpora_folder
 from embedspace.evaluate.suite import Direction, ItemSet, Suite, _read, _read_set, read_toml
@@ -172,11 +173,10 @@ def evaluate_generation(
     return entry
 
 
-def _estimate(values: Sequence[float], suite: GenerationSuite, groups: int) -> list[float]:
-    """Return the mean with its interval over items; `groups` values in a row are of one item."""
-    rows = np.asarray(values, np.float64).reshape(-1, groups).mean(axis=1, keepdims=True)
-    low, high = np.percentile(bootstrap(rows, resamples=suite.resamples)[:, 0], [2.5, 97.5])
-    return [round(float(v), 4) for v in (rows.mean(), low, high)]
+def _concept(item: EvalItem) -> str:
+    """Return what an item shows or says; items of one concept are drawn together where intervals are estimated."""
+    captions = item.row.get("captions") or [item.id]
+    return str(item.row.get("concept") or captions[0])
 
 
 def _caption_rows(
@@ -198,16 +198,20 @@ def _caption_rows(
         tell(f"caption {name}", done, len(good))
     memory = load_memory(heads_folder(space))
     centred = {k: centre(vectors[k][None], modality, space.calibration.means)[0] for k in good}
-    seeds = len(suite.seeds)
-    systems: dict[str, tuple[int, list[list[str]]]] = {
-        "generated": (seeds, [made.get(k, [""] * seeds) for k in range(len(items))]),
-        "nearest training caption": (
-            1,
-            [[memory.neighbours(centred[k], 1)[0].caption] if k in centred else [""] for k in range(len(items))],
-        ),
-        "shuffled condition": (seeds, [made.get((k + 1) % len(items), [""] * seeds) for k in range(len(items))]),
-        "no condition": (1, [[text] for text in _unconditional(space, len(items))]),
+    every, nothing, concepts = range(len(items)), [""] * len(suite.seeds), [_concept(item) for item in items]
+    systems: dict[str, list[list[str]]] = {
+        "generated": [made.get(k, nothing) for k in every],
+        "nearest training caption": [
+            [memory.neighbours(centred[k], 1)[0].caption] if k in centred else [""] for k in every
+        ],
+        "shuffled condition": [made.get((k + 1) % len(items), nothing) for k in every],
+        "no condition": [[text] for text in _unconditional(space, len(items))],
     }
+
+    def share(named: Callable[[str, list[str]], bool], said: list[list[str]]) -> list[float]:
+        hits = [float(np.mean([named(text, names[k]) for text in texts])) for k, texts in enumerate(said)]
+        return clustered_mean(hits, concepts, resamples=suite.resamples)
+
     examples = [{"item": items[k].id, "names": names[k][:2], "caption": made[k][0]} for k in good[:12]]
     return [
         {
@@ -215,15 +219,12 @@ def _caption_rows(
             "modality": modality,
             "system": system,
             "items": len(items),
-            "names_any": _estimate(
-                [names_any(text, names[k]) for k, texts in enumerate(said) for text in texts], suite, groups
-            ),
-            "names_all": _estimate(
-                [names_all(text, names[k]) for k, texts in enumerate(said) for text in texts], suite, groups
-            ),
+            "concepts": len(set(concepts)),
+            "names_any": share(names_any, said),
+            "names_all": share(names_all, said),
             **({"examples": examples} if system == "generated" else {}),
         }
-        for system, (groups, said) in systems.items()
+        for system, said in systems.items()
     ]
 
 
@@ -283,44 +284,16 @@ def _speech_rows(
 
 
 def _error_row(suite: GenerationSuite, system: str, meant: list[str], heard: list[str]) -> dict[str, Any]:
-    """Return the word error rate: errors over words, with the interval over captions."""
+    """Return the word error rate: errors over words, with the interval over different captions."""
     words = np.array([len(spoken_words(text)) for text in meant], np.float64)
     errors = np.array(
         [word_errors(spoken_words(a), spoken_words(b)) for a, b in zip(meant, heard, strict=True)], np.float64
     )
-    draws = bootstrap(np.stack([errors, words], axis=1), resamples=suite.resamples)
-    low, high = np.percentile(draws[:, 0] / np.maximum(draws[:, 1], 1e-9), [2.5, 97.5])
-    rate = float(errors.sum() / max(words.sum(), 1.0))
+    rate = clustered_ratio(errors, words, meant, resamples=suite.resamples) or [float(errors.sum())] * 3
     wrong = [{"meant": a, "heard": b} for a, b, e in zip(meant, heard, errors, strict=True) if e][:12]
     return {
         "system": system,
         "captions": len(meant),
-        "word_error_rate": [round(float(v), 4) for v in (rate, low, high)],
+        "word_error_rate": rate,
         "misheard": wrong,
     }
-
-
-def markdown(entry: dict[str, Any]) -> str:
-    """Return a report as Markdown."""
-
-    def percent(values: list[float]) -> str:
-        return "{:.1f} [{:.0f}, {:.0f}]".format(*(100 * v for v in values))
-
-    lines = [f"# {entry['generation_suite']}", "", entry["description"], ""]
-    seeds = ", ".join(map(str, entry["seeds"]))
-    lines += [f"Commit {entry['commit'] or '?'}, {entry['date']}, seeds {seeds}, judge `{entry['judge']}`.", ""]
-    lines += ["| captions from | system | items | names it, % | every word of a name, % |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {r['from']} | {r['system']} | {r['items']} | {percent(r['names_any'])} | {percent(r['names_all'])} |"
-        for r in entry["captions"]
-    ]
-    if entry["speech"]:
-        lines += ["", "| spoken by | captions | word error rate, % |", "|---|---|---|"]
-        lines += [f"| {r['system']} | {r['captions']} | {percent(r['word_error_rate'])} |" for r in entry["speech"]]
-    lines += ["", "| item | its names | caption |", "|---|---|---|"]
-    lines += [
-        f"| {e['item']} | {', '.join(e['names'])} | {e['caption']} |"
-        for r in entry["captions"]
-        for e in r.get("examples", ())
-    ]
-    return "\n".join(lines) + "\n"

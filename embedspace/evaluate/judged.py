@@ -40,6 +40,10 @@ class Judge(Protocol):
         """Return (N, K) that distributions are compared by, of (N, D)."""
         ...
 
+    def copy_features(self, contents: Sequence[NDArray[Any]], sample_rate: int = 0) -> NDArray[np.float32]:
+        """Return (N, K) that near-copies are found by; no sampler has seen the network that they come from."""
+        ...
+
     def scores(self, features: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
         """Return (N, M): how well each of M names fits what has the features (N, D); higher is better."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 import zipfile
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 from embedspace.evaluate.encode import Progress
 from embedspace.evaluate.media import Content, Medium
 from embedspace.generate import Request, generate
-from embedspace.generate.generator import head_of
+from embedspace.generate.conditioning import centre
+from embedspace.generate.generator import head_of, heads_folder
+from embedspace.generate.latent import LatentHead
 from embedspace.space import EmbeddingSpace
 
-__all__ = ["Maker"]
+__all__ = ["Maker", "networks_digest"]
 
 _BATCH = 4  # vectors at once
 
@@ -75,7 +78,7 @@ class Maker:
             guidance_scale=guidance_scale,
             candidates=self.candidates,
         )
-        paths = [self._path(vector, modality, request) for vector in vectors]
+        paths = self._paths(vectors, modality, request)
         kept = [self._kept(path) for path in paths]
         missing = [number for number, own in enumerate(kept) if own is None]
         for start in range(0, len(missing), _BATCH):
@@ -94,13 +97,27 @@ class Maker:
         self.made += len(found) * len(self.seeds)
         return [[self.medium.rounded(np.asarray(sample.content)) for sample in own] for own in found]
 
-    def _path(self, vector: NDArray[np.float32], modality: str, request: Request) -> Path | None:
+    def _paths(self, vectors: NDArray[np.float32], modality: str, request: Request) -> list[Path | None]:
+        """Return where each vector's samples are kept: by what the networks are given, and by what they are.
+
+        So new encoders, other noise or thresholds make only those samples anew whose condition they change.
+        """
         if self.cache is None:
-            return None
-        self._digest = self._digest or head_of(self.space, self.to).digest
-        asked = f"{self._digest} {modality} {request}"
-        key = hashlib.sha256(asked.encode() + np.asarray(vector, np.float32).tobytes()).hexdigest()[:32]
-        return self.cache / "made" / self.to / key[:2] / f"{key}.npz"
+            return [None] * len(vectors)
+        head = head_of(self.space, self.to)
+        if not self._digest:
+            self._digest = networks_digest(heads_folder(self.space) / self.to)
+            if (request.candidates or 1) > 1:  # the encoder of what is made then chooses
+                self._digest += self.space.fingerprints()[self.to]
+        rows = centre(vectors, modality, self.space.calibration.means)
+        noise = np.full(len(rows), head.noise_of(modality), np.float32)
+        if isinstance(head, LatentHead):
+            rows, noise = head.settled(rows, noise)
+        keys = [
+            hashlib.sha256(f"{self._digest} {size:.6f} {request}".encode() + row.tobytes()).hexdigest()[:32]
+            for row, size in zip(np.ascontiguousarray(rows, np.float32), noise.tolist(), strict=True)
+        ]
+        return [self.cache / "made" / self.to / key[:2] / f"{key}.npz" for key in keys]
 
     def _kept(self, path: Path | None) -> list[Content] | None:
         if path is None:
@@ -119,3 +136,15 @@ class Maker:
         with partial.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **{str(n): own for n, own in enumerate(contents)})
         partial.replace(path)
+
+
+def networks_digest(folder: Path) -> str:
+    """Return the hex digest of a head's files but for the noise that it assumes, which is part of the condition."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json")):
+        content = path.read_bytes()
+        if path.name == "config.json":
+            config = {name: value for name, value in json.loads(content).items() if name != "sigma"}
+            content = json.dumps(config, sort_keys=True).encode()
+        total.update(f"{path.name}\0{hashlib.sha256(content).hexdigest()}\0".encode())
+    return total.hexdigest()

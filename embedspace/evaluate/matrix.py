@@ -28,12 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import ConfigError, EmbedspaceError
+from embedspace.evaluate.clusters import clustered_mean
 from embedspace.evaluate.encode import Progress, SuiteEncoder
 from embedspace.evaluate.items import EvalItem, rows_hash, select_all
 from embedspace.evaluate.judged import Judge, known_among, load_judge, named_function
 from embedspace.evaluate.made import Maker
 from embedspace.evaluate.media import medium_of
-from embedspace.evaluate.metrics import bootstrap
 from embedspace.evaluate.report import CACHE, git_commit, heat_map, splits_digest
 from embedspace.evaluate.run import corpora_folder
 from embedspace.evaluate.sources import VOICE, SourceVectors, source_vectors, spoken_vectors
@@ -246,8 +246,7 @@ def evaluate_matrix(
             except EmbedspaceError as error:
                 encoder.failures[f"{modality} -> {to}"] = str(error)
                 continue
-            low, high = np.percentile(bootstrap(hits[:, None], resamples=suite.resamples)[:, 0], [2.5, 97.5])
-            value = [round(float(v), 4) for v in (hits.mean(), low, high)]
+            value = clustered_mean(hits, [prompts[n].key for n in found.have], resamples=suite.resamples)
             results.append(
                 {
                     "query": modality,

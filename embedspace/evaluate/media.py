@@ -15,6 +15,14 @@ from torch import Tensor
 from embedspace.encoders.backbones.efficientnet_lite import resize_padded
 from embedspace.encoders.image_features import crop_to_content
 from embedspace.errors import ConfigError
+from embedspace.evaluate.layouts import (
+    PICTURE_REACH,
+    SOUND_REACH,
+    disguised_picture,
+    disguised_sound,
+    picture_layouts,
+    sound_layouts,
+)
 from embedspace.generate.audio import AudioHead
 from embedspace.generate.base import GeneratorHead, Request
 from embedspace.generate.conditioning import Condition
@@ -37,9 +45,11 @@ class Medium(Protocol):
 
     Attributes:
         sample_rate: Hz; 0 of pictures.
+        reach: Rows and columns that layouts may be shifted when they are aligned.
     """
 
     sample_rate: int
+    reach: tuple[int, int]
 
     def read(self, path: Path) -> Content:
         """Return a real thing as the head would make it: its size, its length."""
@@ -65,11 +75,20 @@ class Medium(Protocol):
         """Return (H, W, 3) to look at."""
         ...
 
+    def layouts(self, content: Content) -> list[NDArray[np.float32]]:
+        """Return what near-copies are aligned by: the content as it is, then its variants."""
+        ...
+
+    def disguised(self, content: Content, seed: int) -> Content:
+        """Return a copy of a content that a measure of near-copies must find."""
+        ...
+
 
 class Pictures:
     """Pictures of a head."""
 
     sample_rate = 0
+    reach = PICTURE_REACH
 
     def __init__(self, head: LatentHead) -> None:
         self.side = 8 * int(head.gallery.latents.shape[2])
@@ -99,9 +118,19 @@ class Pictures:
         """Return the picture."""
         return np.asarray(content, np.uint8)
 
+    def layouts(self, content: Content) -> list[NDArray[np.float32]]:
+        """Return its darkness on white: as it is, scaled, mirrored."""
+        return picture_layouts(content)
+
+    def disguised(self, content: Content, seed: int) -> Content:
+        """Return it shifted, scaled, perhaps mirrored, lighter or darker."""
+        return disguised_picture(content, seed)
+
 
 class Sounds:
     """Sounds of a head."""
+
+    reach = SOUND_REACH
 
     def __init__(self, head: AudioHead) -> None:
         self.size = head.spectrogram
@@ -140,6 +169,14 @@ class Sounds:
         level = self.inputs([content])[0, 0].flip(0).numpy()
         grey = Image.fromarray(((level + 1) * 127.5).round().astype(np.uint8)).resize((160, 96))
         return np.repeat(np.asarray(grey)[:, :, None], 3, axis=2)
+
+    def layouts(self, content: Content) -> list[NDArray[np.float32]]:
+        """Return its log-mel frames."""
+        return sound_layouts(content, self.sample_rate)
+
+    def disguised(self, content: Content, seed: int) -> Content:
+        """Return it later, quieter, with noise in it."""
+        return disguised_sound(content, seed)
 
 
 def medium_of(head: GeneratorHead) -> tuple[LatentHead, Medium]:

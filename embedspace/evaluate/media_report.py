@@ -50,6 +50,8 @@ def _cells(row: Entry) -> list[str]:
         shares,
         f"{row['diversity'][0]:.3f}" if "diversity" in row else "",
         _percent(row.get("near_copies")),
+        _percent(row.get("near_copies_features")),
+        _percent(row.get("near_copies_aligned")),
         f"{row['likeness']:.2f}",
     ]
 
@@ -66,7 +68,7 @@ def markdown(entry: Entry) -> str:
         entry: From `evaluate_media`, or read back from its JSON.
     """
     head = ["what", "prompts", "top-1, %", "caption R@10, %", "KID", "Fréchet", "P / R / D / C", "diversity"]
-    head += ["near-copies, %", "likeness", "of text's top-1 / R@10, %"]
+    head += ["near-copies: latents, %", "features, %", "aligned, %", "likeness", "of text's top-1 / R@10, %"]
     lines = [f"# {entry['generation_suite']}", "", entry["description"], ""]
     for group in dict.fromkeys(row["group"] for row in entry["rows"]):
         lines += [f"## {group}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -82,7 +84,7 @@ def markdown(entry: Entry) -> str:
     held, about = entry["held"], entry["judge_about"]
     copies = 100 * held["near_copies"]
     lines += [
-        "Top-1 and recall: the judge's, averaged over seeds; [95% bootstrap interval over prompts]. KID: squared "
+        "Top-1 and recall: the judge's, averaged over seeds; [95% bootstrap interval over concepts]. KID: squared "
         "maximum mean discrepancy to real things, ± 1.96 jackknife standard errors. P / R / D / C: precision, recall, "
         "density, coverage.",
         "",
@@ -91,6 +93,7 @@ def markdown(entry: Entry) -> str:
         f"Of those real things {copies:.1f}% lie above it, by construction. Likeness: mean correlation with the most "
         f"alike training item; that of those real things is {held['likeness']:.2f}.",
         "",
+        *_told_measures(entry),
         "The judge on real things that it never saw or heard:",
         "",
     ]
@@ -108,6 +111,22 @@ def markdown(entry: Entry) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _told_measures(entry: Entry) -> list[str]:
+    """Return what the measures of near-copies are, and how many disguised copies each finds."""
+    measures = entry["held"].get("measures", {})
+    if not measures:
+        return []
+    found = ", ".join(f"{name} {100 * own['found']:.0f}%" for name, own in measures.items())
+    return [
+        "The sampler draws again what is too like a gallery item by its latents, so that this measure is its own. The "
+        "other two are not: features of the judge's network, and the cross-correlation of brightness or of log-mel "
+        "frames at the best of small shifts, scales and mirror images. Each has its own threshold, set in the same "
+        "way. Of disguised copies of training items (moved, scaled, mirrored, lighter; later, quieter, noisy) are "
+        f"found: {found}.",
+        "",
+    ]
 
 
 def draw_sweep(entry: Entry, path: Path) -> Path:

@@ -1,7 +1,7 @@
 """Measure a generator of pictures or sounds beside its baselines, by a judge of its own.
 
 Rows: what is made of each source; the other families; the same samples scored against another prompt (shuffled
-condition); samples of no condition; the nearest training item of each prompt; real things; their reconstruction.
+condition); samples of no condition; the nearest training item of each source; real things; their reconstruction.
 """
 
 from __future__ import annotations
@@ -57,6 +57,12 @@ def measure_group(bench: Bench, group: PromptGroup) -> GroupResult:
     def add(system: str, source: str, family: str, figures: dict[str, Any]) -> None:
         rows.append({"group": group.name, "system": system, "source": source, "family": family, **figures})
 
+    def of_text(hits: dict[str, NDArray[np.float64]], have: list[int], concepts: list[str]) -> dict[str, Any]:
+        if not text_hits or len(text_hits["top_1"]) != len(prompts.items):
+            return {}
+        found = {f"{name}_of_text": bench.ratio(v, text_hits[name][have], concepts) for name, v in hits.items()}
+        return {name: ratio for name, ratio in found.items() if ratio}
+
     for label, source in group.sources.items():
         found = bench.vectors_of(prompts, str(source))
         have, vectors, modality = found.have, found.vectors, found.modality
@@ -67,13 +73,13 @@ def measure_group(bench: Bench, group: PromptGroup) -> GroupResult:
         seen = bench.measure(bench.maker.make(vectors, modality, f"{group.name}: {label}", family=family))
         made[label] = (have, seen)
         hits = bench.hits(part, seen)
-        figures = bench.row(part, seen, hits)
         if source == group.items:
             text_hits = hits
-        elif text_hits and len(text_hits["top_1"]) == len(prompts.items):
-            ratios = {f"{name}_of_text": bench.ratio(v, text_hits[name][have]) for name, v in hits.items()}
-            figures |= {name: ratio for name, ratio in ratios.items() if ratio}
-        add("generated", label, family, figures)
+        ratios = of_text(hits, have, part.concepts) if source != group.items else {}
+        add("generated", label, family, bench.row(part, seen, hits) | ratios)
+        kept = _nearest(bench, vectors, modality)
+        hits = bench.hits(part, kept)
+        add("nearest training item", label, "", bench.row(part, kept, hits) | of_text(hits, have, part.concepts))
         if source != group.items:
             continue
         for another in suite.families[1:]:
@@ -84,16 +90,19 @@ def measure_group(bench: Bench, group: PromptGroup) -> GroupResult:
             other[another] = bench.measure(bench.maker.make(vectors, modality, doing, family=another))
             add("generated", label, another, bench.row(part, other[another], bench.hits(part, other[another])))
         add("shuffled condition", label, family, bench.row(part, seen, bench.hits(part, seen, 1)))
-        centred = centre(vectors, modality, bench.space.calibration.means)
-        copies = [[content for _, content in bench.head.gallery_media(row, 1)] for row in centred]
-        kept = bench.measure([[_as_kept(bench.medium, content) for content in own] for own in copies])
-        add("nearest training item", label, "", bench.row(part, kept, bench.hits(part, kept)))
     seeds = [suite.seeds[0] + n for n in range(len(prompts.items))]
     nothing = bench.measure([[one] for one in unconditional(bench.head, bench.medium, suite.families[0], seeds)])
     add("no condition", "", suite.families[0], bench.row(prompts, nothing, bench.hits(prompts, nothing)))
     if group.real:
         _real_rows(bench, group, prompts, add)
     return GroupResult(rows, made, other, prompts)
+
+
+def _nearest(bench: Bench, vectors: NDArray[np.float32], modality: str) -> Measured:
+    """Return the gallery item nearest to each vector, as the autoencoder keeps it."""
+    centred = centre(vectors, modality, bench.space.calibration.means)
+    found = [[content for _, content in bench.head.gallery_media(row, 1)] for row in centred]
+    return bench.measure([[_as_kept(bench.medium, content) for content in own] for own in found])
 
 
 def _as_kept(medium: Medium, content: Content) -> Content:
@@ -130,6 +139,15 @@ def measure_sweep(bench: Bench) -> list[dict[str, Any]]:
         seen = bench.measure(made)
         rows.append({"guidance_scale": scale, **bench.row(part, seen, bench.hits(part, seen))})
     return rows
+
+
+def _measures(bench: Bench) -> dict[str, dict[str, float]]:
+    """Return for each measure of near-copies its threshold, and the share of disguised copies that it finds."""
+    limits = {"latents": bench.threshold, **bench.copy_limits}
+    found = bench.planted_copies()
+    return {
+        name: {"threshold": round(limit, 4), "found": found[name]} for name, limit in limits.items() if name in found
+    }
 
 
 def evaluate_media(
@@ -191,6 +209,7 @@ def evaluate_media(
             "threshold": round(bench.threshold, 4),
             "near_copies": round(float(near.mean()), 4),
             "likeness": round(float(bench.held.likeness.mean()), 4),
+            "measures": _measures(bench),
         },
         "seconds_each": round(bench.maker.seconds / bench.maker.made, 3) if bench.maker.made else None,
         "rows": [row for result in results for row in result.rows],

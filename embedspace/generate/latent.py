@@ -107,8 +107,7 @@ class LatentHead(GeneratorHead):
     ) -> list[list[Sample]]:
         """Return `request.num_samples` samples of each vector."""
         family = self.check_family(request)
-        if self.memory is not None:
-            vectors, sigma = self.memory.settle(vectors, sigma, self.options.projection, self.options.projected_sigma)
+        vectors, sigma = self.settled(vectors, sigma)
         rounds = []
         candidates = request.candidates or self.options.candidates
         for number in range(candidates):
@@ -127,6 +126,14 @@ class LatentHead(GeneratorHead):
             ]
             for row in range(len(vectors))
         ]
+
+    def settled(
+        self, vectors: NDArray[np.float32], sigma: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return what the networks are given for centred vectors (N, embed_dim) and their noise (N,)."""
+        if self.memory is None:
+            return vectors, sigma
+        return self.memory.settle(vectors, sigma, self.options.projection, self.options.projected_sigma)
 
     def fits(self, vector: NDArray[np.float32], samples: Sequence[Sample]) -> list[float] | None:
         """Return how well each sample's vector fits a centred vector (embed_dim,); None if this head cannot tell."""

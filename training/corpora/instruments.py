@@ -22,7 +22,18 @@ from training.corpora.clips import decode, trim_silence, write_clip
 from training.corpora.fetch import package, unpacked
 from training.corpora.manifest import Item, write_manifest
 
-__all__ = ["PACKAGES", "SOURCE", "VERSION", "Note", "build", "instruments", "midi_file"]
+__all__ = [
+    "PACKAGES",
+    "RATE",
+    "SOURCE",
+    "VERSION",
+    "Note",
+    "build",
+    "instruments",
+    "midi_file",
+    "render",
+    "variants_of",
+]
 
 SOURCE = "instruments"
 PACKAGES = ("fluid-soundfont-gm",)
@@ -99,8 +110,8 @@ def midi_file(notes: list[Note], program: int | None) -> bytes:
     return header + b"MTrk" + struct.pack(">I", len(track)) + track
 
 
-def _variants(instrument: Instrument) -> Iterator[tuple[str, tuple[str, ...], list[Note]]]:
-    """Yield (name, captions, notes) of what an instrument plays."""
+def variants_of(instrument: Instrument) -> Iterator[tuple[str, tuple[str, ...], list[Note]]]:
+    """Yield (name, captions, notes) of what an instrument plays; concepts are the same whatever sound font plays it."""
     noun, low, high = instrument.noun, instrument.low, instrument.high
     plain = noun.removeprefix("an ").removeprefix("a ")
     middle = (low + high) // 2
@@ -124,7 +135,12 @@ def _variants(instrument: Instrument) -> Iterator[tuple[str, tuple[str, ...], li
     yield "chord", (f"{noun} playing a chord", noun), chord
 
 
-def _render(notes: list[Note], program: int | None, font: Path) -> np.ndarray:
+def render(notes: list[Note], program: int | None, font: Path) -> np.ndarray:
+    """Return the waveform (T,) at `RATE` of some notes, silence cut off.
+
+    Raises:
+        MissingExtraError: If fluidsynth is not installed.
+    """
     with tempfile.TemporaryDirectory() as name:
         score, sound = Path(name) / "score.mid", Path(name) / "sound.wav"
         score.write_bytes(midi_file(notes, program))
@@ -147,11 +163,11 @@ def build(out: Path) -> list[Item]:
     items: list[Item] = []
     for instrument in instruments():
         program = instrument.number if instrument.kind == "program" else None
-        for variant, captions, notes in _variants(instrument):
+        for variant, captions, notes in variants_of(instrument):
             name = f"{instrument.kind}-{instrument.number:03}-{variant}"
             path = out / "files" / f"{name}.flac"
             if not path.exists():
-                write_clip(path, _render(notes, program, font), RATE)
+                write_clip(path, render(notes, program, font), RATE)
             seconds = len(decode(path, RATE)) / RATE
             items.append(
                 Item(
