@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test quick check figures format lock clean
+.PHONY: demo test quick check figures format lock weights clean
 
 demo: $(READY)  ## build a catalog of real media, run one search per modality, show the hits
 	$(BIN)/python -m indexes.demo
@@ -25,6 +25,9 @@ figures: $(READY)  ## do the pages follow from the results, and were those measu
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+weights: $(READY)  ## rebuild everything that ships, in hours; see training/README.md
+	$(BIN)/python -m training.weights
 
 lock:  ## pin what .venv holds now
 	{ head -2 requirements.lock; $(BIN)/pip freeze --all --exclude-editable | grep -v -i -E '^(pip|wheel|embedspace)=='; } > requirements.new

@@ -138,36 +138,58 @@ def _has(entry: Report, where: Mapping[str, Any]) -> bool:
     return all(entry.get(key) == value for key, value in where.items())
 
 
-def _made_cell(report: Report, row: Mapping[str, Any], where: Mapping[str, Any]) -> str:
-    """Return the metric of the row of a list of a report that has some values."""
+def _made_values(report: Report, row: Mapping[str, Any], where: Mapping[str, Any], metric: str) -> list[float]:
+    """Return a metric of the row of a list of a report that has some values; [] where there is none."""
     for entry in report.get(row["list"], ()):
         if _has(entry, where):
-            values = entry.get("metrics", entry).get(row["metric"])
-            return _cell(values) if values else ""
-    return ""
+            return list(entry.get("metrics", entry).get(metric) or [])
+    return []
+
+
+def _made_cell(report: Report, row: Mapping[str, Any], where: Mapping[str, Any]) -> str:
+    """Return the metric of a row, and behind a slash the stricter one that `every` names."""
+    found = [_made_values(report, row, where, row[key]) for key in ("metric", "every") if key in row]
+    return " / ".join(_cell(values) for values in found if values)
 
 
 def made_table(rows: Sequence[Mapping[str, Any]], reports: Mapping[str, Report], marks: Sequence[Mark] = ()) -> str:
     """Return the table of what is generated, for README.md.
 
     Args:
-        rows: A title, a suite, the list of its report, the values that its row has (`where`), a metric, and, to stand
-            beside it, the values of the rows of real things and of the wrong condition.
+        rows: A title, a suite, the list of its report, the values that its row has (`where`), a metric, perhaps a
+            stricter one (`every`), and, to stand beside it, the values of the rows of the nearest training item or
+            caption (`nearest`), of real things and of the wrong condition.
         reports: Suite -> report.
         marks: Of figures.toml.
     """
-    lines = ["| what is made | % | real things | wrong condition | goal | stretch |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| what is made | generated, % | nearest training item or caption | real things | wrong condition | "
+        "goal | stretch |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    compared, lost = 0, 0
     for row in rows:
         report = reports.get(row["suite"], {})
-        own, real, wrong = (
-            _made_cell(report, row, row[key]) if key in row else "" for key in ("where", "real", "wrong")
+        own, nearest, *beside = (
+            _made_cell(report, row, row[key]) if key in row else "" for key in ("where", "nearest", "real", "wrong")
         )
+        if own and nearest:
+            made, shown = (_made_values(report, row, row[key], row["metric"])[0] for key in ("where", "nearest"))
+            compared, lost = compared + 1, lost + (shown > made)
+            own = f"**{own}**" if made > shown else own
+            nearest = f"**{nearest}**" if shown > made else nearest
         title = marked(filled(row["title"], _made_counts(report, row)), marks_of(row, marks))
-        cells = [title, own or "not measured", real, wrong, row.get("ask", ""), row.get("stretch", "")]
+        cells = [title, own or "not measured", nearest, *beside, row.get("ask", ""), row.get("stretch", "")]
         lines.append("| " + " | ".join(cells) + " |")
+    if lost:
+        lines += [
+            "",
+            f"Bold: the better of the two. In {lost} of {compared} rows generation **loses** to showing the nearest",
+            "training item or saying the nearest caption.",
+        ]
     lines += [
         "",
-        "In brackets the 95% bootstrap interval over prompts. Who judges neither conditions nor trains any. How",
+        "In brackets the 95% bootstrap interval over concepts. Who judges neither conditions nor trains any. How",
         "well each judge knows real things, all baselines, sample sheets: [eval/results](eval/results/README.md).",
         *_below(rows, marks),
     ]

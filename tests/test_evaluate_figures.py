@@ -167,8 +167,32 @@ def test_what_is_made_stands_beside_what_is_real() -> None:
     row = {"title": "t", "suite": "pictures", "list": "rows", "metric": "top_1", "ask": "≥ 35"}
     row |= {"where": {"system": "generated", "family": "flow"}, "real": {"system": "real"}, "wrong": {"system": "no"}}
     table = figures.made_table([row], {"pictures": made_report()})
-    assert "| t | 40.0 [30, 50] | 80.0 [70, 90] |  | ≥ 35 |  |" in table
+    assert "| t | 40.0 [30, 50] |  | 80.0 [70, 90] |  | ≥ 35 |  |" in table
+    assert "loses" not in table
     assert "| t | not measured |" in figures.made_table([row], {})
+
+
+def test_where_the_nearest_training_item_is_better_the_page_says_so() -> None:
+    rows = [
+        {"from": "sound", "system": "generated", "names_any": [0.08, 0.0, 0.2], "names_all": [0.02, 0.0, 0.1]},
+        {"from": "sound", "system": "nearest", "names_any": [0.1, 0.0, 0.2], "names_all": [0.04, 0.0, 0.1]},
+    ]
+    row = {"title": "t", "suite": "pictures", "list": "rows", "metric": "names_any", "every": "names_all"}
+    row |= {"where": {"system": "generated"}, "nearest": {"system": "nearest"}}
+    table = figures.made_table([row], {"pictures": made_report(rows=rows)})
+    assert "| t | 8.0 [0, 20] / 2.0 [0, 10] | **10.0 [0, 20] / 4.0 [0, 10]** |" in table
+    assert "In 1 of 1 rows generation **loses**" in table
+    rows[0]["names_any"] = [0.12, 0.0, 0.2]
+    table = figures.made_table([row], {"pictures": made_report(rows=rows)})
+    assert "| t | **12.0 [0, 20] / 2.0 [0, 10]** | 10.0 [0, 20] / 4.0 [0, 10] |" in table and "loses" not in table
+
+
+def test_every_figure_of_what_is_made_has_its_nearest_training_item_beside_it() -> None:
+    rows = tomllib.loads((SUITES.parent / "figures.toml").read_text())["made"]
+    judged = [row for row in rows if row["metric"] in ("top_1", "recall_at_10", "names_any")]
+    assert judged and all("nearest" in row for row in judged)
+    assert all(row["every"] == "names_all" for row in rows if row["metric"] == "names_any")
+    assert {row["metric"] for row in rows} >= {"near_copies", "near_copies_features", "near_copies_aligned"}
 
 
 def test_rows_of_what_is_made_name_groups_and_sources_that_the_suites_have() -> None:
@@ -178,7 +202,7 @@ def test_rows_of_what_is_made_name_groups_and_sources_that_the_suites_have() -> 
             continue
         suite = load_media_suite(SUITES / f"{row['suite']}.toml")
         groups = {group.name: group for group in suite.groups}
-        for where in (row[key] for key in ("where", "real", "wrong") if key in row):
+        for where in (row[key] for key in ("where", "nearest", "real", "wrong") if key in row):
             assert where["group"] in groups
             assert where.get("source", "text") in groups[where["group"]].sources
             assert where.get("family", "flow") in suite.families
