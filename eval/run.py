@@ -16,13 +16,11 @@ import time
 from pathlib import Path
 
 from embedspace.errors import EmbedspaceError
-from embedspace.evaluate import evaluate_retrieval
+from embedspace.evaluate import evaluate_retrieval, load_suite
 from embedspace.space import EmbeddingSpace
 
 SUITES = Path(__file__).parent / "suites"
 RESULTS = Path(__file__).parent / "results"
-OTHER_WEIGHTS = ("stamps_full", "sounds_leave_one_out")
-"""Suites that need weights of their own: without stamps; without each clip's source."""
 
 
 def main() -> int:
@@ -37,7 +35,7 @@ def main() -> int:
     arguments = parser.parse_args()
     space = EmbeddingSpace.from_pretrained(arguments.weights)
     failed = 0
-    for name in arguments.only or [name for name in names if name not in OTHER_WEIGHTS]:
+    for name in arguments.only or [name for name in names if not load_suite(SUITES / f"{name}.toml").own_weights]:
         started = time.monotonic()
         try:
             entry = evaluate_retrieval(SUITES / f"{name}.toml", space, arguments.out)

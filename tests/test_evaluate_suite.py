@@ -242,6 +242,20 @@ def test_a_set_may_be_encoded_by_an_encoder_that_is_set_otherwise(tmp_path: Path
         evaluate_suite(FakeSpace(), suite, corpora=corpora, encode=lambda items, _: np.zeros((len(items), DIM)))
 
 
+def test_a_description_counts_sets_and_a_suite_names_its_own_encoders(tmp_path: Path, corpora: Path) -> None:
+    path = save_suite(tmp_path, SUITE.replace("Four things.", "{image} things, {audio} sounds."))
+    assert evaluate_retrieval(path, FakeSpace(), corpora=corpora, cache=None)["description"] == "4 things, 3 sounds."
+    for line, message in (
+        (
+            'description = "{dogs} dogs"',
+            r"description counts \{dogs\}, which is no set; known: image audio text speech",
+        ),
+        ('description = "d"\nown_weights = ["smell"]', "own_weights: unknown modality 'smell'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_suite(save_suite(tmp_path, SUITE.replace('description = "Four things."', line)))
+
+
 def test_search_within_one_set_leaves_the_query_out(tmp_path: Path, corpora: Path) -> None:
     text = SUITE.replace('directions = "all"', "directions = [{query='audio', gallery='audio'}]")
     result = evaluate_suite(FakeSpace(), load_suite(save_suite(tmp_path, text)), corpora=corpora).results[0]
