@@ -58,10 +58,40 @@ def test_index_prunes_when_asked(run: Run, media: Path) -> None:
     assert "removed" not in run("index", media, "--catalog", "c").out
     assert "1 removed" in run("index", media, "--catalog", "c", "--prune").out
     shutil.rmtree(media)
-    media.mkdir()
+    media.mkdir()  # as where a drive is not mounted
     result = run("index", media, "--catalog", "c", "--prune")
-    assert result.code == 0
+    assert (result.code, "removed" in result.out) == (1, False)
+    assert result.err == (
+        f"{media}: nothing is at 5 of 5 known places any more; the folder is empty (is its drive mounted?); kept, "
+        "--prune-all removes them\n"
+    )
+    result = run("index", media, "--catalog", "c", "--prune-all")
+    assert (result.code, result.err) == (0, "")
     assert "5 removed" in result.out
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_index_asks_at_a_terminal_before_it_prunes_most(run: Run, media: Path, answer: str) -> None:
+    run("index", media, "--catalog", "c")
+    shutil.rmtree(media)
+    media.mkdir()
+    code = (
+        "import sys; from tests.cli_space import CliSpace; import embedspace.cli._space as seam\n"
+        "seam.load_space = lambda *_: CliSpace()\n"
+        "from embedspace.cli import main\n"
+        "sys.exit(main(['index', 'media', '--catalog', 'c', '--prune']))"
+    )
+    ours, theirs = os.openpty()
+    os.write(ours, f"{answer}\n".encode())
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.run(
+        [sys.executable, "-c", code], stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, timeout=120, env=environment
+    )
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "6 of 6 known places any more" in shown and "Remove them from the catalog? [y/N]" in shown
+    assert (process.returncode, _count("c")) == ((0, 0) if answer == "y" else (1, 6))
 
 
 def test_index_json_is_one_object(run: Run, media: Path) -> None:

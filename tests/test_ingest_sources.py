@@ -122,6 +122,9 @@ def test_folders_side_by_side_whose_names_differ_by_a_sharp(
     (folders[1] / "rows.csv").unlink()
     gone = {one.where for one in catalog.verify().problems}
     assert len(gone) == 2 and all("x.png" in uri or "rows.csv" in uri for uri in gone)
+    report = ingest(catalog, folders, HashEncoder(), prune=True)
+    assert (report.removed, report.unchanged) == (2, 3)
+    assert catalog.verify().ok and len(catalog) == 4
 
 
 def test_file_that_is_called_like_a_row_is_refused(catalog: Catalog, media: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from embedspace.catalog.catalog import Catalog
 from embedspace.catalog.census import Census
-from embedspace.catalog.records import Failure, IngestReport, Progress
+from embedspace.catalog.records import Failure, IngestReport, Loss, Progress
 from embedspace.catalog.run import Run
 from embedspace.catalog.sources import scan
 from embedspace.errors import InputError
@@ -32,6 +32,7 @@ def ingest(
     batch_size: int = 32,
     workers: int | None = None,
     prune: bool = False,
+    confirm_loss: Callable[[Loss], bool] | None = None,
     as_modality: str | None = None,
     retry_failed: bool = False,
     text_fields: Sequence[str] | None = None,
@@ -46,6 +47,8 @@ def ingest(
         batch_size: Items encoded, and committed, at a time.
         workers: Threads that read and decode; one a core, at most 4, where `None`.
         prune: Forget places under the sources where nothing is any more, and items that thereby lie nowhere.
+        confirm_loss: Asked before more than half of a source's places (and more than ten) are forgotten, or all of an
+            empty one; where `None` they are kept, and the report says so.
         as_modality: What recordings are, "audio" or "speech"; decided by their content where `None`.
         retry_failed: Try again what failed before and is unchanged.
         text_fields: Columns of a manifest that hold the text of a row without a file.
@@ -80,7 +83,7 @@ def ingest(
                 run.source(source, scan(source, as_modality=as_modality, text_fields=text_fields), prune=prune)
         run.finish()
         if prune:
-            run.prune([source for source in sources if str(source) not in missing])
+            run.prune([source for source in sources if str(source) not in missing], confirm_loss)
     except KeyboardInterrupt:
         run.report.interrupted = True
     finally:

@@ -16,6 +16,7 @@ __all__ = [
     "Hit",
     "IngestReport",
     "ItemRecord",
+    "Loss",
     "Problem",
     "Progress",
     "RemoveReport",
@@ -225,6 +226,25 @@ class Progress:
     part: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Places of a source that a prune left alone.
+
+    Attributes:
+        source: The folder or manifest.
+        places: How many.
+        known: How many places of it are known in all.
+        reason: Why they were left alone.
+        sure: Whether nothing is there any more; if not, one could not look.
+    """
+
+    source: str
+    places: int
+    known: int
+    reason: str
+    sure: bool
+
+
 @dataclass(slots=True)
 class IngestReport:
     """What an ingest did.
@@ -237,6 +257,7 @@ class IngestReport:
         moved: Known content at a new place, gone from its old one.
         duplicates: Known content at one more place.
         removed: Items removed because their files are gone (only with `prune`).
+        kept: Places that `prune` left alone: one cannot look, or it would be most of a source.
         failed: What could not be indexed, with the reason; `known` ones failed before and were not retried.
         skipped: Suffix -> number of files that hold nothing to encode.
         interrupted: Whether Ctrl-C ended it early.
@@ -250,6 +271,7 @@ class IngestReport:
     moved: int = 0
     duplicates: int = 0
     removed: int = 0
+    kept: list[Loss] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     interrupted: bool = False

@@ -11,12 +11,12 @@ from typing import Any
 
 from embedspace.catalog.catalog import Catalog
 from embedspace.catalog.census import Census
-from embedspace.catalog.damaged import damaged_places, forget_damaged
 from embedspace.catalog.encoding import PART, encode_each, encode_long, groups, is_fatal, reason_of
 from embedspace.catalog.outcomes import Unindexed, catalog_item
 from embedspace.catalog.pipeline import Pipeline, Prepared
 from embedspace.catalog.places import is_gone
-from embedspace.catalog.records import CatalogItem, Failure, IngestReport, Progress
+from embedspace.catalog.prune import Listed, prune
+from embedspace.catalog.records import CatalogItem, Failure, IngestReport, Loss, Progress
 from embedspace.catalog.sources import Candidate, Skipped
 from embedspace.errors import InputError
 from embedspace.segment import Decoded, Segment, SegmentEncoder
@@ -51,7 +51,7 @@ class Run:
         self.twins: list[Prepared] = []
         self.failures: list[Unindexed] = []
         self.unread: set[str] = set()
-        self.seen_rows: dict[str, set[str]] = {}
+        self.listed: dict[str, Listed] = {}
         self.done = 0
 
     def number_of(self, digest: str, as_modality: str) -> int | None:
@@ -61,14 +61,15 @@ class Run:
 
     def source(self, source: str | Path, found: Iterator[Candidate | Skipped | Failure], *, prune: bool) -> None:
         """Work through one source; a manifest that turns out unreadable is one failure."""
-        rows = self.seen_rows.setdefault(os.path.abspath(source), set()) if prune else set[str]()
+        root = os.path.abspath(source)
+        listed = self.listed.setdefault(root, Listed()) if prune else None
         try:
             while chunk := list(itertools.islice(found, _CHUNK)):
-                if prune:
-                    rows.update(entry.uri for entry in chunk)
+                if listed is not None:
+                    listed.note(root, chunk)
                 self.chunk(chunk)
         except InputError as error:
-            self.seen_rows.pop(os.path.abspath(source), None)  # what could not be read to its end prunes nothing
+            self.listed.pop(root, None)  # what could not be read to its end prunes nothing
             self.report.failed.append(Failure(str(source), str(error)))
 
     def chunk(self, chunk: Iterable[Candidate | Skipped | Failure]) -> None:
@@ -255,26 +256,14 @@ class Run:
         if twins:
             self.finish()
 
-    def prune(self, sources: Iterable[str | Path]) -> None:
+    def prune(self, sources: Iterable[str | Path], confirm: Callable[[Loss], bool] | None) -> None:
         """Forget places of these sources where nothing is any more."""
-        gone: list[str] = []
         for source in sources:
-            root = os.path.abspath(source)
-            if os.path.isdir(root):
-                span = (f"{root.rstrip('/')}/", f"{root.rstrip('/')}0")  # "0" follows "/"
-                for table in ("uris", "failures"):
-                    source_of = "source" if table == "uris" else "NULL"
-                    rows = self.store.rows(f"SELECT uri, {source_of} FROM {table} WHERE uri >= ? AND uri < ?", span)
-                    gone.extend(uri for uri, source in rows if _surely_gone(uri, source))
-            elif root in self.seen_rows:
-                rows = self.store.rows("SELECT uri FROM uris WHERE source = ?", (root,))
-                gone.extend(uri for (uri,) in rows if uri not in self.seen_rows[root])
-        if gone or any(True for _ in damaged_places(self.store)):
-            with self.store.writing("remove what is gone"):
-                self.report.removed = self.store.unlink(gone)
-                for source in sources:
-                    forget_damaged(self.store, os.path.abspath(source))
-            self.catalog.touched()
+            removed, kept = prune(self.store, source, self.listed, confirm)
+            self.report.removed += removed
+            self.report.kept += kept
+            if removed:
+                self.catalog.touched()
 
     def _tell(self, uri: str, part: float = 0.0) -> None:
         if self.callback is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -115,6 +117,15 @@ class ProgressReport:
         if now.part:
             remark += f"; {now.part:.0%} of {Path(now.uri).name}"
         self.update(doing, now.done + now.part, now.total, remark)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the bar away for as long as the block runs, to ask something."""
+        if self._bar is not None:
+            self._bar.stop()
+        yield
+        if self._bar is not None:
+            self._bar.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

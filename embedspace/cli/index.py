@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from embedspace.catalog.catalog import Catalog
     from embedspace.catalog.ingest import IngestReport
     from embedspace.catalog.recipe import Recipe
+    from embedspace.catalog.records import Loss
+    from embedspace.cli._progress import ProgressReport
     from embedspace.space import EmbeddingSpace
 
 __all__ = ["index", "index_recipe", "open_or_create", "report_ingest"]
@@ -33,7 +37,18 @@ def index(
         ),
     ],
     catalog: Annotated[Path, typer.Option("--catalog", metavar="CATALOG", help="The catalog; made if it is missing.")],
-    prune: Annotated[bool, typer.Option("--prune", help="Remove what is no longer in PATHS.")] = False,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune",
+            help="Remove what is no longer in PATHS; asks before it removes most of a folder or manifest, and never "
+            "removes what cannot be looked at.",
+        ),
+    ] = False,
+    prune_all: Annotated[
+        bool,
+        typer.Option("--prune-all", help="As --prune, even where that is most of a folder, or all of an empty one."),
+    ] = False,
     as_modality: AsModality = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try files again that failed before and have not changed.")
@@ -57,7 +72,8 @@ def index(
 
     May be interrupted or killed at any moment: run it again to go on. A bad file never ends the run: it is listed
     with its reason, remembered, and tried again when it changes or with --retry-failed. The exit code is 1 if every
-    file is bad or there is none.
+    file is bad or there is none, and where --prune would remove more than half of a folder's or manifest's items (and
+    more than ten), or all of an empty one's, and nobody confirms it.
     """
     from embedspace.catalog.ingest import ingest
     from embedspace.cli._output import Interrupted
@@ -76,7 +92,8 @@ def index(
                 space,
                 batch_size=batch_size,
                 workers=workers,
-                prune=prune,
+                prune=prune or prune_all,
+                confirm_loss=_confirm(bar, prune_all=prune_all, may_ask=not (quiet or json)),
                 as_modality=as_modality,
                 retry_failed=retry_failed,
                 callback=None if quiet or json else lambda now: bar.show("indexing", now),
@@ -85,6 +102,26 @@ def index(
     report_ingest(report, paths, as_json=json, quiet=quiet)
     if report.interrupted:
         raise Interrupted(f"interrupted; the {items} items in {catalog} are intact, run the same command to go on")
+
+
+def _confirm(bar: ProgressReport, *, prune_all: bool, may_ask: bool) -> Callable[[Loss], bool] | None:
+    """Return who decides about a prune of most of a source: the option, the user at a terminal, or nobody."""
+    if prune_all:
+        return lambda loss: True
+    if not (may_ask and sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+
+    def ask(loss: Loss) -> bool:
+        with bar.paused():
+            return typer.confirm(f"{_told(loss)}. Remove them from the catalog?", err=True)
+
+    return ask
+
+
+def _told(loss: Loss) -> str:
+    if not loss.sure:
+        return f"{loss.source}: {loss.places} of {loss.known} known places were kept: {loss.reason}"
+    return f"{loss.source}: nothing is at {loss.places} of {loss.known} known places any more; {loss.reason}"
 
 
 def index_recipe(name: str) -> Recipe:
@@ -142,13 +179,13 @@ def report_ingest(report: IngestReport, paths: list[Path], *, as_json: bool, qui
     """Print what an ingest did.
 
     Raises:
-        typer.Exit: With 1 if every file failed, or there was none.
+        typer.Exit: With 1 if every file failed, or there was none, or a prune was not confirmed.
     """
     from embedspace.cli._output import list_failures, note, print_json
 
     failures = [(failure.uri, failure.reason) for failure in report.failed]
     left_out = ", ".join(f"{count} {suffix}" for suffix, count in sorted(report.skipped.items()))
-    nothing = not (report.seen or failures or report.removed or report.interrupted)
+    nothing = not (report.seen or failures or report.removed or report.kept or report.interrupted)
     if as_json:
         print_json(dataclasses.asdict(report))
     else:
@@ -157,13 +194,15 @@ def report_ingest(report: IngestReport, paths: list[Path], *, as_json: bool, qui
             if left_out:
                 print(f"left out, nothing to encode in them: {left_out}{_manifests(report)}")
         list_failures(failures)
+        for loss in report.kept:
+            note(f"{_told(loss)}; kept, --prune-all removes them" if loss.sure else _told(loss))
         if known := sum(failure.known for failure in report.failed):
             note(f"{known} failed before and did not change since; --retry-failed tries again")
     if nothing:
         where = ", ".join(map(str, paths))
         found = f"only {left_out}" if left_out else "it is empty"
         note(f"embedspace: {where}: nothing to index ({found}); known suffixes: {' '.join(sorted(SUFFIXES))}")
-    if nothing or (failures and not (report.settled or report.interrupted)):
+    if any(loss.sure for loss in report.kept) or nothing or (failures and not (report.settled or report.interrupted)):
         raise typer.Exit(1)
 
 
