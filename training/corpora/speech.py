@@ -48,7 +48,7 @@ KOKORO = "en-kokoro"
 KOKORO_TEXTS = 1_000
 FLITE_SHARE = 0.3
 VALIDATION = 50
-FRESH_TEXTS = 50
+FRESH_TEXTS = 75
 """Of each kind, in each fresh voice."""
 MAX_SECONDS = 12.0
 MIN_SECONDS = 0.25
@@ -140,14 +140,16 @@ def test_jobs() -> dict[str, list[Job]]:
 def fresh_jobs(texts: Iterable[Text]) -> dict[str, list[Job]]:
     """Return the clips of voices and texts that no choice was made in sight of, by shard name.
 
-    Half of the texts are captions of held-out stamps; the other half names of ImageNet's classes (which the text head
-    knows, as words) that neither a stamp nor any text that is said to training has.
+    Half of the texts are captions of held-out stamps, which voices said to the heads that ship; the other half names of
+    ImageNet's classes (which the text head knows, as words) that neither a stamp nor any text that is said to training
+    has: no training voice, of those heads either, ever said them.
 
     Args:
         texts: All that is said to training.
     """
-    stamps = [item for item in read_manifest(manifest.CORPORA / "stamps/manifest.jsonl") if item.extra["unique"]]
-    said = {concept_of(text.english) for text in texts} | {concept_of(item.captions[0]) for item in stamps}
+    every = list(read_manifest(manifest.CORPORA / "stamps/manifest.jsonl"))
+    stamps = [item for item in every if item.extra["unique"]]
+    said = {concept_of(text.english) for text in texts} | {concept_of(name) for item in every for name in item.captions}
     names = [kind.name for kind in imagenet_classes() if sayable(kind.name, 3) and concept_of(kind.name) not in said]
     held = [item.captions[0] for item in stamps if item.split == "test"]
     chosen = {"stamps": held, "imagenet": list(dict.fromkeys(names))}
