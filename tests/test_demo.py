@@ -23,6 +23,20 @@ NAMES = (
 )
 
 
+def write_reports(folder: Path, metrics: dict[str, list[float]]) -> None:
+    """Write a report of every suite that the demo quotes, with these metrics for each of its directions."""
+    folder.mkdir(exist_ok=True)
+    asked = [search.measured for search in demo.searches(Path(), "m", "r")]
+    for suite in {one.suite for one in asked}:
+        results = [
+            {"query": one.query, "gallery": one.gallery, "label": one.label, "metrics": metrics, "gallery_size": 70}
+            | {"groups": {one.group: {"metrics": metrics, "gallery_size": 70}}}
+            for one in asked
+            if one.suite == suite
+        ]
+        (folder / f"{suite}.json").write_text(json.dumps({"results": results}))
+
+
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two tiny packages, unpacked, in place of the real ones; the working folder is beside them."""
@@ -41,6 +55,8 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     book = tmp_path / demo.RECIPES / "x/recipes_en-us.json"
     book.parent.mkdir(parents=True)
     book.write_text(json.dumps({"Cookbook:Pizza": recipe, "Cookbook:Air": {**recipe, "title": "Air", "steps": []}}))
+    monkeypatch.setattr(demo, "RESULTS", tmp_path / "results")
+    write_reports(tmp_path / "results", {"recall_at_5": [0.6, 0.5, 0.7]})
     monkeypatch.setattr(demo, "unpacked", lambda name: tmp_path / name)
     heads = tmp_path / "space" / "heads"
     write_text_head(heads)
@@ -58,7 +74,8 @@ def test_demo_builds_and_searches_and_is_quick_to_repeat(packages: Path, capsys:
     assert "18 added" in first  # 7 pictures, 2 sounds, 2 recordings of speech, 7 captions
     assert "1 added" in first  # the recipe
     assert first.count("$ embedspace index") == 2
-    assert first.count("$ embedspace search") == 9
+    assert first.count("$ embedspace search") == 10
+    assert first.count(" (60 of 100 such queries do so within 5 hits, among 70 items)") == 10
     assert first.count("$ embedspace generate") == 5  # no voice is installed, so nothing is said
     made = {path.name for path in (packages / "demo").iterdir() if path.suffix in (".png", ".wav")}
     assert made == {
@@ -93,3 +110,24 @@ def test_demo_says_what_is_missing(
     assert demo.main([]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("demo: apt-get is not installed")
+
+
+def test_demo_shows_what_succeeds_often_enough(packages: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tux = packages / "results/sounds_tux.json"
+    report = json.loads(tux.read_text())
+    report["results"][0]["metrics"]["recall_at_5"] = [0.39, 0.3, 0.5]
+    tux.write_text(json.dumps(report))
+    (packages / "results/recipes.json").unlink()
+    assert demo.main([]) == 0
+    out = capsys.readouterr().out
+    assert "# Words find pictures (60 of 100" in out
+    assert "Words find sounds" not in out
+    assert "# A picture of a dish finds its recipe (not measured yet)" in out
+
+
+def test_demo_quotes_figures_that_are_there() -> None:
+    """Every figure that the demo prints is in a committed report, but for those that no report has yet."""
+    found = {search.title: demo.success(search.measured) for search in demo.searches(Path(), "m", "r")}
+    missing = {title for title, figure in found.items() if figure is None}
+    assert missing <= {"A picture of a dish finds its recipe"}
+    assert all(0.0 <= figure[0] <= 1.0 and figure[1] > 1 for figure in found.values() if figure)
