@@ -167,16 +167,20 @@ def wav(waveform: np.ndarray, sample_rate: int = 16000) -> bytes:
 
 def report(given: argparse.Namespace, benchmark: str, **figures: Any) -> None:  # noqa: ANN401
     """Print the figures as one JSON line, and write them to `given.out` if that is set."""
-    named = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    machine = {
-        "cpus": os.cpu_count(), "processor": (named or [platform.processor()])[0],
-        "threads": os.environ.get("OMP_NUM_THREADS", ""), "load": round(os.getloadavg()[0], 1),
-    }  # fmt: skip
-    found = {"benchmark": benchmark, **figures, "commit": git_commit(Path(__file__).parent), "machine": machine}
+    found = {"benchmark": benchmark, **figures, "commit": git_commit(Path(__file__).parent), "machine": machine()}
     print(json.dumps(found), flush=True)
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
         (given.out / f"{benchmark}.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    named = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return {
+        "cpus": os.cpu_count(), "processor": (named or [platform.processor()])[0],
+        "threads": os.environ.get("OMP_NUM_THREADS", ""), "load": round(os.getloadavg()[0], 1),
+    }  # fmt: skip
 
 
 def _lines(path: str) -> list[str]:
