@@ -1,16 +1,18 @@
-"""Fit what turns a cosine into a log-likelihood ratio, and measure how honest probabilities are."""
+"""Fit what turns cosines into likelihood ratios and probabilities, and measure how honest these are."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.calibration import PairCalibration
+from embedspace.calibration import UNLIKELY, MatchModel, PairCalibration
 from embedspace.errors import InputError
 
-__all__ = ["calibration_error", "fit_pair"]
+__all__ = ["calibration_error", "cutoff_of", "fit_model", "fit_pair"]
 
 _MIN_SCORES = 2
+_MIN_RIGHT = 10
+_CONSTANT = 1e-9
 _STEPS = 100
 _TOLERANCE = 1e-10
 
@@ -52,7 +54,7 @@ def fit_pair(
     weights = np.where(labels == 1, 0.5 / len(match), 0.5 / len(background))
     centre = float((weights * scores).sum())
     scale = float(np.sqrt((weights * (scores - centre) ** 2).sum())) or 1.0
-    intercept, slope = _newton((scores - centre) / scale, labels, weights, ridge)
+    intercept, slope = _newton(((scores - centre) / scale)[:, None], labels, weights, ridge).tolist()
     if slope < 0:
         intercept, slope = 0.0, 0.0
     return PairCalibration(
@@ -63,13 +65,78 @@ def fit_pair(
     )
 
 
+def fit_model(
+    features: NDArray[np.float64],
+    is_match: NDArray[np.bool_],
+    *,
+    weights: NDArray[np.float64] | None = None,
+    ridge: float = 1e-4,
+) -> MatchModel:
+    """Fit what a hit is worth: logistic regression over `match_features`.
+
+    The weights of the score and of the margin may not be negative, so that a better score is never less probable: one
+    that would be is left out, and the rest fitted again.
+
+    Args:
+        features: (n, 6) of hits, as `match_features` gives them.
+        is_match: (n,) whether each is a match.
+        weights: (n,) how much each hit counts; all alike where None.
+        ridge: Weight of half the squared standardised weights, against a mean loss per hit.
+
+    Returns:
+        The model, with the default cut-off; see `cutoff_of`.
+
+    Raises:
+        InputError: If either class is empty.
+    """
+    labels = np.asarray(is_match, np.float64)
+    if not 0 < labels.sum() < len(labels):
+        raise InputError(f"{int(labels.sum())} matches among {len(labels)} hits: both classes are needed")
+    shares = np.full(len(labels), 1.0) if weights is None else np.asarray(weights, np.float64)
+    shares = shares / shares.sum()
+    centre = shares @ features
+    scale = np.sqrt(shares @ (features - centre) ** 2)
+    used = scale > _CONSTANT
+    standard = np.where(used, (features - centre) / np.where(used, scale, 1.0), 0.0)
+    for _ in range(3):
+        columns = np.flatnonzero(used)
+        beta = _newton(standard[:, columns], labels, shares, ridge)
+        found = np.zeros(features.shape[1])
+        found[columns] = beta[1:]
+        if (found[:2] >= 0).all():
+            break
+        used[:2] &= found[:2] >= 0
+    slopes = np.where(used, found / np.where(used, scale, 1.0), 0.0)
+    numbers: list[float] = [*slopes.tolist(), float(beta[0] - slopes @ centre)]
+    return MatchModel(*numbers)
+
+
+def cutoff_of(
+    probabilities: NDArray[np.float64], is_match: NDArray[np.bool_], groups: NDArray[np.int64], *, hidden: float = 0.05
+) -> float:
+    """Return the probability below which a first hit may be called no good match.
+
+    Args:
+        probabilities: (n,) of first hits.
+        is_match: (n,) whether each is right.
+        groups: (n,) the size of each one's gallery.
+        hidden: Share of the right first hits that may lie below, in every group.
+
+    Returns:
+        The largest such probability, at most 0.5: what is likelier right than wrong is not called bad.
+    """
+    right = [probabilities[(groups == group) & is_match] for group in np.unique(groups)]
+    quantiles = [float(np.quantile(some, hidden)) for some in right if len(some) >= _MIN_RIGHT]
+    return min([*quantiles, 0.5]) if quantiles else UNLIKELY
+
+
 def _newton(
-    scores: NDArray[np.float64], labels: NDArray[np.float64], weights: NDArray[np.float64], ridge: float
-) -> tuple[float, float]:
-    """Return (intercept, slope) that minimise the weighted log loss plus ridge/2 · slope²."""
-    design = np.stack([np.ones_like(scores), scores], axis=1)  # (N, 2)
-    penalty = np.diag([1e-9, ridge])
-    beta = np.zeros(2)
+    features: NDArray[np.float64], labels: NDArray[np.float64], weights: NDArray[np.float64], ridge: float
+) -> NDArray[np.float64]:
+    """Return (1 + F,) intercept and slopes that minimise the weighted log loss plus ridge/2 · slopes²."""
+    design = np.column_stack([np.ones(len(labels)), features])  # (N, 1 + F)
+    penalty = np.diag([1e-9, *(ridge for _ in range(design.shape[1] - 1))])
+    beta = np.zeros(design.shape[1])
 
     def loss(at: NDArray[np.float64]) -> float:
         logits = design @ at
@@ -86,7 +153,7 @@ def _newton(
         beta = beta - size * step
         if np.abs(size * step).max() < _TOLERANCE:
             break
-    return float(beta[0]), float(beta[1])
+    return beta
 
 
 def calibration_error(probabilities: NDArray[np.float64], is_match: NDArray[np.bool_], *, bins: int = 10) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from embedspace.background import Background
 from embedspace.calibration import Calibration
 from embedspace.calibration_fit import calibration_error, fit_pair
 from embedspace.errors import InputError
@@ -33,7 +34,7 @@ def test_fit_pair_gives_calibrated_probabilities_at_another_prior() -> None:
     match, background = gaussians(1, 2_000, 40_000)
     scores = np.concatenate([match, background])
     calibration = Calibration(pairs={"image>text": fit})
-    probabilities = calibration.probability(scores.astype(np.float32), "image", "text", gallery_size=20)
+    probabilities = calibration.probability(scores.astype(np.float32), "image", "text", Background(20))
     labels = np.arange(len(scores)) < len(match)
     assert calibration_error(probabilities, labels) < 0.01
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embedspace.calibration import Calibration, PairCalibration
+from embedspace.background import background_of
+from embedspace.calibration import Calibration, MatchModel, PairCalibration
 from embedspace.catalog import Catalog, CatalogItem, Hit, Recipe
 from embedspace.catalog.packed import PACKED
+from embedspace.catalog.sampling import sample_of
 from embedspace.errors import InputError
 from embedspace.segment import Segment
 from tests.catalog_encoder import EMBED_DIM, HashEncoder, new_catalog, random_units, unit, vector_items
@@ -180,6 +183,88 @@ def test_search_composed_query_uses_the_mean_of_known_pairs(tmp_path: Path) -> N
         catalog.add([CatalogItem("image", "image", [Segment("image", at(0.3))])])
         mixed, text = (catalog.search(at(1.0), query_modality=name)[0][0] for name in ("mixed", "text"))
         assert mixed.probability == text.probability
+
+
+FITTED = {
+    "text>image": PairCalibration(model=MatchModel(30.0, 5.0, -20.0, -2.0, 1.0, -0.1, -2.0)),
+    "text>audio": PairCalibration(model=MatchModel(12.0, 2.0, -8.0, 0.0, 0.0, -0.3, -1.0)),
+}
+
+
+def fitted(path: Path, recipe: Recipe | None = None) -> Catalog:
+    text = Calibration(pairs=FITTED).to_json()
+    versions = HashEncoder().fingerprints()
+    return Catalog.create(path, embed_dim=EMBED_DIM, fingerprints=versions, calibration_json=text, recipe=recipe)
+
+
+def test_search_sorts_by_what_it_shows(tmp_path: Path) -> None:
+    with fitted(tmp_path / "c.catalog") as catalog:
+        catalog.add(vector_items(random_units(300), per_item=2))
+        catalog.add(vector_items(random_units(200, seed=8), "audio", first=300))
+        for hits in catalog.search(random_units(30, seed=9), query_modality="text", k=40):
+            assert {hit.modality for hit in hits} == {"image", "audio"}
+            chances = [hit.probability for hit in hits]
+            assert chances == sorted(chances, reverse=True)
+            for modality in ("image", "audio"):
+                scores = [hit.score for hit in hits if hit.modality == modality]
+                assert scores == sorted(scores, reverse=True)
+
+
+def test_search_measures_the_background_of_the_whole_gallery(tmp_path: Path) -> None:
+    with fitted(tmp_path / "c.catalog") as catalog:
+        vectors = random_units(300)
+        catalog.add(vector_items(vectors, per_item=1))
+        catalog.remove("number < 20")
+        query = random_units(1, seed=9)
+        hits = catalog.search(query, query_modality="text", k=5)[0]
+        scores = np.sort(catalog.vectors()[1] @ query[0])[::-1]
+        (background,) = background_of(scores, 280)
+        expected = Calibration(pairs=FITTED).probability(scores, "text", "image", background)[:5]
+        assert [hit.probability for hit in hits] == pytest.approx(expected.tolist(), abs=1e-5)
+        one = catalog.search(query, query_modality="text", k=1)[0]
+        assert [hit.probability for hit in one] == [hits[0].probability]  # however many are shown
+        number = hits[0].metadata["number"]
+        among = catalog.search(query, query_modality="text", where=f"number <= {number}", k=3)[0]
+        # a filter takes rivals away, and nothing else
+        assert among[0].id == hits[0].id and among[0].probability >= hits[0].probability
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), HNSW, IVF], ids=lambda recipe: recipe.name)
+def test_search_by_an_index_or_a_filter_shows_nearly_the_same_probabilities(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedspace.catalog.sampling.SAMPLE", 700)
+    queries = random_units(20, seed=10)
+    with fitted(tmp_path / "exact.catalog") as exact, fitted(tmp_path / "c.catalog", recipe) as catalog:
+        for opened in (exact, catalog):
+            opened.add(vector_items(random_units(2000)))
+        wanted = exact.search(queries, query_modality="text", k=5)
+        for where in (None, "number >= 0"):
+            found = catalog.search(queries, query_modality="text", k=5, where=where)
+            for one, other in zip(wanted, found, strict=True):
+                if one[0].id == other[0].id:
+                    assert one[0].probability == pytest.approx(other[0].probability, abs=1e-4)
+
+
+def test_sample_is_fixed_and_holds_whole_living_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedspace.catalog.sampling.SAMPLE", 50)
+    with new_catalog(tmp_path / "c.catalog") as catalog:
+        catalog.add(vector_items(random_units(600), per_item=3))
+        before = catalog._gallery.rows("image")
+        first = sample_of(before)
+        assert len(first.positions) == 50 and len(first.rows) == 150
+        assert (np.bincount(before.item[first.rows])[np.unique(before.item[first.rows])] == 3).all()
+        dead = int(before.item[first.rows[0]])
+        catalog.remove(f"number = {catalog_number(catalog, dead)}")
+        after = catalog._gallery.rows("image")
+        second = sample_of(after)
+        kept = set(before.item[first.rows]) & set(after.item[second.rows])
+        assert len(kept) == 49 and dead not in after.item[second.rows]
+
+
+def catalog_number(catalog: Catalog, item: int) -> int:
+    ((metadata,),) = catalog.store.rows("SELECT metadata FROM items WHERE item = ?", (item,))
+    return int(json.loads(metadata)["number"])
 
 
 def test_search_item_in_two_modalities_is_one_hit(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embedspace.calibration import Calibration, MatchModel, PairCalibration
 from embedspace.catalog.catalog import Catalog
-from embedspace.catalog.records import CatalogItem
+from embedspace.catalog.records import CatalogItem, Hit
+from embedspace.cli.search import _remark
 from embedspace.segment import Segment
 from tests.cli_media import Run, make_run, media_folder
 from tests.cli_space import DIM, CliSpace, vector_of
@@ -101,6 +104,21 @@ def test_search_says_when_nothing_matches(run: Run, catalog: Path) -> None:
     result = run("search", catalog, "nothing like it")
     assert len(result.out.splitlines()) == 4
     assert "no good match: the best of these has probability" in result.err
+
+
+def test_search_calls_nothing_a_good_match_below_the_cutoff_of_its_pair() -> None:
+    model = MatchModel(10.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, cutoff=0.3)
+    calibration = Calibration(pairs={"text>image": PairCalibration(model=model)})
+    hits = [
+        Hit("a", "a.png", "image", "image", 0.5, 0.29, None, None, "", "", {}, 1),
+        Hit("b", "b.wav", "audio", "audio", 0.5, 0.09, None, None, "", "", {}, 2),
+    ]
+    assert _remark("text", hits, calibration, None, "") == "no good match: the best of these has probability 0.29"
+    assert _remark("text", [dataclasses.replace(hits[0], probability=0.31)], calibration, None, "") == ""
+    assert (
+        _remark("text", [dataclasses.replace(hits[1], probability=0.11)], calibration, None, "") == ""
+    )  # not fitted: 0.1
+    assert _remark("mixed", hits, calibration, None, "") != ""
 
 
 def test_search_composes(run: Run, catalog: Path) -> None:

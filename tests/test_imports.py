@@ -18,14 +18,15 @@ import embedspace
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "embedspace"
 
-BOTTOM = {"errors", "modality", "segment", "reading", "calibration", "calibration_fit"}
+BOTTOM = {"errors", "modality", "segment", "reading", "background", "calibration", "calibration_fit"}
 SPACE = BOTTOM | {"media", "encoders", "space"}
 ALLOWED = {
     "errors": set(),
     "modality": {"errors"},
     "segment": {"errors", "modality"},
     "reading": {"errors"},
-    "calibration": {"errors", "modality"},
+    "background": set(),
+    "calibration": {"errors", "modality", "background"},
     "calibration_fit": {"errors", "calibration"},
     "media": BOTTOM,
     "encoders": BOTTOM | {"media"},

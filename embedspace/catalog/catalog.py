@@ -259,8 +259,8 @@ class Catalog:
                 `EmbeddingSpace.for_documents` makes them; without them every text is searched alike.
 
         Returns:
-            One list a query, best first: one hit an item, by its best segment; modalities interleave by calibrated
-            evidence; ties are broken by id.
+            One list per query, the most probable first, whatever its modality: one hit per item, by its best segment;
+            ties are broken by id.
 
         Raises:
             InputError: If a vector, a modality, k or the filter is wrong.

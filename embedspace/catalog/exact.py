@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +11,17 @@ from numpy.typing import NDArray
 
 from embedspace.catalog.packed import PackedRows
 
-__all__ = ["Best", "Rows", "best_items", "best_of"]
+__all__ = ["Best", "Rows", "Watch", "best_items", "best_of"]
 
 _BLOCK = 16384
 _QUERIES = 64
 _FEW = 4
 _DECIMALS = 6
 """Scores that agree to this many decimals are ties, broken by content id: a matrix product is no more exact."""
+
+
+Watch = Callable[[int, int, NDArray[np.float32]], None]
+"""Told of each block's scores: number of its first query, of its first item, and (q, n) best score of every item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,13 @@ def _bounds(starts: NDArray[np.int64], count: int) -> list[tuple[int, int, NDArr
     return blocks
 
 
-def best_items(rows: Rows, queries: NDArray[np.float32], k: int, subset: NDArray[np.int64] | None = None) -> list[Best]:
+def best_items(
+    rows: Rows,
+    queries: NDArray[np.float32],
+    k: int,
+    subset: NDArray[np.int64] | None = None,
+    watch: Watch | None = None,
+) -> list[Best]:
     """Return the k items closest to each query, each by its best segment.
 
     Args:
@@ -121,6 +132,7 @@ def best_items(rows: Rows, queries: NDArray[np.float32], k: int, subset: NDArray
         queries: (Q, embed_dim) float32 unit rows.
         k: Items wanted a query.
         subset: Ascending rows to search; all where `None`.
+        watch: Told of every item's score.
 
     Returns:
         One `Best` a query; ties are broken by content id.
@@ -133,10 +145,16 @@ def best_items(rows: Rows, queries: NDArray[np.float32], k: int, subset: NDArray
     for first in range(0, len(queries), _QUERIES):
         some = queries[first : first + _QUERIES]
         merges = [_Merge(k) for _ in range(len(some))]
+        seen = 0
         for begin, end, within in _bounds(starts, count):
             numbers = np.arange(begin, end) if subset is None else subset[begin:end]
             block = rows.block(begin, end) if subset is None else rows.take(numbers)
-            _search_block(_cosines(some, block), within, numbers, merges)
+            scores = _cosines(some, block)
+            best = scores if len(within) == end - begin else np.maximum.reduceat(scores, within, axis=1)
+            if watch is not None:
+                watch(first, seen, best)
+            seen += len(within)
+            _search_block(scores, best, within, numbers, merges)
         results.extend(merge.finish(rows.key) for merge in merges)
     return results
 
@@ -149,10 +167,13 @@ def _cosines(queries: NDArray[np.float32], block: NDArray[np.float32]) -> NDArra
 
 
 def _search_block(
-    scores: NDArray[np.float32], starts: NDArray[np.int64], numbers: NDArray[np.int64], merges: list[_Merge]
+    scores: NDArray[np.float32],
+    best: NDArray[np.float32],
+    starts: NDArray[np.int64],
+    numbers: NDArray[np.int64],
+    merges: list[_Merge],
 ) -> None:
-    single = len(starts) == scores.shape[1]
-    best = scores if single else np.maximum.reduceat(scores, starts, axis=1)
+    single = best is scores
     ends = np.append(starts[1:], scores.shape[1])
     for query, merge in enumerate(merges):
         groups = merge.candidates(best[query])

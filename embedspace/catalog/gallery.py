@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.background import Background, background_of
 from embedspace.catalog.ann import AnnIndex, build_index, index_path, index_size, load_index, save_index, search_index
 from embedspace.catalog.exact import Best, Rows, best_items
 from embedspace.catalog.packed import Packed, PackedRows, load_packed, read_rows, write_packed
 from embedspace.catalog.recipe import Recipe
+from embedspace.catalog.sampling import Sample, Watcher, sample_of
 from embedspace.catalog.store import Store
 
 __all__ = ["Gallery"]
@@ -26,11 +28,12 @@ _REPACK_ROWS = 2000
 
 @dataclass(slots=True)
 class _Room:
-    """One modality: its rows, its index where it has one, and how many items it holds."""
+    """One modality: its rows, its index where it has one, how many items it holds, and rows of a sample of them."""
 
     rows: Rows
     items: int
     ann: AnnIndex | None = None
+    sample: Sample | None = None
 
 
 class Gallery:
@@ -58,8 +61,11 @@ class Gallery:
 
     def search(
         self, modality: str, queries: NDArray[np.float32], k: int, sequence: NDArray[np.int64] | None = None
-    ) -> tuple[Rows, list[Best]]:
-        """Return the rows of a modality and the k best items of it for each query.
+    ) -> tuple[Rows, list[Best], list[Background]]:
+        """Return the rows of a modality, the k best items of it for each query, and how each scores against all of it.
+
+        The background is that of the whole modality whatever the filter, so that a filter does not change what a score
+        is worth.
 
         Args:
             modality: One of `modalities()`.
@@ -73,15 +79,28 @@ class Gallery:
             exact = self._exact(len(room.rows))
             if not exact and room.ann is None:
                 room.ann = self._index(modality, room.rows)
-        rows = room.rows
-        allowed = None if sequence is None else _members(rows, sequence)
-        if exact or room.ann is None or (allowed is not None and len(allowed) <= self.recipe.exact_below):
-            return rows, best_items(rows, queries, k, allowed)
+            if room.sample is None:
+                room.sample = sample_of(room.rows)
+            sample = room.sample
+        allowed = None if sequence is None else _members(room.rows, sequence)
+        if exact and allowed is None:  # the sample's items are among those scanned
+            watcher = Watcher(len(queries), sample.positions)
+            found = best_items(room.rows, queries, k, watch=watcher)
+        else:
+            watcher = Watcher(len(queries))
+            best_items(room.rows, queries, 1, sample.rows, watcher)
+            found = self._best(room, queries, k, allowed)
+        return room.rows, found, background_of(watcher.scores(), room.items)
+
+    def _best(self, room: _Room, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None) -> list[Best]:
+        """Return the best of the allowed rows: by scanning them where they are few, else by the index."""
+        if room.ann is None or (allowed is not None and len(allowed) <= self.recipe.exact_below):
+            return best_items(room.rows, queries, k, allowed)
         mask = None
         if allowed is not None:
-            mask = np.zeros(len(rows), np.bool_)
+            mask = np.zeros(len(room.rows), np.bool_)
             mask[allowed] = True
-        return rows, search_index(room.ann, rows, queries, k, mask)
+        return search_index(room.ann, room.rows, queries, k, mask)
 
     def optimize(self, index_bytes: int | None = None) -> None:
         """Write what is derived anew, so that the next process starts fast; a read-only catalog is left as it is.

@@ -1,49 +1,31 @@
-"""From the best rows of each modality to hits: interleaved by calibrated scores, one an item, with probabilities."""
+"""From the best rows of each modality to hits: by their probabilities, one an item."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from embedspace.calibration import Calibration, PairCalibration
 from embedspace.catalog.records import Hit
 from embedspace.catalog.store import Store
 
-__all__ = ["Candidate", "fetch_hits", "merge_candidates", "pair_calibration"]
+__all__ = ["Candidate", "fetch_hits", "merge_candidates"]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One row that may become a hit: its sequence number and item, cosine, log-likelihood ratio and probability."""
+    """One row that may become a hit: its sequence number and item, cosine, log-odds of a match, and probability."""
 
     seq: int
     item: int
     key: tuple[int, int]
     modality: str
     score: float
-    evidence: float
+    log_odds: float
     probability: float
-
-
-def pair_calibration(calibration: Calibration, query: str, target: str) -> Calibration:
-    """Return a calibration that knows "query>target", for a composed query too.
-
-    A query composed of several modalities ("mixed") has no pairs of its own: it takes the mean of the known ones with
-    the same target.
-    """
-    name = f"{query}>{target}"
-    if name in calibration.pairs or query != "mixed":
-        return calibration
-    known = [pair for key, pair in calibration.pairs.items() if key.endswith(f">{target}")]
-    if not known:
-        return calibration
-    columns = ([getattr(pair, field) for pair in known] for field in ("mean", "std", "slope", "intercept"))
-    return Calibration(pairs={name: PairCalibration(*(math.fsum(column) / len(known) for column in columns))})
 
 
 def merge_candidates(candidates: list[Candidate], k: int, min_probability: float | None) -> list[Candidate]:
@@ -55,7 +37,7 @@ def merge_candidates(candidates: list[Candidate], k: int, min_probability: float
         min_probability: What is less likely a match is left out.
     """
     best: dict[int, Candidate] = {}
-    for candidate in sorted(candidates, key=lambda found: (-found.evidence, found.key, found.modality)):
+    for candidate in sorted(candidates, key=lambda found: (-found.log_odds, found.key, found.modality)):
         best.setdefault(candidate.item, candidate)
     kept = [found for found in best.values() if min_probability is None or found.probability >= min_probability]
     return kept[:k]

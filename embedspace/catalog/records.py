@@ -103,7 +103,8 @@ class Hit:
         kind: "image", "audio", "text" or "video".
         modality: Modality of the segment that matched.
         score: Cosine of query and segment, -1 to 1.
-        probability: That the item is a match, given that one is expected among the items of its modality.
+        probability: That the item is a match, for a user who as often as not looks for what is not there: from the
+            score, its lead over the next hit, and how the query scores against all items of the modality.
         start: Where the segment starts: seconds (audio, speech, video) or characters (text); None for a whole item.
         end: As `start`.
         text: What the segment says, where known.

@@ -1,4 +1,4 @@
-"""Search over all modalities of a catalog: checks, filters, calibrated evidence, one ranking."""
+"""Search over all modalities of a catalog: checks, filters, probabilities, one ranking."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embedspace.calibration import Calibration
+from embedspace.calibration import Calibration, to_probability
 from embedspace.catalog.gallery import Gallery
-from embedspace.catalog.ranking import Candidate, fetch_hits, merge_candidates, pair_calibration
+from embedspace.catalog.ranking import Candidate, fetch_hits, merge_candidates
 from embedspace.catalog.records import Hit
 from embedspace.catalog.store import Store
 from embedspace.catalog.where import Condition, compile_where
@@ -70,7 +70,7 @@ class Searcher:
         candidates: list[list[Candidate]] = [[] for _ in queries]
         for target in targets:
             for rows, sequence in self._parts(target, queries, documents, allowed):
-                self._search_modality(target, rows, names, k, sequence, candidates, sizes[target])
+                self._search_modality(target, rows, names, k, sequence, candidates)
         return [fetch_hits(self.store, merge_candidates(found, k, min_probability)) for found in candidates]
 
     def _parts(
@@ -127,21 +127,16 @@ class Searcher:
         k: int,
         allowed: NDArray[np.int64] | None,
         candidates: list[list[Candidate]],
-        gallery_size: int,
     ) -> None:
-        rows, found = self._gallery.search(target, queries, k, allowed)
-        for query, best in enumerate(found):
-            name = str(names[query])
-            calibration = pair_calibration(self.calibration, name, target)
-            evidence = calibration.log_likelihood_ratio(best.scores, name, target)
-            # The size of the whole modality, filtered or not: a filter must not change what one pair's score means.
-            probability = calibration.probability(best.scores, name, target, gallery_size)
-            columns = (rows.seq[best.rows], rows.item[best.rows], best.scores, evidence, probability)
+        rows, found, backgrounds = self._gallery.search(target, queries, max(k, 2), allowed)  # a margin needs two
+        for query, (best, background) in enumerate(zip(found, backgrounds, strict=True)):
+            log_odds = self.calibration.log_odds(best.scores, str(names[query]), target, background)
+            columns = (rows.seq[best.rows], rows.item[best.rows], best.scores, log_odds, to_probability(log_odds))
             keys = rows.key[best.rows].tolist()
-            for key, (seq, item, score, weight, chance) in zip(
+            for key, (seq, item, score, odds, chance) in zip(
                 keys, zip(*(column.tolist() for column in columns), strict=True), strict=True
             ):
-                candidates[query].append(Candidate(seq, item, (key[0], key[1]), target, score, weight, chance))
+                candidates[query].append(Candidate(seq, item, (key[0], key[1]), target, score, odds, chance))
 
     def condition(self, where: str) -> Condition:
         """Compile a filter against the names that this catalog's metadata has."""

@@ -12,13 +12,11 @@ from embedspace.cli._options import AsModality, CatalogPath, Device, Json, Weigh
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:
+    from embedspace.calibration import Calibration
     from embedspace.catalog import Catalog, Hit
     from embedspace.query import ComposedQuery, Query
 
 __all__ = ["search"]
-
-UNLIKELY = 0.1
-"""Below this probability of the best hit, people are told that nothing matches well."""
 
 
 def search(
@@ -61,6 +59,7 @@ def search(
             space = load_space(weights, device)
             opened.check_fingerprint(space.fingerprints())
             composed = [compose(one, space, as_modality=as_modality) for one in parsed]
+        calibration = opened.calibration
         hits = _search(
             opened,
             composed,
@@ -71,7 +70,7 @@ def search(
         )
         lacking = "" if all(hits) else _lacking(opened, to, min_probability)
     for text, one, found in zip(texts, composed, hits, strict=True):
-        remark = _remark(found, min_probability, lacking)
+        remark = _remark(one.modality, found, calibration, min_probability, lacking)
         _show(text, one, found, as_json=json, explain=explain, several=len(texts) > 1, remark=remark)
 
 
@@ -146,13 +145,12 @@ def _show(
         note(f"{text}: {remark}" if several else remark)
 
 
-def _remark(hits: list[Hit], threshold: float | None, lacking: str) -> str:
-    """Say plainly when nothing matches."""
+def _remark(asked: str, hits: list[Hit], calibration: Calibration, threshold: float | None, lacking: str) -> str:
+    """Say plainly when nothing matches: no hit reaches the cut-off of its pair of modalities."""
     if not hits:
         return f"no match: {lacking}" if lacking else f"no good match: nothing reaches probability {threshold:g}"
-    best = max(hit.probability for hit in hits)
-    if best < UNLIKELY:
-        return f"no good match: the best of these has probability {best:.2g}"
+    if all(hit.probability < calibration.cutoff(asked, hit.modality) for hit in hits):
+        return f"no good match: the best of these has probability {hits[0].probability:.2g}"
     return ""
 
 

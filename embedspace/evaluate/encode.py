@@ -5,6 +5,7 @@ One bad file never ends a run: its row is NaN, which the metrics count as a miss
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -196,9 +197,10 @@ class SuiteEncoder:
         """Return what identifies the item's content: its words, or its file with size and time."""
         path = self.corpora / item.content.partition("#")[0]
         state = ""
-        if "\n" not in item.content and len(item.content) < 1000 and path.is_file():
-            stat = path.stat()
-            state = f"{stat.st_size}:{stat.st_mtime_ns}"
+        with contextlib.suppress(OSError, ValueError):  # a text: it may be longer than a file's name, or hold a zero
+            if "\n" not in item.content and path.is_file():
+                stat = path.stat()
+                state = f"{stat.st_size}:{stat.st_mtime_ns}"
         return hashlib.sha256(f"{item.content}\0{state}".encode()).hexdigest()[:32]
 
     def _cache_path(self, modality: str) -> Path | None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedspace.calibration import Calibration, PairCalibration
+from embedspace.calibration import Calibration, mean_pair
 from embedspace.encoders.audio import load_audio_heads
 from embedspace.encoders.heads import TextHead, fuse
 from embedspace.encoders.image import load_image_heads
@@ -37,7 +37,7 @@ from embedspace.train.tables import (
     read_vectors,
 )
 
-__all__ = ["TwoWays", "calibration_of", "seen_rows", "share_of", "spoken_rows"]
+__all__ = ["TwoWays", "bridge", "calibration_of", "seen_rows", "share_of", "spoken_rows"]
 
 _MEMORY_FOLDS = 3
 """Folds of sounds that a memory is calibrated on, each by a memory without it."""
@@ -234,15 +234,15 @@ def calibration_of(
         kept = {key: pair for key, pair in given.pairs.items() if not set(key.split(">")) & set(changed)}
         means = {**given.means, **{m: mean for m, mean in made.means.items() if m in changed}}
         made = Calibration(means, {**made.pairs, **kept})
-    return _bridge(made, [*anchored, *(m.value for m in space.modalities if m.value not in anchored)])
+    return bridge(made, [*anchored, *(m.value for m in space.modalities if m.value not in anchored)])
 
 
-def _bridge(calibration: Calibration, modalities: list[str]) -> Calibration:
+def bridge(calibration: Calibration, modalities: Sequence[str]) -> Calibration:
+    """Give pairs that were not measured the mean of the pairs by way of text."""
     pairs = dict(calibration.pairs)
     for a in modalities:
         for b in modalities:
             known = [p for key in (f"{a}>text", f"text>{b}") if (p := calibration.pairs.get(key))]
-            if f"{a}>{b}" not in pairs and known:
-                values = np.mean([(p.mean, p.std, p.slope, p.intercept) for p in known], axis=0)
-                pairs[f"{a}>{b}"] = PairCalibration(*(float(v) for v in values))
+            if f"{a}>{b}" not in pairs and (mean := mean_pair(known)) is not None:
+                pairs[f"{a}>{b}"] = mean
     return Calibration(calibration.means, pairs)

@@ -1,0 +1,124 @@
+"""Searches drawn from scores that are already there: galleries of many sizes with none, one or several matches.
+
+A probability depends on what was searched, so its model is fitted on searches, not on pairs. Half of them hold no
+match.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedspace.background import background_of
+from embedspace.calibration import MatchModel, match_features, to_probability
+from embedspace.calibration_fit import cutoff_of, fit_model
+
+__all__ = ["SIZES", "Episodes", "draw_episodes", "fit_episodes"]
+
+SIZES = (30, 100, 300, 1_000, 3_000, 10_000)
+"""Items in a gallery."""
+_HITS = 5
+_LATER = 0.1
+"""What a hit after the first counts for in the fit."""
+_SEVERAL = 5
+_SAMPLE = 4096
+_FEWEST = 20
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Hits of many searches.
+
+    Attributes:
+        features: (n, 6) `match_features` of each hit.
+        is_match: (n,) whether it is one.
+        rank: (n,) its place, from 0.
+        size: (n,) items in its gallery.
+        weight: (n,) of its search.
+    """
+
+    features: NDArray[np.float64]
+    is_match: NDArray[np.bool_]
+    rank: NDArray[np.int64]
+    size: NDArray[np.int64]
+    weight: NDArray[np.float64]
+
+
+def draw_episodes(
+    scores: NDArray[np.float32],
+    matches: NDArray[np.bool_],
+    sizes: Sequence[int],
+    random: np.random.Generator,
+    *,
+    barred: NDArray[np.bool_] | None = None,
+) -> Episodes:
+    """Search galleries drawn for each query: of every size one without a match, one with one, one with several.
+
+    Args:
+        scores: (Q, G) cosines of queries with all items.
+        matches: (Q, G) which belong together.
+        sizes: Items in a gallery; one of all that there are where the smallest is larger.
+        random: Draws them.
+        barred: (Q, G) items that a query never meets, itself above all.
+
+    Returns:
+        The first hits of every search. Searches without a match weigh as much as the others together.
+    """
+    blocks: list[tuple[NDArray[np.float64], NDArray[np.bool_], int, float]] = []
+    barred = np.zeros_like(matches) if barred is None else barred
+    for query in range(len(scores)):
+        right = scores[query, matches[query] & ~barred[query]]
+        wrong = scores[query, ~matches[query] & ~barred[query]]
+        if not len(right) or len(wrong) < _HITS:
+            continue
+        fitting = [size for size in sizes if size <= len(wrong)] or [len(wrong)]
+        for size in fitting:
+            others = random.choice(wrong, size, replace=False)
+            several = int(random.integers(2, _SEVERAL + 1)) if len(right) > 1 else 1
+            for count, weight in ((0, 2.0), (1, 1.0), (min(several, len(right), size // 2), 1.0)):
+                found = random.choice(right, count, replace=False)
+                features, labels = _search(found, others[count:], random)
+                blocks.append((features, labels, size, weight))
+    if not blocks:
+        none = np.zeros(0)
+        return Episodes(np.zeros((0, 6)), none.astype(bool), none.astype(int), none.astype(int), none)
+    lengths = [len(labels) for _, labels, _, _ in blocks]
+    return Episodes(
+        np.concatenate([features for features, _, _, _ in blocks]),
+        np.concatenate([labels for _, labels, _, _ in blocks]),
+        np.concatenate([np.arange(length) for length in lengths]),
+        np.repeat([size for _, _, size, _ in blocks], lengths),
+        np.repeat([weight for _, _, _, weight in blocks], lengths),
+    )
+
+
+def _search(
+    right: NDArray[np.float32], wrong: NDArray[np.float32], random: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the features and labels of the first hits among some matches and others."""
+    scores = np.concatenate([right, wrong])
+    best = np.argpartition(-scores, _HITS - 1)[:_HITS] if len(scores) > _HITS else np.arange(len(scores))
+    best = best[np.argsort(-scores[best], kind="stable")]
+    seen = scores if len(scores) <= _SAMPLE else random.choice(scores, _SAMPLE, replace=False)
+    return match_features(scores[best], background_of(seen, len(scores))[0]), best < len(right)
+
+
+def fit_episodes(episodes: Sequence[Episodes]) -> MatchModel | None:
+    """Fit the model of a pair on all its searches, with its cut-off; None where there are too few of either class."""
+    kept = [found for found in episodes if len(found.rank)]
+    if not kept:
+        return None
+    joined = Episodes(
+        *(np.concatenate([getattr(found, field.name) for found in kept]) for field in dataclasses.fields(Episodes))
+    )
+    first = joined.rank == 0
+    if min(joined.is_match[first].sum(), (~joined.is_match[first]).sum()) < _FEWEST:
+        return None
+    weights = joined.weight * np.where(first, 1.0, _LATER)
+    model = fit_model(joined.features, joined.is_match, weights=weights)
+    chances = to_probability(joined.features[first] @ model.weights + model.intercept)
+    return dataclasses.replace(model, cutoff=cutoff_of(chances, joined.is_match[first], joined.size[first]))
