@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from embedspace.calibration import Calibration, PairCalibration
 from embedspace.calibration_fit import fit_pair
 from embedspace.train.episodes import SIZES, Episodes, draw_episodes, fit_episodes
 
-__all__ = ["Anchored", "calibrate"]
+__all__ = ["Anchored", "Searches", "calibrate", "draw", "fit_pairs"]
 
 
 @dataclass(frozen=True)
@@ -37,43 +37,67 @@ class Anchored:
         return np.arange(len(self.vectors)) if self.items is None else self.items
 
 
-def calibrate(
-    anchored: Mapping[str, Anchored],
-    seed: int = 0,
-    *,
-    asked: Mapping[str, Anchored] | None = None,
-    fillers: Mapping[str, Anchored] | None = None,
-    sizes: Sequence[int] = SIZES,
-) -> Calibration:
+@dataclass(frozen=True)
+class Searches:
+    """Queries and what they search, for fitting or measuring one ordered pair of modalities.
+
+    Attributes:
+        pair: "query>target".
+        queries: A query per row.
+        gallery: What can be found, and what only fills galleries.
+        own: Whether the queries are items of the gallery themselves: exact copies are then never met.
+    """
+
+    pair: str
+    queries: Anchored
+    gallery: Anchored
+    own: bool = False
+
+
+def calibrate(anchored: Mapping[str, Anchored], seed: int = 0) -> Calibration:
     """Measure means and pairs.
 
     Args:
-        anchored: Modality -> items of validation splits, with the concepts they show: queries and answers.
+        anchored: Modality -> items of validation splits, with the concepts they show.
         seed: Of the sampled background pairs and galleries.
-        asked: Modality -> further queries, which are nothing to be found: questions, paraphrases, composed ("mixed").
-        fillers: Modality -> items that only fill galleries; may be of training splits.
-        sizes: Galleries to fit on, as far as there are items.
 
     Returns:
         A calibration with every ordered pair that has at least 20 matching and 20 other pairs; others keep the default.
     """
     anchored = {m: a for m, a in anchored.items() if len(a.vectors)}
     means = {m: a.vectors.mean(axis=0).astype(np.float32) for m, a in anchored.items()}
+    every = [
+        Searches(f"{left}>{right}", a, b, left == right)
+        for left, a in anchored.items()
+        for right, b in anchored.items()
+    ]
+    return Calibration(means, fit_pairs(every, seed))
+
+
+def fit_pairs(searches: Iterable[Searches], seed: int = 0) -> dict[str, PairCalibration]:
+    """Fit every pair that some searches are of.
+
+    Args:
+        searches: Several of one pair count alike, whatever their number of queries up to a bound.
+        seed: Of the sampled background pairs and galleries.
+
+    Returns:
+        "query>target" -> calibration, its line over the cosine by the first searches of the pair; without what has
+        fewer than 20 matching and 20 other pairs.
+    """
     random = np.random.default_rng(seed)
-    pairs: dict[str, PairCalibration] = {}
-    for left in [*anchored, *(m for m in asked or {} if m not in anchored)]:
-        for right, found in anchored.items():
-            pair = _cosine_pair(anchored.get(left) or (asked or {})[left], found, left == right, random)
-            if pair is None:
+    lines: dict[str, PairCalibration] = {}
+    episodes: dict[str, list[Episodes]] = {}
+    for some in searches:
+        if some.pair not in lines:
+            line = _cosine_pair(some.queries, some.gallery, some.own, random)
+            if line is None:
                 continue
-            episodes = []
-            gallery = _joined(found, (fillers or {}).get(right))
-            for queries, own in ((anchored.get(left), left == right), ((asked or {}).get(left), False)):
-                if queries is not None and len(queries.vectors):
-                    episodes.append(_episodes(queries, gallery, own, sizes, random))
-            model = fit_episodes(episodes)
-            pairs[f"{left}>{right}"] = pair if model is None else dataclasses.replace(pair, model=model)
-    return Calibration(means, pairs)
+            lines[some.pair] = line
+        episodes.setdefault(some.pair, []).append(draw(some, SIZES, random))
+    return {
+        pair: dataclasses.replace(lines[pair], model=fit_episodes(drawn)) for pair, drawn in sorted(episodes.items())
+    }
 
 
 def _cosine_pair(a: Anchored, b: Anchored, same_side: bool, random: np.random.Generator) -> PairCalibration | None:
@@ -90,27 +114,15 @@ def _cosine_pair(a: Anchored, b: Anchored, same_side: bool, random: np.random.Ge
     return fit_pair(match, random.choice(other, min(len(other), _BACKGROUND), replace=False), ridge=RIDGE)
 
 
-def _joined(items: Anchored, more: Anchored | None) -> Anchored:
-    if more is None or not len(more.vectors):
-        return items
-    numbers = items.numbers
-    return Anchored(
-        np.concatenate([items.vectors, more.vectors]),
-        np.concatenate([items.concepts, more.concepts]),
-        np.concatenate([numbers, more.numbers + int(numbers[-1]) + 1]),
-    )
-
-
-def _episodes(
-    queries: Anchored, gallery: Anchored, own: bool, sizes: Sequence[int], random: np.random.Generator
-) -> Episodes:
-    """Draw galleries for at most `_QUERIES` queries; `own` if these are the gallery's first items themselves."""
-    chosen = np.sort(random.permutation(len(queries.vectors))[:_QUERIES])
+def draw(searches: Searches, sizes: Sequence[int], random: np.random.Generator, *, most: int = 120) -> Episodes:
+    """Draw galleries of some sizes for the queries, or for as many of them."""
+    queries, gallery = searches.queries, searches.gallery
+    chosen = np.sort(random.permutation(len(queries.vectors))[:most])
     starts = np.flatnonzero(np.diff(gallery.numbers, prepend=-1))
-    rows = queries.vectors[chosen] @ gallery.vectors.T
-    scores = np.maximum.reduceat(rows, starts, axis=1)
-    matches = np.maximum.reduceat(queries.concepts[chosen, None] == gallery.concepts[None, :], starts, axis=1)
-    barred = scores > _COPY if own else np.zeros_like(matches)
+    scores = np.maximum.reduceat(queries.vectors[chosen] @ gallery.vectors.T, starts, axis=1)
+    same = queries.concepts[chosen, None] == gallery.concepts[None, :]
+    matches = np.maximum.reduceat(same, starts, axis=1)
+    barred = scores > _COPY if searches.own else np.zeros_like(matches)
     return draw_episodes(scores, matches, sizes, random, barred=barred)
 
 
@@ -118,4 +130,3 @@ RIDGE = 1e-5  # the classes overlap and are large: it only guards against separa
 _FEWEST = 20
 _BACKGROUND = 200_000
 _COPY = 0.9999
-_QUERIES = 300

@@ -27,6 +27,7 @@ _LATER = 0.1
 _SEVERAL = 5
 _SAMPLE = 4096
 _FEWEST = 20
+_RANGE = 10
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Episodes:
         rank: (n,) its place, from 0.
         size: (n,) items in its gallery.
         weight: (n,) of its search.
+        query: (n,) number of the query.
+        present: (n,) matches in the gallery.
     """
 
     features: NDArray[np.float64]
@@ -46,6 +49,14 @@ class Episodes:
     rank: NDArray[np.int64]
     size: NDArray[np.int64]
     weight: NDArray[np.float64]
+    query: NDArray[np.int64]
+    present: NDArray[np.int64]
+
+    @classmethod
+    def joined(cls, several: Sequence[Episodes]) -> Episodes:
+        """Join the hits of some searches; at least one."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(*(np.concatenate([getattr(found, name) for found in several]) for name in names))
 
 
 def draw_episodes(
@@ -68,32 +79,25 @@ def draw_episodes(
     Returns:
         The first hits of every search. Searches without a match weigh as much as the others together.
     """
-    blocks: list[tuple[NDArray[np.float64], NDArray[np.bool_], int, float]] = []
+    drawn: list[Episodes] = []
     barred = np.zeros_like(matches) if barred is None else barred
     for query in range(len(scores)):
         right = scores[query, matches[query] & ~barred[query]]
         wrong = scores[query, ~matches[query] & ~barred[query]]
         if not len(right) or len(wrong) < _HITS:
             continue
-        fitting = [size for size in sizes if size <= len(wrong)] or [len(wrong)]
-        for size in fitting:
+        for size in [size for size in sizes if size <= len(wrong)] or [len(wrong)]:
             others = random.choice(wrong, size, replace=False)
-            several = int(random.integers(2, _SEVERAL + 1)) if len(right) > 1 else 1
-            for count, weight in ((0, 2.0), (1, 1.0), (min(several, len(right), size // 2), 1.0)):
-                found = random.choice(right, count, replace=False)
-                features, labels = _search(found, others[count:], random)
-                blocks.append((features, labels, size, weight))
-    if not blocks:
-        none = np.zeros(0)
-        return Episodes(np.zeros((0, 6)), none.astype(bool), none.astype(int), none.astype(int), none)
-    lengths = [len(labels) for _, labels, _, _ in blocks]
-    return Episodes(
-        np.concatenate([features for features, _, _, _ in blocks]),
-        np.concatenate([labels for _, labels, _, _ in blocks]),
-        np.concatenate([np.arange(length) for length in lengths]),
-        np.repeat([size for _, _, size, _ in blocks], lengths),
-        np.repeat([weight for _, _, _, weight in blocks], lengths),
-    )
+            several = min(int(random.integers(2, _SEVERAL + 1)), len(right), size // 2)
+            for count, weight in ((0, 2.0), (1, 1.0), (max(several, 1), 1.0)):
+                features, labels = _search(random.choice(right, count, replace=False), others[count:], random)
+                rank = np.arange(len(labels))
+                facts = (np.full(len(labels), value) for value in (size, weight, query, count))
+                drawn.append(Episodes(features, labels, rank, *facts))
+    if not drawn:
+        none = np.zeros(0, np.int64)
+        return Episodes(np.zeros((0, 6)), none.astype(bool), none, none, none.astype(float), none, none)
+    return Episodes.joined(drawn)
 
 
 def _search(
@@ -112,13 +116,14 @@ def fit_episodes(episodes: Sequence[Episodes]) -> MatchModel | None:
     kept = [found for found in episodes if len(found.rank)]
     if not kept:
         return None
-    joined = Episodes(
-        *(np.concatenate([getattr(found, field.name) for found in kept]) for field in dataclasses.fields(Episodes))
-    )
+    joined = Episodes.joined(kept)
     first = joined.rank == 0
     if min(joined.is_match[first].sum(), (~joined.is_match[first]).sum()) < _FEWEST:
         return None
     weights = joined.weight * np.where(first, 1.0, _LATER)
-    model = fit_model(joined.features, joined.is_match, weights=weights)
+    features = joined.features.copy()
+    if joined.size.max() < _RANGE * joined.size.min():
+        features[:, -1] = 0.0  # too few sizes to learn what size does beside what the expected best knows of it
+    model = fit_model(features, joined.is_match, weights=weights)
     chances = to_probability(joined.features[first] @ model.weights + model.intercept)
     return dataclasses.replace(model, cutoff=cutoff_of(chances, joined.is_match[first], joined.size[first]))

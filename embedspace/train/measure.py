@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,11 +239,12 @@ def calibration_of(
 
 
 def bridge(calibration: Calibration, modalities: Sequence[str]) -> Calibration:
-    """Give pairs that were not measured the mean of the pairs by way of text."""
+    """Give pairs that were not measured, or have no model, the mean of the pairs by way of text."""
     pairs = dict(calibration.pairs)
     for a in modalities:
         for b in modalities:
             known = [p for key in (f"{a}>text", f"text>{b}") if (p := calibration.pairs.get(key))]
-            if f"{a}>{b}" not in pairs and (mean := mean_pair(known)) is not None:
-                pairs[f"{a}>{b}"] = mean
+            own, mean = pairs.get(f"{a}>{b}"), mean_pair(known)
+            if mean is not None:
+                pairs[f"{a}>{b}"] = mean if own is None else dataclasses.replace(own, model=own.model or mean.model)
     return Calibration(calibration.means, pairs)
