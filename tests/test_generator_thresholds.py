@@ -46,6 +46,10 @@ def test_a_concept_that_is_left_out_is_found_outside(rng: np.random.Generator) -
     assert np.isnan(thresholds.left_out_share(memory, items, {}, 0.5))
 
 
+def test_known_and_outside_are_told_apart_by_rank() -> None:
+    assert thresholds.told_apart(np.float32([0.5, 0.9]), np.float32([0.1, 0.5])) == 0.875
+
+
 def test_figures_are_written_and_nothing_else_changes(tmp_path: Path) -> None:
     write_memory(tmp_path)
     for modality in ("image", "audio"):

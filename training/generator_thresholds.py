@@ -46,12 +46,12 @@ RECIPE = Path("training/recipes/heads/memory.toml")
 RESULTS = Path("eval/results")
 NAME = "generator_thresholds"
 SEED = 20_253
-PROBES = 200
+PROBES = 60
 SAME = 0.7
 """Captions with this cosine and more are taken to be of one concept."""
 _VOICE = "espeak:en-us"
 _RATE = 16_000
-_SPOKEN = 60
+_SPOKEN = 40
 
 
 def random_words(count: int, seed: int = SEED) -> list[str]:
@@ -108,6 +108,12 @@ def outside_vectors(space: EmbeddingSpace, modality: str) -> NDArray[np.float32]
     return centre(rows, modality, space.calibration.means)
 
 
+def told_apart(known: NDArray[np.float32], outside: NDArray[np.float32]) -> float:
+    """Return the area under the ROC curve: how often a known thing lies above an outside one; ties count half."""
+    above = (known[:, None] > outside[None]).mean() + 0.5 * (known[:, None] == outside[None]).mean()
+    return float(above)
+
+
 def left_out_share(memory: Memory, held: Validation, texts: Mapping[str, NDArray[np.float32]], limit: float) -> float:
     """Return the share of items that lie above a threshold although their concept was taken out of the memory."""
     known = [k for k, name in enumerate(held.concepts) if name in texts]
@@ -140,6 +146,7 @@ def measure(run: HeadRun, memory: Memory, only: list[str]) -> dict[str, dict[str
             "threshold": limit,
             "refused": round(refused_share(memory, held), 4),
             "admitted": round(float((outside >= limit).mean()), 4),
+            "auroc": round(told_apart(memory.cosines(held.vectors).max(axis=1), outside), 4),
             "outside_items": len(outside),
             "left_out": round(left_out_share(memory, held, run.vectors, limit), 4),
         }
@@ -184,11 +191,12 @@ def markdown(entry: Mapping[str, Any]) -> str:
         "# What the generators assume of their sources' vectors",
         "",
         "| source | validation items (concepts) | sigma | threshold | known, but refused, % | "
-        "outside, but admitted, % | concept left out, yet admitted, % |",
-        "|---|---|---|---|---|---|---|",
+        "outside, but admitted, % | AUROC | concept left out, yet admitted, % |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, own in entry["modalities"].items():
-        shares = " | ".join(f"{100 * own[key]:.1f}" for key in ("refused", "admitted", "left_out"))
+        refused, admitted, left_out = (f"{100 * own[key]:.1f}" for key in ("refused", "admitted", "left_out"))
+        shares = f"{refused} | {admitted} | {own['auroc']:.2f} | {left_out}"
         items = f"{own['items']} ({own['concepts']})"
         lines.append(f"| {name} | {items} | {own['sigma']:.3f} | {own['threshold']:.3f} | {shares} |")
     weights = ", ".join(f"{name} `{own['weights'][:8]}`" for name, own in entry["modalities"].items())
