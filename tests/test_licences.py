@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from embedspace.generate.gallery import Gallery, load_gallery
-from training.clear_gallery import clear
+from training import notice
+from training.clear_gallery import clear, shippable
+from training.corpora.fetch import package, packages
 from training.corpora.openclipart import licence_of
 from training.corpora.sound_licences import UNCLEAR, copyright_stanzas, parse_credit
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "embedspace/weights"
+ABOUT: dict[str, Any] = json.loads((WEIGHTS / "licences.json").read_text("utf-8"))
 
 COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 
@@ -103,3 +107,70 @@ def test_the_shipped_gallery_holds_no_sound_of_unclear_licence() -> None:
         "opensfx/49-toyland-bubble-slurped",
     ):
         assert f"sounds-{name}" not in items
+
+
+def test_every_shipped_file_says_where_it_comes_from() -> None:
+    files = {path.relative_to(WEIGHTS).as_posix() for path in WEIGHTS.rglob("*") if path.is_file()}
+    assert set(ABOUT["files"]) == files - {"licences.json"}
+    for path, file in ABOUT["files"].items():
+        assert set(file["from"]) <= set(ABOUT["sources"]), path
+        assert bool(file["from"]) == (file["kind"] != "settings"), path
+
+
+def test_every_source_is_under_the_licence_that_its_package_is_pinned_with() -> None:
+    used = {name for file in ABOUT["files"].values() for name in file["from"]}
+    for name, source in ABOUT["sources"].items():
+        assert source["packages"] == {key: package(key).licence for key in source["packages"]}, name
+        parts = source["licence"].split(" AND ")
+        assert set(parts) <= set(ABOUT["licences"]), name
+        stated = {part for licence in source["packages"].values() for part in licence.split(" AND ")}
+        # where what is used is under another licence than its package, the entry says why
+        assert set(parts) == stated or "note" in source or not stated or stated < set(parts), name
+        assert (name in used) == (source["use"] != "judged"), name
+        if "MIT" in parts and name in used:
+            assert source.get("copyright") or "MIT" not in stated, name
+
+
+def test_every_pinned_package_is_named_or_makes_nothing_that_ships() -> None:
+    named = {name for source in ABOUT["sources"].values() for name in source["packages"]}
+    # code that is read and not used, and corpora that were fetched and left out
+    assert set(packages()) - named == {
+        "asterisk-core-sounds-en-wav",
+        "efficientnet-lite-pytorch",
+        "gcompris-qt",
+        "kdeedu-kvtml-data",
+        "klettres-data",
+        "resemblyzer",
+        "tuxpaint-data",
+    }
+
+
+def test_every_recording_that_ships_is_named_with_its_licence() -> None:
+    gallery = ABOUT["recordings"]["heads/audio/gallery.safetensors"]
+    assert list(gallery) == json.loads((WEIGHTS / "heads/audio/gallery.json").read_text("utf-8"))["items"]
+    for item, entry in gallery.items():
+        assert entry["licence"] in shippable("audio"), item
+        assert entry.get("credit") or entry["licence"] in ("CC0-1.0", "MIT"), item
+    audio = json.loads((WEIGHTS / "default/config.json").read_text("utf-8"))["sections"]["audio"]
+    remembered = ABOUT["recordings"]["default/audio.safetensors"]
+    assert len(remembered) == audio["memory_items"]
+    assert all(remembered[item]["licence"] == gallery[item]["licence"] for item in set(gallery) & set(remembered))
+    assert not [item for item in remembered if item.startswith("sounds-tux/")]
+
+
+def test_notice_is_what_the_list_of_licences_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    written = (ROOT / "NOTICE").read_text("utf-8")
+    assert written == notice.render(ABOUT)
+    for part in ("Copyright (c) 2022 OpenAI", "Copyright (c) Microsoft Corporation", "Frank Wen", "Miles Johnson"):
+        assert part in written
+    assert "Permission is hereby granted, free of charge, to any person obtaining a copy of this software" in written
+    assert 'by "eliasheuninck"' in written and "https://creativecommons.org/licenses/by/3.0/legalcode" in written
+    stale = tmp_path / "NOTICE"
+    stale.write_text(written.replace("kokoro", "nobody"))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(notice, "NOTICE", stale)
+    with pytest.raises(SystemExit, match="run python -m training"):
+        notice.main(["--check"])
+    notice.main([])
+    assert stale.read_text("utf-8") == written
+    notice.main(["--check"])
