@@ -187,7 +187,7 @@ def test_where_says_how_to_reach_metadata_that_is_called_like_a_column(run: Run,
     for name, value in (("label", "'x'"), ("kind", "'y'"), ("size", "12")):
         result = run("search", "c", "hello", "--where", f"{name} = {value}")
         assert result.code == 2
-        assert f"meta.{name} (metadata) or catalog.{name} (the catalog's own)" in result.error
+        assert f"write meta.{name} or catalog.{name} in" in result.error
         assert run("search", "c", "hello", "-k", "1", "--where", f"meta.{name} = {value}").out.endswith("hello\n")
     assert run("catalog", "remove", "c", "--where", "kind = 'y'").code == 2
     assert run("catalog", "remove", "c", "--where", "catalog.kind = 'audio'").out == "2 removed\n"

@@ -11,7 +11,9 @@ import pytest
 
 from embedspace.catalog import Catalog
 from embedspace.catalog.ingest import ingest
+from embedspace.catalog.sources import Candidate, chunks
 from tests.catalog_encoder import HashEncoder, new_catalog
+from tests.unprivileged import unprivileged
 
 
 @pytest.fixture
@@ -48,6 +50,28 @@ def test_folder_with_a_link_to_itself(catalog: Catalog, media: Path) -> None:
     assert failure.uri == str(media / "self") and failure.reason.startswith("cannot look at it: ")
 
 
+def test_folder_with_a_link_into_one_that_may_not_be_entered(catalog: Catalog, media: Path, tmp_path: Path) -> None:
+    (tmp_path / "closed" / "inner").mkdir(parents=True)
+    (media / "into").symlink_to(tmp_path / "closed" / "inner")
+    with unprivileged():
+        (tmp_path / "closed").chmod(0)
+        try:
+            report = ingest(catalog, [media, tmp_path / "closed"], HashEncoder())
+        finally:
+            (tmp_path / "closed").chmod(0o700)
+    assert report.added == 3
+    assert [failure.reason for failure in report.failed] == [
+        "cannot look at it: Permission denied",
+        "cannot list the folder: Permission denied",
+    ]
+
+
+def test_rows_that_hold_much_are_taken_a_few_at_a_time() -> None:
+    rows = [Candidate(f"/t.parquet#{number}", "image", 100, 0, content_hash="x") for number in range(7)]
+    files = [Candidate(f"/{number}.png", "image", 10**9, 1) for number in range(5)]
+    assert [len(chunk) for chunk in chunks([*rows, *files], 4, 250)] == [3, 3, 4, 2]
+
+
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_folder_whose_metadata_is_no_file(catalog: Catalog, media: Path, kind: str) -> None:
     if kind == "pipe":
@@ -76,8 +100,11 @@ def test_verify_does_not_wait_for_a_pipe(catalog: Catalog, media: Path) -> None:
     (media / "1.png").symlink_to("/dev/zero")
     problems = catalog.verify().problems
     assert [(Path(one.where).name, "not a regular file" in one.detail) for one in problems] == [
-        ("0.png", True), ("1.png", True)
-    ]  # fmt: skip
+        ("0.png", True),
+        ("1.png", True),
+    ]
+    assert ingest(catalog, [media], HashEncoder(), prune=True).removed == 2
+    assert catalog.verify().ok
 
 
 def test_folder_metadata_with_a_bad_row_keeps_the_others(catalog: Catalog, media: Path) -> None:

@@ -45,7 +45,7 @@ def manifest_of(uri: str, source: str | None = None) -> str | None:
 
 
 def is_gone(uri: str, source: str | None = None) -> bool:
-    """Return whether nothing is at a place any more: no file, or for a row no manifest.
+    """Return whether nothing is at a place any more: no file, or for a row no manifest; what is no file does not count.
 
     Args:
         uri: Of a file or row.
@@ -63,7 +63,10 @@ def is_gone(uri: str, source: str | None = None) -> bool:
         return True
     except ValueError:  # a NUL: no file's name
         return True
-    return False
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:  # a link whose target is missing, or may not be looked at
+        return False
 
 
 def _refuse_broken_link(path: str) -> None:

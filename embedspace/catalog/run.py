@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,7 @@ from embedspace.catalog.pipeline import Pipeline, Prepared
 from embedspace.catalog.places import is_gone
 from embedspace.catalog.prune import Listed, prune
 from embedspace.catalog.records import CatalogItem, Failure, IngestReport, Loss, Progress
-from embedspace.catalog.sources import Candidate, Skipped
+from embedspace.catalog.sources import Candidate, Skipped, chunks
 from embedspace.errors import InputError
 from embedspace.segment import Decoded, Segment, SegmentEncoder
 
@@ -64,13 +63,13 @@ class Run:
         root = os.path.abspath(source)
         listed = self.listed.setdefault(root, Listed()) if prune else None
         try:
-            while chunk := list(itertools.islice(found, _CHUNK)):
+            for chunk in chunks(found, _CHUNK):
                 if listed is not None:
                     listed.note(root, chunk)
                 self.chunk(chunk)
         except InputError as error:
             self.listed.pop(root, None)  # what could not be read to its end prunes nothing
-            self.report.failed.append(Failure(str(source), str(error)))
+            self.report.failed.append(Failure(root, str(error)))
 
     def chunk(self, chunk: Iterable[Candidate | Skipped | Failure]) -> None:
         """Sort out what is new."""

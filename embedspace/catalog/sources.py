@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from embedspace.catalog.tables import read_rows
 from embedspace.errors import InputError, MissingExtraError, UnknownModalityError
 from embedspace.modality import SUFFIXES, Modality, modality_of
 
-__all__ = ["Candidate", "Skipped", "content_hash", "file_hash", "scan"]
+__all__ = ["Candidate", "Skipped", "chunks", "content_hash", "file_hash", "scan"]
 
+_HELD = 64 << 20
+"""Bytes that the rows of one chunk may hold, about."""
 _KIND_OF = {"image": "image", "audio": "audio", "speech": "audio", "text": "text"}
 
 
@@ -104,15 +106,32 @@ def scan(
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{source}: no such file or folder") from None
+        raise InputError(f"{path}: no such file or folder") from None
     except OSError as error:
-        raise InputError(f"{source}: cannot look at it: {error.strerror or error}") from error
+        raise InputError(f"{path}: cannot look at it: {error.strerror or error}") from error
     if stat.S_ISDIR(mode):
         yield from _folder(path, as_modality)
     elif path.suffix.lower() in MANIFEST_SUFFIXES:
         yield from _manifest(path, as_modality, text_fields)
     else:
         yield _file(str(path), as_modality)
+
+
+def chunks(
+    found: Iterable[Candidate | Skipped | Failure], count: int, nbytes: int = _HELD
+) -> Iterator[list[Candidate | Skipped | Failure]]:
+    """Divide what `scan` yields into lists of `count`, shorter where what rows hold themselves exceeds `nbytes`."""
+    chunk: list[Candidate | Skipped | Failure] = []
+    held = 0
+    for entry in found:
+        chunk.append(entry)
+        if isinstance(entry, Candidate) and entry.content_hash:
+            held += entry.size
+        if len(chunk) >= count or held >= nbytes:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
 
 
 def _file(uri: str, as_modality: str | None) -> Candidate | Failure:

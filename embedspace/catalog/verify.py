@@ -153,7 +153,9 @@ def _file(uri: str, source: str, content_id: str, kind: str, content: str | None
         return None  # a name that the caller made up, not a file
     try:
         if is_gone(uri, source):
-            return Problem("missing file", uri, "gone; index its folder with --prune to forget it")
+            return Problem(
+                "missing file", uri, "gone, or not a regular file any more; index its folder with --prune to forget it"
+            )
         if content is None and manifest_of(uri, source) is None and file_hash(uri, kind) != content_id:
             return Problem("changed file", uri, "its content is no longer what was indexed; index it again")
     except OSError as error:

@@ -201,9 +201,9 @@ class _Parser:
         if column in COLUMNS and name not in self.fields:
             return COLUMNS[column]
         if name in COLUMNS:
-            self.at -= 1
-            raise self.error(
-                f"{name!r} may be either: write meta.{name} (metadata) or catalog.{name} (the catalog's own)"
+            raise InputError(
+                f"--where: {name!r} is a name in the metadata and a column of the catalog; write meta.{name} or "
+                f"catalog.{name} in {self.expression!r}"
             )
         key = name.removeprefix("meta.") if name.startswith("meta.") and name not in self.fields else name
         if key not in self.fields:
