@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -35,7 +36,20 @@ def test_embed_writes_rows_in_order_and_their_ids(run: Run, media: Path) -> None
         "ids": ["dog.png", "rain.wav", "some words"],
         "modalities": ["image", "audio", "text"],
     }
-    assert sorted(path.name for path in media.glob("*.partial")) == []
+    assert sorted(path.name for path in media.glob("*.partial*")) == []
+
+
+def test_embed_on_a_full_disk_leaves_nothing_behind(run: Run, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(os.listdir())
+
+    def full(file: io.BufferedWriter, _: np.ndarray) -> None:
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    result = run("embed", "dog.png", "--out", "vectors.npy")
+    assert result.code == 2 and "No space left on device" in result.error
+    assert sorted(os.listdir()) == before
 
 
 def test_embed_writes_npz_and_jsonl(run: Run, media: Path) -> None:

@@ -18,7 +18,7 @@ import embedspace
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "embedspace"
 
-BOTTOM = {"errors", "modality", "segment", "reading", "background", "calibration", "calibration_fit"}
+BOTTOM = {"writing", "errors", "modality", "segment", "reading", "background", "calibration", "calibration_fit"}
 SPACE = BOTTOM | {"media", "encoders", "space"}
 ALLOWED = {
     "errors": set(),
@@ -28,6 +28,7 @@ ALLOWED = {
     "background": set(),
     "calibration": {"errors", "modality", "background"},
     "calibration_fit": {"errors", "calibration"},
+    "writing": set(),
     "media": BOTTOM,
     "encoders": BOTTOM | {"media"},
     "space": BOTTOM | {"media", "encoders"},

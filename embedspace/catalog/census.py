@@ -50,8 +50,8 @@ class Census:
         count = 0
         for source in self._sources:
             try:
-                for _ in _entries(Path(os.path.abspath(source))):
-                    count += 1
+                for entry in _entries(Path(os.path.abspath(source))):
+                    count += not isinstance(entry, Skipped)
                     if self._stopped.is_set():
                         return
             except (EmbedspaceError, OSError):
@@ -66,7 +66,7 @@ def _entries(source: Path) -> Iterator[object]:
     elif source.suffix.lower() in MANIFEST_SUFFIXES and source.is_file():
         yield from read_rows(source)
     else:
-        yield from (entry for entry in scan(source) if not isinstance(entry, Skipped))
+        yield from scan(source)
 
 
 def _parquet_rows(source: Path) -> Iterator[int]:

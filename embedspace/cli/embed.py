@@ -127,19 +127,21 @@ def _write(out: Path, result: Embedded) -> None:
     """Write the vectors at once or not at all."""
     import numpy as np
 
-    partial = out.with_name(out.name + ".partial")
+    from embedspace.writing import replacing
+
     matrix = np.stack(result.vectors)
-    if out.suffix == ".jsonl":
-        lines = [json_module.dumps(record, ensure_ascii=False) + "\n" for record in _records(result)]
-        partial.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
-    else:
-        with partial.open("wb") as file:
-            if out.suffix == ".npy":
-                np.save(file, matrix)
-            else:
-                np.savez(file, vectors=matrix, ids=np.array(result.ids), modalities=np.array(result.modalities))
-    if out.suffix == ".npy":
-        # A name that is not UTF-8 becomes a \\udc.. escape, which JSON reads back.
-        index = json_module.dumps({"ids": result.ids, "modalities": result.modalities}, ensure_ascii=False)
-        out.with_suffix(".json").write_text(index + "\n", encoding="utf-8", errors="backslashreplace")
-    partial.replace(out)
+    with replacing(out) as partial:
+        if out.suffix == ".jsonl":
+            lines = [json_module.dumps(record, ensure_ascii=False) + "\n" for record in _records(result)]
+            partial.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
+        else:
+            with partial.open("wb") as file:
+                if out.suffix == ".npy":
+                    np.save(file, matrix)
+                else:
+                    np.savez(file, vectors=matrix, ids=np.array(result.ids), modalities=np.array(result.modalities))
+        if out.suffix == ".npy":
+            # A name that is not UTF-8 becomes a \\udc.. escape, which JSON reads back.
+            index = json_module.dumps({"ids": result.ids, "modalities": result.modalities}, ensure_ascii=False)
+            with replacing(out.with_suffix(".json")) as beside:
+                beside.write_text(index + "\n", encoding="utf-8", errors="backslashreplace")

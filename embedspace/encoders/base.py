@@ -19,6 +19,7 @@ from embedspace.encoders.rows import from_rows, to_rows8
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.media.source import one_line
 from embedspace.modality import Modality
+from embedspace.writing import replacing
 
 __all__ = ["Encoder", "Piece", "create_encoder", "load_strict", "register_encoder", "save_tensors"]
 
@@ -126,10 +127,9 @@ def save_tensors(
 ) -> None:
     """Write a module's tensors to a safetensors file, atomically: as `pack` stores them, by default in 8-bit rows."""
     tensors = {k: v.clone() for k, v in pack({k: v.detach() for k, v in module.state_dict().items()}).items()}
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial)
-    partial.chmod(0o644)
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file(tensors, partial)
+        partial.chmod(0o644)
 
 
 def to_rows(vectors: torch.Tensor) -> NDArray[np.float32]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from embedspace.errors import InputError, MediaError
 from embedspace.evaluate.items import EvalItem, field_of
 from embedspace.modality import Modality
 from embedspace.reading import Names
+from embedspace.writing import replacing
 
 __all__ = ["EvalSpace", "Progress", "SuiteEncoder", "read_shard"]
 
@@ -223,7 +223,5 @@ class SuiteEncoder:
             return
         known = {**self._load(modality), **known}  # another run may have kept some meanwhile
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             np.savez(file, keys=np.array(list(known)), vectors=np.stack(list(known.values())))
-        partial.replace(path)

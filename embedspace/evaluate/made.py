@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 import zipfile
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from embedspace.generate.conditioning import centre
 from embedspace.generate.generator import head_of, heads_folder
 from embedspace.generate.latent import LatentHead
 from embedspace.space import EmbeddingSpace
+from embedspace.writing import replacing
 
 __all__ = ["Maker", "networks_digest"]
 
@@ -132,10 +132,8 @@ class Maker:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **{str(n): own for n, own in enumerate(contents)})
-        partial.replace(path)
 
 
 def networks_digest(folder: Path) -> str:

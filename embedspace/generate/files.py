@@ -17,6 +17,7 @@ from embedspace.errors import MediaError
 from embedspace.generate.base import Sample
 from embedspace.media.write import write_audio, write_image
 from embedspace.modality import Modality
+from embedspace.writing import replacing
 
 __all__ = ["SUFFIX", "contact_sheet", "record_of", "write_sample"]
 
@@ -72,10 +73,9 @@ def write_sample(path: Path, sample: Sample, record: Mapping[str, Any]) -> Path:
     if path.suffix.lower() == ".txt":
         texts[path] = f"{sample.content}\n"
     for target, content in texts.items():
-        partial = target.with_name(f".{target.name}.partial")
         try:
-            partial.write_text(content, "utf-8")
-            partial.replace(target)
+            with replacing(target) as partial:
+                partial.write_text(content, "utf-8")
         except OSError as error:
             raise MediaError(f"{target}: cannot be written: {error.strerror}; check the folder and its space") from None
     return path

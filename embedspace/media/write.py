@@ -14,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from embedspace.errors import MediaError
 from embedspace.media.source import one_line
+from embedspace.writing import replacing
 
 __all__ = ["write_audio", "write_image"]
 
@@ -118,11 +119,8 @@ def _sound_fields(metadata: Mapping[str, str]) -> dict[str, str]:
 
 def _replace(target: Path, save: Callable[[Path], None]) -> None:
     """Write beside the target, then rename."""
-    partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
     try:
-        save(partial)
-        partial.replace(target)
+        with replacing(target) as partial:
+            save(partial)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise MediaError(f"{target}: cannot be written: {one_line(error)}; check the folder and its space") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from torch import nn
 
 from embedspace.errors import WeightsError
 from embedspace.media.source import one_line
+from embedspace.writing import replacing
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
@@ -29,14 +30,12 @@ def save_checkpoint(
         recipe: Digest of what determines the training.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "stage": stage, "step": step}
     state["recipe"] = recipe
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def load_checkpoint(

@@ -21,6 +21,7 @@ from embedspace.train.head_autoencoder import MediaSet
 from embedspace.train.head_latent import train_latent_head
 from embedspace.train.head_recipe import AudioHeadRecipe
 from embedspace.train.head_texts import Row
+from embedspace.writing import replacing
 
 __all__ = ["read_sounds", "train"]
 
@@ -109,10 +110,8 @@ def read_sounds(run: HeadRun, size: SpectrogramConfig, rows: list[Row]) -> dict[
         have[row["id"]] = levels.round().byte().numpy()[:, None]
     if new:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             np.savez(file, ids=np.array(list(have)), levels=np.stack(list(have.values())))
-        partial.replace(path)
     return have
 
 

@@ -16,6 +16,7 @@ from embedspace.train.head_autoencoder import MediaSet, Perceptual
 from embedspace.train.head_latent import train_latent_head
 from embedspace.train.head_texts import Row
 from embedspace.train.loop import FitProgress
+from embedspace.writing import replacing
 
 __all__ = ["read_pictures", "train"]
 
@@ -92,8 +93,6 @@ def _cached(run: HeadRun, source: str, split: str, rows: list[Row]) -> dict[str,
             run.tell(FitProgress(f"read {source}", number + 1, len(missing), 0.0, {}))
     if missing and have:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             np.savez(file, ids=np.array(list(have)), pixels=np.stack(list(have.values())))
-        partial.replace(path)
     return have

@@ -1,0 +1,28 @@
+"""Files are written whole or not at all, and nothing half-written stays behind. The standard library alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["replacing"]
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a name beside a file to write to: the file is replaced when the block ends, and as it was if that fails.
+
+    Args:
+        path: The file; its folder must be there.
+
+    Yields:
+        A path in the same folder, with the same suffix, that is of this process alone.
+    """
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
