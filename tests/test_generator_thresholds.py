@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from embedspace.generate.memory import Memory
 from embedspace.train.head_memory import Validation, refused_share, threshold_of
+from embedspace.train.head_texts import OwnVectors
 from tests.heads import WORDS, write_latent_head, write_memory, write_speech_head, write_text_head
 from training import generator_thresholds as thresholds
 
@@ -44,6 +46,34 @@ def test_a_concept_that_is_left_out_is_found_outside(rng: np.random.Generator) -
     assert thresholds.left_out_share(memory, items, texts, 0.5) == 0.0
     assert thresholds.left_out_share(memory, items, texts, -0.5) == 1.0
     assert np.isnan(thresholds.left_out_share(memory, items, {}, 0.5))
+
+
+def test_a_head_is_told_no_more_noise_than_it_learnt(tmp_path: Path) -> None:
+    write_memory(tmp_path)
+    for name, own in (("text", {"max_sigma": 2.0}), ("image", {"flow": {"max_sigma": 1.5}})):
+        (write_text_head(tmp_path) if name == "text" else write_latent_head(tmp_path, name)).joinpath(
+            "recipe.json"
+        ).write_text(json.dumps({"kind": name, name: own}))
+    thresholds.write(tmp_path, {"speech": {"sigma": 6.5, "threshold": 0.3}})
+    for name, most in (("text", 2.0), ("image", 1.5)):
+        assert json.loads((tmp_path / name / "config.json").read_text())["sigma"]["speech"] == most
+
+
+class Run:
+    """What `has_captions` reads of a run: validation rows of speech, and the captions that have vectors."""
+
+    def __init__(self, known: int) -> None:
+        self.vectors = {f"caption {number}": CAPTIONS[0] for number in range(known)}
+
+    def own(self, modality: str) -> OwnVectors | None:
+        rows: list[dict[str, Any]] = [{"split": "val", "captions": [f"caption {number}"]} for number in range(30)]
+        return None if modality == "audio" else OwnVectors(modality, np.ones((30, 8), np.float32), rows, 1.0)
+
+
+def test_noise_is_not_measured_where_captions_have_no_vectors() -> None:
+    assert thresholds.has_captions(Run(20), "speech")  # type: ignore[arg-type]
+    assert not thresholds.has_captions(Run(19), "speech")  # type: ignore[arg-type]
+    assert not thresholds.has_captions(Run(30), "audio")  # type: ignore[arg-type]
 
 
 def test_known_and_outside_are_told_apart_by_rank() -> None:

@@ -15,6 +15,8 @@ aloud, noise and plain colours, noise and random tones. `left_out` is the harder
 concept was taken out of the memory (captions with a cosine of 0.7 and more to theirs) and that still lie above it,
 because something similar is known.
 
+A head is told no more noise than its networks were trained with (`max_sigma` of its recipe.json).
+
 Only `sigma` in the heads' config.json and `nearest` in memory.json change; networks, captions and vectors stay.
 """
 
@@ -37,7 +39,7 @@ from embedspace.generate.generator import HEADS
 from embedspace.generate.memory import Memory, load_memory
 from embedspace.space import EmbeddingSpace
 from embedspace.train.head import HeadRun, measured_sigma, open_run
-from embedspace.train.head_memory import KNOWN, Validation, refused_share, threshold_of, validation_rows
+from embedspace.train.head_memory import FEWEST, KNOWN, Validation, refused_share, threshold_of, validation_rows
 from embedspace.train.head_recipe import load_head_recipe
 
 __all__ = ["measure", "outside_vectors", "write"]
@@ -124,6 +126,13 @@ def left_out_share(memory: Memory, held: Validation, texts: Mapping[str, NDArray
     return float((cosines.max(axis=1) >= limit).mean())
 
 
+def has_captions(run: HeadRun, modality: str) -> bool:
+    """Return whether enough validation items have captions with vectors: sigma is their cosine."""
+    own = run.own(modality)
+    rows = own.of_split("val")[1] if own is not None else []
+    return sum(bool(row.get("captions")) and row["captions"][0] in run.vectors for row in rows) >= FEWEST
+
+
 def measure(run: HeadRun, memory: Memory, only: list[str]) -> dict[str, dict[str, Any]]:
     """Return modality -> its figures, of those that have validation vectors.
 
@@ -134,7 +143,7 @@ def measure(run: HeadRun, memory: Memory, only: list[str]) -> dict[str, dict[str
     """
     sigma, found = measured_sigma(run), {}
     for modality, held in validation_rows(run).items():
-        if modality not in only:
+        if modality not in only or not (modality == "text" or has_captions(run, modality)):
             continue
         limit = threshold_of(memory, held.vectors)
         outside = memory.cosines(outside_vectors(run.space, modality)).max(axis=1)
@@ -167,6 +176,8 @@ def write(heads: Path, found: Mapping[str, Mapping[str, Any]]) -> list[Path]:
             continue
         sigma = {**config["sigma"], **{modality: own["sigma"] for modality, own in found.items()}}
         sigma = {name: sigma[name] for name in ("text", "image", "audio", "speech") if name in sigma}
+        most = _learnt(path.with_name("recipe.json"))
+        sigma = {name: min(value, most) for name, value in sigma.items()}
         sigma["mixed"] = sigma.get("image", 1.0) / 2
         changed += _rewritten(path, {**config, "sigma": sigma}, 1)
     path = heads / "memory.json"
@@ -175,6 +186,15 @@ def write(heads: Path, found: Mapping[str, Mapping[str, Any]]) -> list[Path]:
     nearest = {name: nearest[name] for name in ("text", "image", "audio", "speech") if name in nearest}
     nearest["mixed"] = min(nearest.values())
     return changed + _rewritten(path, {**about, "nearest": nearest}, None)
+
+
+def _learnt(recipe: Path) -> float:
+    """Return the most noise that a head's networks were trained with: they are told no more."""
+    if not recipe.is_file():
+        return float("inf")
+    about = json.loads(recipe.read_text("utf-8"))
+    own = about.get(about.get("kind", ""), {})
+    return float(own.get("flow", own).get("max_sigma", float("inf")))
 
 
 def _rewritten(path: Path, config: Mapping[str, Any], indent: int | None) -> list[Path]:
@@ -238,7 +258,8 @@ def main() -> int:
     print(markdown(entry))
     missing = [name for name in only if name not in found]
     if missing:
-        print(f"no vectors of {', '.join(missing)}: python -m training.vectors {' '.join(missing)} --splits val")
+        command = f"python -m training.vectors text {' '.join(missing)} --splits val"
+        print(f"too few vectors for {', '.join(missing)}: {command}")
     if arguments.write:
         for changed in write(arguments.heads, found):
             print(f"{changed}: rewritten")

@@ -12,11 +12,12 @@ from embedspace.generate.memory import Memory
 from embedspace.train.head import HeadRun
 from embedspace.train.loop import FitProgress
 
-__all__ = ["KNOWN", "Validation", "refused_share", "threshold_of", "train", "validation_rows"]
+__all__ = ["FEWEST", "KNOWN", "Validation", "refused_share", "threshold_of", "train", "validation_rows"]
 
 KNOWN = 1.0
 """Percent of validation items that may count as unknown."""
-_FEWEST = 20
+FEWEST = 20
+"""Validation items of a modality that are enough."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def validation_rows(run: HeadRun) -> dict[str, Validation]:
         if own is None:
             continue
         vectors, rows = own.of_split("val")
-        if len(vectors) < _FEWEST:
+        if len(vectors) < FEWEST:
             vectors, rows = own.of_split("train")  # never what was encoded for a test
         if not len(vectors):
             continue
