@@ -16,6 +16,7 @@ from embedspace.calibration import Calibration
 from embedspace.errors import ConfigError, MediaError, MissingExtraError
 from embedspace.evaluate import evaluate_retrieval, evaluate_suite, load_suite
 from embedspace.evaluate.composed import ComposedPair, compose_rows, composed_queries, paired_gain, phrase_rows
+from embedspace.evaluate.documents import document_search
 from embedspace.evaluate.encode import SuiteEncoder, read_shard
 from embedspace.evaluate.items import EvalItem, rows_hash, select_all
 from embedspace.evaluate.report import heat_map, markdown
@@ -539,3 +540,22 @@ def test_heat_map_without_matplotlib_names_the_extra(tmp_path: Path, monkeypatch
     with pytest.raises(MissingExtraError, match=r"embedspace\[train\]"):
         heat_map({"suite": "x", "results": [pair]}, tmp_path / "x.png")
     assert not heat_map({"suite": "x", "results": []}, tmp_path / "x.png")
+
+
+def test_document_search_takes_the_better_of_two_standardised_scores() -> None:
+    rng = np.random.default_rng(0)
+    queries, drawn = (rng.standard_normal((3, 8)).astype(np.float32) for _ in range(2))
+    gallery = rng.standard_normal((20, 2, 8)).astype(np.float32)
+    gallery[4, 1] = np.nan
+    rows, items = document_search(queries, drawn, gallery)
+    flat = gallery.reshape(-1, 8)
+    known = flat[np.isfinite(flat).all(axis=1)]
+    for q in range(3):
+        scores = []
+        for vector in (queries[q], drawn[q]):
+            all_scores = known @ vector
+            scores.append((gallery @ vector - all_scores.mean()) / all_scores.std())
+        expected = np.nanmax(np.stack(scores), axis=(0, 2))
+        np.testing.assert_allclose(np.nanmax(items @ rows[q], axis=1), expected, atol=1e-4)
+    alone, _ = document_search(queries, drawn, gallery[:, 0])
+    assert alone.shape == (3, 18)

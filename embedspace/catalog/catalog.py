@@ -255,8 +255,8 @@ class Catalog:
             to: Modalities to find; all where `None`.
             where: A filter on columns and metadata, see `embedspace.catalog.where`.
             min_probability: Hits that are less likely a match are left out; an empty list says "no good match".
-            document_vectors: As `vectors`, in their place where text is a document's: a field, or a long passage.
-                `EmbeddingSpace.for_documents` makes them; without them every text is searched alike.
+            document_vectors: As `vectors`, beside them where text is a document's (a field, a long passage): the better
+                hit counts. `EmbeddingSpace.for_documents` makes them.
 
         Returns:
             One list per query, the most probable first, whatever its modality: one hit per item, by its best segment;

@@ -80,18 +80,19 @@ class Searcher:
         documents: NDArray[np.float32] | None,
         allowed: NDArray[np.int64] | None,
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64] | None]]:
-        """Yield which query vectors search which sequence numbers (`None`: all) of a modality."""
-        found = self._document_segments() if documents is not None and target == Modality.TEXT else ()
-        if documents is None or not len(found):
-            yield queries, allowed
+        """Yield which query vectors search which sequence numbers (`None`: all) of a modality.
+
+        Documents are searched with both vectors: an item keeps the better of its two log-odds, each of which is judged
+        by how its own vector scores against the whole modality.
+        """
+        yield queries, allowed
+        if documents is None or target != Modality.TEXT:
             return
-        if allowed is None:
-            living = self.store.rows("SELECT seq FROM segments WHERE modality = ? ORDER BY seq", (target,))
-            allowed = np.fromiter((seq for (seq,) in living), np.int64, len(living))
-        in_document = np.isin(allowed, found, assume_unique=True)
-        for rows, sequence in ((documents, allowed[in_document]), (queries, allowed[~in_document])):
-            if len(sequence):
-                yield rows, sequence
+        found = self._document_segments()
+        if allowed is not None:
+            found = found[np.isin(found, allowed, assume_unique=True)]
+        if len(found):
+            yield documents, found
 
     def _document_segments(self) -> NDArray[np.int64]:
         """Return the ascending sequence numbers of text that belongs to documents: fields, and long passages."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from embedspace.errors import ConfigError
 from embedspace.evaluate.composed import PARTS, composed_queries, paired_gain, read_pairs
+from embedspace.evaluate.documents import document_search
 from embedspace.evaluate.encode import EvalSpace, Progress, SuiteEncoder
 from embedspace.evaluate.intervals import Estimate, cluster_codes
 from embedspace.evaluate.items import EvalItem, field_of, rows_hash, select_all
@@ -166,13 +167,8 @@ def _read_positives(direction: Direction, suite: Suite, corpora: Path) -> dict[s
 def _searched(
     direction: Direction, suite: Suite, sets: Mapping[str, list[EvalItem]], vectors: Vectors, space: EvalSpace
 ) -> Vectors:
-    """Return query and gallery vectors of a direction: queries drawn towards names, items with all their fields."""
+    """Return query and gallery vectors of a direction: items with all their fields, searched as documents if asked."""
     queries, gallery = vectors[direction.query], vectors[direction.gallery]
-    if direction.documents:
-        modality = suite.sets[direction.query].modality
-        present = np.isfinite(queries).all(axis=1)
-        queries = queries.copy()
-        queries[present] = space.for_documents(queries[present], modality)
     if direction.fields:
         parts = [gallery]
         for name in direction.fields:
@@ -180,6 +176,10 @@ def _searched(
             lacking = np.full(gallery.shape[1], np.nan, np.float32)
             parts.append(np.stack([own.get(item.key, lacking) for item in sets[direction.gallery]]))
         gallery = np.stack(parts, axis=1)  # (N, fields, embed_dim)
+    if direction.documents:
+        drawn, present = queries.copy(), np.isfinite(queries).all(axis=1)
+        drawn[present] = space.for_documents(queries[present], suite.sets[direction.query].modality)
+        queries, gallery = document_search(queries, drawn, gallery)
     return {direction.query: queries, direction.gallery: gallery}
 
 
