@@ -4,7 +4,8 @@
 
 The pictures are dishes as vendors drew them whose emoji training saw; no picture of the held-out vendor and no stamp is
 among them. For each temperature and share the table says how often a recipe whose title holds the dish's name is found,
-by its title or its text, whichever is nearer. `embedspace/generate/generator.py` holds the choice.
+by its title or its text and by the picture or what is drawn of it, whichever is better.
+`embedspace/generate/generator.py` holds the choice.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.evaluate.documents import document_search
 from embedspace.evaluate.encode import SuiteEncoder
 from embedspace.evaluate.items import EvalItem, field_of, read_rows
 from embedspace.evaluate.report import CACHE
@@ -61,7 +63,8 @@ def main() -> None:
         for temperature, share in itertools.product(TEMPERATURES, SHARES):
             drawn = (1 - share) * centred + share * memory.project(centred, temperature)
             drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
-            _report(f"{vendor}: temperature {temperature}, share {share}", drawn, gallery, positives)
+            both = document_search(pictures, drawn.astype(np.float32), gallery)
+            _report(f"{vendor}: temperature {temperature}, share {share}", *both, positives)
 
 
 def _report(name: str, queries: NDArray[np.float32], gallery: NDArray[np.float32], positives: list[list[int]]) -> None:
