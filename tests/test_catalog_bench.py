@@ -43,6 +43,7 @@ def test_sweep_writes_json_and_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("search", ("--fake", "--items", "200", "--runs", "2"), "warm_ms"),
         ("ingest", ("--fake", "--made", "--files", "30"), "throughput_ratio"),
         ("memory", ("--fake", "--made", "--files", "30"), "peak_megabytes"),
+        ("long_text", ("--fake", "--characters", "5000"), "characters_per_second"),
         pytest.param("generate", ("--repeats", "1"), "cold_command_seconds", marks=pytest.mark.slow),
     ],
 )

@@ -31,7 +31,9 @@ from eval.bench.faults.trials import Plan, Tally
 __all__ = ["mutants"]
 
 MUTANTS = 10_000
-_SECONDS, _WALL_SECONDS, _GIGABYTES = 10.0, 120.0, 2.0
+_SECONDS, _GIGABYTES = 10.0, 2.0
+_START_WALL_SECONDS, _WALL_SECONDS = 900.0, 120.0
+"""On the clock, until the networks are loaded and whole files read, and for one mutant."""
 _TABLE_SHARE, _ENCODED = 20, 100
 """One mutant in so many is a table; one in so many is also encoded."""
 
@@ -42,7 +44,8 @@ def mutants(plan: Plan) -> Tally:
     slowest, largest, kinds = 0.0, 0.0, dict[str, int]()
     while first < count:
         command = [sys.executable, "-m", "eval.bench.faults.mutants", json.dumps(_order(plan, first, count))]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as reader:
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=quiet, bufsize=0) as reader:
             barren += 1
             for found in _results(reader):
                 first, barren = found["number"] + 1, 0
@@ -56,6 +59,7 @@ def mutants(plan: Plan) -> Tally:
             tally.add("died", f"mutant {first}: the process died, status {reader.returncode}, or did not answer")
             first += 1
     tally.more = {
+        "networks": not plan.fake,
         "slowest_seconds_of_processor": round(slowest, 2), "most_gigabytes": round(largest, 2), "by_suffix": kinds
     }  # fmt: skip
     return tally
@@ -75,9 +79,11 @@ def _wrong(found: dict[str, Any]) -> str:
 
 
 def _results(reader: subprocess.Popen[bytes]) -> Any:  # noqa: ANN401 - an iterator of JSON objects
-    """Yield what a reader says, until it ends or says nothing for too long."""
+    """Yield what a reader says, until it ends or says nothing for too long; unbuffered, so that `select` sees all."""
     assert reader.stdout is not None
-    while select.select([reader.stdout], [], [], _WALL_SECONDS)[0]:
+    patience = _START_WALL_SECONDS
+    while select.select([reader.stdout], [], [], patience)[0]:
+        patience = _WALL_SECONDS
         line = reader.stdout.readline()
         if not line.endswith(b"\n"):
             return
