@@ -21,6 +21,7 @@ from PIL import Image
 
 from embedspace.evaluate.items import Row, field_of, read_rows
 from embedspace.evaluate.run import corpora_folder
+from embedspace.media.image import open_image
 
 SOURCE = "composed-scenes"
 FRESH = f"{SOURCE}-fresh"
@@ -50,7 +51,7 @@ def scene(first: Path, second: Path, *, rising: bool) -> Image.Image:
     far = SIDE - STAMP_SIDE
     places = ((0, far), (far, 0)) if rising else ((0, 0), (far, far))
     for path, (left, top) in zip((first, second), places, strict=True):
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             stamp = picture.convert("RGBA")
         stamp = stamp.crop(stamp.getbbox() or (0, 0, *stamp.size))
         scale = STAMP_SIDE / max(stamp.size)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import ast
 import io
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
@@ -12,8 +15,12 @@ import pytest
 from PIL import Image
 
 from embedspace.errors import EmptyMediaError, MediaError, MediaTooLargeError
-from embedspace.media.image import flatten, load_image
+from embedspace.media.image import FORMATS, decoded_image, flatten, load_image
+from embedspace.media.memory import MemoryGate
+from embedspace.media.pixels import reduced, reduction, to_colour
 from embedspace.media.write import write_image
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def _bytes(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -168,7 +175,7 @@ def test_load_image_says_what_is_wrong(tmp_path: Path) -> None:
         load_image(tmp_path / "missing.png")
     with pytest.raises(MediaError, match="is a folder"):
         load_image(tmp_path)
-    with pytest.raises(MediaError, match=r"words\.png: not an image that can be read \(unknown format\)"):
+    with pytest.raises(MediaError, match=r"words\.png: not an image that can be read \(none of the formats"):
         load_image(words)
     with pytest.raises(EmptyMediaError, match="0 bytes"):
         load_image(empty)
@@ -226,3 +233,151 @@ def test_load_image_of_an_image_is_another_one_with_the_same_pixels() -> None:
     loaded = load_image(given)
     assert loaded is not given
     assert loaded.tobytes() == given.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "PCX", "JPEG2000", "DDS", "SGI", "EPS"])
+def test_load_image_refuses_other_formats_under_a_good_name(kind: str, picture: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    picture.save(path, kind)
+    with pytest.raises(MediaError, match=r"picture\.png: not an image that can be read.*WebP.*convert it to PNG"):
+        load_image(path)
+
+
+@pytest.mark.parametrize("head", [b"8BPS\0\1" + bytes(60), b"SIMPLE  =                    T" + bytes(2880)])
+def test_load_image_refuses_photoshop_and_fits(head: bytes) -> None:
+    with pytest.raises(MediaError, match="none of the formats"):
+        load_image(head)
+
+
+def test_load_image_runs_no_other_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's EPS plug-in runs whatever is called gs on the PATH."""
+    ran = tmp_path / "ran"
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    evil = tmp_path / "evil.png"
+    evil.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(MediaError, match=r"evil\.png"):
+        load_image(evil)
+    assert not ran.exists()
+
+
+def test_images_are_opened_in_one_place_only() -> None:
+    """`open_image` names the formats: no other code calls Pillow's `open`."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for folder in ("embedspace", "training", "eval")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if "Image.open(" in (text := path.read_text("utf-8"))
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Image.open", "PIL.Image.open")
+        if not any(keyword.arg == "formats" for keyword in node.keywords)
+    ]
+    assert found == []
+    assert set(FORMATS) == {"PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF"}
+
+
+def test_decoded_image_tells_the_size_of_the_original(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    Image.new("RGB", (1600, 1200), (10, 200, 30)).save(tmp_path / "a.jpg", exif=exif)
+    with decoded_image(tmp_path / "a.jpg", min_side=288) as picture:
+        assert (picture.width, picture.height) == (1200, 1600)
+        assert picture.image.size == (300, 400)
+    Image.new("RGB", (30, 20), (10, 200, 30)).save(tmp_path / "a.tif", exif=exif)
+    with decoded_image(tmp_path / "a.tif") as picture:
+        assert (picture.width, picture.height) == picture.image.size == (20, 30)
+
+
+def test_load_image_turned_once_only(picture: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = load_image(_bytes(picture, "PNG", exif=exif))
+    assert upright.size == (32, 48)
+    assert load_image(upright).size == (32, 48)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "I", "F"])
+def test_reduced_is_what_converting_the_whole_gives(mode: str, rng: np.random.Generator) -> None:
+    """In strips: 1,250 rows of 1,000 pixels are two of them."""
+    noise = rng.integers(0, 256, (1250, 1000, 4), dtype=np.uint8)
+    if mode in ("I;16", "I", "F"):
+        kinds = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
+        image = Image.fromarray((noise[..., 0].astype(kinds[mode]) * 200).astype(kinds[mode]))
+    else:
+        image = (
+            Image.fromarray(noise).convert(mode) if mode != "CMYK" else Image.fromarray(noise[..., :3]).convert(mode)
+        )
+    assert image.mode == mode
+    small, whole = reduced(image, 4, "it"), to_colour(image, "it").reduce(4)
+    assert small.size == (250, 313) and small.mode == whole.mode
+    assert np.array_equal(np.asarray(small), np.asarray(whole))
+
+
+def test_reduction_keeps_ordinary_pictures_and_the_shorter_side() -> None:
+    assert reduction((8000, 4000), 288) == 1  # 32 megapixels
+    assert reduction((8001, 4000), 288) == 2
+    assert reduction((13300, 13300), 288) == 4
+    assert reduction((178_000_000 // 400, 400), 288) == 1
+    assert reduction((178_000_000 // 600, 600), 288) == 2
+
+
+def test_decoded_image_refuses_what_takes_too_much_memory(
+    picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedspace.media.image.MAX_DECODING_BYTES", 48 * 32 * 19)
+    assert load_image(_bytes(picture, "PNG")).size == (48, 32)
+    with pytest.raises(MediaTooLargeError, match=r"decoding 48 x 32 pixels of WEBP takes .* GB.*convert it to PNG"):
+        load_image(_bytes(picture, "WEBP"))
+
+
+def test_memory_gate_holds_no_more_than_its_capacity_and_serves_in_order() -> None:
+    gate = MemoryGate(100)
+    held, most, order = [0], [0], list[int]()
+    lock = threading.Lock()
+
+    def work(number: int, nbytes: int) -> None:
+        with gate.hold(nbytes):
+            with lock:
+                order.append(number)
+                held[0] += nbytes
+                most[0] = max(most[0], held[0])
+            threading.Event().wait(0.002)
+            with lock:
+                held[0] -= nbytes
+
+    sizes = [40, 40, 40, 500, 40, 40, 90] * 3
+    threads = [threading.Thread(target=work, args=pair) for pair in enumerate(sizes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert sorted(order) == list(range(len(sizes)))
+    assert most[0] == 500  # the one that is larger than the gate was alone
+
+
+def test_decoded_image_takes_large_pictures_one_at_a_time(tmp_path: Path) -> None:
+    """Four threads, 50 megapixels each, which are 200 MB in memory; the file is a hole."""
+    side = 7072
+    size = 54 + 3 * side * side
+    path = tmp_path / "large.bmp"
+    with path.open("wb") as file:
+        file.write(struct.pack("<2sIHHI", b"BM", size, 0, 0, 54))
+        file.write(struct.pack("<IiiHHIIiiII", 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0))
+        file.truncate(size)
+    program = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from embedspace.media.image import decoded_image
+def read(path):
+    with decoded_image(path, min_side=288) as picture:
+        return picture.width, picture.image.size
+with ThreadPoolExecutor(4) as threads:
+    assert list(threads.map(read, [sys.argv[1]] * 4)) == [(7072, (3536, 3536))] * 4
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])  # ru_maxrss begins with that of the parent
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert int(done.stdout) // 1024 < 400  # MiB; all at once takes more than 700

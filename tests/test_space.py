@@ -36,6 +36,15 @@ def test_encode_gives_one_unit_row_an_item_of_any_modality(
     assert np.abs(rows[1] - rows[6]).max() > 0.01  # what it sounds like and what is said
 
 
+def test_decode_tells_the_size_of_the_picture_not_of_the_reduced_one(
+    tiny_space: EmbeddingSpace, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8  # lies on its side
+    Image.new("RGB", (1411, 1300), (200, 30, 30)).save(tmp_path / "a.jpg", exif=exif)
+    assert tiny_space.decode(tmp_path / "a.jpg", "image").metadata == {"width": 1300, "height": 1411}
+
+
 def test_encode_of_one_item_and_of_none(tiny_space: EmbeddingSpace) -> None:
     check_rows(tiny_space.encode("a dog"), 1)
     check_rows(tiny_space.encode({"text": "a dog"}), 1)

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from embedspace.media.image import open_image
+
 
 def open_view(root: Path, path: str, view: int) -> Image.Image:
     """Open a picture, RGBA where it has transparency, else RGB; views from 1 on are augmented, by path and view."""
-    image = Image.open(root / path)
+    image: Image.Image = open_image(root / path)
     clear = "A" in image.getbands() or "transparency" in image.info
     image = image.convert("RGBA" if clear else "RGB")
     return augment_image(image, zlib.crc32(f"{path} {view}".encode())) if view else image

@@ -35,6 +35,7 @@ from embedspace.encoders.heads import TextHead
 from embedspace.encoders.image_features import crop_to_content
 from embedspace.encoders.image_network import NETWORK_FILE, TunedNetwork, load_network
 from embedspace.errors import ConfigError
+from embedspace.media.image import open_image
 from embedspace.train.sided import is_sided
 from training.augment import open_view
 from training.corpora.manifest import CORPORA
@@ -68,7 +69,7 @@ _SAME, _NEAR = 0.97, 0.9
 
 
 def _pixels(paths: list[str]) -> np.ndarray:
-    return np.stack([_square(Image.open(CORPORA / path)) for path in paths])
+    return np.stack([_square(open_image(CORPORA / path)) for path in paths])
 
 
 def _square(image: Image.Image) -> np.ndarray:

@@ -18,7 +18,6 @@ from embedspace.segment import Decoded, SegmentEncoder
 __all__ = ["Pipeline", "Prepared"]
 
 _BUDGET = 256 << 20
-_LARGE = 16 << 20
 _GROWTH = {"image": 0, "audio": 12, "text": 4, "video": 1}
 """Decoded bytes a file byte, at most about: a compressed recording grows most, an image shrinks."""
 _LEAST = {"image": 1 << 20, "audio": 1 << 19, "text": 1 << 12, "video": 1 << 26}
@@ -72,7 +71,6 @@ class Pipeline:
         self._reserved = 0
         self._claims: dict[str, Prepared] = {}  # by content id, for as long as it is under way
         self._lock = threading.Lock()
-        self._large = threading.Lock()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
     def submit(self, candidate: Candidate) -> Iterator[Prepared]:
@@ -147,7 +145,4 @@ class Pipeline:
         source: Any = Path(candidate.uri)  # a `str` would be a text
         for held in (candidate.content, candidate.embedded):
             source = source if held is None else held
-        if candidate.size <= _LARGE:
-            return self.encoder.decode(source, candidate.kind, as_modality=candidate.as_modality or None)
-        with self._large:  # two huge files at once would double the peak of memory
-            return self.encoder.decode(source, candidate.kind, as_modality=candidate.as_modality or None)
+        return self.encoder.decode(source, candidate.kind, as_modality=candidate.as_modality or None)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from embedspace.encoders.base import Encoder, Piece
 from embedspace.errors import EmptyMediaError, MediaError, UnknownModalityError
 from embedspace.media.audio import SILENCE, check_waveform, iter_audio, resample_waveform, windows
-from embedspace.media.image import load_image
+from embedspace.media.image import decoded_image
 from embedspace.media.text import passages, read_text
 from embedspace.media.video import iter_frames
 from embedspace.modality import Modality
@@ -35,9 +35,10 @@ _SHOWN = 500  # characters of a passage that a hit can show
 
 def _image(source: Any, encoders: Encoders, as_modality: str | None) -> Decoded:  # noqa: ANN401
     _only(as_modality, Modality.IMAGE, "an image")
-    image = load_image(source, min_side=_MIN_SIDE)
-    piece = Piece(Modality.IMAGE, encoders(Modality.IMAGE).prepare(image))
-    return Decoded("image", [piece], {"width": image.width, "height": image.height})
+    encoder = encoders(Modality.IMAGE)
+    with decoded_image(source, min_side=_MIN_SIDE) as picture:
+        piece = Piece(Modality.IMAGE, encoder.prepare(picture.image))
+        return Decoded("image", [piece], {"width": picture.width, "height": picture.height})
 
 
 def text_pieces(text: str, encoders: Encoders, name: str, label: str = "") -> list[Piece]:

@@ -2,93 +2,167 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from embedspace.errors import EmptyMediaError, MediaError, MediaTooLargeError
+from embedspace.media.memory import DECODING, MAX_DECODING_BYTES
+from embedspace.media.pixels import flatten, reduced, reduction, to_colour
 from embedspace.media.source import check_file, describe, one_line
 
-__all__ = ["MAX_PIXELS", "ImageSource", "flatten", "load_image"]
+__all__ = ["FORMATS", "MAX_PIXELS", "ImageSource", "Picture", "decoded_image", "flatten", "load_image", "open_image"]
 
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
 
 MAX_PIXELS = 178_000_000
 """Default limit: 4 bytes a pixel keep the decoded image under 0.7 GiB."""
 
-_SCALED_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
-_ALPHA_MODES = frozenset({"RGBA", "LA", "La", "PA", "RGBa"})
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
+"""What is opened, by Pillow's names: other plug-ins run programs (EPS) or are seldom tested with hostile files."""
+
+_FEW_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+"""Bytes a pixel in memory by mode; four in all others."""
+_EXTRA_BYTES = {"WEBP": 16, "AVIF": 16, "TIFF": 3}
+"""Bytes a pixel that a format's decoder holds beside them: whole frames, or a strip as large as the picture."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what brings it upright."""
+_BLOCK = 64 << 20
+"""Bytes that Pillow takes at a time: what is over 32 MiB, glibc gives back to the system when it is freed; of Pillow's
+own 16 MiB it would keep some in each thread."""
 _opening = threading.Lock()
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded image.
+
+    Attributes:
+        image: Upright, mode "RGB", or "RGBA" where there is transparency; perhaps with fewer pixels than the original.
+        width: Pixels of the original, upright.
+        height: As `width`.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+
+
 def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> Image.Image:
+    """Decode the first frame of an image; arguments, result and errors as `decoded_image`'s picture has them."""
+    with decoded_image(source, max_pixels=max_pixels, min_side=min_side) as picture:
+        return picture.image
+
+
+@contextlib.contextmanager
+def decoded_image(
+    source: ImageSource, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None
+) -> Iterator[Picture]:
     """Decode the first frame of an image, turned upright by its EXIF orientation.
+
+    Other threads may decode at the same time for as long as that takes little memory: prepare the pixels before the
+    block ends.
 
     Args:
         source: A file, the bytes of one, a PIL image, or an array (H, W), (H, W, 3) or (H, W, 4) uint8.
         max_pixels: Refuse images with more pixels, before anything is decompressed.
-        min_side: A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (several times faster) as long as its shorter
-            side keeps at least so many pixels.
+        min_side: The image may be made smaller as long as its shorter side keeps at least so many pixels: a JPEG is
+            decoded at 1/2, 1/4 or 1/8 of its size (several times faster), others above 32 megapixels are reduced.
 
-    Returns:
-        An image of mode "RGB", or "RGBA" where there is transparency.
+    Yields:
+        The picture and the size of the original.
 
     Raises:
-        MediaTooLargeError: If it has more than `max_pixels` pixels.
+        MediaTooLargeError: If it has more than `max_pixels` pixels, or decoding takes too much memory.
         EmptyMediaError: If the file has no bytes or every pixel is transparent.
         MediaError: If it cannot be decoded.
     """
     name = describe(source)
     image = _open(source, name)
     try:
-        width, height = image.size
-        if width * height > max_pixels:
+        width, height = _check_size(image, name, max_pixels)
+        need = _draft(image, min_side)
+        if need > MAX_DECODING_BYTES and image is not source:
             raise MediaTooLargeError(
-                f"{name}: {width} x {height} = {width * height:,} pixels, "
-                f"at most {max_pixels:,} are read; scale it down"
+                f"{name}: decoding {width} x {height} pixels of {image.format} takes {need / 1e9:.1f} GB of memory, at "
+                f"most {MAX_DECODING_BYTES / 1e9:.1f} are used; scale it down, or convert it to PNG"
             )
-        if width * height == 0:
-            raise EmptyMediaError(f"{name}: the image has no pixels ({width} x {height})")
-        if min_side is not None and image.format == "JPEG":
-            image.draft(None, (min_side, min_side))
+        with DECODING.hold(need):
+            upright, turned = _decode(image, name, min_side)
+            if upright is source:
+                upright = upright.copy()  # the caller's stays the caller's
+            elif upright is not image and image is not source:
+                image.close()  # its pixels are freed before another thread is let in
+            if upright.mode == "RGBA" and upright.getchannel("A").getbbox() is None:
+                raise EmptyMediaError(f"{name}: every pixel is transparent; nothing is to be seen")
+            yield Picture(upright, height if turned else width, width if turned else height)
+    finally:
+        if image is not source:
+            _close_file(image)
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> tuple[int, int]:
+    """Return (width, height) unless they are too large or nothing."""
+    width, height = image.size
+    if width * height > max_pixels:
+        raise MediaTooLargeError(
+            f"{name}: {width} x {height} = {width * height:,} pixels, at most {max_pixels:,} are read; scale it down"
+        )
+    if width * height == 0:
+        raise EmptyMediaError(f"{name}: the image has no pixels ({width} x {height})")
+    return width, height
+
+
+def _draft(image: Image.Image, min_side: int | None) -> int:
+    """Have a JPEG decoded with fewer pixels; returns the bytes that decoding and converting hold at most."""
+    need = 0
+    if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
+        need = 2 * len(image.getbands()) * image.width * image.height  # all coefficients, whatever the draft
+    if min_side is not None and image.format == "JPEG":
+        image.draft(None, (min_side, min_side))
+    pixels = image.width * image.height
+    need += pixels * (_FEW_BYTES.get(image.mode, 4) + _EXTRA_BYTES.get(image.format or "", 0))
+    factor = reduction(image.size, min_side) if min_side else 1
+    if factor > 1:
+        return need + 12 * pixels // factor**2  # itself, cut to its content, on white
+    return need if image.mode == "RGB" else need + 13 * pixels
+
+
+def _decode(image: Image.Image, name: str, min_side: int | None) -> tuple[Image.Image, bool]:
+    """Return the upright RGB or RGBA image, and whether width and height have changed places."""
+    try:
+        Image.core.set_block_size(_BLOCK)  # type: ignore[attr-defined]
         image.load()
-        upright = _colour(_upright(image), name)
-        if upright is source:
-            upright = upright.copy()  # the caller's stays the caller's
+        orientation = _orientation(image)
+        factor = reduction(image.size, min_side) if min_side else 1
+        if factor > 1:
+            upright = reduced(image, factor, name)
+        else:
+            upright = to_colour(image, name)
+        if orientation in _TURNS:  # else no copy: of a huge image there is no room for two
+            upright = upright.transpose(_TURNS[orientation])
+            upright.info.pop("exif", None)  # it would be turned again
+        return upright, orientation >= 5
     except MediaError:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged input
         raise MediaError(f"{name}: damaged or truncated image ({one_line(error)}); restore or remove it") from error
-    finally:
-        if image is not source:
-            _close_file(image)
-    if upright.mode == "RGBA" and upright.getchannel("A").getbbox() is None:
-        raise EmptyMediaError(f"{name}: every pixel is transparent; nothing is to be seen")
-    return upright
-
-
-def flatten(image: Image.Image, background: tuple[int, int, int] = (255, 255, 255)) -> NDArray[np.uint8]:
-    """Return the pixels with transparency laid over a background.
-
-    Args:
-        image: Mode "RGB" or "RGBA", as `load_image` returns it.
-        background: Colour seen through transparent pixels.
-
-    Returns:
-        (H, W, 3) uint8, contiguous, writable.
-    """
-    if image.mode == "RGBA":
-        base = Image.new("RGB", image.size, background)
-        base.paste(image, mask=image.getchannel("A"))
-        image = base
-    elif image.mode != "RGB":
-        image = image.convert("RGB")
-    return np.array(image, dtype=np.uint8)
 
 
 def _open(source: ImageSource, name: str) -> Image.Image:
@@ -105,26 +179,27 @@ def _open(source: ImageSource, name: str) -> Image.Image:
             stream = io.BytesIO(source)
         else:
             stream = check_file(source)
-        return _open_unlimited(stream)
+        return open_image(stream)
     except MediaError:
         raise
     except Exception as error:  # as above: UnidentifiedImageError, SyntaxError, struct.error, ...
         raise MediaError(f"{name}: not an image that can be read ({_reason(error)}); convert it to PNG") from error
 
 
-def _open_unlimited(stream: Path | io.BytesIO) -> Image.Image:
+def open_image(stream: Path | io.BytesIO) -> Image.Image:
+    """Open an image of one of the `FORMATS` without decoding it; errors are Pillow's own."""
     # Pillow warns or raises by a process-wide limit; `load_image` has its own, checked before anything is decoded.
     with _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(stream)
+            return Image.open(stream, formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "unknown format"
+        return "none of the formats that are read: PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF"
     return one_line(error)
 
 
@@ -137,44 +212,13 @@ def _from_array(pixels: NDArray[np.uint8], name: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 where broken EXIF must not cost a good picture."""
     try:
-        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            return image  # `exif_transpose` would copy it, and of a huge one there is no room for two
-        return ImageOps.exif_transpose(image)
-    except Exception:  # broken EXIF must not cost a good picture: show it as stored
-        return image
-
-
-def _colour(image: Image.Image, name: str) -> Image.Image:
-    """Convert any mode to RGB or RGBA."""
-    if image.mode in _SCALED_MODES:
-        return _scaled(image, name)
-    if image.mode in _ALPHA_MODES or image.has_transparency_data:
-        if image.mode == "La":
-            image = image.convert("LA")
-        converted = image if image.mode == "RGBA" else image.convert("RGBA")
-    elif image.mode == "RGB":
-        converted = image
-    else:
-        converted = image.convert("RGB")
-    return converted.copy() if isinstance(converted, Image.Image) and converted.readonly else converted
-
-
-def _scaled(image: Image.Image, name: str) -> Image.Image:
-    """Bring 16-bit, 32-bit and floating-point grey to 8 bits; Pillow's own conversion would clip at 255."""
-    grey = np.asarray(image).astype(np.float32)
-    if not np.isfinite(grey).all():
-        raise MediaError(f"{name}: pixels hold NaN or infinity; repair or remove it")
-    peak = float(grey.max())
-    if image.mode == "F":
-        full = 1.0 if peak <= 1.0 else max(peak, 255.0)
-    else:
-        full = 65535.0 if peak <= 65535.0 and image.mode != "I" else max(peak, 255.0)
-        if image.mode == "I" and 255.0 < peak <= 65535.0:
-            full = 65535.0
-    grey8 = np.clip(grey * (255.0 / full) + 0.5, 0, 255).astype(np.uint8)
-    return Image.fromarray(grey8).convert("RGB")
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return orientation if orientation in _TURNS else 1
+    except Exception:
+        return 1
 
 
 def _close_file(image: Image.Image) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from embedspace.media.image import open_image
 from training.corpora.manifest import CORPORA, Item, read_manifest
 
 __all__ = [
@@ -111,7 +112,7 @@ def thumbnail(image: Image.Image) -> Matrix:
 
 
 def _thumbnail_of(path: str) -> Matrix:
-    with Image.open(CORPORA / path) as image:
+    with open_image(CORPORA / path) as image:
         return thumbnail(image)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from embedspace.errors import MediaError, MissingExtraError
+from embedspace.media.image import open_image
 
 __all__ = ["MAX_SIDE", "Conversion", "convert", "convert_all", "convert_named", "rasterise"]
 
@@ -58,7 +59,7 @@ def rasterise(source: Path | bytes, side: int = 2 * MAX_SIDE) -> Image.Image:
             png = resvg_py.svg_to_bytes(svg_string=source.decode("utf-8"), width=side, dpi=96, skip_system_fonts=True)
     except (ValueError, UnicodeDecodeError) as error:
         raise MediaError(f"{_name(source)}: not an SVG that resvg can render: {error}") from None
-    image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    image = open_image(io.BytesIO(bytes(png))).convert("RGBA")
     box = image.getchannel("A").getbbox()
     if box is None:
         raise MediaError(f"{_name(source)}: the SVG draws nothing")
@@ -114,7 +115,7 @@ def convert_named(source: str, out: Path, pictures: Mapping[str, Path | bytes]) 
 
 
 def _open(source: Path | bytes) -> Image.Image:
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+    with open_image(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
         return image.convert("RGBA")
 
 
