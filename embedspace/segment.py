@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -39,11 +39,15 @@ class Decoded:
 
     Attributes:
         kind: "image", "audio", "text" or "video".
-        inputs: One entry a segment, in the encoder's own form (opaque to the catalog).
-        metadata: JSON-able facts found while decoding (width, height, duration in seconds, ...).
+        inputs: One entry per segment, in the encoder's own form (opaque to the catalog); of a long recording the first.
+        metadata: JSON-able facts found while decoding (width, height, duration in seconds, ...); of a long recording
+            they are complete when all of it is encoded.
         nbytes: Memory the inputs hold, for bounding queues.
         cuts: Ascending positions before which the inputs may be divided, to be encoded one part after the other:
             no segment depends on one beyond it.
+        rest: Decodes what follows `inputs` of a long recording, anew at each call: (inputs, seconds reached) part by
+            part, so that no more than a part is ever in memory. None where there is no more.
+        progress: Told (seconds encoded, seconds in all or None) after each part of a long recording is encoded.
     """
 
     kind: str
@@ -51,6 +55,8 @@ class Decoded:
     metadata: dict[str, Any] = field(default_factory=dict)
     nbytes: int = 0
     cuts: Sequence[int] = ()
+    rest: Callable[[], Iterator[tuple[list[Any], float]]] | None = None
+    progress: Callable[[float, float | None], None] | None = None
 
     def parts(self, size: int) -> Iterator[Decoded]:
         """Yield it in parts of at most `size` inputs each, larger ones where it may not be divided."""
@@ -60,7 +66,7 @@ class Decoded:
                 yield Decoded(self.kind, self.inputs[first:last])
                 first = last
             last = cut
-        yield Decoded(self.kind, self.inputs[first:])
+        yield Decoded(self.kind, self.inputs[first:], self.metadata, rest=self.rest, progress=self.progress)
 
 
 class SegmentEncoder(Protocol):

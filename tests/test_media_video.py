@@ -37,20 +37,21 @@ def _film(path: Path, seconds: int, *, sound: bool = True, codec: str = "mpeg4",
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".mov"])
 def test_iter_frames_at_even_times(suffix: str, tmp_path: Path) -> None:
     frames = list(iter_frames(_film(tmp_path / f"a{suffix}", 6), 2.0))
-    assert [time for time, _ in frames] == pytest.approx([0.0, 2.0, 4.0], abs=0.11)
-    for time, image in frames:
+    assert [time for time, _, _ in frames] == pytest.approx([0.0, 2.0, 4.0], abs=0.11)
+    for time, _, image in frames:
         assert image.size == (64, 48) and image.mode == "RGB"
         assert abs(np.asarray(image).mean() - 4 * int(time + 0.05)) < 3
 
 
 def test_iter_frames_seeks_over_long_gaps(tmp_path: Path) -> None:
     frames = list(iter_frames(_film(tmp_path / "long.mp4", 50), 20.0))
-    assert [time for time, _ in frames] == pytest.approx([0.0, 20.0, 40.0], abs=0.11)
-    assert [round(np.asarray(image).mean() / 4) for _, image in frames] == [0, 20, 40]
+    assert [time for time, _, _ in frames] == pytest.approx([0.0, 20.0, 40.0], abs=0.11)
+    assert [end for _, end, _ in frames] == pytest.approx([20.0, 40.0, 50.0], abs=0.11)
+    assert [round(np.asarray(image).mean() / 4) for _, _, image in frames] == [0, 20, 40]
 
 
 def test_iter_frames_short_film_gives_its_first_frame(tmp_path: Path) -> None:
-    assert [time for time, _ in iter_frames(_film(tmp_path / "a.mp4", 1), 60.0)] == [0.0]
+    assert [time for time, _, _ in iter_frames(_film(tmp_path / "a.mp4", 1), 60.0)] == [0.0]
 
 
 def test_video_sound_loads_as_audio(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_iter_frames_turns_phone_videos_upright(tmp_path: Path) -> None:
     matrix = content.index(b"tkhd") + 44  # ISO 14496-12, 8.3.2: a quarter turn clockwise
     content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
     path.write_bytes(content)
-    _, image = next(iter_frames(path, 1.0))
+    _, _, image = next(iter_frames(path, 1.0))
     assert image.size == (48, 64)
     upright = np.asarray(image)
     assert upright[4, 24, 0] > 200 and upright[60, 24, 0] < 60  # left has become top

@@ -39,6 +39,8 @@ def encode_each(encoder: SegmentEncoder, batch: list[Decoded]) -> list[list[Segm
     """
     if not batch:
         return []
+    if len(batch) > 1 and any(item.rest is not None for item in batch):  # hours of work are not to be done twice
+        return [result for one in batch for result in encode_each(encoder, [one])]
     try:
         return [segments or _NOTHING for segments in encoder.encode_decoded(batch)]
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -167,6 +168,9 @@ class Run:
 
     def _encode_group(self, batch: list[Prepared], decoded: list[Decoded]) -> None:
         uri = batch[0].candidate.uri
+        for prepared, item in zip(batch, decoded, strict=True):
+            if item.rest is not None:
+                item.progress = functools.partial(self._tell_reached, prepared.candidate.uri)
         if len(batch) == 1 and len(decoded[0].inputs) > PART:
             encoded = [encode_long(self.encoder, decoded[0], lambda share: self._tell(uri, share))]
         else:
@@ -263,6 +267,9 @@ class Run:
             self.report.kept += kept
             if removed:
                 self.catalog.touched()
+
+    def _tell_reached(self, uri: str, seconds: float, total: float | None) -> None:
+        self._tell(uri, min(seconds / total, 1.0) if total else 0.0)
 
     def _tell(self, uri: str, part: float = 0.0) -> None:
         if self.callback is not None:

@@ -74,11 +74,24 @@ def _is_file(text: str) -> bool:
 def encode_items(items: list[Decoded], encoders: Encoders) -> list[list[Segment]]:
     """Encode decoded items together; result i holds the segments of items[i], whatever the other items are.
 
+    What follows in long recordings is then decoded, encoded and dropped part by part.
+
     Args:
         items: Decoded by `embedspace.encoders.pieces`.
         encoders: Gives the encoder of a modality.
     """
-    flat: list[tuple[int, Piece]] = [(index, piece) for index, item in enumerate(items) for piece in item.inputs]
+    segments = _encode_inputs([item.inputs for item in items], encoders)
+    for item, found in zip(items, segments, strict=True):
+        for inputs, reached in item.rest() if item.rest is not None else ():
+            found.extend(_encode_inputs([inputs], encoders)[0])
+            if item.progress is not None:
+                item.progress(reached, item.metadata.get("duration"))
+    return segments
+
+
+def _encode_inputs(inputs: list[list[Piece]], encoders: Encoders) -> list[list[Segment]]:
+    """Encode the pieces of some items together."""
+    flat: list[tuple[int, Piece]] = [(index, piece) for index, pieces in enumerate(inputs) for piece in pieces]
     rows: dict[int, NDArray[np.float32]] = {}
     texts: dict[int, str] = {}  # what was recognised
     talks: dict[int, list[Piece]] = {}  # item -> its sound segments in which the router heard speech
@@ -106,7 +119,7 @@ def encode_items(items: list[Decoded], encoders: Encoders) -> list[list[Segment]
         vectors, said = listener.encode_and_transcribe([flat[k][1].content for k in spoken])
         rows.update(zip(spoken, vectors, strict=True))
         texts.update(zip(spoken, said, strict=True))
-    segments: list[list[Segment]] = [[] for _ in items]
+    segments: list[list[Segment]] = [[] for _ in inputs]
     for k, (index, p) in enumerate(flat):
         if k in rows:
             segments[index].append(Segment(p.modality, rows[k], p.start, p.end, p.text or texts.get(k, ""), p.label))

@@ -19,6 +19,7 @@ __all__ = [
     "Audio",
     "AudioInfo",
     "AudioSource",
+    "Extent",
     "audio_info",
     "check_waveform",
     "iter_audio",
@@ -63,6 +64,19 @@ class AudioInfo:
     sample_rate: int
     channels: int
     seconds: float | None
+
+
+@dataclass(slots=True)
+class Extent:
+    """How long a recording is, told while it is read.
+
+    Attributes:
+        expected: Seconds by its header; None where that doesn't say.
+        seconds: Decoded so far; at the end its true duration, silence and the shortest tail included.
+    """
+
+    expected: float | None = None
+    seconds: float = 0.0
 
 
 def audio_info(source: AudioSource) -> AudioInfo:
@@ -119,7 +133,13 @@ def load_audio(
 
 
 def iter_audio(
-    source: AudioSource, sample_rate: int, window_seconds: float, hop_seconds: float, *, skip_silent: bool = True
+    source: AudioSource,
+    sample_rate: int,
+    window_seconds: float,
+    hop_seconds: float,
+    *,
+    skip_silent: bool = True,
+    extent: Extent | None = None,
 ) -> Iterator[tuple[float, float, NDArray[np.float32]]]:
     """Decode a recording of any length window by window, in constant memory.
 
@@ -129,6 +149,7 @@ def iter_audio(
         window_seconds: Length of a window.
         hop_seconds: From the start of one window to that of the next, at most `window_seconds`.
         skip_silent: Leave out windows whose peak is under `SILENCE`.
+        extent: Told the duration.
 
     Yields:
         (start, end, waveform): seconds, and (T,) float32 in [-1, 1] with T as `windows` cuts it.
@@ -139,8 +160,10 @@ def iter_audio(
     """
     window, hop = _window_samples(sample_rate, window_seconds, hop_seconds)
     peak, total = 0.0, 0
+    extent = extent or Extent()
     with open_sound(source) as sound:
-        for first, waveform in _cut(_mono_stream(sound, sample_rate), window, hop):
+        extent.expected = sound.seconds
+        for first, waveform in _cut(_counted(_mono_stream(sound, sample_rate), sample_rate, extent), window, hop):
             here = float(np.abs(waveform).max(initial=0.0))
             peak, total = max(peak, here), first + len(waveform)
             if here < SILENCE and skip_silent:
@@ -236,6 +259,14 @@ def _mono(block: NDArray[np.float32], name: str, at: float) -> NDArray[np.float3
     if channels * float(np.vdot(mono, mono)) < 1e-4 * float(np.vdot(block, block)):
         return np.ascontiguousarray(block[:, 0])  # channels in opposite phase cancel: take one
     return mono
+
+
+def _counted(stream: Iterator[NDArray[np.float32]], sample_rate: int, extent: Extent) -> Iterator[NDArray[np.float32]]:
+    samples = 0
+    for part in stream:
+        samples += len(part)
+        extent.seconds = samples / sample_rate
+        yield part
 
 
 def _clip(waveform: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -123,8 +123,9 @@ def _sndfile_blocks(file: Any, name: str, left: int | None, start: float) -> Ite
     import soundfile
 
     got = 0
+    size = 2 * _BLOCK // max(file.channels, 2)  # a thousand channels must not take a thousand times the memory
     while left is None or got < left:
-        count = _BLOCK if left is None else min(_BLOCK, left - got)
+        count = size if left is None else min(size, left - got)
         try:
             block = file.read(count, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:

@@ -10,18 +10,23 @@ from typing import Any
 from PIL import Image
 
 from embedspace.errors import EmptyMediaError, MediaError, MediaTooLargeError
-from embedspace.media.image import MAX_PIXELS
+from embedspace.media.memory import DECODING
 from embedspace.media.sound import check_decoder, open_container
 from embedspace.media.source import check_file, one_line
 
-__all__ = ["iter_frames"]
+__all__ = ["MAX_FRAME_PIXELS", "iter_frames"]
+
+MAX_FRAME_PIXELS = 36_000_000
+"""Default limit, a little over 8K."""
+_FRAME_BYTES = 20 * 3 // 2
+"""Bytes a pixel: a decoder keeps up to some twenty frames, each with half of the colour."""
 
 _SEEK_SECONDS = 10.0  # decoding through a shorter gap is no slower than starting again at the key frame before it
 
 
 def iter_frames(
-    path: str | os.PathLike[str], every_seconds: float, *, max_pixels: int = MAX_PIXELS
-) -> Iterator[tuple[float, Image.Image]]:
+    path: str | os.PathLike[str], every_seconds: float, *, max_pixels: int = MAX_FRAME_PIXELS
+) -> Iterator[tuple[float, float, Image.Image]]:
     """Decode a frame every so many seconds.
 
     Args:
@@ -30,7 +35,8 @@ def iter_frames(
         max_pixels: Refuse larger pictures.
 
     Yields:
-        (time, image): seconds from the start, and an upright RGB image.
+        (start, end, image): seconds from the start of the video to this picture and to the next one, or to the end of
+        the video; and an upright RGB image.
 
     Raises:
         ValueError: If `every_seconds` is not positive.
@@ -53,38 +59,41 @@ def iter_frames(
             )
         track.thread_type = "AUTO"
         empty = True
-        for time, frame in _sample(container, track, str(file), every_seconds):
-            empty = False
-            yield time, _picture(frame)
+        with DECODING.hold(width * height * _FRAME_BYTES):
+            for start, end, frame in _sample(container, track, str(file), every_seconds):
+                empty = False
+                yield start, end, _picture(frame)
         if empty:
             raise EmptyMediaError(f"{file}: no frame decodes; it is truncated or empty")
 
 
-def _sample(container: Any, track: Any, name: str, every: float) -> Iterator[tuple[float, Any]]:  # noqa: ANN401
-    """Yield (time, frame) for the first frame at or after each multiple of `every`."""
+def _sample(container: Any, track: Any, name: str, every: float) -> Iterator[tuple[float, float, Any]]:  # noqa: ANN401
+    """Yield (start, end, frame) for the first frame at or after each multiple of `every`."""
     import av
 
     origin: float | None = None
-    wanted = 0.0
+    wanted, reached = 0.0, 0.0
     frames = container.decode(track)
     seekable = True
-    found = False
+    held: tuple[float, Any] | None = None  # until it is known when the next one comes
     while True:
         try:
             frame = next(frames, None)
         except (av.FFmpegError, ValueError) as error:
-            if found:
-                return
+            if held is not None:
+                break
             raise MediaError(f"{name}: damaged, no frame decodes ({one_line(error)}); restore it") from error
         if frame is None:
-            return
+            break
         stamp = float(frame.time) if frame.time is not None else wanted
         origin = stamp if origin is None else origin
         time = max(stamp - origin, 0.0)
+        reached = max(reached, time + _seconds(frame, track))
         if time < wanted - 1e-6:
             continue
-        found = True
-        yield time, frame
+        if held is not None:
+            yield held[0], time, held[1]
+        held = (time, frame)
         wanted = (time // every + 1) * every
         if wanted - time < 1e-6:
             wanted += every
@@ -94,6 +103,15 @@ def _sample(container: Any, track: Any, name: str, every: float) -> Iterator[tup
                 container.seek(int((wanted + origin) / track.time_base), stream=track, backward=True)
                 frames = container.decode(track)
                 seekable = True
+    if held is not None:
+        yield held[0], reached, held[1]
+
+
+def _seconds(frame: Any, track: Any) -> float:  # noqa: ANN401 - av.VideoFrame, av.VideoStream
+    """Return how long a frame is shown."""
+    if frame.duration and frame.time_base:
+        return float(frame.duration * frame.time_base)
+    return float(1 / track.average_rate) if track.average_rate else 0.0
 
 
 def _picture(frame: Any) -> Image.Image:  # noqa: ANN401 - av.VideoFrame
