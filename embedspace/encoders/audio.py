@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from embedspace.encoders.audio_features import AudioFrontEnd, AudioInput
 from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
 from embedspace.encoders.heads import MemoryHead, MLPHead, ensemble_normalize
+from embedspace.encoders.sizes import make_checked
 from embedspace.modality import Modality
 
 __all__ = ["AudioConfig", "AudioEncoder", "AudioHeads", "load_audio_heads"]
@@ -149,8 +150,9 @@ def load_audio_heads(config: dict[str, Any], folder: Path) -> AudioHeads:
         config: The audio section of its configuration.
         folder: The space's folder.
     """
-    heads = AudioHeads(AudioConfig(**{**config, "backbones": tuple(config["backbones"])}))
-    load_strict(heads, folder / "audio.safetensors")
+    parsed, path = AudioConfig(**{**config, "backbones": tuple(config["backbones"])}), folder / "audio.safetensors"
+    heads = make_checked(lambda: AudioHeads(parsed), path)
+    load_strict(heads, path)
     return heads
 
 

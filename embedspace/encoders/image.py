@@ -17,10 +17,14 @@ from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_
 from embedspace.encoders.heads import MLPHead, ensemble_normalize, fuse
 from embedspace.encoders.image_features import ImageFrontEnd, cropped
 from embedspace.encoders.image_network import TunedNetworks, load_networks
-from embedspace.errors import WeightsError
+from embedspace.encoders.sizes import make_checked
+from embedspace.errors import ConfigError, WeightsError
 from embedspace.modality import Modality
 
 __all__ = ["ImageConfig", "ImageEncoder", "ImageHeads", "class_mixture", "load_image_heads"]
+
+
+_MAX_NETWORK_SIZE = 1024
 
 
 def class_mixture(logits: Tensor, classes: Tensor, temperature: float, top_k: int) -> Tensor:
@@ -72,6 +76,13 @@ class ImageConfig:
     networks: tuple[str, ...] = ()
     network_size: int = 160
     network_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no weights belong to."""
+        if not 1 <= self.network_size <= _MAX_NETWORK_SIZE:
+            raise ConfigError(f"network_size {self.network_size}: the side of a picture is 1 to {_MAX_NETWORK_SIZE}")
+        if not 1 <= self.top_k <= self.classes:
+            raise ConfigError(f"top_k {self.top_k}: must be 1 to the number of classes, {self.classes}")
 
 
 class ImageHeads(nn.Module):
@@ -143,8 +154,9 @@ def load_image_heads(config: Mapping[str, Any], folder: Path) -> ImageHeads:
         folder: The space's folder.
     """
     names = {key: tuple(config.get(key, ())) for key in ("backbones", "networks")}
-    heads = ImageHeads(ImageConfig(**{**config, **names}))
-    load_strict(heads, folder / "image.safetensors")
+    parsed, path = ImageConfig(**{**config, **names}), folder / "image.safetensors"
+    heads = make_checked(lambda: ImageHeads(parsed), path)
+    load_strict(heads, path)
     return heads
 
 

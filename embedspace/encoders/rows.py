@@ -6,10 +6,13 @@ largest one. Four bits, with a scale for every 32 entries, quarter them; for net
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
-__all__ = ["from_rows", "to_groups4", "to_rows8"]
+__all__ = ["from_rows", "is_scale", "to_groups4", "to_rows8", "unpacked_numel"]
 
 _ROW, _GROUP = ".row_scale", ".group_scale"
 _SMALLEST = 1 << 14
@@ -78,3 +81,13 @@ def from_rows(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             codes = torch.stack([packed & 15, packed >> 4], dim=2).flatten(1).float().sub_(8)  # (rows, width)
             out[key] = codes.view(*scale.shape, -1).mul_(scale.float()[..., None]).flatten(1)
     return out
+
+
+def is_scale(name: str) -> bool:
+    """Return whether a tensor in a file belongs to another, which it scales."""
+    return name.endswith((_ROW, _GROUP))
+
+
+def unpacked_numel(name: str, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Return how many numbers `from_rows` makes of a tensor in a file with these shapes."""
+    return math.prod(shapes[name]) * (2 if name + _GROUP in shapes else 1)

@@ -25,6 +25,7 @@ from embedspace.encoders.backbones.minilm import MiniLM
 from embedspace.encoders.backbones.whisper_decoder import Hypothesis, WhisperDecoder
 from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
 from embedspace.encoders.heads import AttentionPoolHead, TextHead, ensemble_normalize, fuse
+from embedspace.encoders.sizes import make_checked
 from embedspace.encoders.speech_features import Heard, SpeechFrontEnd, SpeechInput
 from embedspace.encoders.text import load_text_head
 from embedspace.modality import Modality
@@ -87,8 +88,10 @@ def load_speech_heads(config: Mapping[str, Any], folder: Path) -> SpeechHeads:
     Raises:
         WeightsError: If the file is missing, corrupt or of another shape.
     """
-    heads = SpeechHeads(SpeechConfig(**{key: value for key, value in config.items() if key != "text_head"}))
-    load_strict(heads, folder / "speech.safetensors")
+    parsed = SpeechConfig(**{key: value for key, value in config.items() if key != "text_head"})
+    path = folder / "speech.safetensors"
+    heads = make_checked(lambda: SpeechHeads(parsed), path)
+    load_strict(heads, path)
     return heads
 
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedspace.encoders.base import load_strict
+from embedspace.encoders.sizes import make_checked
+from embedspace.errors import WeightsError
 from embedspace.generate import flow, vae
 from embedspace.generate.autoencoder import Autoencoder, AutoencoderConfig
 from embedspace.generate.base import GeneratorHead, Neighbour, Request, Sample, generators_of
@@ -281,17 +283,27 @@ def load_parts(config: Mapping[str, Any], folder: Path) -> tuple[Autoencoder, di
     Raises:
         WeightsError: If a file is missing, damaged or of another shape.
     """
-    autoencoder = Autoencoder(AutoencoderConfig(**_tuples(config["autoencoder"])))
-    load_strict(autoencoder, folder / "autoencoder.safetensors")
+    parsed, path = AutoencoderConfig(**_tuples(config["autoencoder"])), folder / "autoencoder.safetensors"
+    autoencoder = make_checked(lambda: Autoencoder(parsed), path)
+    load_strict(autoencoder, path)
     makers: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
         "flow": lambda size: LatentUNet(UNetConfig(**size)),
         "vae": lambda size: LatentVAE(VAEConfig(**size)),
     }
     networks: dict[str, nn.Module] = {}
     for family, size in config["families"].items():
-        networks[family] = makers[family](_tuples(size))
-        load_strict(networks[family], folder / f"{family}.safetensors")
-    return autoencoder, networks, load_gallery(folder)
+        path, make = folder / f"{family}.safetensors", partial(makers[family], _tuples(size))
+        networks[family] = make_checked(make, path)
+        load_strict(networks[family], path)
+    gallery = load_gallery(folder)
+    for family, network in networks.items():
+        shape = getattr(network, "shape", None)
+        if shape != tuple(gallery.latents.shape[1:]):
+            raise WeightsError(
+                f"{folder}: the {family} draws latents of {shape}, those of the gallery are "
+                f"{tuple(gallery.latents.shape[1:])}; restore config.json as training wrote it"
+            )
+    return autoencoder, networks, gallery
 
 
 def memory_beside(folder: Path) -> Memory | None:

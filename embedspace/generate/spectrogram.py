@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from embedspace.encoders.backbones.mel import hann, slaney_filters
+from embedspace.errors import ConfigError
 
 __all__ = ["LEVEL", "SpectrogramConfig", "griffin_lim", "to_spectrogram", "to_waveform"]
 
 _FLOOR, _TOP = -1.7, 2.5
 """Decades of mel magnitude that the range [-1, 1] spans; quieter is silence."""
+_MOST = {"sample_rate": 400_000, "n_mels": 1024, "n_fft": 1 << 16, "hop_length": 1 << 13, "frames": 1 << 14}
 _SILENT = 0.4
 """Decades above the lower end that still sound like silence: networks that draw spectrograms do not draw it exactly."""
 LEVEL = 0.5
@@ -43,6 +45,12 @@ class SpectrogramConfig:
     n_fft: int = 800
     hop_length: int = 256
     frames: int = 256
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no spectrogram has: they are allocated at every use."""
+        for name, limit in _MOST.items():
+            if not 1 <= getattr(self, name) <= limit:
+                raise ConfigError(f"spectrogram: {name} {getattr(self, name)}: must be 1 to {limit:,}")
 
     @property
     def samples(self) -> int:

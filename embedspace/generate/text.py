@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedspace.encoders.base import load_strict
+from embedspace.encoders.sizes import make_checked
 from embedspace.errors import WeightsError
 from embedspace.generate.autoregressive import BEGIN, END, PAD, CaptionDecoder, DecoderConfig, beam_search, sample
 from embedspace.generate.base import GeneratorHead, Request, Sample, generators_of, register_head
@@ -180,8 +181,9 @@ class CaptionHead(GeneratorHead):
 
 @register_head(Modality.TEXT)
 def _create(config: Mapping[str, Any], folder: Path, space: EmbeddingSpace) -> CaptionHead:
-    decoder = CaptionDecoder(DecoderConfig(**config["decoder"]))
-    load_strict(decoder, folder / "decoder.safetensors")
+    parsed, path = DecoderConfig(**config["decoder"]), folder / "decoder.safetensors"
+    decoder = make_checked(lambda: CaptionDecoder(parsed), path)
+    load_strict(decoder, path)
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # the library raises nothing narrower
