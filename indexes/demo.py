@@ -233,7 +233,7 @@ def generations(stamps: Path, folder: Path) -> list[tuple[str, list[str]]]:
     commands = []
     for title, (source, to, *rest) in made:
         out = folder / f"{Path(source).stem.replace(' ', '-')}.{to}.{'png' if to == 'image' else 'wav'}"
-        where = [] if to == "text" else ["--out", str(out)]
+        where = [] if to == "text" else ["--out", str(out), "--overwrite"]
         commands.append((title, ["generate", "--from", source, "--to", to, *rest, *where]))
     return commands
 

@@ -222,3 +222,65 @@ def test_an_interrupted_batch_keeps_what_is_finished(
     assert "1 of 2 samples are finished" in result.error
     assert (tmp_path / "a-dog.speech.wav").is_file()
     assert not (tmp_path / "a-cat.speech.wav").exists()
+
+
+def test_a_file_that_exists_is_kept_unless_told(run: Run, voice: None, tmp_path: Path) -> None:
+    options = ("--from", "a dog", "--to", "speech", "--voice", "flite:slt")
+    assert run(*options, "--out", "said.wav").code == 0
+    before = (tmp_path / "said.wav").read_bytes()
+    (tmp_path / "said.wav").write_bytes(b"mine")
+    refused = run(*options, "--out", "said.wav")
+    assert refused.code == 2 and "said.wav: exists; give another name with --out, or --overwrite" in refused.error
+    assert (tmp_path / "said.wav").read_bytes() == b"mine"
+    assert run(*options, "--out", "said.wav", "--overwrite").code == 0
+    assert len((tmp_path / "said.wav").read_bytes()) == len(before)
+    (tmp_path / "a-dog.speech.wav").write_bytes(b"mine")  # the name that it would get by itself
+    assert "a-dog.speech.wav: exists" in run(*options).error
+
+
+@pytest.mark.parametrize(
+    ("taken", "options"),
+    [
+        ("made.json", ("--to", "text", "--out", "made.txt")),  # the record beside the words
+        ("made-2.txt", ("--to", "text", "--out", "made.txt", "-n", 2)),
+        ("made-1-1.txt", ("--to", "text", "--out", "made.txt", "-n", 2, "--from", "a cat")),
+        ("made-3.txt", ("--to", "text", "--out", "made.txt", "-n", 3, "--morph", "a cat")),
+        ("sheet.png", ("--to", "image", "--sheet", "sheet.png")),
+        ("made.png", ("--to", "image", "--out", "made")),
+    ],
+)
+def test_every_file_that_is_in_the_way_is_kept(
+    run: Run, tmp_path: Path, taken: str, options: tuple[object, ...]
+) -> None:
+    (tmp_path / taken).write_bytes(b"mine")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert f"{taken}: exists" in run("--from", "a dog", *options).error
+    assert (tmp_path / taken).read_bytes() == b"mine"
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+@pytest.mark.parametrize("link", ["", "hard", "soft"])
+def test_a_source_is_never_written_over(run: Run, tmp_path: Path, link: str, overwrite: tuple[str, ...]) -> None:
+    source = picture(tmp_path / "a.png")
+    before = source.read_bytes()
+    out = tmp_path / ("b.png" if link else "a.png")
+    if link == "hard":
+        out.hardlink_to(source)
+    elif link == "soft":
+        out.symlink_to(source)
+    result = run("--from", "2:a.png + a dog", "--to", "image", "--out", out, *overwrite)
+    assert result.code == 2 and "is what the sample is made from" in result.error
+    assert (
+        "is what the sample is made from" in run("--from", "a.png", "--to", "image", "--sheet", out, *overwrite).error
+    )
+    assert source.read_bytes() == before
+
+
+def test_two_sources_of_one_name_get_two_files(run: Run, voice: None, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        picture(tmp_path / folder / "x.png")
+    options = ("--to", "speech", "--voice", "flite:slt", "--force")
+    assert run("--from", "one/x.png", "--from", "two/x.png", *options).code == 0
+    assert {path.name for path in tmp_path.glob("*.wav")} == {"x.speech.wav", "x.speech-of-2.wav"}

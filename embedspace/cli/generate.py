@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedspace.cli._options import AsModality, Device, Json, Weights
+from embedspace.cli._targets import check_targets, files_of, sample_paths
 from embedspace.errors import InputError
 from embedspace.modality import Modality
 
@@ -27,6 +28,10 @@ __all__ = ["generate"]
 
 _CHUNK = 8
 """Samples made together; what is finished is written before the next ones begin."""
+
+
+_SHEET_SIDE = 256
+"""Pixels of a source's shorter side that a sheet needs at least."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,9 @@ def generate(
     force: Annotated[
         bool, typer.Option("--force", help="Also from a source that is far from everything known.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist; a file that a sample is made from never is.")
+    ] = False,
     as_modality: AsModality = None,
     json: Json = False,
     weights: Weights = None,
@@ -93,8 +101,9 @@ def generate(
 ) -> None:
     """Make a picture, a sound, a caption or speech from words, files, or a composition of them.
 
-    A file says where it comes from: seed, head, hash of its weights and the source's terms are inside. Captions are
-    printed, and written only with --out. With --json one object a sample.
+    A file that exists is replaced only with --overwrite. A file says where it comes from: seed, head, hash of its
+    weights and the source's terms are inside. Captions are printed, and written only with --out. With --json one object
+    a sample.
     """
     from embedspace.cli._space import load_space, quick_start
     from embedspace.generate import Request
@@ -105,11 +114,14 @@ def generate(
     texts = [*sources, *([morph] if morph is not None else [])]
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
     _check(asked, to, out, sheet, len(sources), morph)
+    paths = sample_paths(out, sources, to, number, morph=morph is not None)
+    written = [*itertools.chain(*paths), *([sheet] if sheet is not None else [])]
+    check_targets(written, files_of(parsed, as_modality), overwrite=overwrite)
     with quick_start(words_only=False):
         space = load_space(weights, device)
         head_of(space, to)  # a missing head is said before anything is encoded
         composed = [compose(one, space, as_modality=as_modality) for one in parsed]
-    jobs, request = _jobs(sources, composed, asked, space, to, out, morph)
+    jobs, request = _jobs(sources, composed, asked, space, paths, morph)
     options = {"to": to, "neighbours": max(neighbours, 4 if sheet else 0), "force": force}
     made = _run(space, jobs, request, options, as_json=json, shown=neighbours)
     if sheet is not None:
@@ -136,8 +148,7 @@ def _jobs(
     composed: Sequence[ComposedQuery],
     asked: Request,
     space: EmbeddingSpace,
-    to: Modality,
-    out: Path | None,
+    paths: Sequence[list[Path]],
     morph: str | None,
 ) -> tuple[list[_Job], Request]:
     """Return what to make, and the request for each of them: a morph's frames are one sample each."""
@@ -150,32 +161,14 @@ def _jobs(
     # terms of one modality keep their mean, whatever their signs; mixed ones have lost theirs
     kinds = [MIXED if query.centred else query.terms[0].modality for query in composed]
     if morph is None:
-        paths = [_paths(out, source, to, asked.num_samples, k, len(sources)) for k, source in enumerate(sources)]
         made = zip(sources, terms, composed, kinds, paths, strict=True)
         return [_Job(s, t, c.vector, kind, where) for s, t, c, kind, where in made], asked
     ends = [(query.vector, kind) for query, kind in zip(composed, kinds, strict=True)]
     rows = interpolate(ends[0], ends[1], asked.num_samples, space)
-    files = _paths(out, sources[0], to, asked.num_samples, 0, 1)
-    both = [*terms[0], *terms[1]]
+    files, both = paths[0], [*terms[0], *terms[1]]
     name = f"{sources[0]} > {morph}"
     jobs = [_Job(name, both, row, MIXED, files[k : k + 1]) for k, row in enumerate(rows)]
     return jobs, dataclasses.replace(asked, num_samples=1)
-
-
-def _paths(out: Path | None, source: str, to: Modality, number: int, index: int, sources: int) -> list[Path]:
-    """Return the files of a source's samples; none for captions that are only printed."""
-    from embedspace.generate.files import SUFFIX
-
-    if out is None and to == Modality.TEXT:
-        return []
-    if out is None:
-        stem = Path(source).stem if Path(source).suffix else re.sub(r"\W+", "-", source.casefold()).strip("-")[:60]
-        base = Path(f"{stem or 'sample'}.{to}{SUFFIX[to]}")
-    else:
-        base = out if out.suffix else out.with_suffix(SUFFIX[to])
-    if sources > 1 and out is not None:
-        base = base.with_stem(f"{base.stem}-{index + 1}")
-    return [base] if number == 1 else [base.with_stem(f"{base.stem}-{k + 1}") for k in range(number)]
 
 
 def _run(
@@ -276,7 +269,7 @@ def _draw(sheet: Path, jobs: Sequence[_Job], made: Sequence[Sequence[Sample]], s
             continue
         cells: list[tuple[str, Any]] = []
         if SUFFIXES.get(Path(job.query).suffix.lower()) == "image" and Path(job.query).is_file():
-            cells.append(("source", flatten(load_image(job.query))))
+            cells.append(("source", flatten(load_image(job.query, min_side=_SHEET_SIDE))))
         for neighbour, picture in head.gallery_pictures(job.vector, job.modality, space, 3) if samples else ():
             cells.append((f"near: {neighbour.caption}", picture))
         cells += [(f"seed {sample.seed}{_copied(sample)}", sample.content) for sample in samples]

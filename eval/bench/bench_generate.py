@@ -39,7 +39,8 @@ def cold_seconds(weights: str | None, repeats: int) -> float:
     """Return the median wall time of the command in a process of its own."""
     times = []
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", COMMAND, "generate", "--from", "a violin", "--to", "image", "--force"]
+        options = ["--from", "a violin", "--to", "image", "--force", "--overwrite"]
+        command = [sys.executable, "-c", COMMAND, "generate", *options]
         command += ["--out", str(Path(folder) / "violin.png"), *(["--weights", weights] if weights else [])]
         for _ in range(repeats):
             started = time.perf_counter()
