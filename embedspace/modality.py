@@ -7,7 +7,7 @@ from pathlib import Path
 
 from embedspace.errors import UnknownModalityError
 
-__all__ = ["SUFFIXES", "Modality", "modality_of"]
+__all__ = ["NOT_READ", "SUFFIXES", "Modality", "modality_of"]
 
 
 class Modality(enum.StrEnum):
@@ -23,12 +23,22 @@ class Modality(enum.StrEnum):
 
 
 SUFFIXES: dict[str, str] = {
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"), "image"),
+    **dict.fromkeys(
+        (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"), "image"
+    ),
     **dict.fromkeys((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif"), "audio"),
     **dict.fromkeys((".txt", ".md", ".rst"), "text"),
-    **dict.fromkeys((".mp4", ".mkv", ".webm", ".mov", ".avi"), "video"),
+    **dict.fromkeys((".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi"), "video"),
 }
 """File suffix (lower case, with its dot) -> media kind: the value of a `Modality`, or "video" (frames plus sound)."""
+
+
+NOT_READ: dict[str, str] = {
+    **dict.fromkeys(
+        (".heic", ".heif"), "HEIC pictures are not read; convert them to JPEG, for example: heif-convert a.heic a.jpg"
+    ),
+}
+"""File suffix of well-known media that have no decoder here -> what to do."""
 
 
 def modality_of(path: str | Path) -> str:
@@ -48,6 +58,8 @@ def modality_of(path: str | Path) -> str:
     try:
         return SUFFIXES[suffix]
     except KeyError:
+        if suffix in NOT_READ:
+            raise UnknownModalityError(f"{path}: {NOT_READ[suffix]}") from None
         known = " ".join(sorted(SUFFIXES))
         raise UnknownModalityError(
             f"{path}: unknown file suffix {suffix or '(none)'!r}; known: {known}; or say the modality with --as"

@@ -53,6 +53,7 @@ _WEIGHT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)):(?=\S)")
 _OPERATOR = re.compile(r"[+-](?=\s|$)")
 _NEXT_OPERATOR = re.compile(r"\s[+-](?=\s|$)")
 _TERM_ENDS = re.compile(r"\s*(?:$|\s[+-](?=\s|$))")
+_SHOWN_UNKNOWN = 5
 _CANCELLED = 1e-4  # of the weights' sum: below it what is left of the terms is rounding, not meaning
 
 
@@ -149,6 +150,7 @@ class ComposedQuery:
         phrase: The likeliest reading of words and named media as one text; empty where there is none.
         notes: What was read as one text and what was not, with the reasons, for people.
         document_vector: As `vector`, for documents; None where it is the same.
+        unknown: Parts of the words that the text encoder does not know: other scripts, emoji.
     """
 
     vector: NDArray[np.float32]
@@ -158,6 +160,23 @@ class ComposedQuery:
     phrase: str = ""
     notes: tuple[str, ...] = ()
     document_vector: NDArray[np.float32] | None = None
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def unknown_note(self) -> str:
+        """One line about what the text encoder does not know of the query; empty where it knows all of it."""
+        if not self.unknown:
+            return ""
+        shown = ", ".join(self.unknown[:_SHOWN_UNKNOWN]) + (", ..." if len(self.unknown) > _SHOWN_UNKNOWN else "")
+        words = [term.value for term in self.terms if term.modality == Modality.TEXT]
+        text = left = " ".join(words)
+        for part in self.unknown:
+            left = left.replace(part, "")
+        known = sum(char.isalnum() for char in left)
+        nothing = len(words) == len(self.terms) and known <= len(text) - len(left)
+        return f"the text encoder does not know {shown}; it reads English: translate the query" + (
+            ", for as it stands its hits mean little" if nothing else ""
+        )
 
     def explain(self) -> str:
         """Return one line a term: weight, value, modality, cosine with the composed vector."""
@@ -371,7 +390,16 @@ def compose(query: Query | str, space: QueryEncoder, *, as_modality: str | None 
         phrase=phrase,
         notes=notes,
         document_vector=_compose_documents(weights, rows, embedded, reading, space),
+        unknown=_unknown_words(sources, space),
     )
+
+
+def _unknown_words(sources: Sequence[Source], space: QueryEncoder) -> tuple[str, ...]:
+    """Return the parts of a query's words that the text encoder does not know; none where the space cannot say."""
+    lacking = getattr(space, "unknown_words", None)
+    if lacking is None:
+        return ()
+    return tuple(dict.fromkeys(part for source in sources if source.path is None for part in lacking(source.value)))
 
 
 def _compose_documents(

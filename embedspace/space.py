@@ -30,6 +30,7 @@ DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default"
 
 FORMAT = 2
 """Of a space's folder. Before 2 the sounds were heard by another tagger, whose weights are gone."""
+MAX_EMBED_DIM = 65_536
 PREPROCESSING = 2
 """Raised when decoding, resampling, cropping or windows change what the encoders see: old vectors then do not fit."""
 _FILES = {
@@ -122,6 +123,8 @@ class EmbeddingSpace:
             stored = folder / "calibration.json"
             calibration = Calibration.from_json(stored.read_text("utf-8")) if stored.is_file() else Calibration()
             config["files"].items()
+            if type(config["embed_dim"]) is not int or not 1 <= config["embed_dim"] <= MAX_EMBED_DIM:
+                raise WeightsError(f"{path}: embed_dim {config['embed_dim']!r}: must be 1 to {MAX_EMBED_DIM:,}")
             return cls(folder, config, calibration, device)
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise WeightsError(f"{path}: not the configuration of a space: {error!r}") from error
@@ -356,6 +359,17 @@ class EmbeddingSpace:
         from embedspace.generate import names_of
 
         return names_of(self, vectors, str(modality), k)
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Return the parts of a text that the text encoder does not know, each once, in order.
+
+        It reads English in Latin script. Emoji and most of Chinese are unknown to it, and what is unknown looks all
+        alike: a text of nothing else has a vector that means nothing.
+
+        Args:
+            text: Any length.
+        """
+        return list(dict.fromkeys(self.encoder(Modality.TEXT).unknown(text)))
 
     def for_documents(self, vectors: NDArray[np.float32], modality: Modality | str = "image") -> NDArray[np.float32]:
         """Make the vectors that find documents (recipes, articles: fields and long passages) rather than captions.

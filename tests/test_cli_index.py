@@ -331,3 +331,16 @@ def test_progress_says_the_pace_and_what_is_left(
         "indexing (75 new, 1 failed): 475 of 500 after 140 s, 0.5 per second, 50 s left",
         "indexing (100 new, 1 failed): 500 of 500 after 200 s, 0.4 per second",
     ]
+
+
+def test_pictures_of_phones_are_told_what_to_do(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    for name in ("a.jpe", "b.jfif", "c.jpg"):
+        picture(tmp_path / "x.jpg", seed=ord(name[0])).rename(folder / name)
+    (folder / "d.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    result = run("index", folder, "--catalog", tmp_path / "c")
+    assert result.code == 0 and "3 added" in result.out and "1 .heic" in result.out
+    assert result.err == "HEIC pictures are not read; convert them to JPEG, for example: heif-convert a.heic a.jpg\n"
+    named = run("index", folder / "d.heic", "--catalog", tmp_path / "c")
+    assert "d.heic: HEIC pictures are not read; convert them to JPEG" in named.err

@@ -79,7 +79,7 @@ def test_search_json_is_stable(run: Run, catalog: Path) -> None:
         "metadata": {"licence": "CC0-1.0", "year": 2020},
     }
     order = ["query", "rank", "probability", "score", "modality", "kind", "uri", "start", "end", "label", "text"]
-    assert list(json.loads(line)) == [*order, "metadata", "id"]
+    assert list(json.loads(line)) == [*order, "metadata", "id", "unknown_words"]
 
 
 def test_search_by_words_and_by_what_is_said(run: Run, catalog: Path) -> None:
@@ -228,3 +228,16 @@ def test_search_says_what_the_catalog_lacks(run: Run, catalog: Path) -> None:
     run("catalog", "remove", catalog, "--where", "kind != 'audio'")
     reason = f"the catalog is empty; fill it with: embedspace index PATHS --catalog {catalog}"
     assert run("search", catalog, "x", "--to", "audio", "--min-probability", "0.5").err == f"no match: {reason}\n"
+
+
+def test_search_says_which_words_are_unknown(run: Run, catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        CliSpace, "unknown_words", lambda self, text: ["\u732b"] if "\u732b" in text else [], raising=False
+    )
+    result = run("search", catalog, "\u732b", "-k", "1", "--json")
+    assert json.loads(result.out)["unknown_words"] == ["\u732b"]
+    first = result.err.splitlines()[0]
+    assert first.startswith("the text encoder does not know \u732b; it reads English: translate the query")
+    assert first.endswith("its hits mean little")
+    known = run("search", catalog, "a barking dog", "-k", "1", "--json")
+    assert json.loads(known.out)["unknown_words"] == [] and "does not know" not in known.err

@@ -381,3 +381,13 @@ print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])  # ru_maxr
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert int(done.stdout) // 1024 < 400  # MiB; all at once takes more than 700
+
+
+def test_load_image_says_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff, a C library, would."""
+    for kind in ("tiff_lzw", "tiff_adobe_deflate"):
+        whole = bytearray(_bytes(Image.effect_noise((64, 64), 50), "TIFF", compression=kind))
+        whole[30:200] = b"\xff" * 170
+        with pytest.raises(MediaError, match="damaged"):
+            load_image(bytes(whole))
+    assert capfd.readouterr() == ("", "")

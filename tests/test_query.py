@@ -288,3 +288,41 @@ def test_embed_sources_pools_long_items() -> None:
     np.testing.assert_allclose(vector, _unit(1, 1, 0, 0, 0, 0), atol=1e-6)
     assert modality == "text"
     assert embed_sources([], space) == []
+
+
+# ---- words that nobody knows
+
+
+class ReadsLatin(Space):
+    """As the text encoder: a letter beyond Latin-1 is unknown."""
+
+    def unknown_words(self, text: str) -> list[str]:
+        return list(dict.fromkeys(char for char in text if ord(char) > 255))
+
+
+@pytest.mark.parametrize(
+    ("query", "unknown", "note"),
+    [
+        ("a dog", (), ""),
+        (
+            "a dog \N{DOG FACE}",
+            ("\N{DOG FACE}",),
+            "does not know \N{DOG FACE}; it reads English: translate the query",
+        ),
+        ("\u732b", ("\u732b",), "translate the query, for as it stands its hits mean little"),
+        ("a \u53ea\u72d7\u5728\u53eb\u53eb\u732b", ("\u53ea", "\u72d7", "\u5728", "\u53eb", "\u732b"), "mean little"),
+        ("dog.png + \u732b", ("\u732b",), "translate the query"),
+    ],
+)
+def test_words_that_the_encoder_does_not_know_are_told(
+    query: str, unknown: tuple[str, ...], note: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dog.png").touch()
+    words = [part for part in query.split(" + ") if part != "dog.png"]
+    space = ReadsLatin({"dog.png": _axis(0), **dict.fromkeys(words, _axis(1))})
+    composed = compose(query, space)
+    assert composed.unknown == unknown
+    assert note in composed.unknown_note and bool(composed.unknown_note) == bool(unknown)
+    assert ("mean little" in composed.unknown_note) == ("mean little" in note)  # not where a picture says more
+    assert compose(query, Space(space.vectors)).unknown == ()  # an encoder that cannot say

@@ -196,3 +196,10 @@ def test_encode_decoded_keeps_the_order_of_mixed_items(tiny_space: EmbeddingSpac
     assert [len(s) for s in segments] == [len(d.inputs) for d in items]
     np.testing.assert_allclose(segments[0][0].vector, tiny_space.encode_text("a dog")[0], atol=1e-5)
     assert items[1].metadata == {"width": 48, "height": 32}
+
+
+def test_unknown_words_are_those_of_the_tokenizer(tiny_space: EmbeddingSpace) -> None:
+    assert tiny_space.unknown_words("a dog barks: été, naïve, кошка") == []
+    assert tiny_space.unknown_words("a dog \N{DOG FACE} and a \u732b \N{DOG FACE}") == ["\N{DOG FACE}", "\u732b"]
+    rows = tiny_space.encode_text(["\u732b", "\u72d7"])
+    np.testing.assert_allclose(rows[0], rows[1], atol=1e-6)  # which is why it must be said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -77,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in options or bool(os.environ.get("EMBEDSPACE_DEBUG"))
     if "--debug" in options:
         given.remove("--debug")
+    warnings.filterwarnings("ignore", module=r"PIL\b")  # about odd but readable pictures, on stderr
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show

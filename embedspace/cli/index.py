@@ -12,7 +12,7 @@ import typer
 
 from embedspace.cli._options import AsModality, BatchSize, Device, Json, Quiet, Weights, Workers
 from embedspace.errors import CatalogExistsError, CatalogNotFoundError, ConfigError, InputError
-from embedspace.modality import SUFFIXES
+from embedspace.modality import NOT_READ, SUFFIXES
 
 if TYPE_CHECKING:
     from embedspace.catalog.catalog import Catalog
@@ -193,6 +193,8 @@ def report_ingest(report: IngestReport, paths: list[Path], *, as_json: bool, qui
             print(_summary(report, len(failures)))
             if left_out:
                 print(f"left out, nothing to encode in them: {left_out}{_manifests(report)}")
+        for reason in dict.fromkeys(NOT_READ[suffix] for suffix in report.skipped if suffix in NOT_READ):
+            note(reason)
         list_failures(failures)
         for loss in report.kept:
             note(f"{_told(loss)}; kept, --prune-all removes them" if loss.sure else _told(loss))

@@ -135,14 +135,15 @@ def _show(
     if explain:
         note(query.explain())
     if as_json:
-        for record in _records(text, hits):
+        for record in _records(text, query, hits):
             print_json(record)
     elif hits:
         if several:
             print(f"# {text}")
         _print_hits(hits)
-    if remark:
-        note(f"{text}: {remark}" if several else remark)
+    for line in (query.unknown_note, remark):
+        if line:
+            note(f"{text}: {line}" if several else line)
 
 
 def _remark(asked: str, hits: list[Hit], calibration: Calibration, threshold: float | None, lacking: str) -> str:
@@ -154,7 +155,7 @@ def _remark(asked: str, hits: list[Hit], calibration: Calibration, threshold: fl
     return ""
 
 
-def _records(text: str, hits: Iterable[Hit]) -> Iterable[dict[str, Any]]:
+def _records(text: str, query: ComposedQuery, hits: Iterable[Hit]) -> Iterable[dict[str, Any]]:
     for hit in hits:
         yield {
             "query": text,
@@ -170,6 +171,7 @@ def _records(text: str, hits: Iterable[Hit]) -> Iterable[dict[str, Any]]:
             "text": hit.text,
             "metadata": hit.metadata,
             "id": hit.id,
+            "unknown_words": list(query.unknown),
         }
 
 

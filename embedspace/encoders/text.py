@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedspace.encoders.backbones import create_backbone
 from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
 from embedspace.encoders.heads import TextHead
+from embedspace.encoders.sizes import make_checked
 from embedspace.modality import Modality
 
 __all__ = ["TextEncoder", "load_text_head"]
@@ -25,8 +26,9 @@ def load_text_head(config: dict[str, Any], folder: Path) -> TextHead:
         config: `feature_dim`, `embed_dim`, `hidden_dim`.
         folder: The space's folder.
     """
-    head = TextHead(config["feature_dim"], config["embed_dim"], config["hidden_dim"])
-    load_strict(head, folder / "text.safetensors")
+    sizes, path = (config["feature_dim"], config["embed_dim"], config["hidden_dim"]), folder / "text.safetensors"
+    head = make_checked(lambda: TextHead(*sizes), path)
+    load_strict(head, path)
     return head
 
 
@@ -42,6 +44,11 @@ class TextEncoder(Encoder):
     def prepare(self, media: str) -> Any:  # noqa: ANN401
         """Split a text into word pieces."""
         return self.backbone.preprocess(media)  # type: ignore[operator]
+
+    def unknown(self, text: str) -> list[str]:
+        """Return the parts of a text that the backbone's vocabulary lacks; none where it cannot say."""
+        lacking = getattr(self.backbone, "unknown", None)
+        return list(lacking(text)) if callable(lacking) else []
 
     @torch.inference_mode()
     def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import io
 import os
 import threading
@@ -190,11 +192,22 @@ def open_image(stream: Path | io.BytesIO) -> Image.Image:
     """Open an image of one of the `FORMATS` without decoding it; errors are Pillow's own."""
     # Pillow warns or raises by a process-wide limit; `load_image` has its own, checked before anything is decoded.
     with _opening:
+        _quieten_libtiff()
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(stream, formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+@functools.cache
+def _quieten_libtiff() -> None:
+    """Keep libtiff, which knows no Python, from writing its complaints to stderr; Pillow's own errors say enough."""
+    with contextlib.suppress(OSError, AttributeError):  # linked in statically
+        library = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]
+        for setter in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
+            setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+            setter(None)
 
 
 def _reason(error: Exception) -> str:

@@ -23,6 +23,7 @@ __all__ = ["MiniLM", "TextFeatures"]
 
 _WINDOW = 254  # word pieces a window: the model was trained on 256 with its two marks
 _BATCH_TOKENS = 4096
+_UNKNOWN = "[UNK]"
 
 
 class TextFeatures(NamedTuple):
@@ -87,6 +88,18 @@ class MiniLM(Backbone):
         return [
             torch.tensor([start, *pieces[at : at + size], end]) for at in range(0, max(len(pieces), 1), max(size, 1))
         ]
+
+    def unknown(self, text: str) -> list[str]:
+        """Return the parts of a text that the vocabulary lacks, in order; each becomes one and the same piece.
+
+        Characters of many scripts and emoji are such parts: all words written in them look alike to the model.
+        """
+        if self._tokenizer is None:
+            raise InputError(f"backbone {self.name!r} has no tokenizer; make it with create_backbone")
+        encoding = self._tokenizer.encode(text)
+        lacking = self._tokenizer.token_to_id(_UNKNOWN)
+        spans = zip(encoding.ids, encoding.offsets, strict=True)
+        return [text[first:last] for piece, (first, last) in spans if piece == lacking]
 
     def forward(self, texts: Sequence[Sequence[torch.Tensor]]) -> TextFeatures:
         """Encode texts.
