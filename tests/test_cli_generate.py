@@ -100,7 +100,7 @@ def test_pictures_are_written_with_their_record_and_a_sheet(run: Run, space: Hea
 
 def test_a_morph_s_frames_stand_in_one_row(run: Run, space: HeadSpace, tmp_path: Path) -> None:
     write_latent_head(space.folder / "heads", "image")
-    options = ("--from", "a dog", "--to", "image", "--force", "--sheet", "sheet.png")
+    options = ("--from", "a dog", "--to", "image", "--force", "--sheet", "sheet.png", "--overwrite")
     assert run(*options, "--morph", "a cat", "-n", 4).code == 0
     with Image.open(tmp_path / "sheet.png") as sheet:
         whole = sheet.size
@@ -113,12 +113,13 @@ def test_a_near_copy_is_called_one(run: Run, space: HeadSpace) -> None:
     write_latent_head(space.folder / "heads", "image", options={"num_steps": 2, "copy_similarity": -1.0})
     result = run("--from", "a dog", "--to", "image", "--sheet", "sheet.png")
     assert result.out.splitlines() == ["a-dog.image.png  (near copy of a training item)", "sheet.png"]
-    assert json.loads(run("--from", "a dog", "--to", "image", "--json").out)["near_copy"] is True
+    again = run("--from", "a dog", "--to", "image", "--json", "--overwrite")
+    assert json.loads(again.out)["near_copy"] is True
 
 
 def test_a_family_can_be_chosen_and_an_unknown_one_is_refused(run: Run, space: HeadSpace, tmp_path: Path) -> None:
     write_latent_head(space.folder / "heads", "image")
-    options = ("--from", "a dog", "--to", "image", "--json", "--family")
+    options = ("--from", "a dog", "--to", "image", "--json", "--overwrite", "--family")
     assert json.loads(run(*options, "vae").out)["family"] == "vae"
     result = run(*options, "gan")
     assert result.code == 2

@@ -76,7 +76,7 @@ def no_more_than(path: Path) -> Iterator[None]:
             f"{path}: holds {tensors:,} tensors with {numbers:,} numbers; the configuration beside it asks for more: "
             "restore config.json as training wrote it"
         ) from None
-    except (RuntimeError, OverflowError, MemoryError) as error:  # a size that no tensor can have
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # a size that no tensor can have
         raise WeightsError(
             f"{path}: the configuration beside these weights asks for what cannot be made ({one_line(error)}); "
             "restore config.json as training wrote it"
