@@ -20,7 +20,6 @@ from embedspace.encoders.backbones import create_backbone
 from embedspace.encoders.backbones.efficientnet_lite import EfficientNetBody, EfficientNetLite, to_pixel_values
 from embedspace.encoders.base import load_strict
 from embedspace.encoders.heads import ensemble_normalize
-from embedspace.encoders.sizes import no_more_than
 
 __all__ = ["NETWORK_FILE", "TunedNetwork", "TunedNetworks", "load_network", "load_networks"]
 
@@ -111,7 +110,6 @@ def load_network(backbone: str, embed_dim: int, image_size: int, folder: Path) -
 
 def load_networks(backbones: Sequence[str], embed_dim: int, image_size: int, folder: Path) -> TunedNetworks:
     """Make the tuned networks of a space; arguments and errors as `load_network`."""
-    with no_more_than(folder / NETWORK_FILE):
-        networks = TunedNetworks(_shaped(backbone, embed_dim, image_size) for backbone in backbones)
+    networks = TunedNetworks(_shaped(backbone, embed_dim, image_size) for backbone in backbones)
     load_strict(networks, folder / NETWORK_FILE)
     return networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
