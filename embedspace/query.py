@@ -262,7 +262,7 @@ def resolve(value: str, *, quoted: bool = False, as_modality: str | None = None)
         The source. A name without a suffix ("dog") is words even if there is such a file: write "./dog" for it.
 
     Raises:
-        QueryError: If it looks like a path and no such file exists, or is a folder.
+        QueryError: If it looks like a path and no such file exists, is a folder, or is words that are not UTF-8.
         UnknownModalityError: If it is a path to a file of unknown suffix and `as_modality` is None.
     """
     path = os.path.expanduser(value)
@@ -278,6 +278,10 @@ def resolve(value: str, *, quoted: bool = False, as_modality: str | None = None)
         raise QueryError(f"{value}: a folder cannot be a query; give a file, or words in double quotes")
     if (suffix in SUFFIXES or explicit) and not quoted:
         raise QueryError(f"{value}: no such file; if you mean these words, put them in double quotes")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise QueryError(f"query {value!a}: not UTF-8; write it so, or give the path of a file that exists") from None
     return Source(value, "text")
 
 

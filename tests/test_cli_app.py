@@ -42,7 +42,33 @@ def test_help_names_every_verb(run: Run) -> None:
 
 def test_no_arguments_show_the_help(run: Run) -> None:
     result = run()
-    assert "Usage: embedspace" in result.out + result.err
+    assert (result.code, result.err) == (0, "")
+    assert "\n  search " in result.out
+    for example in ("index ~/media", 'search media.catalog "a barking dog"', "generate --from dog.png"):
+        assert f"\n    embedspace {example}" in result.out
+    group = run("catalog")
+    assert (group.code, group.err) == (0, "")
+    assert "\n  verify " in group.out
+
+
+def test_the_package_itself_can_be_run() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "embedspace", "--version"], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, f"embedspace {embedspace.__version__}\n")
+
+
+def test_the_shell_is_told_what_may_follow() -> None:
+    asked = {"_EMBEDSPACE_COMPLETE": "complete_bash", "COMP_WORDS": "embedspace catalog ver", "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [sys.executable, "-m", "embedspace"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        env=os.environ | asked,
+    )
+    assert done.stdout.split() == ["verify"]
 
 
 @pytest.mark.parametrize(

@@ -237,3 +237,17 @@ def test_what_the_drive_refuses_is_said_plainly(run: Run, media: Path, make: Cal
     result = run("search", "c", "x")
     assert result.code == 2
     assert message in result.error
+
+
+def test_what_changes_a_catalog_speaks_json(run: Run, media: Path, tmp_path: Path) -> None:
+    Path("cut.png").write_bytes(b"x")
+    added = json.loads(run("catalog", "add", "c", "one more text", "cut.png", "--json").out)
+    assert (added["added"], [failed["uri"] for failed in added["failed"]]) == (1, ["cut.png"])
+    out = tmp_path / "out.jsonl"
+    written = json.loads(run("catalog", "export", "c", out, "--json").out)
+    assert written == {"segments": len(out.read_text("utf-8").splitlines()), "path": str(out)}
+    migrated = run("catalog", "migrate", "c", "--json", space=CliSpace("2"))
+    assert json.loads(migrated.out)["encoded"] > 0 and migrated.err == ""
+    removed = run("catalog", "remove", "c", "one more text", "nothing of the kind", "--json")
+    assert json.loads(removed.out) == {"items": 1, "places": 1, "missing": ["nothing of the kind"]}
+    assert removed.err == ""

@@ -241,3 +241,19 @@ def test_search_says_which_words_are_unknown(run: Run, catalog: Path, monkeypatc
     assert first.endswith("its hits mean little")
     known = run("search", catalog, "a barking dog", "-k", "1", "--json")
     assert json.loads(known.out)["unknown_words"] == [] and "does not know" not in known.err
+
+
+def test_search_takes_a_query_that_begins_with_a_minus(run: Run, catalog: Path) -> None:
+    plain = run("search", catalog, "- cat", "--json")
+    assert plain.code == 0
+    hits = [json.loads(line) for line in plain.out.splitlines()]
+    assert hits and hits[0]["query"] == "- cat"
+    shielded = run("search", catalog, "--json", "--", "- cat")
+    assert [hit["uri"] for hit in hits] == [json.loads(line)["uri"] for line in shielded.out.splitlines()]
+
+
+@pytest.mark.parametrize("query", ["caf\udce9", "dog.png + caf\udce9"])
+def test_search_refuses_words_that_are_not_utf8(run: Run, catalog: Path, query: str) -> None:
+    result = run("search", catalog, query.replace("dog.png", "a dog"))
+    assert result.code == 2
+    assert "not UTF-8" in result.error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -23,13 +24,21 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, as any tool cut off by `head` gives
 EXIT_UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 
+EXAMPLES = """\b
+Three examples:
+  embedspace index ~/media --catalog media.catalog
+  embedspace search media.catalog "a barking dog" --to image
+  embedspace generate --from dog.png --to audio
+"""
+"""What follows the help of the whole; the mark keeps its lines as they are."""
+
 app = typer.Typer(
     name="embedspace",
-    no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,  # rich costs start-up time, and plain help is what docs/cli.md holds
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EXAMPLES,
 )
 app.command(name="index")(index.index)
 app.command(name="search")(search.search)
@@ -46,8 +55,9 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
@@ -62,6 +72,8 @@ def root(
     asked, 130 interrupted.
     """
     del version, debug  # both are acted on before a verb runs
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--debug" in options:
         given.remove("--debug")
     warnings.filterwarnings("ignore", module=r"PIL\b")  # about odd but readable pictures, on stderr
+    given = _shielded(given)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
@@ -108,6 +121,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _shielded(given: list[str]) -> list[str]:
+    """Return the arguments with a space before each query that begins with a minus, or they would count as options."""
+    if "search" not in given[:1]:
+        return given
+    end = given.index("--") if "--" in given else len(given)
+    return [f" {text}" if number < end and re.match(r"-\s", text) else text for number, text in enumerate(given)]
+
+
 def _is_mistake(error: Exception) -> bool:
     """Whether an error is the user's to mend: ours, or the command parser's."""
     return isinstance(error, EmbedspaceError) or hasattr(error, "format_message")
@@ -122,8 +143,9 @@ def _report(error: Exception) -> int:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "embedspace"
         message = error.format_message()
-        if not message:  # the group was called without a verb: its help is the answer
-            return EXIT_USER_ERROR
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group was called without a verb: its help is the answer
+            print(message)
+            return 0
         _complain(f"{message.rstrip('.')}; see '{command} --help'")
         return int(getattr(error, "exit_code", EXIT_USER_ERROR))
     if isinstance(error, OSError) and error.strerror:

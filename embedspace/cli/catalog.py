@@ -71,12 +71,13 @@ def add(
         list[str] | None, typer.Option("--meta", metavar="NAME=VALUE", help="Metadata of all of them; may be repeated.")
     ] = None,
     as_modality: AsModality = None,
+    json: Json = False,
     weights: Weights = None,
     device: Device = "cpu",
 ) -> None:
     """Add single files or words, with metadata; `embedspace index` is for folders and manifests."""
     from embedspace.catalog.catalog import Catalog
-    from embedspace.cli._output import list_failures
+    from embedspace.cli._output import list_failures, print_json
     from embedspace.cli._space import load_space
 
     facts = _metadata(metadata or [])
@@ -91,8 +92,11 @@ def add(
             except InputError as error:
                 failures.append((item, str(error)))
         report = opened.add(good)
-    print(f"{report.added} added, {report.updated} updated, {report.known} known already, {len(failures)} failed")
-    list_failures(failures)
+    if json:
+        print_json({**dataclasses.asdict(report), "failed": [{"uri": uri, "reason": why} for uri, why in failures]})
+    else:
+        print(f"{report.added} added, {report.updated} updated, {report.known} known already, {len(failures)} failed")
+        list_failures(failures)
     if failures and not good:
         raise typer.Exit(1)
 
@@ -179,13 +183,15 @@ def remove(
         list[str] | None, typer.Argument(metavar="URIS", help="Files, uris, or the words of texts, to forget.")
     ] = None,
     where: Where = None,
+    json: Json = False,
 ) -> None:
     """Forget items; the files themselves stay. An item that lies at several places goes with the last of them."""
     from embedspace.catalog.catalog import Catalog
-    from embedspace.cli._output import note
+    from embedspace.cli._output import note, print_json
 
     if bool(uris) == (where is not None):
         raise InputError("say what to remove: URIS, or --where, but not both")
+    missing: list[str] = []
     with Catalog.open(catalog) as opened:
         if where is not None:
             report = opened.remove(where=where)
@@ -194,10 +200,15 @@ def remove(
             for name in uris or []:
                 found = opened.places_of(_utf8(name))
                 if not found:
-                    note(f"{name}: not in the catalog")
+                    missing.append(name)
                 places.extend(found)
             report = opened.remove(uris=places)
-    print(_removed(report))
+    if json:
+        print_json({**dataclasses.asdict(report), "missing": missing})
+    else:
+        for name in missing:
+            note(f"{name}: not in the catalog")
+        print(_removed(report))
     if not report.places:
         raise typer.Exit(1)
 
@@ -236,15 +247,19 @@ def verify(
 def export(
     catalog: CatalogPath,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A .parquet, .npz or .jsonl file.")],
+    json: Json = False,
 ) -> None:
     """Write every segment with its vector and metadata to a file."""
     from embedspace.catalog.catalog import Catalog
-    from embedspace.cli._output import open_for_writing
+    from embedspace.cli._output import open_for_writing, print_json
 
     with Catalog.open(catalog, read_only=True) as opened:
         open_for_writing(out)
         count = opened.export(out)
-    print(f"{count} segments in {out}")
+    if json:
+        print_json({"segments": count, "path": str(out)})
+    else:
+        print(f"{count} segments in {out}")
 
 
 @app.command()
@@ -253,6 +268,7 @@ def migrate(
     batch_size: BatchSize = 32,
     workers: Workers = None,
     quiet: Quiet = False,
+    json: Json = False,
     weights: Weights = None,
     device: Device = "cpu",
 ) -> None:
@@ -262,11 +278,11 @@ def migrate(
     """
     from embedspace.catalog.catalog import Catalog
     from embedspace.catalog.migrate import migrate as run
-    from embedspace.cli._output import Interrupted, list_failures
+    from embedspace.cli._output import Interrupted, list_failures, print_json
     from embedspace.cli._progress import ProgressReport
     from embedspace.cli._space import load_space
 
-    with Catalog.open(catalog) as opened, ProgressReport(quiet=quiet) as bar:
+    with Catalog.open(catalog) as opened, ProgressReport(quiet=quiet or json) as bar:
         report = run(
             opened,
             load_space(weights, device),
@@ -278,6 +294,9 @@ def migrate(
         raise Interrupted(
             f"interrupted; {catalog} is as it was, {report.encoded} items are encoded; run the same command to go on"
         )
+    if json:
+        print_json(dataclasses.asdict(report))
+        return
     if not quiet and not report.modalities:
         print("nothing to do: the catalog's vectors are of this encoder")
     elif not quiet:

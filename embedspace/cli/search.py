@@ -110,7 +110,7 @@ def _queries(arguments: Sequence[str]) -> list[str]:
         return input_lines()
     if any(argument in ("+", "-") for argument in arguments):
         return [" ".join(_quoted(argument) for argument in arguments)]
-    return list(arguments)
+    return [argument.strip() if argument.startswith(" -") else argument for argument in arguments]
 
 
 def _quoted(argument: str) -> str:
