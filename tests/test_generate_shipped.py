@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from embedspace.errors import OutsideError
+from embedspace.generate import generate
 from embedspace.generate.base import Sample
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
@@ -85,3 +87,17 @@ def test_a_caption_that_people_wrote_is_named_as_such(space: EmbeddingSpace) -> 
     (sample,) = _made(space, "violin", "text")
     assert "violin" in sample.text
     assert sample.provenance.get("retrieved", "").count("/") >= 1
+
+
+@pytest.mark.parametrize("words", ["xqzv wplk", "qqqq", "猫"])
+def test_letters_thrown_together_are_outside(space: EmbeddingSpace, words: str) -> None:
+    (vector,) = space.encode_text([words])
+    with pytest.raises(OutsideError, match="outside what the generator knows"):
+        generate(space, vector, to="text", texts=[words])
+    assert generate(space, vector, to="text", texts=[words], force=True)[0][0].provenance["outside"]
+
+
+@pytest.mark.parametrize("words", ["a dog", "violin", "jabberwocky", "an accordion player", "1234"])
+def test_words_that_the_encoder_knows_are_not_outside(space: EmbeddingSpace, words: str) -> None:
+    (vector,) = space.encode_text([words])
+    assert generate(space, vector, to="text", texts=[words])[0][0].text

@@ -13,6 +13,7 @@ from embedspace.errors import InputError, OutsideError, UnknownModalityError, We
 from embedspace.generate import Request, create_head, generate, interpolate
 from embedspace.generate.autoregressive import BEGIN, END, PAD, CaptionDecoder, DecoderConfig, beam_search, sample
 from embedspace.generate.conditioning import Condition
+from embedspace.generate.text import whole
 from embedspace.modality import Modality
 from embedspace.train.head_text import caption_loss, encode_captions, make_vocabulary, places_of
 from tests.cli_space import DIM, vector_of
@@ -129,8 +130,10 @@ def test_generate_ranks_captions_by_the_space(space: HeadSpace) -> None:
     (samples,) = generate(space, vector_of("a dog"), to="text", request=Request(2, seed=3), neighbours=1)
     assert len(samples) == 2
     assert samples[0].content == samples[0].text
-    expected = float(vector_of(samples[0].text) @ vector_of("a dog"))
-    assert samples[0].score == pytest.approx(expected, abs=1e-5)
+    cosine = float(vector_of(samples[0].text) @ vector_of("a dog"))
+    assert cosine - 0.5 < samples[0].score <= cosine + 1e-5  # less by how unlikely the decoder holds it
+    shown = [*(sample.score for sample in samples), *(score for _, score in samples[0].alternatives)]
+    assert shown == sorted(shown, reverse=True)
     assert samples[0].alternatives and not samples[1].alternatives
     assert samples[0].neighbours[0].caption == "a dog"
     about = samples[0].provenance
@@ -213,3 +216,17 @@ def test_interpolate_goes_along_the_great_circle() -> None:
 def test_request_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Request().seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        ("a cat (egyptian", "a cat"),
+        ("a cat (egyptian)", "a cat (egyptian)"),
+        ("a cat (a (b)", "a cat"),
+        ("a) cat", "a) cat"),
+        ("(", ""),
+    ],
+)
+def test_a_caption_that_was_cut_in_brackets_ends_before_them(cut: str, expected: str) -> None:
+    assert whole(cut) == expected

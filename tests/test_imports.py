@@ -39,6 +39,7 @@ ALLOWED = {
     "evaluate": SPACE | {"query", "catalog", "generate"},
     "serve": SPACE | {"query", "catalog", "generate", "evaluate"},
     "cli": SPACE | {"query", "catalog", "generate", "evaluate", "train", "serve"},
+    "__main__": {"cli"},
 }
 """Part of the package -> the parts it may import, besides itself."""
 

@@ -216,8 +216,10 @@ def _generate(space: EmbeddingSpace, job: _Job, request: Request, options: dict[
     from embedspace.errors import OutsideError
     from embedspace.generate import generate as run
 
+    words = all(term["modality"] == Modality.TEXT for term in job.terms)
+    text = " ".join(term["value"] for term in job.terms) if words else ""
     try:
-        return run(space, job.vector, modality=job.modality, request=request, **options)[0]
+        return run(space, job.vector, modality=job.modality, request=request, texts=[text], **options)[0]
     except OutsideError as error:
         raise OutsideError(f"{job.query}: {error}") from None
 

@@ -50,6 +50,11 @@ class TextEncoder(Encoder):
         lacking = getattr(self.backbone, "unknown", None)
         return list(lacking(text)) if callable(lacking) else []
 
+    def words_of(self, text: str) -> list[list[str]]:
+        """Return the pieces that the backbone splits each word into; nothing where it cannot say."""
+        split = getattr(self.backbone, "words_of", None)
+        return [] if split is None else split(text)
+
     @torch.inference_mode()
     def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
         """Return (N, embed_dim) unit rows."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from embedspace.errors import InputError, OutsideError, UnknownModalityError
 from embedspace.generate.base import GeneratorHead, Request, Sample, create_head
 from embedspace.generate.conditioning import MIXED, centre
+from embedspace.generate.legible import needed_cosine
 from embedspace.generate.memory import Memory, load_memory
 from embedspace.modality import Modality
 
@@ -65,6 +66,7 @@ def generate(
     request: Request | None = None,
     neighbours: int = 0,
     force: bool = False,
+    texts: Sequence[str] = (),
 ) -> list[list[Sample]]:
     """Turn vectors of the space into media.
 
@@ -76,6 +78,8 @@ def generate(
         request: How many samples, seed, guidance, ...
         neighbours: So many nearest training items with each sample.
         force: Also generate from a vector that is far from everything known.
+        texts: The words that each vector is of, "" for one that is of something else: words that the text encoder
+            does not know count as unknown sooner.
 
     Returns:
         Result i holds the samples of vectors[i], best first where the head ranks them.
@@ -93,7 +97,12 @@ def generate(
     head = head_of(space, to)
     centred = centre(rows, names, space.calibration.means)
     memory = _memory(space)
-    outside = [index for index, known in enumerate(known_rows(memory, centred, names)) if not known]
+    known = known_rows(memory, centred, names)
+    if memory is not None and any(texts):
+        known = [
+            near and _legible(space, memory, row, text) for near, row, text in zip(known, centred, texts, strict=True)
+        ]
+    outside = [index for index, near in enumerate(known) if not near]
     if outside and not force:
         which = f"vector {outside[0] + 1}: " if len(rows) > 1 else ""
         nearest = memory.neighbours(centred[outside[0]], 1)[0] if memory is not None else None
@@ -116,6 +125,13 @@ def known_rows(memory: Memory | None, centred: NDArray[np.float32], names: Seque
     if memory is None:
         return [True] * len(centred)
     return [bool(memory.is_known(row[None], name)[0]) for row, name in zip(centred, names, strict=True)]
+
+
+def _legible(space: EmbeddingSpace, memory: Memory, centred: NDArray[np.float32], text: str) -> bool:
+    """Return whether the encoder knows a word of a text, or its vector lies near enough to a name all the same."""
+    split = getattr(space.encoder(Modality.TEXT), "words_of", None) if text and hasattr(space, "encoder") else None
+    needed = needed_cosine(split(text)) if split is not None else -1.0
+    return needed <= -1.0 or float(memory.cosines(centred[None]).max()) >= needed
 
 
 def names_of(

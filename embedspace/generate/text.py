@@ -25,7 +25,7 @@ from embedspace.modality import Modality
 if TYPE_CHECKING:
     from embedspace.space import EmbeddingSpace
 
-__all__ = ["CaptionHead", "CaptionOptions"]
+__all__ = ["CaptionHead", "CaptionOptions", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +149,18 @@ class CaptionHead(GeneratorHead):
         )
         found += [[piece for piece in row if piece != PAD] for row in drawn.tolist()]
         texts = [" ".join(self.tokenizer.decode(pieces).split()) for pieces in found]
-        return [text for text in dict.fromkeys(texts) if text] or ["nothing"]
+        return [text for text in dict.fromkeys(map(whole, texts)) if text] or ["nothing"]
 
     @torch.inference_mode()
     def rank(self, vector: NDArray[np.float32], texts: list[str]) -> list[tuple[str, float]]:
-        """Return captions with their cosines to a centred vector (embed_dim,), best first.
+        """Return captions with their scores for a centred vector (embed_dim,), best first.
 
-        The order also counts how likely the decoder holds each, which keeps a word that merely lies close from winning.
+        A score is the cosine with the vector plus how likely the decoder holds the caption, by a small weight, which
+        keeps a word that merely lies close from winning.
         """
         rows = centre(self._space.encode_text(texts), Modality.TEXT, self._space.calibration.means)
-        cosines = rows @ vector
-        order = np.argsort(-(cosines + self.options.likelihood * self.likelihoods(vector, texts)), kind="stable")
-        return [(texts[i], float(cosines[i])) for i in order]
+        scores = rows @ vector + self.options.likelihood * self.likelihoods(vector, texts)
+        return [(texts[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")]
 
     @torch.inference_mode()
     def likelihoods(self, vector: NDArray[np.float32], texts: list[str]) -> NDArray[np.float32]:
@@ -177,6 +177,18 @@ class CaptionHead(GeneratorHead):
         mask = ids[:, 1:] != PAD
         means: NDArray[np.float32] = ((own * mask).sum(dim=1) / mask.sum(dim=1)).numpy()
         return means
+
+
+def whole(text: str) -> str:
+    """Return a caption without what was cut off in the middle: an open bracket and all behind it."""
+    depth, opened = 0, len(text)
+    for place, letter in enumerate(text):
+        if letter == "(":
+            opened = place if depth == 0 else opened
+            depth += 1
+        elif letter == ")" and depth:
+            depth -= 1
+    return text[:opened].rstrip(" ,;:-") if depth else text
 
 
 @register_head(Modality.TEXT)

@@ -101,6 +101,16 @@ class MiniLM(Backbone):
         spans = zip(encoding.ids, encoding.offsets, strict=True)
         return [text[first:last] for piece, (first, last) in spans if piece == lacking]
 
+    def words_of(self, text: str) -> list[list[str]]:
+        """Return the pieces of each word of a text; numbers and punctuation are left out."""
+        if self._tokenizer is None:
+            raise InputError(f"backbone {self.name!r} has no tokenizer; make it with create_backbone")
+        coded = self._tokenizer.encode(text, add_special_tokens=False)
+        words: dict[int | None, list[str]] = {}
+        for piece, word in zip(coded.tokens, coded.word_ids, strict=True):
+            words.setdefault(word, []).append(piece)
+        return [pieces for pieces in words.values() if any(letter.isalpha() for letter in "".join(pieces))]
+
     def forward(self, texts: Sequence[Sequence[torch.Tensor]]) -> TextFeatures:
         """Encode texts.
 
