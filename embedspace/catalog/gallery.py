@@ -88,7 +88,8 @@ class Gallery:
             found = best_items(room.rows, queries, k, watch=watcher)
         else:
             watcher = Watcher(len(queries))
-            best_items(room.rows, queries, 1, sample.rows, watcher)
+            every = len(sample.rows) == len(room.rows)  # then the rows need not be gathered
+            best_items(room.rows, queries, 1, None if every else sample.rows, watcher)
             found = self._best(room, queries, k, allowed)
         return room.rows, found, background_of(watcher.scores(), room.items)
 
