@@ -124,7 +124,10 @@ class EmbeddingSpace:
             calibration = Calibration.from_json(stored.read_text("utf-8")) if stored.is_file() else Calibration()
             config["files"].items()
             if type(config["embed_dim"]) is not int or not 1 <= config["embed_dim"] <= MAX_EMBED_DIM:
-                raise WeightsError(f"{path}: embed_dim {config['embed_dim']!r}: must be 1 to {MAX_EMBED_DIM:,}")
+                raise WeightsError(
+                    f"{path}: not the configuration of a space: embed_dim {config['embed_dim']!r}, must be 1 to "
+                    f"{MAX_EMBED_DIM:,}"
+                )
             return cls(folder, config, calibration, device)
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise WeightsError(f"{path}: not the configuration of a space: {error!r}") from error

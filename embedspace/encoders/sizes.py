@@ -94,6 +94,8 @@ def _held(path: Path) -> tuple[int, int]:
         with safe_open(path, framework="pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: corrupt weights: {one_line(error)}; copy the file again") from error
+        raise WeightsError(
+            f"{path}: corrupt weights, do not fit the configuration beside them: {one_line(error)}; copy it again"
+        ) from error
     names = [name for name in shapes if not is_scale(name)]
     return len(names), sum(unpacked_numel(name, shapes) for name in names)
