@@ -77,6 +77,7 @@ def test_search_json_is_stable(run: Run, catalog: Path) -> None:
         "label": "",
         "text": "",
         "metadata": {"licence": "CC0-1.0", "year": 2020},
+        "unknown_words": [],
     }
     order = ["query", "rank", "probability", "score", "modality", "kind", "uri", "start", "end", "label", "text"]
     assert list(json.loads(line)) == [*order, "metadata", "id", "unknown_words"]

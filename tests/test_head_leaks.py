@@ -37,7 +37,12 @@ steps = 2
 steps_vae = 2
 batch_size = 4
 """
-BODIES = {"memory": "", "text": TEXT, "image": IMAGE.replace("PERCEPTUAL", "0.0"), "audio": AUDIO}
+BODIES = {
+    "memory": "",
+    "text": TEXT,
+    "image": IMAGE.replace("PERCEPTUAL", "0.0").replace("MIT", "CC0-1.0"),
+    "audio": AUDIO,
+}
 LEAKS = ("test", "test_vendor", "fresh", "drop")
 Row = dict[str, Any]
 

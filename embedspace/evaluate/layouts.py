@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embedspace.encoders.backbones.whisper import log_mel
+from embedspace.media.image import open_image
 from embedspace.media.resample import resample_waveform
 
 __all__ = ["PICTURE_REACH", "SOUND_REACH", "disguised_picture", "disguised_sound", "picture_layouts", "sound_layouts"]
@@ -78,7 +79,7 @@ def disguised_picture(picture: NDArray[Any], seed: int) -> NDArray[np.uint8]:
     pixels = 255.0 - (255.0 - np.asarray(paper, np.float32)) * dice.uniform(0.8, 1.0)
     file = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint8)).save(file, "JPEG", quality=60)
-    return np.asarray(Image.open(file).convert("RGB"))
+    return np.asarray(open_image(file).convert("RGB"))
 
 
 def disguised_sound(waveform: NDArray[Any], seed: int) -> NDArray[np.float32]:
