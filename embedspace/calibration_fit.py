@@ -119,7 +119,7 @@ def cutoff_of(
     Args:
         probabilities: (n,) of first hits.
         is_match: (n,) whether each is right.
-        groups: (n,) the size of each one's gallery.
+        groups: (n,) what each one's search was like: its kind and the size of its gallery.
         hidden: Share of the right first hits that may lie below, in every group.
 
     Returns:

@@ -159,6 +159,23 @@ def test_episodes_teach_honest_probabilities_at_sizes_and_queries_of_all_kinds()
     assert (chances[right] < model.cutoff).mean() <= 0.1
 
 
+def test_cutoff_hides_few_right_hits_of_every_kind_of_search() -> None:
+    random = np.random.default_rng(11)
+    kinds = []
+    for lead, count in ((0.6, 100), (0.25, 30)):  # the second kind is harder, and rarer
+        scores = random.normal(0.1, 0.08, (count, 200)).astype(np.float32)
+        matches = np.zeros((count, 200), bool)
+        matches[:, 0] = True
+        scores[:, 0] += lead
+        kinds.append(draw_episodes(scores, matches, (100,), random))
+    model = fit_episodes(kinds)
+    assert model is not None
+    for found in kinds:
+        right = (found.rank == 0) & found.is_match
+        chances = 1 / (1 + np.exp(-(found.features[right] @ model.weights + model.intercept)))
+        assert (chances < model.cutoff).mean() <= 0.051
+
+
 def test_episodes_half_of_which_hold_no_match() -> None:
     scores = np.random.default_rng(10).normal(size=(5, 60)).astype(np.float32)
     matches = np.zeros((5, 60), bool)

@@ -112,7 +112,14 @@ def _search(
 
 
 def fit_episodes(episodes: Sequence[Episodes]) -> MatchModel | None:
-    """Fit the model of a pair on all its searches, with its cut-off; None where there are too few of either class."""
+    """Fit the model of a pair on all its searches, with a cut-off that hides few right hits of any kind and size.
+
+    Args:
+        episodes: One for each kind of searches.
+
+    Returns:
+        The model; None where there are too few right or wrong first hits.
+    """
     kept = [found for found in episodes if len(found.rank)]
     if not kept:
         return None
@@ -126,4 +133,6 @@ def fit_episodes(episodes: Sequence[Episodes]) -> MatchModel | None:
         features[:, -1] = 0.0  # too few sizes to learn what size does beside what the expected best knows of it
     model = fit_model(features, joined.is_match, weights=weights)
     chances = to_probability(joined.features[first] @ model.weights + model.intercept)
-    return dataclasses.replace(model, cutoff=cutoff_of(chances, joined.is_match[first], joined.size[first]))
+    kinds = np.repeat(np.arange(len(kept)), [len(found.rank) for found in kept])
+    groups = np.unique(np.stack([kinds, joined.size])[:, first], axis=1, return_inverse=True)[1]
+    return dataclasses.replace(model, cutoff=cutoff_of(chances, joined.is_match[first], groups))
