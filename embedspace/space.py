@@ -377,8 +377,8 @@ class EmbeddingSpace:
     def for_documents(self, vectors: NDArray[np.float32], modality: Modality | str = "image") -> NDArray[np.float32]:
         """Make the vectors that find documents (recipes, articles: fields and long passages) rather than captions.
 
-        A picture's vector lies near those of short names, and long texts lie elsewhere. Drawn half-way towards the
-        names that it may have, it finds the texts about what it shows; among captions it would find less.
+        A picture's vector lies near those of short names, and long texts lie elsewhere. Drawn towards the names that it
+        may have, it finds the texts about what it shows where those names are right; among captions it finds less.
 
         Args:
             vectors: (N, embed_dim) unit rows, as `encode` gives them.
