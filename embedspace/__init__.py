@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from embedspace.calibration import Calibration, PairCalibration
+    from embedspace.calibration.model import Calibration, PairCalibration
     from embedspace.catalog import Catalog
     from embedspace.errors import (
         CatalogCorruptError,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.calibration import Calibration
+from embedspace.calibration.model import Calibration
 from embedspace.errors import ConfigError, InputError, UnknownModalityError, WeightsError
 from embedspace.modality import Modality
 from embedspace.segment import Decoded, Segment
@@ -49,7 +49,7 @@ def write_config(folder: Path, sections: Mapping[str, Any], embed_dim: int) -> N
         sections: Modality value -> the encoder's configuration.
         embed_dim: Width of the space.
     """
-    from embedspace.encoders.backbones.base import WEIGHTS
+    from embedspace.encoders.towers.base import WEIGHTS
 
     files = {p.name: _sha256(p) for p in sorted(folder.glob("*.safetensors"))}
     names = {name for section in sections.values() for name in _backbones(section)}
@@ -187,7 +187,7 @@ class EmbeddingSpace:
         """
         if self.folder == DEFAULT_WEIGHTS:
             return
-        from embedspace.encoders.backbones.base import WEIGHTS
+        from embedspace.encoders.towers.base import WEIGHTS
 
         for name, expected in self._checksums(modality).items():
             backbone = name.removeprefix("backbones/")
@@ -221,8 +221,8 @@ class EmbeddingSpace:
                     raise UnknownModalityError(
                         f"this space has no {wanted} encoder; it has: {', '.join(self.modalities)}"
                     )
-                from embedspace.encoders.backbones.base import shared_backbones
                 from embedspace.encoders.base import create_encoder
+                from embedspace.encoders.towers.base import shared_backbones
 
                 with shared_backbones(self._backbones):
                     made = create_encoder(wanted, self.config["sections"][wanted.value], self.folder)
@@ -244,8 +244,8 @@ class EmbeddingSpace:
             MediaError: If it cannot be decoded.
             UnknownModalityError: If there is no such kind.
         """
-        from embedspace.encoders.items import content_bytes
-        from embedspace.encoders.pieces import DECODERS, cuts_of
+        from embedspace.encoders.batch import content_bytes
+        from embedspace.encoders.decode import DECODERS, cuts_of
 
         if kind not in DECODERS:
             raise UnknownModalityError(f"{source}: unknown kind {kind!r}; known: {', '.join(DECODERS)}")
@@ -256,7 +256,7 @@ class EmbeddingSpace:
 
     def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:
         """Encode decoded items; result i holds the segments of items[i], whatever the other items are."""
-        from embedspace.encoders.items import encode_items
+        from embedspace.encoders.batch import encode_items
 
         return encode_items(items, self.encoder)
 
@@ -290,7 +290,7 @@ class EmbeddingSpace:
             MediaError: If an item cannot be decoded.
             UnknownModalityError: If it cannot be told what an item is.
         """
-        from embedspace.encoders.items import pool_segments, progress_bar, resolve_item
+        from embedspace.encoders.batch import pool_segments, progress_bar, resolve_item
 
         several = isinstance(items, Sequence) and not isinstance(items, str | bytes)
         sequence = list(items) if several else [items]

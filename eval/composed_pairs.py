@@ -20,7 +20,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from embedspace.evaluate.items import Row, field_of, read_rows
-from embedspace.evaluate.run import corpora_folder
+from embedspace.evaluate.retrieval.run import corpora_folder
 
 VENDOR = "emoji-twitter"
 OUT = Path(__file__).parent / "suites/composed_pairs.jsonl"

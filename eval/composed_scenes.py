@@ -20,7 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from embedspace.evaluate.items import Row, field_of, read_rows
-from embedspace.evaluate.run import corpora_folder
+from embedspace.evaluate.retrieval.run import corpora_folder
 from embedspace.media.image import open_image
 
 SOURCE = "composed-scenes"

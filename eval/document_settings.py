@@ -5,7 +5,7 @@
 The pictures are dishes as vendors drew them whose emoji training saw; no picture of the held-out vendor and no stamp is
 among them. For each temperature and share the table says how often a recipe whose title holds the dish's name is found,
 by its title or its text and by the picture or what is drawn of it, whichever is better.
-`embedspace/generate/generator.py` holds the choice.
+`embedspace/generate/api.py` holds the choice.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.evaluate.documents import document_search
 from embedspace.evaluate.encode import SuiteEncoder
 from embedspace.evaluate.items import EvalItem, field_of, read_rows
 from embedspace.evaluate.report import CACHE
-from embedspace.evaluate.retrieval import evaluate_pair
-from embedspace.evaluate.run import corpora_folder
+from embedspace.evaluate.retrieval.direction import evaluate_pair
+from embedspace.evaluate.retrieval.documents import document_search
+from embedspace.evaluate.retrieval.run import corpora_folder
+from embedspace.generate.api import heads_folder
+from embedspace.generate.captions.vocabulary import load_memory
 from embedspace.generate.conditioning import centre
-from embedspace.generate.generator import heads_folder
-from embedspace.generate.memory import load_memory
 from embedspace.space import EmbeddingSpace
 
 VENDORS = ("emoji-google", "openmoji", "emoji-fluent")

@@ -4,7 +4,7 @@
     python -m eval.generate --only sounds matrix    # some suites
 
 What was made is kept by what the networks were given: after new encoders, noise or thresholds only that is made anew
-whose condition changed. The judges come from `python -m training.judge_pictures` and `python -m training.judge_sounds`.
+whose condition changed. `python -m training.judges.pictures` and `python -m training.judges.sounds` make the judges.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from embedspace.errors import EmbedspaceError
-from embedspace.evaluate.generation_kinds import evaluate, table
+from embedspace.evaluate.generation.kinds import evaluate, table
 from embedspace.space import EmbeddingSpace
 
 SUITES = Path(__file__).parent / "suites"

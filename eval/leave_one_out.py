@@ -7,7 +7,7 @@
 The sounds of each source are encoded by heads that a recipe trains without that source and without copies of its
 recordings; of the weights that ship only the locked text head plays a part. Asked are the clips whose concept another
 source in training has; the gallery are the names of all concepts that two or more sources share. Needs the corpora that
-the suite and the recipe name, their features (training.features audio) and those of the texts.
+the suite and the recipe name, their features (training.align.features audio) and those of the texts.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedspace.encoders.audio import AudioHeads
-from embedspace.encoders.text import load_text_head
+from embedspace.encoders.shipped.audio import AudioHeads
+from embedspace.encoders.shipped.text import load_text_head
 from embedspace.errors import ConfigError, EmbedspaceError
 from embedspace.evaluate.items import EvalItem, select_all
 from embedspace.evaluate.report import git_commit, report, splits_digest, write_report
-from embedspace.evaluate.run import SuiteResult, evaluate_suite
+from embedspace.evaluate.retrieval.run import SuiteResult, evaluate_suite
 from embedspace.evaluate.suite import Suite, load_suite
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
-from embedspace.train.recipe import Recipe, load_recipe
-from embedspace.train.stage_audio import train_audio, training_rows
-from embedspace.train.tables import FeatureTable, read_features
+from embedspace.train.shipped.recipe import Recipe, load_recipe
+from embedspace.train.shipped.stage_audio import train_audio, training_rows
+from embedspace.train.shipped.tables import FeatureTable, read_features
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITE = ROOT / "eval/suites/sounds_leave_one_out.toml"
@@ -107,7 +107,7 @@ def _features(ids: Sequence[str], tables: Sequence[FeatureTable], width: int) ->
     for name in ids:
         table = next((t for t in tables if name in t.index), None)
         if table is None:
-            raise ConfigError(f"{name}: no features; run: python -m training.features audio --views 1")
+            raise ConfigError(f"{name}: no features; run: python -m training.align.features audio --views 1")
         row = table.index[name][0]
         found.append((table.features[row, :width], table.logits[row]))
     features, logits = (np.stack(part).astype(np.float32) for part in zip(*found, strict=True))

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.calibration import Calibration, to_probability
+from embedspace.calibration.model import Calibration, to_probability
 from embedspace.evaluate.encode import SuiteEncoder
 from embedspace.evaluate.items import Row
 from embedspace.evaluate.report import git_commit
 from embedspace.space import EmbeddingSpace
 from embedspace.train.calibrate import Anchored, Searches, draw
 from embedspace.train.episodes import Episodes
-from training.calibrate import (
+from training.align.calibrate import (
     CACHE,
     Encoded,
     built,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedspace.evaluate.sources import VOICE
+from embedspace.evaluate.generation.sources import VOICE
 from embedspace.evaluate.suite import load_suite, modalities_of, read_toml
 from embedspace.generate import heads_folder
 from embedspace.generate.base import digest_of

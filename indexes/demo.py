@@ -29,7 +29,7 @@ from typing import Any
 from embedspace.cli import main as embedspace
 from embedspace.errors import EmbedspaceError
 from training.corpora.fetch import package, unpacked
-from training.corpora.stamps import read_text
+from training.corpora.pictures.stamps import read_text
 
 __all__ = ["Measured", "Search", "generations", "main", "media_rows", "recipe_rows", "searches", "success"]
 
@@ -215,7 +215,7 @@ def generations(stamps: Path, folder: Path) -> list[tuple[str, list[str]]]:
 
     What is said aloud needs a voice; it is left out where none is installed.
     """
-    from embedspace.generate.voices import available
+    from embedspace.generate.speech.voices import available
 
     owl, rooster, horse = (
         os.path.relpath(stamps / path)

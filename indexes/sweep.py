@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.catalog import Catalog, Recipe
-from embedspace.catalog.ann import build_index, index_path, save_index, search_index
-from embedspace.catalog.exact import Best, Rows, best_items
-from embedspace.catalog.packed import PackedRows
+from embedspace.catalog.index.ann import build_index, index_path, save_index, search_index
+from embedspace.catalog.index.exact import Best, Rows, best_items
+from embedspace.catalog.index.packed import PackedRows
 
 RECIPES = Path(__file__).parent / "recipes"
 RESULTS = Path(__file__).parent / "results"

@@ -101,7 +101,7 @@ def picture() -> Image.Image:
 @pytest.fixture(scope="session")
 def tiny_space_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a space of 16 dimensions: random heads on the real backbones. Not to be changed."""
-    from tests.spaces import write_space
+    from tests.support.spaces import write_space
 
     return write_space(tmp_path_factory.mktemp("space"))
 

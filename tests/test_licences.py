@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from embedspace.generate.gallery import Gallery, load_gallery
+from embedspace.generate.latents.neighbours import Gallery, load_gallery
 from training import notice
-from training.clear_gallery import clear, shippable
 from training.corpora.fetch import package, packages
-from training.corpora.openclipart import licence_of
-from training.corpora.sound_licences import UNCLEAR, copyright_stanzas, parse_credit
+from training.corpora.pictures.openclipart import licence_of
+from training.corpora.sounds.sound_licences import UNCLEAR, copyright_stanzas, parse_credit
+from training.generators.clear_gallery import clear, shippable
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "embedspace/weights"

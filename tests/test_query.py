@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedspace.calibration import Calibration
+from embedspace.calibration.model import Calibration
 from embedspace.errors import QueryError, UnknownModalityError
-from embedspace.query import MIXED, Source, Term, compose, embed_sources, parse, resolve
-from embedspace.reading import join_names, stands_apart
+from embedspace.query.composition import MIXED, Source, Term, compose, embed_sources, parse, resolve
+from embedspace.query.reading import join_names, stands_apart
 from embedspace.segment import Decoded, Segment
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from embedspace.errors import EmptyMediaError, InputError, MediaError, UnknownModalityError
 from embedspace.media.write import write_audio, write_image
 from embedspace.space import EmbeddingSpace
-from tests.spaces import EMBED_DIM, check_rows, noise, pictures
+from tests.support.spaces import EMBED_DIM, check_rows, noise, pictures
 
 LONG = " ".join(f"Sentence {k} tells of a dog, a bell and of rain in the {k}th street." for k in range(40))
 

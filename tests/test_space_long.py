@@ -15,15 +15,15 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from embedspace.catalog.encoding import encode_each
+from embedspace.catalog.ingest.encoding import encode_each
 from embedspace.encoders.base import Encoder
-from embedspace.encoders.items import encode_items
-from embedspace.encoders.pieces import DECODERS
+from embedspace.encoders.batch import encode_items
+from embedspace.encoders.decode import DECODERS
 from embedspace.errors import EmptyMediaError, MediaError
 from embedspace.media.audio import load_audio
 from embedspace.modality import Modality
 from embedspace.segment import Decoded, Segment
-from tests.spaces import noise
+from tests.support.spaces import noise
 
 RATE = 16_000
 

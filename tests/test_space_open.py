@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import embedspace.encoders.backbones.base as backbones
-from embedspace.calibration import Calibration, PairCalibration
+import embedspace.encoders.towers.base as backbones
+from embedspace.calibration.model import Calibration, PairCalibration
 from embedspace.errors import ConfigError, UnknownModalityError, WeightsError
 from embedspace.modality import Modality
 from embedspace.space import DEFAULT_WEIGHTS, EmbeddingSpace, write_config
-from tests.spaces import EMBED_DIM, check_rows, pictures, write_head, write_space
+from tests.support.spaces import EMBED_DIM, check_rows, pictures, write_head, write_space
 
 LONG = " ".join(f"Sentence {k} tells of a dog, a bell and of rain in the {k}th street." for k in range(30))
 
@@ -196,8 +196,8 @@ def test_a_text_search_loads_no_other_encoder(tiny_space_folder: Path, monkeypat
         made.append(name)
         return create(name, *rest)
 
-    monkeypatch.setattr("embedspace.encoders.text.create_backbone", counting)
-    monkeypatch.setattr("embedspace.encoders.image_features.create_backbone", counting)
+    monkeypatch.setattr("embedspace.encoders.shipped.text.create_backbone", counting)
+    monkeypatch.setattr("embedspace.encoders.shipped.image_features.create_backbone", counting)
     space = EmbeddingSpace.from_pretrained(tiny_space_folder)
     assert made == []
     space.encode_text("a dog")
@@ -237,7 +237,7 @@ def test_opening_a_space_imports_no_network_and_text_only_its_own(tiny_space_fol
         "space.fingerprints()\n"
         "assert 'torch' not in sys.modules\n"
         "space.encode_text('a dog')\n"
-        "loaded = {m.rsplit('.', 1)[1] for m in sys.modules if m.startswith('embedspace.encoders.backbones.')}\n"
+        "loaded = {m.rsplit('.', 1)[1] for m in sys.modules if m.startswith('embedspace.encoders.towers.')}\n"
         "assert 'minilm' in loaded\n"
         "assert not loaded & {'efficientnet_lite', 'whisper', 'yamnet'}, loaded\n"
     )

@@ -16,7 +16,7 @@ from embedspace.errors import MediaError, UnknownModalityError
 from embedspace.media.write import write_audio
 from embedspace.segment import Decoded
 from embedspace.space import EmbeddingSpace, write_config
-from tests.spaces import noise, segments_of, spans, write_space
+from tests.support.spaces import noise, segments_of, spans, write_space
 
 RATE = 16_000
 

@@ -12,7 +12,7 @@ import torch
 from embedspace.errors import EmbedspaceError, EmptyMediaError, MediaError, UnknownModalityError
 from embedspace.media.write import write_audio
 from embedspace.space import EmbeddingSpace
-from tests.spaces import EMBED_DIM, check_rows, noise, segments_of, spans
+from tests.support.spaces import EMBED_DIM, check_rows, noise, segments_of, spans
 
 RATE = 16_000
 

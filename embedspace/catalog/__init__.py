@@ -1,7 +1,7 @@
 """The catalog: SQLite as the truth, exact or approximate search derived from it, ingest, migration and export.
 
 Names load on first use: importing this package loads neither FAISS nor torch. The functions stay in their modules,
-`embedspace.catalog.ingest.ingest` and `embedspace.catalog.migrate.migrate`, which bear the same names.
+`embedspace.catalog.ingest.ingest.ingest` and `embedspace.catalog.migrate.migrate`, which bear the same names.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from embedspace.catalog.catalog import Catalog
+    from embedspace.catalog.index.settings import Recipe
     from embedspace.catalog.migrate import MigrateReport
-    from embedspace.catalog.recipe import Recipe
     from embedspace.catalog.records import (
         AddReport,
         CatalogInfo,
@@ -49,7 +49,7 @@ __all__ = [
 _HOMES = {
     "Catalog": "catalog",
     "MigrateReport": "migrate",
-    "Recipe": "recipe",
+    "Recipe": "index.settings",
 }
 
 

@@ -13,11 +13,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embedspace.calibration import Calibration
-from embedspace.catalog.contents import catalog_info, content_id, item_records, segment_vectors
-from embedspace.catalog.fingerprints import adopt_fingerprints, check_fingerprint
-from embedspace.catalog.gallery import Gallery
-from embedspace.catalog.recipe import Recipe
+from embedspace.calibration.model import Calibration
+from embedspace.catalog.index.gallery import Gallery
+from embedspace.catalog.index.settings import Recipe
 from embedspace.catalog.records import (
     AddReport,
     CatalogInfo,
@@ -27,11 +25,13 @@ from embedspace.catalog.records import (
     RemoveReport,
     VerifyReport,
 )
-from embedspace.catalog.removal import places_of, places_where, remove_places
-from embedspace.catalog.schema import create_schema, exists, is_vacant, translated
-from embedspace.catalog.searcher import Searcher
-from embedspace.catalog.store import Store
-from embedspace.catalog.where import Condition
+from embedspace.catalog.search.searcher import Searcher
+from embedspace.catalog.search.where import Condition
+from embedspace.catalog.store.contents import catalog_info, content_id, item_records, segment_vectors
+from embedspace.catalog.store.fingerprints import adopt_fingerprints, check_fingerprint
+from embedspace.catalog.store.removal import places_of, places_where, remove_places
+from embedspace.catalog.store.schema import create_schema, exists, is_vacant, translated
+from embedspace.catalog.store.store import Store
 from embedspace.errors import CatalogCorruptError, CatalogError, ConfigError, InputError
 
 __all__ = ["Catalog"]
@@ -253,7 +253,7 @@ class Catalog:
             query_modality: Modality of the queries, one for all or one each; "mixed" for a composed query.
             k: Items wanted a query.
             to: Modalities to find; all where `None`.
-            where: A filter on columns and metadata, see `embedspace.catalog.where`.
+            where: A filter on columns and metadata, see `embedspace.catalog.search.where`.
             min_probability: Hits that are less likely a match are left out; an empty list says "no good match".
             document_vectors: As `vectors`, beside them where text is a document's (a field, a long passage): the better
                 hit counts. `EmbeddingSpace.for_documents` makes them.

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.catalog.records import CatalogItem
-from embedspace.catalog.schema import translated
-from embedspace.catalog.store import Store, unpack
+from embedspace.catalog.store.schema import translated
+from embedspace.catalog.store.store import Store, unpack
 from embedspace.errors import InputError, MissingExtraError
 from embedspace.segment import Segment
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from embedspace.catalog.catalog import Catalog
-from embedspace.catalog.encoding import PART, encode_each, encode_long, groups
-from embedspace.catalog.reading import read_file
+from embedspace.catalog.ingest.encoding import PART, encode_each, encode_long, groups
+from embedspace.catalog.ingest.reading import read_file
 from embedspace.catalog.records import Failure, Progress
-from embedspace.catalog.store import segments_digest
+from embedspace.catalog.store.store import segments_digest
 from embedspace.errors import EmbedspaceError, InputError, MediaError, MissingExtraError
 from embedspace.segment import Decoded, Segment, SegmentEncoder
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedspace.catalog.damaged import damaged_places
-from embedspace.catalog.packed import PACKED, load_packed
-from embedspace.catalog.places import is_gone, manifest_of
+from embedspace.catalog.index.packed import PACKED, load_packed
+from embedspace.catalog.ingest.places import is_gone, manifest_of
+from embedspace.catalog.ingest.sources import content_hash, file_hash
 from embedspace.catalog.records import Problem, VerifyReport
-from embedspace.catalog.sources import content_hash, file_hash
-from embedspace.catalog.store import Store, segments_digest
+from embedspace.catalog.store.damaged import damaged_places
+from embedspace.catalog.store.store import Store, segments_digest
 from embedspace.errors import CatalogError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import typer
 
 import embedspace
 from embedspace.cli import catalog, embed, evaluate, generate, index, search, train
-from embedspace.cli._output import Interrupted
+from embedspace.cli.shared.output import Interrupted
 from embedspace.errors import EmbedspaceError
 
 __all__ = ["app", "main"]

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedspace.cli._options import AsModality, BatchSize, CatalogPath, Device, Json, Quiet, Weights, Where, Workers
+from embedspace.cli.shared.options import (
+    AsModality,
+    BatchSize,
+    CatalogPath,
+    Device,
+    Json,
+    Quiet,
+    Weights,
+    Where,
+    Workers,
+)
 from embedspace.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +35,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into a
 def info(catalog: CatalogPath, json: Json = False) -> None:
     """Show what a catalog holds and how it was made."""
     from embedspace.catalog.catalog import Catalog
-    from embedspace.cli._output import list_failures, print_json
+    from embedspace.cli.shared.output import list_failures, print_json
 
     with Catalog.open(catalog, read_only=True) as opened:
         found = opened.info()
@@ -38,7 +48,7 @@ def info(catalog: CatalogPath, json: Json = False) -> None:
 
 
 def _facts(found: CatalogInfo) -> list[tuple[str, str]]:
-    from embedspace.cli._output import size_text
+    from embedspace.cli.shared.output import size_text
 
     def listed(counts: dict[str, Any]) -> str:
         return ", ".join(f"{name} {value}" for name, value in counts.items()) or "none"
@@ -77,8 +87,8 @@ def add(
 ) -> None:
     """Add single files or words, with metadata; `embedspace index` is for folders and manifests."""
     from embedspace.catalog.catalog import Catalog
-    from embedspace.cli._output import list_failures, print_json
-    from embedspace.cli._space import load_space
+    from embedspace.cli.shared.output import list_failures, print_json
+    from embedspace.cli.shared.space import load_space
 
     facts = _metadata(metadata or [])
     failures: list[tuple[str, str]] = []
@@ -135,10 +145,10 @@ def _value(text: str) -> str | int | float | bool:
 
 def _catalog_item(value: str, facts: dict[str, Any], space: Any, as_modality: str | None) -> CatalogItem:  # noqa: ANN401
     """Decode and encode one file or text."""
-    from embedspace.catalog.reading import read_file
+    from embedspace.catalog.ingest.reading import read_file
+    from embedspace.catalog.ingest.sources import content_hash
     from embedspace.catalog.records import CatalogItem
-    from embedspace.catalog.sources import content_hash
-    from embedspace.query import Source, resolve
+    from embedspace.query.composition import Source, resolve
 
     if len(value) > 2 and value[0] == value[-1] == '"':
         value = value[1:-1]
@@ -187,7 +197,7 @@ def remove(
 ) -> None:
     """Forget items; the files themselves stay. An item that lies at several places goes with the last of them."""
     from embedspace.catalog.catalog import Catalog
-    from embedspace.cli._output import note, print_json
+    from embedspace.cli.shared.output import note, print_json
 
     if bool(uris) == (where is not None):
         raise InputError("say what to remove: URIS, or --where, but not both")
@@ -228,7 +238,7 @@ def verify(
 ) -> None:
     """Prove that vectors, items and files agree; exits 1 if they do not."""
     from embedspace.catalog.catalog import Catalog
-    from embedspace.cli._output import print_json
+    from embedspace.cli.shared.output import print_json
 
     with Catalog.open(catalog, read_only=True) as opened:
         report = opened.verify(files=files)
@@ -251,7 +261,7 @@ def export(
 ) -> None:
     """Write every segment with its vector and metadata to a file."""
     from embedspace.catalog.catalog import Catalog
-    from embedspace.cli._output import open_for_writing, print_json
+    from embedspace.cli.shared.output import open_for_writing, print_json
 
     with Catalog.open(catalog, read_only=True) as opened:
         open_for_writing(out)
@@ -278,9 +288,9 @@ def migrate(
     """
     from embedspace.catalog.catalog import Catalog
     from embedspace.catalog.migrate import migrate as run
-    from embedspace.cli._output import Interrupted, list_failures, print_json
-    from embedspace.cli._progress import ProgressReport
-    from embedspace.cli._space import load_space
+    from embedspace.cli.shared.output import Interrupted, list_failures, print_json
+    from embedspace.cli.shared.progress import ProgressReport
+    from embedspace.cli.shared.space import load_space
 
     with Catalog.open(catalog) as opened, ProgressReport(quiet=quiet or json) as bar:
         report = run(

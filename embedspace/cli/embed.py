@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedspace.cli._options import AsModality, BatchSize, Device, Json, Weights
+from embedspace.cli.shared.options import AsModality, BatchSize, Device, Json, Weights
 from embedspace.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embedspace.query import QueryEncoder, Source
+    from embedspace.query.composition import QueryEncoder, Source
 
 __all__ = ["embed"]
 
@@ -71,8 +71,8 @@ def embed(
 
     A bad item is left out of the rows and listed; the exit code is 1 if all are bad.
     """
-    from embedspace.cli._output import input_lines, list_failures, note, open_for_writing, print_json
-    from embedspace.cli._space import load_space
+    from embedspace.cli.shared.output import input_lines, list_failures, note, open_for_writing, print_json
+    from embedspace.cli.shared.space import load_space
 
     if out is None and not json:
         raise InputError("nowhere to put the vectors; give --out vectors.npy, or --json to print them")
@@ -95,7 +95,7 @@ def embed(
 
 def _embed_all(items: list[str], space: QueryEncoder, as_modality: str | None, batch_size: int) -> Embedded:
     """Encode batch by batch; a batch with a bad item is done again one by one."""
-    from embedspace.query import embed_sources, resolve
+    from embedspace.query.composition import embed_sources, resolve
 
     result = Embedded()
     for start in range(0, len(items), batch_size):
@@ -127,7 +127,7 @@ def _write(out: Path, result: Embedded) -> None:
     """Write the vectors at once or not at all."""
     import numpy as np
 
-    from embedspace.writing import replacing
+    from embedspace.files import replacing
 
     matrix = np.stack(result.vectors)
     with replacing(out) as partial:

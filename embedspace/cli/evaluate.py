@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from embedspace.cli._options import Device, Json, Quiet, Weights
+from embedspace.cli.shared.options import Device, Json, Quiet, Weights
 from embedspace.errors import ConfigError
 
 __all__ = ["app", "generation", "retrieval"]
@@ -37,9 +37,9 @@ def retrieval(
     """
     if not suite.is_file():
         raise ConfigError(f"{suite}: no such suite; the shipped ones are in eval/suites")
-    from embedspace.cli._output import print_json
-    from embedspace.cli._progress import ProgressReport
-    from embedspace.cli._space import load_space
+    from embedspace.cli.shared.output import print_json
+    from embedspace.cli.shared.progress import ProgressReport
+    from embedspace.cli.shared.space import load_space
     from embedspace.evaluate.report import evaluate_retrieval, markdown
 
     with ProgressReport(quiet=quiet) as report:
@@ -68,10 +68,10 @@ def generation(
     """
     if not suite.is_file():
         raise ConfigError(f"{suite}: no such suite; the shipped ones are eval/suites/generation*.toml")
-    from embedspace.cli._output import print_json
-    from embedspace.cli._progress import ProgressReport
-    from embedspace.cli._space import load_space
-    from embedspace.evaluate.generation_kinds import evaluate, table
+    from embedspace.cli.shared.output import print_json
+    from embedspace.cli.shared.progress import ProgressReport
+    from embedspace.cli.shared.space import load_space
+    from embedspace.evaluate.generation.kinds import evaluate, table
 
     with ProgressReport(quiet=quiet) as report:
         entry = evaluate(suite, load_space(weights, device), out, report.update)

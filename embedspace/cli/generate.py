@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedspace.cli._options import AsModality, Device, Json, Weights
-from embedspace.cli._targets import check_targets, files_of, sample_paths
+from embedspace.cli.shared.options import AsModality, Device, Json, Weights
+from embedspace.cli.shared.targets import check_targets, files_of, sample_paths
 from embedspace.errors import InputError
 from embedspace.modality import Modality
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedspace.generate import Request, Sample
-    from embedspace.query import ComposedQuery
+    from embedspace.query.composition import ComposedQuery
     from embedspace.space import EmbeddingSpace
 
 __all__ = ["generate"]
@@ -105,10 +105,10 @@ def generate(
     weights and the source's terms are inside. Captions are printed, and written only with --out. With --json one object
     a sample.
     """
-    from embedspace.cli._space import load_space, quick_start
+    from embedspace.cli.shared.space import load_space, quick_start
     from embedspace.generate import Request
-    from embedspace.generate.generator import head_of
-    from embedspace.query import compose, parse
+    from embedspace.generate.api import head_of
+    from embedspace.query.composition import compose, parse
 
     asked = Request(number, seed, steps, guidance, family, size, seconds, voice, candidates)
     texts = [*sources, *([morph] if morph is not None else [])]
@@ -130,7 +130,7 @@ def generate(
 
 def _check(asked: Request, to: Modality, out: Path | None, sheet: Path | None, number: int, morph: str | None) -> None:
     """Refuse what cannot be done before anything is loaded."""
-    from embedspace.cli._output import open_for_writing
+    from embedspace.cli.shared.output import open_for_writing
 
     for path in (out, sheet):
         if path is not None:
@@ -181,7 +181,7 @@ def _run(
     shown: int,
 ) -> list[list[Sample]]:
     """Make and write everything, a few samples at a time."""
-    from embedspace.cli._output import Interrupted
+    from embedspace.cli.shared.output import Interrupted
 
     made: list[list[Sample]] = []
     written = 0
@@ -228,7 +228,7 @@ def _deliver(sample: Sample, job: _Job, number: int, to: Modality, *, as_json: b
     """Write a sample and say where it is; a caption is the answer itself."""
     import dataclasses
 
-    from embedspace.cli._output import print_json
+    from embedspace.cli.shared.output import print_json
     from embedspace.generate.files import record_of, write_sample
 
     kept = dataclasses.replace(sample, neighbours=sample.neighbours[:shown])
@@ -257,8 +257,8 @@ def _copied(sample: Sample) -> str:
 
 def _draw(sheet: Path, jobs: Sequence[_Job], made: Sequence[Sequence[Sample]], space: EmbeddingSpace) -> None:
     """Write the contact sheet: a row a source, with the nearest training items before the samples."""
+    from embedspace.generate.api import head_of
     from embedspace.generate.files import contact_sheet
-    from embedspace.generate.generator import head_of
     from embedspace.media.image import flatten, load_image
     from embedspace.media.write import write_image
     from embedspace.modality import SUFFIXES

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedspace.cli._options import AsModality, BatchSize, Device, Json, Quiet, Weights, Workers
+from embedspace.cli.shared.options import AsModality, BatchSize, Device, Json, Quiet, Weights, Workers
 from embedspace.errors import CatalogExistsError, CatalogNotFoundError, ConfigError, InputError
 from embedspace.modality import NOT_READ, SUFFIXES
 
 if TYPE_CHECKING:
     from embedspace.catalog.catalog import Catalog
-    from embedspace.catalog.ingest import IngestReport
-    from embedspace.catalog.recipe import Recipe
+    from embedspace.catalog.index.settings import Recipe
+    from embedspace.catalog.ingest.ingest import IngestReport
     from embedspace.catalog.records import Loss
-    from embedspace.cli._progress import ProgressReport
+    from embedspace.cli.shared.progress import ProgressReport
     from embedspace.space import EmbeddingSpace
 
 __all__ = ["index", "index_recipe", "open_or_create", "report_ingest"]
@@ -75,10 +75,10 @@ def index(
     file is bad or there is none, and where --prune would remove more than half of a folder's or manifest's items (and
     more than ten), or all of an empty one's, and nobody confirms it.
     """
-    from embedspace.catalog.ingest import ingest
-    from embedspace.cli._output import Interrupted
-    from embedspace.cli._progress import ProgressReport
-    from embedspace.cli._space import load_space
+    from embedspace.catalog.ingest.ingest import ingest
+    from embedspace.cli.shared.output import Interrupted
+    from embedspace.cli.shared.progress import ProgressReport
+    from embedspace.cli.shared.space import load_space
 
     if not any(path.exists() for path in paths):  # before a catalog is made for nothing
         raise InputError(f"{', '.join(map(str, paths))}: no such file or folder; check the spelling")
@@ -130,7 +130,7 @@ def index_recipe(name: str) -> Recipe:
     Raises:
         ConfigError: If there is no such recipe.
     """
-    from embedspace.catalog.recipe import Recipe
+    from embedspace.catalog.index.settings import Recipe
 
     if name in BUILT_IN_RECIPES:
         return Recipe(name=name, index=name)
@@ -181,7 +181,7 @@ def report_ingest(report: IngestReport, paths: list[Path], *, as_json: bool, qui
     Raises:
         typer.Exit: With 1 if every file failed, or there was none, or a prune was not confirmed.
     """
-    from embedspace.cli._output import list_failures, note, print_json
+    from embedspace.cli.shared.output import list_failures, note, print_json
 
     failures = [(failure.uri, failure.reason) for failure in report.failed]
     left_out = ", ".join(f"{count} {suffix}" for suffix, count in sorted(report.skipped.items()))
@@ -210,7 +210,7 @@ def report_ingest(report: IngestReport, paths: list[Path], *, as_json: bool, qui
 
 def _manifests(report: IngestReport) -> str:
     """Say how a manifest that was only come across is read."""
-    from embedspace.catalog.manifests import MANIFEST_SUFFIXES
+    from embedspace.catalog.ingest.manifests import MANIFEST_SUFFIXES
 
     found = any(suffix in MANIFEST_SUFFIXES for suffix in report.skipped)
     return " (a manifest is read only where PATHS names it)" if found else ""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedspace.cli._options import AsModality, CatalogPath, Device, Json, Weights, Where
+from embedspace.cli.shared.options import AsModality, CatalogPath, Device, Json, Weights, Where
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:
-    from embedspace.calibration import Calibration
+    from embedspace.calibration.model import Calibration
     from embedspace.catalog import Catalog, Hit
-    from embedspace.query import ComposedQuery, Query
+    from embedspace.query.composition import ComposedQuery, Query
 
 __all__ = ["search"]
 
@@ -49,8 +49,8 @@ def search(
     --json one object a line. A search without a hit says so and exits 0.
     """
     from embedspace.catalog import Catalog
-    from embedspace.cli._space import load_space, quick_start
-    from embedspace.query import compose, parse
+    from embedspace.cli.shared.space import load_space, quick_start
+    from embedspace.query.composition import compose, parse
 
     texts = _queries(query)
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
@@ -96,7 +96,7 @@ def _search(opened: Any, composed: Sequence[ComposedQuery], **options: Any) -> l
 
 
 def _words_only(queries: Sequence[Query], as_modality: str | None) -> bool:
-    from embedspace.query import resolve
+    from embedspace.query.composition import resolve
 
     terms = [term for query in queries for term in query.terms]
     return all(resolve(term.value, quoted=term.quoted, as_modality=as_modality).path is None for term in terms)
@@ -104,7 +104,7 @@ def _words_only(queries: Sequence[Query], as_modality: str | None) -> bool:
 
 def _queries(arguments: Sequence[str]) -> list[str]:
     """Return one text a query: shell-split operators are put together again, "-" is standard input."""
-    from embedspace.cli._output import input_lines
+    from embedspace.cli.shared.output import input_lines
 
     if list(arguments) == ["-"]:
         return input_lines()
@@ -130,7 +130,7 @@ def _show(
     several: bool,
     remark: str,
 ) -> None:
-    from embedspace.cli._output import note, print_json
+    from embedspace.cli.shared.output import note, print_json
 
     if explain:
         note(query.explain())
@@ -176,7 +176,7 @@ def _records(text: str, query: ComposedQuery, hits: Iterable[Hit]) -> Iterable[d
 
 
 def _print_hits(hits: Sequence[Hit]) -> None:
-    from embedspace.cli._output import clip, print_table, span_text
+    from embedspace.cli.shared.output import clip, print_table, span_text
 
     rows = [
         (

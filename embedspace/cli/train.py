@@ -39,8 +39,8 @@ def align(
     """Train the heads that align every modality in one space, as a recipe says."""
     if not recipe.is_file():
         raise ConfigError(f"{recipe}: no such recipe; the shipped ones are in training/recipes")
-    from embedspace.cli._output import Interrupted
-    from embedspace.train.aligner import align as run
+    from embedspace.cli.shared.output import Interrupted
+    from embedspace.train.shipped.aligner import align as run
 
     try:
         run(recipe, minutes=minutes, out=out, resume=resume, seed=seed, callback=_tell)
@@ -65,8 +65,8 @@ def head(
     """Train a generator head on vectors of a space, as a recipe says; prints its folder at the end."""
     if not recipe.is_file():
         raise ConfigError(f"{recipe}: no such recipe; the shipped ones are in training/recipes/heads")
-    from embedspace.cli._output import Interrupted
-    from embedspace.train.head import train_head
+    from embedspace.cli.shared.output import Interrupted
+    from embedspace.train.generators.run import train_head
 
     try:
         print(train_head(recipe, minutes=minutes, out=out, resume=resume, seed=seed, callback=_tell))

@@ -15,11 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from embedspace.encoders.rows import from_rows, to_rows8
+from embedspace.encoders.quantize import from_rows, to_rows8
 from embedspace.errors import ConfigError, WeightsError
+from embedspace.files import replacing
 from embedspace.media.source import one_line
 from embedspace.modality import Modality
-from embedspace.writing import replacing
 
 __all__ = ["Encoder", "Piece", "create_encoder", "load_strict", "register_encoder", "save_tensors"]
 
@@ -67,7 +67,7 @@ class Encoder(nn.Module, ABC):
 
 Factory = Callable[[dict[str, Any], Path], Encoder]
 _FACTORIES: dict[Modality, Factory] = {}
-_MODULES = {m: f"embedspace.encoders.{m.value}" for m in Modality}
+_MODULES = {m: f"embedspace.encoders.shipped.{m.value}" for m in Modality}
 
 
 def register_encoder(modality: Modality) -> Callable[[Factory], Factory]:

@@ -16,7 +16,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from embedspace.encoders.rows import is_scale, unpacked_numel
+from embedspace.encoders.quantize import is_scale, unpacked_numel
 from embedspace.errors import WeightsError
 from embedspace.media.source import one_line
 

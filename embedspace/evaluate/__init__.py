@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from embedspace.calibration_fit import calibration_error, fit_pair
+    from embedspace.calibration.fit import calibration_error, fit_pair
     from embedspace.evaluate.metrics import Estimate, recall_at_k, retrieval_metrics
     from embedspace.evaluate.report import evaluate_retrieval
-    from embedspace.evaluate.retrieval import RetrievalResult, evaluate_pair
-    from embedspace.evaluate.run import SuiteResult, evaluate_suite
+    from embedspace.evaluate.retrieval.direction import RetrievalResult, evaluate_pair
+    from embedspace.evaluate.retrieval.run import SuiteResult, evaluate_suite
     from embedspace.evaluate.search import PositiveRanks, positive_ranks, top_k
     from embedspace.evaluate.suite import Suite, load_suite
 
@@ -36,11 +36,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "embedspace.calibration_fit": ("calibration_error", "fit_pair"),
+    "embedspace.calibration.fit": ("calibration_error", "fit_pair"),
     "embedspace.evaluate.metrics": ("Estimate", "recall_at_k", "retrieval_metrics"),
     "embedspace.evaluate.report": ("evaluate_retrieval",),
-    "embedspace.evaluate.retrieval": ("RetrievalResult", "evaluate_pair"),
-    "embedspace.evaluate.run": ("SuiteResult", "evaluate_suite"),
+    "embedspace.evaluate.retrieval.direction": ("RetrievalResult", "evaluate_pair"),
+    "embedspace.evaluate.retrieval.run": ("SuiteResult", "evaluate_suite"),
     "embedspace.evaluate.search": ("PositiveRanks", "positive_ranks", "top_k"),
     "embedspace.evaluate.suite": ("Suite", "load_suite"),
 }

@@ -18,12 +18,12 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.calibration import Calibration
+from embedspace.calibration.model import Calibration
 from embedspace.errors import InputError, MediaError
 from embedspace.evaluate.items import EvalItem, field_of
+from embedspace.files import replacing
 from embedspace.modality import Modality
-from embedspace.reading import Names
-from embedspace.writing import replacing
+from embedspace.query.reading import Names
 
 __all__ = ["EvalSpace", "Progress", "SuiteEncoder", "read_shard"]
 

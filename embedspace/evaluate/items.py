@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedspace.encoders.backbones.imagenet import imagenet_classes
+from embedspace.encoders.towers.imagenet import imagenet_classes
 from embedspace.errors import ConfigError
 from embedspace.evaluate.suite import ItemSet, Novelty, Suite
 

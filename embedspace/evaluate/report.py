@@ -16,8 +16,8 @@ import numpy as np
 from embedspace.errors import ConfigError, MissingExtraError
 from embedspace.evaluate.encode import EvalSpace, Progress
 from embedspace.evaluate.intervals import Estimate
-from embedspace.evaluate.retrieval import RetrievalResult
-from embedspace.evaluate.run import SuiteResult, corpora_folder, evaluate_suite
+from embedspace.evaluate.retrieval.direction import RetrievalResult
+from embedspace.evaluate.retrieval.run import SuiteResult, corpora_folder, evaluate_suite
 from embedspace.evaluate.suite import described, load_suite
 from embedspace.modality import Modality
 

@@ -11,9 +11,9 @@
 
 from __future__ import annotations
 
+from embedspace.generate.api import generate, heads_folder, interpolate, names_of, toward_names
 from embedspace.generate.base import GeneratorHead, Neighbour, Request, Sample, create_head, register_head
 from embedspace.generate.conditioning import Condition
-from embedspace.generate.generator import generate, heads_folder, interpolate, names_of, toward_names
 
 __all__ = [
     "Condition",

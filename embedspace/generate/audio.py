@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedspace.generate.base import GeneratorHead, Request, Sample, register_head
-from embedspace.generate.latent import LatentHead, LatentOptions, load_parts, memory_beside
+from embedspace.generate.latents.generator import LatentHead, LatentOptions, load_parts, memory_beside
 from embedspace.generate.spectrogram import LEVEL, SpectrogramConfig, to_waveform
 from embedspace.modality import Modality
 

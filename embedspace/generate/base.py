@@ -179,7 +179,12 @@ class GeneratorHead(nn.Module, ABC):
 
 Factory = Callable[[Mapping[str, Any], Path, "EmbeddingSpace"], GeneratorHead]
 _FACTORIES: dict[Modality, Factory] = {}
-_MODULES = {m: f"embedspace.generate.{m.value}" for m in Modality}
+_MODULES = {
+    Modality.IMAGE: "embedspace.generate.image",
+    Modality.AUDIO: "embedspace.generate.audio",
+    Modality.TEXT: "embedspace.generate.captions.generator",
+    Modality.SPEECH: "embedspace.generate.speech.generator",
+}
 
 
 def register_head(modality: Modality) -> Callable[[Factory], Factory]:

@@ -14,10 +14,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 import embedspace
 from embedspace.errors import MediaError
+from embedspace.files import replacing
 from embedspace.generate.base import Sample
 from embedspace.media.write import write_audio, write_image
 from embedspace.modality import Modality
-from embedspace.writing import replacing
 
 __all__ = ["SUFFIX", "contact_sheet", "record_of", "write_sample"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from embedspace.generate.base import Neighbour, Request, Sample, register_head
 from embedspace.generate.conditioning import centre
-from embedspace.generate.latent import LatentHead, LatentOptions, load_parts, memory_beside
+from embedspace.generate.latents.generator import LatentHead, LatentOptions, load_parts, memory_beside
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from embedspace.encoders.backbones.mel import hann, slaney_filters
+from embedspace.encoders.towers.mel import hann, slaney_filters
 from embedspace.errors import ConfigError
 
 __all__ = ["LEVEL", "SpectrogramConfig", "griffin_lim", "to_spectrogram", "to_waveform"]

@@ -13,8 +13,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from embedspace.errors import MediaError
+from embedspace.files import replacing
 from embedspace.media.source import one_line
-from embedspace.writing import replacing
 
 __all__ = ["write_audio", "write_image"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.calibration import Calibration, PairCalibration
-from embedspace.calibration_fit import fit_pair
+from embedspace.calibration.fit import fit_pair
+from embedspace.calibration.model import Calibration, PairCalibration
 from embedspace.train.episodes import SIZES, Episodes, draw_episodes, fit_episodes
 
 __all__ = ["Anchored", "Searches", "calibrate", "draw", "fit_pairs"]

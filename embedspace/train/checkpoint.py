@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from embedspace.errors import WeightsError
+from embedspace.files import replacing
 from embedspace.media.source import one_line
-from embedspace.writing import replacing
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.background import background_of
-from embedspace.calibration import MatchModel, match_features, to_probability
-from embedspace.calibration_fit import cutoff_of, fit_model
+from embedspace.calibration.background import background_of
+from embedspace.calibration.fit import cutoff_of, fit_model
+from embedspace.calibration.model import MatchModel, match_features, to_probability
 
 __all__ = ["SIZES", "Episodes", "draw_episodes", "fit_episodes"]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from embedspace.catalog import Catalog
-from embedspace.catalog.ingest import ingest
+from embedspace.catalog.ingest.ingest import ingest
 from embedspace.errors import EmbedspaceError
 from embedspace.modality import modality_of
 from embedspace.segment import Decoded, SegmentEncoder

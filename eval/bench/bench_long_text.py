@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from embedspace.catalog import Catalog
-from embedspace.catalog.ingest import ingest
+from embedspace.catalog.ingest.ingest import ingest
 from eval.bench.common import arguments, encoder_of, report
 
 PAGES = ("README.md", "CONTRIBUTING.md", "training/LOG.md")

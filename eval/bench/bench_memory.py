@@ -21,7 +21,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from embedspace.catalog import Catalog
-from embedspace.catalog.ingest import ingest
+from embedspace.catalog.ingest.ingest import ingest
 from eval.bench.common import arguments, encoder_of
 parser = arguments(None)
 parser.add_argument("--catalog", type=Path)

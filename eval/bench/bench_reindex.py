@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from embedspace.catalog import Catalog
-from embedspace.catalog.ingest import ingest
+from embedspace.catalog.ingest.ingest import ingest
 from eval.bench.common import FakeEncoder, arguments, make_media, report
 
 

@@ -99,8 +99,8 @@ def mixed_media(folder: Path, count: int, seed: int = 0) -> list[Path]:
     """
     import soundfile
 
-    from training.corpora.clips import read_clip
     from training.corpora.manifest import read_manifest
+    from training.corpora.sounds.clips import read_clip
 
     rng, each = np.random.default_rng(seed), -(-count // 4)
     drawn: list[list[Path]] = []

@@ -1,6 +1,6 @@
 """Find near-copies of pictures across the image sources.
 
-    python -m training.features image --views 1
+    python -m training.align.features image --views 1
     python -m training.corpora.duplicates        # rewrites near_copies.json beside this file
 
 Two pictures are near-copies if their thumbnails agree, or if the cosine of their EfficientNet-Lite0 features is high.

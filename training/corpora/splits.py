@@ -30,8 +30,8 @@ from training.corpora.duplicates import (
     components,
     read_near_copies,
 )
-from training.corpora.human import split_of
 from training.corpora.manifest import CORPORA, Item, read_manifest, write_manifest
+from training.corpora.speech.human import split_of
 
 __all__ = ["GALLERY", "SEED", "apply_splits", "grouped", "split_hash", "split_items", "split_stamps"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from embedspace.catalog import Catalog
-from embedspace.catalog.ingest import ingest
+from embedspace.catalog.ingest.ingest import ingest
 from embedspace.catalog.migrate import migrate
 from embedspace.errors import CatalogNotFoundError, EmbedspaceError
 from eval.bench.faults.small_catalog import Digests, content_of, new_catalog, write_collection, written_items

@@ -1,0 +1,1 @@
+"""What is derived from the truth to search it: packed vectors, exact and approximate search."""

@@ -1,0 +1,1 @@
+"""From files, folders and manifests to rows of the catalog: scan, decode, encode, store, forget."""

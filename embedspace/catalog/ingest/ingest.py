@@ -1,0 +1,93 @@
+"""Ingest: scan -> decode in threads -> encode in batches -> store, one transaction a batch.
+
+What is unchanged (same path, size and modification time) is not even opened; what has known content (moved, copied,
+touched) is hashed and not encoded. The process may be killed at any moment: batches that were committed stay, the rest
+is done by the next run.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from embedspace.catalog.catalog import Catalog
+from embedspace.catalog.ingest.census import Census
+from embedspace.catalog.ingest.run import Run
+from embedspace.catalog.ingest.sources import scan
+from embedspace.catalog.records import Failure, IngestReport, Loss, Progress
+from embedspace.errors import InputError
+from embedspace.modality import Modality
+from embedspace.segment import SegmentEncoder
+
+__all__ = ["IngestReport", "Progress", "ingest"]
+
+
+def ingest(
+    catalog: Catalog,
+    sources: Sequence[str | Path],
+    encoder: SegmentEncoder,
+    *,
+    batch_size: int = 32,
+    workers: int | None = None,
+    prune: bool = False,
+    confirm_loss: Callable[[Loss], bool] | None = None,
+    as_modality: str | None = None,
+    retry_failed: bool = False,
+    text_fields: Sequence[str] | None = None,
+    callback: Callable[[Progress], None] | None = None,
+) -> IngestReport:
+    """Bring a catalog up to date with files, folders and manifests.
+
+    Args:
+        catalog: An open catalog.
+        sources: Files, folders (recursive) and manifests (.csv .tsv .jsonl .json .parquet).
+        encoder: Makes the vectors; it must be the one the catalog was made with.
+        batch_size: Items encoded, and committed, at a time.
+        workers: Threads that read and decode; one a core, at most 4, where `None`.
+        prune: Forget places under the sources where nothing is any more, and items that thereby lie nowhere.
+        confirm_loss: Asked before more than half of a source's places (and more than ten) are forgotten, or all of an
+            empty one; where `None` they are kept, and the report says so.
+        as_modality: What recordings are, "audio" or "speech"; decided by their content where `None`.
+        retry_failed: Try again what failed before and is unchanged.
+        text_fields: Columns of a manifest that hold the text of a row without a file.
+        callback: Called with the progress, in the calling thread.
+
+    Returns:
+        The report, also after Ctrl-C (`interrupted`); one bad file never ends an ingest.
+
+    Raises:
+        InputError: If none of the sources exists.
+        FingerprintMismatchError: If the catalog's vectors come from another encoder.
+        CatalogLockedError: If another process keeps writing to the catalog.
+        StorageFullError: If the disk is full; what was committed before is intact.
+    """
+    if as_modality is not None and as_modality not in set(Modality):
+        raise InputError(f"unknown modality {as_modality!r}; known: {', '.join(Modality)}")
+    missing = [str(source) for source in sources if not os.path.exists(source)]
+    if sources and len(missing) == len(sources):
+        raise InputError(f"no such file or folder: {', '.join(missing)}")
+    catalog.adopt_fingerprints(encoder.fingerprints(), encoder.calibration_json())
+    started = time.perf_counter()
+    threads = workers or min(4, os.cpu_count() or 1)
+    census = Census(sources)
+    run = Run(
+        catalog, encoder, batch_size=batch_size, workers=threads, retry_failed=retry_failed, callback=callback,
+        census=census,
+    )  # fmt: skip
+    run.report.failed.extend(Failure(uri, "no such file or folder") for uri in missing)
+    try:
+        for source in sources:
+            if str(source) not in missing:
+                run.source(source, scan(source, as_modality=as_modality, text_fields=text_fields), prune=prune)
+        run.finish()
+        if prune:
+            run.prune([source for source in sources if str(source) not in missing], confirm_loss)
+    except KeyboardInterrupt:
+        run.report.interrupted = True
+    finally:
+        run.pipeline.close()
+        census.close()
+    run.report.seconds = time.perf_counter() - started
+    return run.report

@@ -1,0 +1,158 @@
+"""Search over all modalities of a catalog: checks, filters, probabilities, one ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embedspace.calibration.model import Calibration, to_probability
+from embedspace.catalog.index.gallery import Gallery
+from embedspace.catalog.records import Hit
+from embedspace.catalog.search.ranking import Candidate, fetch_hits, merge_candidates
+from embedspace.catalog.search.where import Condition, compile_where
+from embedspace.catalog.store.store import Store
+from embedspace.errors import InputError
+from embedspace.modality import Modality
+
+__all__ = ["Searcher"]
+
+_FILTERS = 16
+_DOCUMENT_CHARACTERS = 200
+"""A text segment of at least this many characters is a passage of a document, with fields or without."""
+_DOCUMENTS = "SELECT seq FROM segments WHERE modality = 'text' AND (label <> '' OR \"end\" - start >= ?) ORDER BY seq"
+
+
+class Searcher:
+    """What `Catalog.search` does; it remembers recent filters and the parsed calibration."""
+
+    def __init__(self, store: Store, gallery: Gallery) -> None:
+        """Search a gallery and read what hits show from its store."""
+        self.store, self._gallery = store, gallery
+        self._calibration: tuple[str, Calibration] | None = None
+        self._filters: dict[tuple[str, int], NDArray[np.int64]] = {}
+        self._documents: tuple[int, NDArray[np.int64]] | None = None
+
+    @property
+    def calibration(self) -> Calibration:
+        """The score distributions of the space."""
+        text = self.store.meta("calibration")
+        if self._calibration is None or self._calibration[0] != text:
+            self._calibration = (text, Calibration.from_json(text) if text else Calibration())
+        return self._calibration[1]
+
+    def search(
+        self,
+        vectors: ArrayLike,
+        query_modality: str | Sequence[str],
+        k: int,
+        to: str | Sequence[str] | None,
+        where: str | None,
+        min_probability: float | None,
+        document_vectors: ArrayLike | None = None,
+    ) -> list[list[Hit]]:
+        """Return the best items for each query; see `Catalog.search`."""
+        queries = self._queries(vectors)
+        documents = None if document_vectors is None else self._queries(document_vectors)
+        if documents is not None and len(documents) != len(queries):
+            raise InputError(f"search: {len(queries)} queries but {len(documents)} document vectors")
+        names = [query_modality] * len(queries) if isinstance(query_modality, str) else list(query_modality)
+        if len(names) != len(queries):
+            raise InputError(f"search: {len(queries)} queries but {len(names)} query modalities")
+        if k < 1:
+            raise InputError(f"search: k = {k}; it must be at least 1")
+        if min_probability is not None and not 0.0 <= min_probability <= 1.0:
+            raise InputError(f"search: min_probability = {min_probability}; it must be between 0 and 1")
+        sizes = self._gallery.modalities()
+        targets = [name for name in self._targets(to) if name in sizes]
+        allowed = self._filtered(where) if where else None
+        candidates: list[list[Candidate]] = [[] for _ in queries]
+        for target in targets:
+            for rows, sequence in self._parts(target, queries, documents, allowed):
+                self._search_modality(target, rows, names, k, sequence, candidates)
+        return [fetch_hits(self.store, merge_candidates(found, k, min_probability)) for found in candidates]
+
+    def _parts(
+        self,
+        target: str,
+        queries: NDArray[np.float32],
+        documents: NDArray[np.float32] | None,
+        allowed: NDArray[np.int64] | None,
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64] | None]]:
+        """Yield which query vectors search which sequence numbers (`None`: all) of a modality.
+
+        Documents are searched with both vectors: an item keeps the better of its two log-odds, each of which is judged
+        by how its own vector scores against the whole modality.
+        """
+        yield queries, allowed
+        if documents is None or target != Modality.TEXT:
+            return
+        found = self._document_segments()
+        if allowed is not None:
+            found = found[np.isin(found, allowed, assume_unique=True)]
+        if len(found):
+            yield documents, found
+
+    def _document_segments(self) -> NDArray[np.int64]:
+        """Return the ascending sequence numbers of text that belongs to documents: fields, and long passages."""
+        state = self.store.state()[0]
+        if self._documents is None or self._documents[0] != state:
+            found = self.store.rows(_DOCUMENTS, (_DOCUMENT_CHARACTERS,))
+            self._documents = (state, np.fromiter((seq for (seq,) in found), np.int64, len(found)))
+        return self._documents[1]
+
+    def _queries(self, vectors: ArrayLike) -> NDArray[np.float32]:
+        queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+        if queries.ndim != 2 or queries.shape[1] != self.store.embed_dim:
+            raise InputError(f"search: query vectors of shape {queries.shape}; expected (Q, {self.store.embed_dim})")
+        norms = np.linalg.norm(queries, axis=1, keepdims=True)
+        if not np.all((norms > 0) & np.isfinite(norms)):
+            raise InputError("search: a query vector is zero or not finite")
+        return np.ascontiguousarray(queries / norms)
+
+    @staticmethod
+    def _targets(to: str | Sequence[str] | None) -> list[str]:
+        known = [str(modality.value) for modality in Modality]
+        wanted = known if to is None else [to] if isinstance(to, str) else list(to)
+        for name in wanted:
+            if name not in known:
+                raise InputError(f"unknown modality {name!r}; known: {', '.join(known)}")
+        return list(dict.fromkeys(str(name) for name in wanted))
+
+    def _search_modality(
+        self,
+        target: str,
+        queries: NDArray[np.float32],
+        names: Sequence[str],
+        k: int,
+        allowed: NDArray[np.int64] | None,
+        candidates: list[list[Candidate]],
+    ) -> None:
+        rows, found, backgrounds = self._gallery.search(target, queries, max(k, 2), allowed)  # a margin needs two
+        for query, (best, background) in enumerate(zip(found, backgrounds, strict=True)):
+            log_odds = self.calibration.log_odds(best.scores, str(names[query]), target, background)
+            columns = (rows.seq[best.rows], rows.item[best.rows], best.scores, log_odds, to_probability(log_odds))
+            keys = rows.key[best.rows].tolist()
+            for key, (seq, item, score, odds, chance) in zip(
+                keys, zip(*(column.tolist() for column in columns), strict=True), strict=True
+            ):
+                candidates[query].append(Candidate(seq, item, (key[0], key[1]), target, score, odds, chance))
+
+    def condition(self, where: str) -> Condition:
+        """Compile a filter against the names that this catalog's metadata has."""
+        return compile_where(where, {name for (name,) in self.store.rows("SELECT name FROM fields")})
+
+    def _filtered(self, where: str) -> NDArray[np.int64]:
+        """Return the ascending sequence numbers that a filter leaves; recent filters are remembered."""
+        key = (where, self.store.state()[0])
+        if key not in self._filters:
+            condition = self.condition(where)
+            found = self.store.rows(
+                f"SELECT s.seq FROM segments s JOIN items i ON i.item = s.item WHERE {condition.sql} ORDER BY s.seq",
+                condition.parameters,
+            )
+            while len(self._filters) >= _FILTERS:
+                self._filters.pop(next(iter(self._filters)))
+            self._filters[key] = np.fromiter((seq for (seq,) in found), np.int64, len(found))
+        return self._filters[key]

@@ -1,0 +1,100 @@
+"""The files that `embedspace generate` writes: their names, and that none of them is in the way of something."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedspace.errors import InputError
+from embedspace.modality import Modality
+
+if TYPE_CHECKING:
+    from embedspace.query.composition import Query
+
+__all__ = ["check_targets", "files_of", "sample_paths"]
+
+
+def sample_paths(
+    out: Path | None, sources: Sequence[str], to: Modality, number: int, *, morph: bool = False
+) -> list[list[Path]]:
+    """Return the files of each source's samples; none for captions that are only printed.
+
+    Args:
+        out: What the user named; several samples become name-1, name-2, ...; None names them after the sources.
+        sources: Queries.
+        to: Target modality.
+        number: Samples of each source.
+        morph: The samples are frames of one morph, which begins at the first source.
+    """
+    from embedspace.generate.files import SUFFIX
+
+    named: list[list[Path]] = []
+    taken: set[Path] = set()
+    for index, source in enumerate(sources[:1] if morph else sources):
+        if out is None and to == Modality.TEXT:
+            named.append([])
+            continue
+        if out is None:
+            stem = Path(source).stem if Path(source).suffix else re.sub(r"\W+", "-", source.casefold()).strip("-")[:60]
+            base = Path(f"{stem or 'sample'}.{to}{SUFFIX[to]}")
+            if base in taken:  # two sources of one name
+                base = base.with_stem(f"{base.stem}-of-{index + 1}")
+        else:
+            base = out if out.suffix else out.with_suffix(SUFFIX[to])
+            if len(sources) > 1 and not morph:
+                base = base.with_stem(f"{base.stem}-{index + 1}")
+        taken.add(base)
+        named.append([base] if number == 1 else [base.with_stem(f"{base.stem}-{k + 1}") for k in range(number)])
+    return named
+
+
+def files_of(queries: Iterable[Query], as_modality: str | None) -> list[Path]:
+    """Return the files that queries are made from.
+
+    Raises:
+        QueryError: If one does not exist.
+    """
+    from embedspace.query.composition import resolve
+
+    found = [
+        resolve(term.value, quoted=term.quoted, as_modality=as_modality).path
+        for query in queries
+        for term in query.terms
+    ]
+    return [Path(path) for path in found if path is not None]
+
+
+def check_targets(paths: Iterable[Path], sources: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse to write over something, before anything is loaded.
+
+    Args:
+        paths: What will be written; beside a .txt goes its record, a .json.
+        sources: Files that the samples are made from: they are never written over.
+        overwrite: Files that exist may be replaced.
+
+    Raises:
+        InputError: If a file would be lost.
+    """
+    seen: set[str] = set()
+    for named in paths:
+        for path in (named, named.with_suffix(".json")) if named.suffix.lower() == ".txt" else (named,):
+            place = os.path.realpath(path)
+            if place in seen:
+                raise InputError(f"{path}: two samples would be written to it; give them other names with --out")
+            seen.add(place)
+            if not os.path.lexists(path):
+                continue
+            if any(_same(path, source) for source in sources):
+                raise InputError(f"{path}: is what the sample is made from; give another name with --out")
+            if not overwrite:
+                raise InputError(f"{path}: exists; give another name with --out, or --overwrite to replace it")
+
+
+def _same(path: Path, source: Path) -> bool:
+    try:
+        return os.path.samefile(path, source)
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""The encoders of the default space: text, image, audio and speech."""

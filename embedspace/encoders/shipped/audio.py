@@ -1,0 +1,162 @@
+"""Sounds -> the shared space: a tagger and Whisper side by side, the classes' words as a start, some heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
+from embedspace.encoders.projections import MemoryHead, MLPHead, ensemble_normalize
+from embedspace.encoders.shipped.audio_features import AudioFrontEnd, AudioInput
+from embedspace.encoders.sizes import make_checked
+from embedspace.modality import Modality
+
+__all__ = ["AudioConfig", "AudioEncoder", "AudioHeads", "load_audio_heads"]
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """What determines the audio encoder besides its weights.
+
+    Attributes:
+        backbones: The tagger and the speech network.
+        feature_dim: Width of the front end's features.
+        embed_dim: Width of the shared space.
+        hidden_dim: Of each trained head.
+        members: Trained heads of the ensemble; may be 0 where there is a memory.
+        classes: Of the tagger; rows of the class table.
+        temperature: Divides the class scores before their softmax.
+        window_seconds: Length of a segment; the hop is the same.
+        memory_items: Sounds that the memory holds; 0 for none.
+        memory_dim: Principal directions that it compares sounds in.
+        memory_bandwidth: Of its kernel.
+        memory_prior: Weight of the classes' words beside what it reads out.
+        memory_share: Weight of the memory beside one trained head.
+    """
+
+    backbones: tuple[str, str]
+    feature_dim: int
+    embed_dim: int
+    hidden_dim: int
+    members: int
+    classes: int
+    temperature: float = 1.0
+    window_seconds: float = 6.0
+    memory_items: int = 0
+    memory_dim: int = 0
+    memory_bandwidth: float = 2.0
+    memory_prior: float = 0.0
+    memory_share: float = 1.0
+
+
+class AudioHeads(nn.Module):
+    """Features and class scores -> (B, embed_dim) unit rows, and the router that says whether somebody speaks.
+
+    `classes` holds the vectors of the tagger's class names in the space.
+    """
+
+    classes: Tensor
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("classes", torch.zeros(config.classes, config.embed_dim))
+        self.members = nn.ModuleList(
+            MLPHead(config.feature_dim, config.embed_dim, config.hidden_dim, with_prior=True)
+            for _ in range(config.members)
+        )
+        self.memory: MemoryHead | None = None
+        if config.memory_items:
+            self.memory = MemoryHead(
+                config.feature_dim,
+                config.embed_dim,
+                config.memory_dim,
+                config.memory_items,
+                bandwidth=config.memory_bandwidth,
+                prior_share=config.memory_prior,
+            )
+        self.router = nn.Linear(config.feature_dim, 1)
+
+    def prior(self, logits: Tensor) -> Tensor:
+        """Mix the class names' vectors by the classes' shares (ConSE, Norouzi et al. 2014), (B, embed_dim)."""
+        shares = (logits / self.config.temperature).softmax(dim=1)
+        return nn.functional.normalize(shares @ self.classes, dim=-1)
+
+    def forward(self, features: Tensor, logits: Tensor) -> Tensor:
+        """Return (B, embed_dim) unit rows."""
+        prior = self.prior(logits)
+        return self.mix([member(features, prior) for member in self.members], self.recall(features, prior))
+
+    def recall(self, features: Tensor, prior: Tensor) -> Tensor | None:
+        """Return the memory's (B, embed_dim) unit rows; None where there is none."""
+        return None if self.memory is None else self.memory(features, prior)
+
+    def mix(self, trained: list[Tensor], recalled: Tensor | None) -> Tensor:
+        """Return the unit-norm mean of the trained heads' unit rows and, by its share, of the memory's."""
+        if recalled is None:
+            return ensemble_normalize(trained)
+        return nn.functional.normalize(sum(trained, self.config.memory_share * recalled), dim=-1)
+
+    @property
+    def standard(self) -> tuple[Tensor, Tensor]:
+        """Mean and inverse deviation of the features, (feature_dim,) each, by which the router reads them."""
+        first = self.members[0] if len(self.members) else self.memory
+        assert isinstance(first, MLPHead | MemoryHead)
+        return first.mean, first.scale
+
+    def speech_probability(self, features: Tensor) -> Tensor:
+        """Return the probability that somebody speaks, (B,)."""
+        mean, scale = self.standard
+        logits: Tensor = self.router((features - mean) * scale)
+        return logits[:, 0].sigmoid()
+
+
+class AudioEncoder(Encoder):
+    """Front end, heads and router."""
+
+    def __init__(self, config: AudioConfig, heads: AudioHeads) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_dim = config.embed_dim
+        self.front = AudioFrontEnd(*config.backbones)
+        self.heads = heads
+
+    def prepare(self, media: NDArray[np.float32]) -> AudioInput:
+        """Turn a window of 16 kHz samples into both networks' log-mel frames."""
+        return self.front.preprocess(media)
+
+    def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        """Return (N, embed_dim) unit rows."""
+        return self.encode_and_route(prepared)[0]
+
+    @torch.inference_mode()
+    def encode_and_route(self, prepared: Sequence[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return unit rows, and the probability of speech in each window, (N,)."""
+        features, logits = self.front(prepared)
+        return to_rows(self.heads(features, logits)), to_rows(self.heads.speech_probability(features))
+
+
+def load_audio_heads(config: dict[str, Any], folder: Path) -> AudioHeads:
+    """Make a space's audio heads, frozen.
+
+    Args:
+        config: The audio section of its configuration.
+        folder: The space's folder.
+    """
+    parsed, path = AudioConfig(**{**config, "backbones": tuple(config["backbones"])}), folder / "audio.safetensors"
+    heads = make_checked(lambda: AudioHeads(parsed), path)
+    load_strict(heads, path)
+    return heads
+
+
+@register_encoder(Modality.AUDIO)
+def _create(config: dict[str, Any], folder: Path) -> AudioEncoder:
+    heads = load_audio_heads(config, folder)
+    return AudioEncoder(heads.config, heads)

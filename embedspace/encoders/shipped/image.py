@@ -1,0 +1,171 @@
+"""Pictures -> the shared space: frozen EfficientNets, ConSE through the text head, heads; tuned networks beside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
+from embedspace.encoders.projections import MLPHead, ensemble_normalize, fuse
+from embedspace.encoders.shipped.image_features import ImageFrontEnd, cropped
+from embedspace.encoders.shipped.image_network import TunedNetworks, load_networks
+from embedspace.encoders.sizes import make_checked
+from embedspace.errors import ConfigError, WeightsError
+from embedspace.modality import Modality
+
+__all__ = ["ImageConfig", "ImageEncoder", "ImageHeads", "class_mixture", "load_image_heads"]
+
+
+_MAX_NETWORK_SIZE = 1024
+
+
+def class_mixture(logits: Tensor, classes: Tensor, temperature: float, top_k: int) -> Tensor:
+    """Mix class-name vectors by the classes' probabilities.
+
+    Args:
+        logits: (B, C) class scores.
+        classes: (C, D) unit vectors of the class names.
+        temperature: Divides the logits.
+        top_k: Classes that take part.
+
+    Returns:
+        (B, D) unit rows.
+
+    Source:
+        Norouzi et al. 2014, "Zero-Shot Learning by Convex Combination of Semantic Embeddings" (ConSE), eq. 3.
+    """
+    values, indices = (logits / temperature).topk(top_k, dim=1)
+    mixed = (values.softmax(dim=1)[..., None] * classes[indices]).sum(dim=1)
+    return nn.functional.normalize(mixed, dim=-1)
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """What determines the image heads besides their weights.
+
+    Attributes:
+        backbones: Names, in the order of the features.
+        feature_dim: Width of the front end's features.
+        embed_dim: Width of the shared space.
+        hidden_dim: Of each head.
+        members: Heads of the ensemble.
+        classes: Rows of the class table.
+        temperature: Of ConSE.
+        top_k: Of ConSE.
+        networks: Backbones whose shapes the tuned networks have; may be none.
+        network_size: Side of the pictures they read.
+        network_share: Weight of their mean in the sum, 0 to 1; the heads' has the rest.
+    """
+
+    backbones: tuple[str, ...]
+    feature_dim: int
+    embed_dim: int
+    hidden_dim: int
+    members: int
+    classes: int = 1000
+    temperature: float = 2.0
+    top_k: int = 10
+    networks: tuple[str, ...] = ()
+    network_size: int = 160
+    network_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no weights belong to."""
+        if not 1 <= self.network_size <= _MAX_NETWORK_SIZE:
+            raise ConfigError(f"network_size {self.network_size}: the side of a picture is 1 to {_MAX_NETWORK_SIZE}")
+        if not 1 <= self.top_k <= self.classes:
+            raise ConfigError(f"top_k {self.top_k}: must be 1 to the number of classes, {self.classes}")
+
+
+class ImageHeads(nn.Module):
+    """Features and class scores -> (B, embed_dim) unit rows. `classes` holds the class names' vectors in the space."""
+
+    classes: Tensor
+
+    def __init__(self, config: ImageConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("classes", torch.zeros(config.classes, config.embed_dim))
+        self.members = nn.ModuleList(
+            MLPHead(config.feature_dim, config.embed_dim, config.hidden_dim, with_prior=True)
+            for _ in range(config.members)
+        )
+
+    def forward(self, features: Tensor, logits: Tensor) -> Tensor:
+        """Return (B, embed_dim) unit rows."""
+        prior = class_mixture(logits, self.classes, self.config.temperature, self.config.top_k)
+        return ensemble_normalize([member(features, prior) for member in self.members])
+
+
+class ImageEncoder(Encoder):
+    """Front end and heads, and the tuned networks beside them."""
+
+    def __init__(
+        self, config: ImageConfig, heads: ImageHeads, tuned: Path | None = None, networks: TunedNetworks | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_dim = config.embed_dim
+        self.front = ImageFrontEnd(config.backbones, tuned)
+        if self.front.feature_dim != config.feature_dim:
+            raise WeightsError(
+                f"image heads for features {config.feature_dim} wide, but backbones {', '.join(config.backbones)} "
+                f"{'with' if tuned else 'without'} image_tail.safetensors give {self.front.feature_dim}; "
+                "restore the space's folder as training wrote it"
+            )
+        self.heads = heads
+        self.networks = networks
+
+    def prepare(self, media: Image.Image) -> list[Tensor]:
+        """Crop to the content, resize for each network."""
+        rgb = cropped(media)
+        inputs = self.front.preprocess(rgb)
+        return [*inputs, self.networks.preprocess(rgb).half()] if self.networks else inputs
+
+    @torch.inference_mode()
+    def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        """Return (N, embed_dim) unit rows."""
+        rows, others = self.encode_both(prepared)
+        return to_rows(rows if others is None else fuse(rows, others, self.config.network_share))
+
+    @torch.inference_mode()
+    def encode_both(self, prepared: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
+        """Return the heads' (N, embed_dim) unit rows and the tuned networks', None without one."""
+        rows = self.heads(*self.front(prepared))
+        if self.networks is None:
+            return rows, None
+        pixel_values = torch.stack([item[-1] for item in prepared])
+        return rows, self.networks.encode(pixel_values.to(rows.device).float())
+
+
+def load_image_heads(config: Mapping[str, Any], folder: Path) -> ImageHeads:
+    """Make a space's image heads, frozen.
+
+    Args:
+        config: The image section of its configuration.
+        folder: The space's folder.
+    """
+    names = {key: tuple(config.get(key, ())) for key in ("backbones", "networks")}
+    parsed, path = ImageConfig(**{**config, **names}), folder / "image.safetensors"
+    heads = make_checked(lambda: ImageHeads(parsed), path)
+    load_strict(heads, path)
+    return heads
+
+
+@register_encoder(Modality.IMAGE)
+def _create(config: dict[str, Any], folder: Path) -> ImageEncoder:
+    heads = load_image_heads(config, folder)
+    parsed = heads.config
+    tail = folder / "image_tail.safetensors"
+    networks = None
+    if parsed.networks:
+        networks = load_networks(parsed.networks, parsed.embed_dim, parsed.network_size, folder)
+    return ImageEncoder(parsed, heads, tail if tail.is_file() else None, networks)

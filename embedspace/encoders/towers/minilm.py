@@ -1,0 +1,191 @@
+"""all-MiniLM-L6-v2: the text backbone, with its word-piece tokenizer.
+
+Source: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2; Reimers and Gurevych, Sentence-BERT, 2019
+(https://arxiv.org/abs/1908.10084); Devlin et al., BERT, 2018 (https://arxiv.org/abs/1810.04805).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+from torch.nn import functional
+
+from embedspace.encoders.towers.base import Backbone, read_weights, register_backbone
+from embedspace.encoders.towers.layer import TransformerLayer
+from embedspace.errors import InputError
+
+__all__ = ["MiniLM", "TextFeatures"]
+
+_WINDOW = 254  # word pieces a window: the model was trained on 256 with its two marks
+_BATCH_TOKENS = 4096
+_UNKNOWN = "[UNK]"
+
+
+class TextFeatures(NamedTuple):
+    """What the model says about a batch of texts.
+
+    Attributes:
+        pooled: (B, feature_dim) mean over the word pieces, not normalised; a long text's windows weigh by length.
+        normalized: (B, feature_dim) unit norm: what the published model returns.
+    """
+
+    pooled: torch.Tensor
+    normalized: torch.Tensor
+
+
+class MiniLM(Backbone):
+    """A small BERT with mean pooling."""
+
+    modality = "text"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        feature_dim: int,
+        layers: int,
+        heads: int,
+        vocabulary: int,
+        positions: int,
+        quantized: bool,
+        eps: float,
+    ) -> None:
+        """Build the layers; weights come from `load`, the tokenizer from `set_tokenizer`."""
+        super().__init__(name, feature_dim)
+        self.words = (
+            _QuantizedEmbedding(vocabulary, feature_dim) if quantized else nn.Embedding(vocabulary, feature_dim)
+        )
+        self.positions = nn.Parameter(torch.empty(positions, feature_dim))
+        self.embedding_norm = nn.LayerNorm(feature_dim, eps)
+        self.layers = nn.ModuleList([_Layer(feature_dim, heads, eps) for _ in range(layers)])
+        self._tokenizer: Tokenizer | None = None
+
+    def set_tokenizer(self, definition: str) -> None:
+        """Take the JSON definition of the `tokenizers` library."""
+        self._tokenizer = Tokenizer.from_str(definition)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    def preprocess(self, text: str) -> list[torch.Tensor]:
+        """Split one text into word pieces, and those into windows of equal length.
+
+        Args:
+            text: Any length; an empty one is encoded as the two marks alone.
+
+        Returns:
+            One (pieces + 2,) int64 a window, at most 256 long, each with its start and end mark.
+        """
+        if self._tokenizer is None:
+            raise InputError(f"backbone {self.name!r} has no tokenizer; make it with create_backbone")
+        start, *pieces, end = self._tokenizer.encode(text).ids
+        count = max(-(-len(pieces) // _WINDOW), 1)
+        size = -(-len(pieces) // count)  # equal windows: a last one of three words would say little
+        return [
+            torch.tensor([start, *pieces[at : at + size], end]) for at in range(0, max(len(pieces), 1), max(size, 1))
+        ]
+
+    def unknown(self, text: str) -> list[str]:
+        """Return the parts of a text that the vocabulary lacks, in order; each becomes one and the same piece.
+
+        Characters of many scripts and emoji are such parts: all words written in them look alike to the model.
+        """
+        if self._tokenizer is None:
+            raise InputError(f"backbone {self.name!r} has no tokenizer; make it with create_backbone")
+        encoding = self._tokenizer.encode(text)
+        lacking = self._tokenizer.token_to_id(_UNKNOWN)
+        spans = zip(encoding.ids, encoding.offsets, strict=True)
+        return [text[first:last] for piece, (first, last) in spans if piece == lacking]
+
+    def words_of(self, text: str) -> list[list[str]]:
+        """Return the pieces of each word of a text; numbers and punctuation are left out."""
+        if self._tokenizer is None:
+            raise InputError(f"backbone {self.name!r} has no tokenizer; make it with create_backbone")
+        coded = self._tokenizer.encode(text, add_special_tokens=False)
+        words: dict[int | None, list[str]] = {}
+        for piece, word in zip(coded.tokens, coded.word_ids, strict=True):
+            words.setdefault(word, []).append(piece)
+        return [pieces for pieces in words.values() if any(letter.isalpha() for letter in "".join(pieces))]
+
+    def forward(self, texts: Sequence[Sequence[torch.Tensor]]) -> TextFeatures:
+        """Encode texts.
+
+        Args:
+            texts: What `preprocess` returned, one entry a text. Windows are sorted by length, to spend little on
+                padding.
+        """
+        windows = [window for text in texts for window in text]
+        owners = torch.tensor([owner for owner, text in enumerate(texts) for _ in text])
+        order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
+        means = torch.empty(len(windows), self.feature_dim, device=self.positions.device)
+        for chunk in _chunks(order, windows):
+            means[chunk] = self._encode([windows[index] for index in chunk])
+        weights = torch.tensor([float(len(window)) for window in windows], device=means.device)
+        total = torch.zeros(len(texts), self.feature_dim, device=means.device).index_add_(
+            0, owners, means * weights[:, None]
+        )
+        share = torch.zeros(len(texts), device=means.device).index_add_(0, owners, weights)
+        pooled = total / share[:, None]
+        return TextFeatures(pooled, functional.normalize(pooled, dim=1))
+
+    def _encode(self, windows: list[torch.Tensor]) -> torch.Tensor:
+        """Mean over the word pieces of windows of like length: (B, feature_dim)."""
+        input_ids = nn.utils.rnn.pad_sequence(windows, batch_first=True).to(self.positions.device)
+        lengths = torch.tensor([len(window) for window in windows], device=input_ids.device)
+        mask = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]  # (B, T)
+        x = self.embedding_norm(self.words(input_ids) + self.positions[: input_ids.shape[1]])
+        # Without padding no mask is needed, and the attention kernel without one is faster.
+        bias = None if bool(mask.all()) else mask[:, None, None, :]
+        for layer in self.layers:
+            x = layer(x, bias)
+        mean: torch.Tensor = (x * mask[..., None]).sum(dim=1) / lengths[:, None]
+        return mean
+
+
+class _QuantizedEmbedding(nn.Module):
+    """A table of 8-bit rows, each with its own scale; only the rows that are looked up are ever made float."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.empty(rows, width, dtype=torch.int8))
+        self.register_buffer("scale", torch.empty(rows))
+        self.weight: torch.Tensor
+        self.scale: torch.Tensor
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = self.weight[input_ids].to(self.scale.dtype) * self.scale[input_ids][..., None]
+        return vectors
+
+
+class _Layer(TransformerLayer):
+    """Post-norm."""
+
+    def forward(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        x = self.attention_norm(x + self.attend(x, bias))
+        y: torch.Tensor = self.mlp_norm(x + self.feed_forward(x))
+        return y
+
+
+def _chunks(order: list[int], windows: list[torch.Tensor]) -> list[list[int]]:
+    """Cut an order by rising length into batches of at most `_BATCH_TOKENS` word pieces, padding included."""
+    chunks: list[list[int]] = []
+    for index in order:
+        if not chunks or (len(chunks[-1]) + 1) * len(windows[index]) > _BATCH_TOKENS:
+            chunks.append([])
+        chunks[-1].append(index)
+    return chunks
+
+
+@register_backbone("minilm_l6")
+def _create(name: str, weights: Path | None) -> MiniLM:
+    tensors, config, path = read_weights(name, weights)
+    definition: Any = tensors.pop("tokenizer", None)
+    with torch.device("meta"):
+        model = MiniLM(name, **config)
+    if definition is not None:
+        model.set_tokenizer(bytes(definition.numpy()).decode())
+    return model.load(tensors, path)

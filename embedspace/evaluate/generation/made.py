@@ -1,0 +1,148 @@
+"""Make samples for an evaluation and keep them, so that a run that is killed goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedspace.evaluate.encode import Progress
+from embedspace.evaluate.generation.media import Content, Medium
+from embedspace.files import replacing
+from embedspace.generate import Request, generate
+from embedspace.generate.api import head_of, heads_folder
+from embedspace.generate.conditioning import centre
+from embedspace.generate.latents.generator import LatentHead
+from embedspace.space import EmbeddingSpace
+
+__all__ = ["Maker", "networks_digest"]
+
+_BATCH = 4  # vectors at once
+
+
+@dataclass
+class Maker:
+    """Makes samples with a head of a space.
+
+    Attributes:
+        space: The space.
+        to: Target modality.
+        medium: Of its head.
+        seeds: Of every prompt's samples, one after the other.
+        candidates: Drawn for each sample; None for the head's own number.
+        cache: Folder that keeps samples; None to keep none.
+        tell: Told of progress.
+        seconds: Wall seconds spent on samples that were made now, not read.
+        made: How many those are.
+    """
+
+    space: EmbeddingSpace
+    to: str
+    medium: Medium
+    seeds: tuple[int, ...]
+    cache: Path | None
+    tell: Progress
+    candidates: int | None = None
+    seconds: float = 0.0
+    made: int = 0
+    _digest: str = field(default="", init=False)
+
+    def make(
+        self,
+        vectors: NDArray[np.float32],
+        modality: str,
+        doing: str,
+        *,
+        family: str | None = None,
+        guidance_scale: float | None = None,
+    ) -> list[list[Content]]:
+        """Return for each vector a sample of every seed.
+
+        Args:
+            vectors: (N, embed_dim) rows of the space.
+            modality: What encoded them.
+            doing: What the callback is told.
+            family: Of the head; its first by default.
+            guidance_scale: The head's own by default.
+        """
+        request = Request(
+            num_samples=len(self.seeds),
+            seed=self.seeds[0],
+            family=family,
+            guidance_scale=guidance_scale,
+            candidates=self.candidates,
+        )
+        paths = self._paths(vectors, modality, request)
+        kept = [self._kept(path) for path in paths]
+        missing = [number for number, own in enumerate(kept) if own is None]
+        for start in range(0, len(missing), _BATCH):
+            batch = missing[start : start + _BATCH]
+            for number, own in zip(batch, self._fresh(vectors[batch], modality, request), strict=True):
+                self._keep(paths[number], own)
+                kept[number] = own
+            self.tell(doing, min(start + _BATCH, len(missing)), len(missing))
+        return [[self.medium.restored(content) for content in own or ()] for own in kept]
+
+    def _fresh(self, vectors: NDArray[np.float32], modality: str, request: Request) -> list[list[Content]]:
+        """Return samples as a file would hold them."""
+        started = time.monotonic()
+        found = generate(self.space, vectors, to=self.to, modality=modality, request=request, force=True)
+        self.seconds += time.monotonic() - started
+        self.made += len(found) * len(self.seeds)
+        return [[self.medium.rounded(np.asarray(sample.content)) for sample in own] for own in found]
+
+    def _paths(self, vectors: NDArray[np.float32], modality: str, request: Request) -> list[Path | None]:
+        """Return where each vector's samples are kept: by what the networks are given, and by what they are.
+
+        So new encoders, other noise or thresholds make only those samples anew whose condition they change.
+        """
+        if self.cache is None:
+            return [None] * len(vectors)
+        head = head_of(self.space, self.to)
+        if not self._digest:
+            self._digest = networks_digest(heads_folder(self.space) / self.to)
+            if (request.candidates or 1) > 1:  # the encoder of what is made then chooses
+                self._digest += self.space.fingerprints()[self.to]
+        rows = centre(vectors, modality, self.space.calibration.means)
+        noise = np.full(len(rows), head.noise_of(modality), np.float32)
+        if isinstance(head, LatentHead):
+            rows, noise = head.settled(rows, noise)
+        keys = [
+            hashlib.sha256(f"{self._digest} {size:.6f} {request}".encode() + row.tobytes()).hexdigest()[:32]
+            for row, size in zip(np.ascontiguousarray(rows, np.float32), noise.tolist(), strict=True)
+        ]
+        return [self.cache / "made" / self.to / key[:2] / f"{key}.npz" for key in keys]
+
+    def _kept(self, path: Path | None) -> list[Content] | None:
+        if path is None:
+            return None
+        try:
+            with np.load(path) as stored:
+                return [stored[str(n)] for n in range(len(self.seeds))]
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+            return None  # not there, or torn
+
+    def _keep(self, path: Path | None, contents: list[Content]) -> None:
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **{str(n): own for n, own in enumerate(contents)})
+
+
+def networks_digest(folder: Path) -> str:
+    """Return the hex digest of a head's files but for the noise that it assumes, which is part of the condition."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json")):
+        content = path.read_bytes()
+        if path.name == "config.json":
+            config = {name: value for name, value in json.loads(content).items() if name != "sigma"}
+            content = json.dumps(config, sort_keys=True).encode()
+        total.update(f"{path.name}\0{hashlib.sha256(content).hexdigest()}\0".encode())
+    return total.hexdigest()

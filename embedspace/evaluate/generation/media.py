@@ -1,0 +1,285 @@
+"""Pictures and sounds as an evaluation meets them: real ones as the head would make them, and what is near to what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from embedspace.encoders.shipped.image_features import crop_to_content
+from embedspace.encoders.towers.efficientnet_lite import resize_padded
+from embedspace.errors import ConfigError
+from embedspace.evaluate.generation.measures.layouts import (
+    PICTURE_REACH,
+    SOUND_REACH,
+    disguised_picture,
+    disguised_sound,
+    picture_layouts,
+    sound_layouts,
+)
+from embedspace.generate.audio import AudioHead
+from embedspace.generate.base import GeneratorHead, Request
+from embedspace.generate.conditioning import Condition
+from embedspace.generate.latents.generator import SAMPLERS, LatentHead
+from embedspace.generate.spectrogram import LEVEL, to_spectrogram
+from embedspace.media.audio import load_audio
+from embedspace.media.image import load_image
+
+__all__ = ["Content", "Medium", "Pictures", "Sounds", "TrainingIndex", "medium_of", "unconditional"]
+
+Content = NDArray[Any]
+"""(H, W, 3) uint8, or (T,) float32."""
+
+_CHUNK = 32
+_INT16 = 32_767.0
+
+
+class Medium(Protocol):
+    """How real things are read, reconstructed, kept and shown, for one head.
+
+    Attributes:
+        sample_rate: Hz; 0 of pictures.
+        reach: Rows and columns that layouts may be shifted when they are aligned.
+    """
+
+    sample_rate: int
+    reach: tuple[int, int]
+
+    def read(self, path: Path) -> Content:
+        """Return a real thing as the head would make it: its size, its length."""
+        ...
+
+    def inputs(self, contents: Sequence[Content]) -> Tensor:
+        """Return what the head's autoencoder reads, (B, C, H, W) in [-1, 1]."""
+        ...
+
+    def mirrored(self, inputs: Tensor) -> Tensor | None:
+        """Return the same mirrored, None where a mirror image is another thing."""
+        ...
+
+    def rounded(self, content: Content) -> Content:
+        """Return what a file would hold of a content, as integers."""
+        ...
+
+    def restored(self, stored: NDArray[Any]) -> Content:
+        """Undo `rounded`."""
+        ...
+
+    def thumbnail(self, content: Content) -> NDArray[np.uint8]:
+        """Return (H, W, 3) to look at."""
+        ...
+
+    def layouts(self, content: Content) -> list[NDArray[np.float32]]:
+        """Return what near-copies are aligned by: the content as it is, then its variants."""
+        ...
+
+    def disguised(self, content: Content, seed: int) -> Content:
+        """Return a copy of a content that a measure of near-copies must find."""
+        ...
+
+
+class Pictures:
+    """Pictures of a head."""
+
+    sample_rate = 0
+    reach = PICTURE_REACH
+
+    def __init__(self, head: LatentHead) -> None:
+        self.side = 8 * int(head.gallery.latents.shape[2])
+
+    def read(self, path: Path) -> Content:
+        """Return (side, side, 3) uint8 on white, cut to its content, as training reads it."""
+        return resize_padded(crop_to_content(load_image(path, min_side=self.side)), self.side)
+
+    def inputs(self, contents: Sequence[Content]) -> Tensor:
+        """Return (B, 3, side, side)."""
+        # (B, H, W, 3) -> (B, 3, H, W)
+        return torch.from_numpy(np.stack(contents)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+    def mirrored(self, inputs: Tensor) -> Tensor | None:
+        """Return them left to right."""
+        return inputs.flip(3)
+
+    def rounded(self, content: Content) -> Content:
+        """Return the pixels: they are integers already."""
+        return content
+
+    def restored(self, stored: NDArray[Any]) -> Content:
+        """Return the pixels."""
+        return stored
+
+    def thumbnail(self, content: Content) -> NDArray[np.uint8]:
+        """Return the picture."""
+        return np.asarray(content, np.uint8)
+
+    def layouts(self, content: Content) -> list[NDArray[np.float32]]:
+        """Return its darkness on white: as it is, scaled, mirrored."""
+        return picture_layouts(content)
+
+    def disguised(self, content: Content, seed: int) -> Content:
+        """Return it shifted, scaled, perhaps mirrored, lighter or darker."""
+        return disguised_picture(content, seed)
+
+
+class Sounds:
+    """Sounds of a head."""
+
+    reach = SOUND_REACH
+
+    def __init__(self, head: AudioHead) -> None:
+        self.size = head.spectrogram
+        self.sample_rate = head.spectrogram.sample_rate
+
+    def read(self, path: Path) -> Content:
+        """Return (T,) of the head's length and rate, at the level that training brings sounds to."""
+        waveform = load_audio(path, sample_rate=self.sample_rate).waveform[: self.size.samples]
+        whole = np.zeros(self.size.samples, np.float32)
+        whole[: len(waveform)] = waveform * (LEVEL / max(float(np.abs(waveform).max()), 1e-4))
+        return whole
+
+    def inputs(self, contents: Sequence[Content]) -> Tensor:
+        """Return spectrograms (B, 1, n_mels, frames)."""
+        whole = np.zeros((len(contents), self.size.samples), np.float32)
+        for row, content in zip(whole, contents, strict=True):
+            row[: len(content)] = content[: self.size.samples]
+        peaks = np.maximum(np.abs(whole).max(axis=1, keepdims=True), 1e-4)
+        return to_spectrogram(torch.from_numpy(whole * (LEVEL / peaks)), self.size)[:, None]
+
+    def mirrored(self, inputs: Tensor) -> Tensor | None:
+        """Return None: a sound played backwards is another one."""
+        del inputs
+        return None
+
+    def rounded(self, content: Content) -> Content:
+        """Return 16-bit samples."""
+        return np.round(np.clip(content, -1, 1) * _INT16).astype(np.int16)
+
+    def restored(self, stored: NDArray[Any]) -> Content:
+        """Return samples in [-1, 1]."""
+        return stored.astype(np.float32) / np.float32(_INT16)
+
+    def thumbnail(self, content: Content) -> NDArray[np.uint8]:
+        """Return the spectrogram in grey, low tones at the bottom."""
+        level = self.inputs([content])[0, 0].flip(0).numpy()
+        grey = Image.fromarray(((level + 1) * 127.5).round().astype(np.uint8)).resize((160, 96))
+        return np.repeat(np.asarray(grey)[:, :, None], 3, axis=2)
+
+    def layouts(self, content: Content) -> list[NDArray[np.float32]]:
+        """Return its log-mel frames."""
+        return sound_layouts(content, self.sample_rate)
+
+    def disguised(self, content: Content, seed: int) -> Content:
+        """Return it later, quieter, with noise in it."""
+        return disguised_sound(content, seed)
+
+
+def medium_of(head: GeneratorHead) -> tuple[LatentHead, Medium]:
+    """Return a head that draws latents, and its medium.
+
+    Raises:
+        ConfigError: If the head draws no latents.
+    """
+    if isinstance(head, AudioHead):
+        return head, Sounds(head)
+    if isinstance(head, LatentHead):
+        return head, Pictures(head)
+    raise ConfigError(f"the {head.modality} head draws no latents: measure it with another kind of suite")
+
+
+@torch.inference_mode()
+def reconstruct(head: LatentHead, medium: Medium, contents: Sequence[Content]) -> list[Content]:
+    """Return what the autoencoder keeps of contents: the most that any generator on its latents can reach."""
+    out: list[Content] = []
+    for start in range(0, len(contents), _CHUNK):
+        latents = head.autoencoder.encode(medium.inputs(contents[start : start + _CHUNK]))
+        made = head.to_media(head.autoencoder.decode(latents), Request())
+        out += [medium.restored(medium.rounded(content)) for content, _ in made]
+    return out
+
+
+@torch.inference_mode()
+def unconditional(head: LatentHead, medium: Medium, family: str, seeds: Sequence[int]) -> list[Content]:
+    """Return a sample of no condition for each seed."""
+    network: Any = head.networks[family]
+    neighbours = int(getattr(network.config, "neighbours", 0))
+    out: list[Content] = []
+    for start in range(0, len(seeds), _CHUNK):
+        own = seeds[start : start + _CHUNK]
+        vector = torch.zeros(len(own), network.config.embed_dim)
+        context = torch.zeros(len(own), neighbours, *network.shape) if neighbours else None
+        latents = SAMPLERS[family](
+            network,
+            Condition(vector, torch.zeros(len(own)), context),
+            num_steps=head.options.num_steps,
+            guidance_scale=1.0,
+            generator=[torch.Generator().manual_seed(seed) for seed in own],
+        )
+        made = head.to_media(head.autoencoder.decode(latents), Request())
+        out += [medium.restored(medium.rounded(content)) for content, _ in made]
+    return out
+
+
+class TrainingIndex:
+    """Training items by their latents: which of them a thing is most like.
+
+    Likeness is the correlation of latents less the gallery's mean, as the head itself reports it; a picture's mirror
+    image counts as the picture.
+
+    Args:
+        head: Its gallery is what it was trained on and keeps; `add` adds what else it was trained on.
+        medium: Of the head.
+    """
+
+    def __init__(self, head: LatentHead, medium: Medium) -> None:
+        self._head, self._medium = head, medium
+        self._mean = head.gallery.latents.flatten(1).mean(dim=0).numpy()
+        self.items = list(head.gallery.items)
+        self._rows = self._unit(head.gallery.latents)
+
+    def add(self, items: Sequence[str], rows: NDArray[np.float32]) -> None:
+        """Add training items by their ids and what `rows_of` gives for them."""
+        self.items += items
+        self._rows = np.concatenate([self._rows, rows])
+
+    def rows_of(self, contents: Sequence[Content]) -> NDArray[np.float32]:
+        """Return (N, C * H * W) unit rows of contents' latents."""
+        rows = [self._unit(self._latents(part)) for part in _chunks(contents)]
+        return np.concatenate(rows) if rows else self._rows[:0]
+
+    def __len__(self) -> int:
+        """Return the number of training items."""
+        return len(self.items)
+
+    def _latents(self, contents: Sequence[Content]) -> Tensor:
+        with torch.inference_mode():
+            return self._head.autoencoder.encode(self._medium.inputs(contents))
+
+    def _unit(self, latents: Tensor) -> NDArray[np.float32]:
+        flat = latents.flatten(1).numpy() - self._mean
+        rows: NDArray[np.float32] = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+        return rows
+
+    def nearest(self, contents: Sequence[Content]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return numbers and similarities (N,) of the training items that contents are most like."""
+        numbers, values = [], []
+        for part in _chunks(contents):
+            with torch.inference_mode():
+                inputs = self._medium.inputs(part)
+                mirrored = self._medium.mirrored(inputs)
+                views = [self._head.autoencoder.encode(x) for x in (inputs, mirrored) if x is not None]
+            found = np.max([self._unit(view) @ self._rows.T for view in views], axis=0)  # (B, M)
+            numbers.append(found.argmax(axis=1))
+            values.append(found.max(axis=1))
+        if not numbers:
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        return np.concatenate(numbers), cast("NDArray[np.float32]", np.concatenate(values))
+
+
+def _chunks(contents: Sequence[Content]) -> list[Sequence[Content]]:
+    return [contents[start : start + _CHUNK] for start in range(0, len(contents), _CHUNK)]

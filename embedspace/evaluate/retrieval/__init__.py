@@ -1,0 +1,1 @@
+"""Measure retrieval: suites of directions, composed queries and documents."""

@@ -1,0 +1,1 @@
+"""Captions from vectors, and the vocabulary of names that they are ranked with."""

@@ -1,0 +1,1 @@
+"""How generators sample: one file per family."""

@@ -1,0 +1,91 @@
+"""The gallery of a latent generator: training items' latents, found by what they are called.
+
+Keys are centred text vectors of the items' captions, so that it serves any source, and stays valid when the image or
+audio tower is replaced. Only items whose licence lets a small copy ship are in it; see NOTICE.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from embedspace.encoders.quantize import from_rows, to_rows8
+from embedspace.errors import WeightsError
+from embedspace.generate.base import Neighbour
+from embedspace.media.source import one_line
+
+__all__ = ["Gallery", "load_gallery"]
+
+
+class Gallery:
+    """Latents of training items.
+
+    Args:
+        keys: (M, embed_dim) centred unit rows.
+        latents: (M, C, H, W), standardised.
+        items: M ids.
+        captions: M names.
+    """
+
+    def __init__(self, keys: Tensor, latents: Tensor, items: Sequence[str], captions: Sequence[str]) -> None:
+        if not len(keys) == len(latents) == len(items) == len(captions):
+            raise WeightsError(f"{len(keys)} keys, {len(latents)} latents, {len(items)} ids do not match")
+        self.keys, self.latents = keys, latents
+        self.items, self.captions = list(items), list(captions)
+        self._unit = F.normalize(latents.flatten(1) - latents.flatten(1).mean(dim=0), dim=1)
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self.items)
+
+    def nearest(self, vectors: Tensor, k: int, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return numbers and cosines (B, k) of the items nearest to centred vectors (B, embed_dim), nearest first.
+
+        Args:
+            vectors: Unit rows.
+            k: At most the number of items.
+            exclude: (B,) number of an item that is not to be found, -1 for none: in training, the item itself.
+        """
+        cosines = vectors @ self.keys.T
+        if exclude is not None:
+            rows = (exclude >= 0).nonzero().flatten()
+            cosines[rows, exclude[rows]] = -2.0
+        best = cosines.topk(min(k, len(self)), dim=1)
+        return best.indices, best.values
+
+    def nearest_output(self, latents: Tensor) -> list[Neighbour]:
+        """Return for latents (B, C, H, W) the item whose latents are most alike; similarity is their correlation."""
+        flat = latents.flatten(1) - self.latents.flatten(1).mean(dim=0)
+        values, rows = (F.normalize(flat, dim=1) @ self._unit.T).max(dim=1)
+        return [
+            Neighbour(self.items[row], self.captions[row], value, "output")
+            for row, value in zip(rows.tolist(), values.tolist(), strict=True)
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write gallery.safetensors (8-bit rows) and gallery.json."""
+        tensors = {"keys": self.keys, "latents": self.latents.flatten(1)}
+        save_file(to_rows8(tensors), folder / "gallery.safetensors")
+        about = {"shape": list(self.latents.shape[1:]), "items": self.items, "captions": self.captions}
+        (folder / "gallery.json").write_text(json.dumps(about, ensure_ascii=False) + "\n", "utf-8")
+
+
+def load_gallery(folder: Path) -> Gallery:
+    """Read what `Gallery.save` wrote.
+
+    Raises:
+        WeightsError: If it is missing or damaged.
+    """
+    try:
+        about = json.loads((folder / "gallery.json").read_text("utf-8"))
+        tensors = from_rows(load_file(folder / "gallery.safetensors"))
+        latents = tensors["latents"].float().view(-1, *about["shape"])
+        return Gallery(F.normalize(tensors["keys"].float(), dim=1), latents, about["items"], about["captions"])
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+        raise WeightsError(f"{folder}: no gallery of training items there: {one_line(error)}") from error

@@ -1,0 +1,1 @@
+"""Captions said by a voice that is installed."""

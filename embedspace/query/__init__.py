@@ -1,0 +1,33 @@
+"""Composed queries: "2:dog.png + rain.wav - grass" becomes one vector, with its terms explained."""
+
+from embedspace.query.composition import (
+    MIXED,
+    ComposedQuery,
+    ComposedTerm,
+    Query,
+    QueryEncoder,
+    Source,
+    Term,
+    compose,
+    embed_sources,
+    parse,
+    resolve,
+)
+from embedspace.query.reading import Names, join_names, stands_apart
+
+__all__ = [
+    "MIXED",
+    "ComposedQuery",
+    "ComposedTerm",
+    "Names",
+    "Query",
+    "QueryEncoder",
+    "Source",
+    "Term",
+    "compose",
+    "embed_sources",
+    "join_names",
+    "parse",
+    "resolve",
+    "stands_apart",
+]

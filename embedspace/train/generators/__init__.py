@@ -1,0 +1,1 @@
+"""Training of the generators: one recipe, one file per part."""

@@ -1,0 +1,180 @@
+"""`embedspace train head`: train one generator head as a recipe says, and write the folder that it is loaded from."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedspace.generate.base import FORMAT
+from embedspace.space import EmbeddingSpace
+from embedspace.train.curves import Curves
+from embedspace.train.generators.recipe import HeadRecipe, load_head_recipe
+from embedspace.train.generators.texts import HeadTexts, OwnVectors, own_vectors, read_texts, rows_of, text_vectors
+from embedspace.train.loop import FitConfig, FitProgress
+
+__all__ = ["HeadRun", "measured_sigma", "open_run", "train_head", "write_head_config"]
+
+_MODULES = {
+    "memory": "embedspace.train.generators.vocabulary",
+    "text": "embedspace.train.generators.captions",
+    "speech": "embedspace.train.generators.speech",
+    "image": "embedspace.train.generators.image",
+    "audio": "embedspace.train.generators.audio",
+}
+_CLASSES = Path(__file__).resolve().parents[2] / "weights" / "imagenet_classes.json"
+
+
+@dataclass(frozen=True)
+class HeadRun:
+    """What a stage of a head's training is given.
+
+    Attributes:
+        recipe: The recipe.
+        space: Whose vectors it learns from.
+        out: Where the head, checkpoints, logs and plots go; the head itself into `out / "head"`.
+        minutes: Wall-time budget of each of the head's stages.
+        resume: Go on from the checkpoints.
+        rows: Of all manifests.
+        vectors: Text -> centred unit vector.
+        texts: Of the training split.
+        tell: Told of progress.
+    """
+
+    recipe: HeadRecipe
+    space: EmbeddingSpace
+    out: Path
+    minutes: float
+    resume: bool
+    rows: list[dict[str, Any]]
+    vectors: Mapping[str, Any]
+    texts: HeadTexts
+    tell: Callable[[FitProgress], None]
+
+    def own(self, modality: str) -> OwnVectors | None:
+        """Return the vectors of a modality's items, None where none were made."""
+        return own_vectors(Path(self.recipe.features), self.space, self.rows, self.vectors, modality)
+
+    def fit_config(self, section: Any, steps: int, share: float = 1.0) -> FitConfig:  # noqa: ANN401 - any recipe
+        """Return how a stage is trained: `share` of the minutes is its."""
+        return FitConfig(
+            steps=steps,
+            learning_rate=section.learning_rate,
+            weight_decay=section.weight_decay,
+            warmup_steps=min(100, steps // 10),
+            minutes=self.minutes * share,
+            seed=self.recipe.seed,
+            cooldown=0.2,
+            evaluate_every=max(1, min(250, steps // 4)),
+        )
+
+    @property
+    def head(self) -> Path:
+        """The folder that the head is loaded from."""
+        path = self.out / "head"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def train_head(
+    recipe: str | Path,
+    *,
+    minutes: float | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+    seed: int | None = None,
+    callback: Callable[[FitProgress], None] | None = None,
+) -> Path:
+    """Train a head.
+
+    Args:
+        recipe: A TOML file; see `HeadRecipe`.
+        minutes: Wall-time budget; what there is then is written.
+        out: Folder of the run; build/runs/heads/<kind> by default.
+        resume: Go on from the checkpoints in `out`.
+        seed: Instead of the recipe's.
+        callback: Told of progress, about once a minute.
+
+    Returns:
+        The folder of the head, which goes to embedspace/weights/heads/<kind>.
+
+    Raises:
+        ConfigError: If the recipe is wrong, or corpora or vectors are missing.
+    """
+    loaded = load_head_recipe(recipe)
+    if seed is not None:
+        loaded = dataclasses.replace(loaded, seed=seed)
+    folder = out or Path("build/runs/heads") / loaded.kind
+    curves = Curves(folder)
+
+    def tell(progress: FitProgress) -> None:
+        if "loss" in progress.scalars:
+            curves.add(progress)
+        if callback is not None:
+            callback(progress)
+
+    try:
+        run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell)
+        importlib.import_module(_MODULES[loaded.kind]).train(run)
+    finally:
+        curves.close()
+    resolved = {k: v for k, v in dataclasses.asdict(loaded).items() if k not in _MODULES or k == loaded.kind}
+    (run.head / "recipe.json").write_text(json.dumps(resolved, indent=1) + "\n", "utf-8")
+    return run.head
+
+
+def open_run(
+    recipe: HeadRecipe,
+    out: Path,
+    *,
+    minutes: float | None = None,
+    resume: bool = False,
+    tell: Callable[[FitProgress], None] = lambda progress: None,
+) -> HeadRun:
+    """Read what a stage is given: the space, the manifests, the vectors.
+
+    Args:
+        recipe: The recipe.
+        out: Folder of the run.
+        minutes: Wall-time budget; None for no limit.
+        resume: Go on from the checkpoints in `out`.
+        tell: Told of progress.
+
+    Raises:
+        ConfigError: If corpora or vectors are missing, or the vectors are of other weights.
+    """
+    space = EmbeddingSpace.from_pretrained(recipe.space or None)
+    rows = rows_of(Path(recipe.corpora))
+    vectors = text_vectors(Path(recipe.features), space)
+    return HeadRun(
+        recipe=recipe,
+        space=space,
+        out=out,
+        minutes=1e9 if minutes is None else minutes,
+        resume=resume,
+        rows=rows,
+        vectors=vectors,
+        texts=read_texts(rows, vectors, _CLASSES),
+        tell=tell,
+    )
+
+
+def write_head_config(run: HeadRun, sections: Mapping[str, Any]) -> None:
+    """Write config.json of a head: its sections, and the text head whose vectors it was trained on."""
+    config = {"format": FORMAT, "text_head": run.space.config["files"].get("text.safetensors", ""), **sections}
+    (run.head / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+
+
+def measured_sigma(run: HeadRun) -> dict[str, float]:
+    """Return source modality -> noise in its centred vectors; 0 for texts, for compositions that of pictures."""
+    sigma = {"text": 0.0}
+    for modality in ("image", "audio", "speech"):
+        own = run.own(modality)
+        if own is not None:
+            sigma[modality] = round(own.sigma, 4)
+    sigma["mixed"] = sigma.get("image", 1.0) / 2
+    return sigma

@@ -1,0 +1,1 @@
+"""Training of the default space: its recipe, its stages and what they read."""

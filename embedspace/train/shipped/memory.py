@@ -1,0 +1,131 @@
+"""Fit a `MemoryHead`: kernel ridge regression from the features of sounds onto the vectors of what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from embedspace.encoders.projections import MemoryHead, TextHead
+from embedspace.encoders.quantize import from_rows, to_rows8
+from embedspace.train.batches import CaptionTable, PairSource
+
+__all__ = ["MemoryItems", "fit_memory", "memory_items"]
+
+_JITTER = 1e-6
+"""Of the kernel's diagonal: two copies of one sound would make it singular."""
+
+
+@dataclass(frozen=True)
+class MemoryItems:
+    """What is to be remembered.
+
+    Attributes:
+        plain: (N, feature_dim) features of the items as they are.
+        targets: (N, embed_dim) unit rows.
+        weights: (N,) how much each item counts; their mean is 1.
+        views: (M, feature_dim) features of augmented views; they teach, but are not remembered.
+        item: (M,) the item that each view shows.
+    """
+
+    plain: Tensor
+    targets: Tensor
+    weights: Tensor
+    views: Tensor
+    item: Tensor
+
+
+@torch.no_grad()
+def memory_items(
+    sources: Sequence[PairSource], captions: CaptionTable, text: TextHead, width: int, balance: float
+) -> MemoryItems:
+    """Collect the items of some sources, aimed at what the text head makes of their captions.
+
+    Args:
+        sources: None of them empty.
+        captions: The table that the sources' caption rows point into.
+        text: The space's text head.
+        width: How many of the sources' columns are features; class scores may follow.
+        balance: An item whose best caption n items share weighs n to the power of minus this.
+    """
+    rows = [caption for source in sources for caption in source.captions]
+    known, where = np.unique(np.concatenate(rows), return_inverse=True)
+    vectors = text(torch.from_numpy(np.asarray(captions.features[known], np.float32)))
+    parts = torch.split(vectors[torch.from_numpy(where)], [len(row) for row in rows])
+    # the best caption counts twice: alone, and among all that are true
+    targets = F.normalize(torch.stack([part[0] + part.mean(dim=0) for part in parts]), dim=1)
+    _, same, count = np.unique([row[0] for row in rows], return_inverse=True, return_counts=True)
+    weights = torch.from_numpy(count[same].astype(np.float32) ** -balance)
+    plain = np.concatenate([s.features[s.views[:, 0], :width] for s in sources]).astype(np.float32)
+    views, item, start = [plain[:0]], [np.empty(0, np.int64)], 0
+    for source in sources:
+        for column in source.views.T[1:]:
+            new = column != source.views[:, 0]  # an item with fewer views repeats them
+            views.append(source.features[column[new], :width].astype(np.float32))
+            item.append(start + np.flatnonzero(new))
+        start += len(source.views)
+    return MemoryItems(
+        torch.from_numpy(plain),
+        targets,
+        weights / weights.mean(),
+        torch.from_numpy(np.concatenate(views)),
+        torch.from_numpy(np.concatenate(item)),
+    )
+
+
+@torch.no_grad()
+def fit_memory(
+    items: MemoryItems, basis_dim: int, *, bandwidth: float = 2.0, ridge: float = 0.2, prior_share: float = 0.0
+) -> MemoryHead:
+    """Return the head that minimises the weighted squared error over all views plus `ridge` times its squared norm.
+
+    Args:
+        items: What is to be remembered.
+        basis_dim: Principal directions that are kept; fewer if there are fewer items or features.
+        bandwidth: Of the kernel.
+        ridge: Of the regression; an item's variance of noise where a kernel's value is at most 1.
+        prior_share: Kept in the head; takes no part in the fit.
+
+    Source:
+        Rasmussen and Williams 2006, eq. 8.14 (subset of regressors): plain views are the regressors.
+    """
+    count, width = items.plain.shape
+    basis_dim = min(basis_dim, count, width)
+    embed_dim = items.targets.shape[1]
+    head = MemoryHead(width, embed_dim, basis_dim, count, bandwidth=bandwidth, prior_share=prior_share)
+    head.mean.copy_(items.plain.mean(dim=0))
+    head.scale.copy_(1 / (items.plain.std(dim=0) + 1e-2))
+    # rounded as they will be stored, so that the values make up for it
+    head.basis.copy_(_as_stored(_principal(head, items.plain)))
+    head.keys.copy_(_as_stored(head.coordinates(items.plain)))
+    rows = head.coordinates(torch.cat([items.plain, items.views]))
+    item = torch.cat([torch.arange(count), items.item])
+    shown = torch.bincount(item, minlength=count)
+    weights = (items.weights / shown)[item].double()  # an item's views share its weight
+    centre = (items.weights[:, None] * items.targets).sum(dim=0) / items.weights.sum()
+    targets = (items.targets - centre)[item].double()
+    kernel = head.kernel(rows).double()  # (N + M, N)
+    inner = head.kernel(head.keys).double() + _JITTER * torch.eye(count, dtype=torch.float64)
+    weighted = kernel * weights[:, None]
+    left = weighted.T @ kernel + ridge * inner
+    head.values.copy_(torch.linalg.solve(left, weighted.T @ targets))
+    return head.eval()
+
+
+def _as_stored(matrix: Tensor) -> Tensor:
+    """Return a matrix as it is after it was written with the weights and read again."""
+    return from_rows(to_rows8({"matrix": matrix}))["matrix"].float()
+
+
+def _principal(head: MemoryHead, features: Tensor) -> Tensor:
+    """Return (basis_dim, feature_dim) orthonormal principal directions of the items' unit rows."""
+    rows = F.normalize(head.standardise(features), dim=-1).double()
+    # the smaller of the two Gram matrices; N is a thousand or two, feature_dim four
+    values, vectors = torch.linalg.eigh(rows @ rows.T)
+    order = values.argsort(descending=True)[: len(head.basis)]
+    basis: Tensor = (vectors[:, order] / values[order].clamp(min=1e-12).sqrt()).T @ rows
+    return basis.float()

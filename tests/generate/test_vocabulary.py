@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedspace.errors import WeightsError
+from embedspace.generate.captions.vocabulary import Memory, load_memory
+from tests.support.cli_space import vector_of
+from tests.support.heads import WORDS, write_memory
+
+
+def test_memory_finds_what_lies_nearest(tmp_path: Path) -> None:
+    write_memory(tmp_path)
+    memory = load_memory(tmp_path)
+    first, second = memory.neighbours(vector_of("a violin"), 2)
+    assert (first.caption, first.item) == ("a violin", f"tiny/{WORDS.index('a violin')}")
+    assert first.similarity > 0.99 > second.similarity
+
+
+def test_memory_tells_the_unknown(tmp_path: Path) -> None:
+    memory = write_memory(tmp_path, threshold=0.6)
+    assert memory.is_known(vector_of("a dog")[None], "text").tolist() == [True]
+    assert memory.is_known(vector_of("zzz")[None], "text").tolist() == [False]
+    assert memory.is_known(vector_of("zzz")[None], "speech").tolist() == [False]  # never measured: the most lenient
+
+
+def test_memory_projects_onto_texts() -> None:
+    memory = Memory(np.eye(3, dtype=np.float32), ["a", "b", "c"], ["1", "2", "3"])
+    near = np.array([[0.8, 0.6, 0.0]], np.float32)
+    cold = memory.project(near, 0.01)
+    np.testing.assert_allclose(cold, [[1, 0, 0]], atol=1e-6)
+    weights = np.exp(np.array([0.8, 0.6, 0.0]) / 0.5)
+    np.testing.assert_allclose(memory.project(near, 0.5)[0], weights / np.linalg.norm(weights), atol=1e-6)
+
+
+def test_only_noisy_vectors_settle() -> None:
+    memory = Memory(np.eye(3, dtype=np.float32), ["a", "b", "c"], ["1", "2", "3"])
+    rows = np.array([[0.8, 0.6, 0.0], [0.8, 0.6, 0.0]], np.float32)
+    noise = np.array([0.2, 2.0], np.float32)
+    settled, sigma = memory.settle(rows, noise, 0.01, 0.5)
+    np.testing.assert_array_equal(settled[0], rows[0])
+    np.testing.assert_allclose(settled[1], [1, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(sigma, [0.2, 0.5])
+    np.testing.assert_allclose(rows[1], [0.8, 0.6, 0.0])  # what was given stays
+    assert memory.settle(rows, noise, 0.0, 0.5)[0] is rows
+
+
+def test_memory_refuses_a_damaged_file(tmp_path: Path) -> None:
+    write_memory(tmp_path)
+    (tmp_path / "memory.safetensors").write_bytes(b"no")
+    load_memory.cache_clear()
+    with pytest.raises(WeightsError, match="not the memory"):
+        load_memory(tmp_path)
+    (tmp_path / "memory.json").write_text('{"format": 99}')
+    with pytest.raises(WeightsError, match="format 99"):
+        load_memory(tmp_path)
+    with pytest.raises(WeightsError, match="do not match"):
+        Memory(np.eye(2, dtype=np.float32), ["a"], ["1", "2"])

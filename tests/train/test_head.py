@@ -1,0 +1,221 @@
+"""Heads trained for a few steps on a corpus of a few coloured squares: what is written is what loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from embedspace.errors import ConfigError
+from embedspace.generate import Request, create_head
+from embedspace.generate.captions.vocabulary import load_memory
+from embedspace.modality import Modality
+from embedspace.space import EmbeddingSpace
+from embedspace.train.generators.latents import Averaged
+from embedspace.train.generators.recipe import load_head_recipe
+from embedspace.train.generators.run import train_head
+
+COLOURS = ("red", "green", "blue", "yellow", "black", "white", "pink", "grey")
+
+
+def vector_of(text: str) -> np.ndarray:
+    """A vector of the shipped space's width for a text."""
+    row = np.random.default_rng(sum(map(ord, text))).standard_normal(256)
+    return (row / np.linalg.norm(row)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of squares, with vectors as if the shipped space had made them."""
+    folder = tmp_path_factory.mktemp("tiny")
+    rows: list[dict[str, Any]] = []
+    texts: set[str] = set()
+    for source in ("squares", "shy"):
+        (folder / "corpora" / source).mkdir(parents=True)
+        for number, colour in enumerate(COLOURS):
+            path = f"{source}/{colour}.png"
+            Image.new("RGB", (40, 30), colour).save(folder / "corpora" / path)
+            row = {"id": f"{source}/{colour}", "modality": "image", "path": path, "source": source, "concept": colour}
+            row |= {"licence": "GPL-2.0-only" if number == 5 else "MIT"}
+            row |= {"captions": [f"a {colour} square"], "keywords": [colour], "split": "val" if number > 5 else "train"}
+            rows.append(row)
+            texts.update([row["captions"][0], colour])
+        own = [json.dumps(row) for row in rows if row["source"] == source]
+        (folder / "corpora" / source / "manifest.jsonl").write_text("\n".join(own))
+    prints = EmbeddingSpace.from_pretrained().fingerprints()
+    names = sorted(texts)
+    store(folder / "features/vectors/text/texts.npz", names, [vector_of(t) for t in names], prints["text"])
+    pictures = [r["id"] for r in rows if r["source"] == "squares"]
+    near = [vector_of(r["captions"][0]) + 0.02 for r in rows if r["source"] == "squares"]
+    store(folder / "features/vectors/image/squares.npz", pictures, near, prints["image"])
+    return folder
+
+
+def store(path: Path, ids: list[str], vectors: list[np.ndarray], fingerprint: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, ids=np.array(ids), vectors=np.stack(vectors).astype(np.float16), fingerprint=np.array(fingerprint))
+
+
+def recipe(folder: Path, kind: str, body: str = "") -> Path:
+    path = folder / f"{kind}.toml"
+    head = f'kind = "{kind}"\ncorpora = "{folder}/corpora"\nfeatures = "{folder}/features"\n'
+    path.write_text(head + body)
+    return path
+
+
+TEXT = "[text]\nvocabulary = 300\nwidth = 16\nlayers = 1\nheads = 2\nsteps = 4\nbatch_size = 8\nmax_pieces = 12\n"
+IMAGE = """[image]
+gallery = ["squares"]
+licences = ["MIT"]
+size = 32
+[image.sources]
+squares = 1.0
+shy = 1.0
+[image.autoencoder]
+channels = 8
+latent_dim = 4
+steps = 4
+batch_size = 4
+perceptual = PERCEPTUAL
+crop = 16
+steps_adversarial = 2
+[image.flow]
+width = 16
+steps = 3
+steps_vae = 3
+batch_size = 4
+"""
+
+
+def test_memory_holds_the_training_split_only(built: Path, tmp_path: Path) -> None:
+    folder = train_head(recipe(built, "memory"), out=tmp_path / "run")
+    load_memory.cache_clear()
+    memory = load_memory(folder)
+    assert "a red square" in memory.captions and "red" in memory.captions
+    assert "a grey square" not in memory.captions  # validation
+    assert len(memory) == 12  # class names have no vectors in this corpus
+    assert set(memory.nearest) == {"text", "image", "mixed"}
+
+
+def test_speech_head_is_the_text_head_and_a_voice(built: Path, tmp_path: Path) -> None:
+    heads = tmp_path / "heads"
+    heads.mkdir()
+    for kind, body in (("text", TEXT), ("speech", "")):
+        train_head(recipe(built, kind, body), out=tmp_path / kind).rename(heads / kind)
+    head = create_head(Modality.SPEECH, heads, EmbeddingSpace.from_pretrained())
+    assert head.families == ("spoken caption",)
+
+
+def test_text_head_is_written_and_resumed(built: Path, tmp_path: Path) -> None:
+    path = recipe(built, "text", TEXT)
+    seen: list[str] = []
+    folder = train_head(path, out=tmp_path / "run", callback=lambda p: seen.append(p.stage))
+    assert set(seen) == {"text"}
+    whole = torch.load(tmp_path / "run" / "text.ckpt", weights_only=True)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["sigma"]["text"] == 0.0
+    assert 0.0 < config["sigma"]["image"] < 1.0
+    stopped = tmp_path / "stopped"
+    train_head(path, out=stopped, minutes=0.0)
+    assert torch.load(stopped / "text.ckpt", weights_only=True)["step"] == 1
+    train_head(path, out=stopped, resume=True)
+    again = torch.load(stopped / "text.ckpt", weights_only=True)
+    assert again["step"] == whole["step"] == 4
+    for name, tensor in whole["model"].items():
+        torch.testing.assert_close(again["model"][name], tensor)
+
+
+@pytest.mark.parametrize("perceptual", ["0.0", "0.5"])
+def test_image_head_is_written_and_draws(built: Path, tmp_path: Path, perceptual: str) -> None:
+    heads = tmp_path / "heads"
+    path = recipe(built, "image", IMAGE.replace("PERCEPTUAL", perceptual))
+    heads.mkdir()
+    train_head(path, out=tmp_path / "run").rename(heads / "image")
+    space = EmbeddingSpace.from_pretrained()
+    head: Any = create_head(Modality.IMAGE, heads, space)
+    assert head.families == ("flow", "vae")
+    # nothing shy, nothing held out, nothing under a licence that lets no copy ship
+    assert sorted(head.gallery.items) == sorted(f"squares/{c}" for c in COLOURS[:6] if c != COLOURS[5])
+    vectors = vector_of("red")[None]
+    for family in head.families:
+        request = Request(3, seed=2, num_steps=2, family=family, size=48)
+        (samples,) = head.generate(vectors, np.zeros(1, np.float32), request)
+        assert [s.content.shape for s in samples] == [(48, 48, 3)] * 3
+        assert all(s.content.dtype == np.uint8 for s in samples)
+        assert [s.seed for s in samples] == [2, 3, 4]
+        assert samples[0].provenance["nearest_output"]["item"].startswith("squares/")
+        alone = head.generate(vectors, np.zeros(1, np.float32), Request(1, seed=4, num_steps=2, family=family, size=48))
+        assert int(np.abs(alone[0][0].content.astype(int) - samples[2].content).max()) <= 1
+        both = np.stack([vector_of("blue"), vector_of("red")])
+        (_, again) = head.generate(both, np.zeros(2, np.float32), request)  # whatever else is in the batch
+        assert [s.seed for s in again] == [2, 3, 4]
+        for one, other in zip(samples, again, strict=True):
+            assert int(np.abs(one.content.astype(int) - other.content).max()) <= 1
+            assert one.provenance["context"] == other.provenance["context"]
+    pictures = head.gallery_pictures(vector_of("a blue square"), "mixed", space, 2)
+    assert pictures[0][0].caption == "a blue square"
+
+
+def test_a_head_beside_a_space_is_the_space_s(built: Path, tmp_path: Path) -> None:
+    folder = train_head(recipe(built, "image", IMAGE.replace("PERCEPTUAL", "0.0")), out=tmp_path / "run")
+    space = EmbeddingSpace.from_pretrained()
+    saved = space.save(tmp_path / "space")
+    (saved / "heads").mkdir()
+    folder.rename(saved / "heads" / "image")
+    (samples,) = EmbeddingSpace.from_pretrained(saved).generate(
+        vector_of("red"), to="image", num_samples=2, num_steps=1, seed=5
+    )
+    assert samples[1].provenance["seed"] == 6
+    assert samples[0].content.shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ('kind = "smell"', "kind must be one of"),
+        ('kind = "text"\n[text]\nwidht = 3', "unknown key widht"),
+        ('kind = "image"\n[image.flow]\nwidth = "x"', "width must be"),
+        ("kind = ", "not a readable TOML"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(tmp_path: Path, body: str, what: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(body)
+    with pytest.raises(ConfigError, match=what):
+        load_head_recipe(path)
+    with pytest.raises(ConfigError, match="no such recipe"):
+        load_head_recipe(tmp_path / "none.toml")
+
+
+def test_vectors_of_other_weights_are_refused(built: Path, tmp_path: Path) -> None:
+    store(tmp_path / "features/vectors/text/texts.npz", ["a"], [vector_of("a")], "other")
+    (tmp_path / "corpora").symlink_to(built / "corpora")
+    with pytest.raises(ConfigError, match="made with other weights"):
+        train_head(recipe(tmp_path, "memory"), out=tmp_path / "run")
+    (tmp_path / "features/vectors/text/texts.npz").unlink()
+    with pytest.raises(ConfigError, match=r"python -m training\.vectors"):
+        train_head(recipe(tmp_path, "memory"), out=tmp_path / "run")
+
+
+def test_every_shipped_recipe_reads() -> None:
+    folder = Path(__file__).resolve().parents[2] / "training/recipes/heads"
+    assert {load_head_recipe(path).kind for path in folder.glob("*.toml")} >= {"memory", "text", "image"}
+
+
+def test_the_average_follows_the_weights() -> None:
+    pair = Averaged(nn.Linear(1, 1), decay=0.5)
+    before = pair.average.weight.clone()
+    with torch.no_grad():
+        pair.live.weight.fill_(3.0)
+    pair.update()  # the first update keeps a tenth
+    torch.testing.assert_close(pair.average.weight, 0.1 * before + 0.9 * 3.0)
+    for _ in range(40):
+        pair.update()
+    assert pair.average.weight.item() == pytest.approx(3.0, abs=1e-4)
+    assert not any(p.requires_grad for p in pair.average.parameters())
