@@ -209,7 +209,7 @@ def test_spoken_rows_pass_over_a_source_without_validation_clips(run: AlignRepor
     )
     config = EmbeddingSpace.from_pretrained(run.folder).config["sections"]
     text = load_text_head(config["text"]["head"], run.folder)
-    with pytest.raises(ConfigError, match=r"training\.features recognised --only talk"):
+    with pytest.raises(ConfigError, match=r"training\.align\.features recognised --only talk"):
         spoken_rows(run.folder, config["speech"], dataclasses.replace(recipe, speech=speech), text)
     wanted = [row["id"] for row in items("speech", 128) if row["split"] == "val"]
     vectors = np.zeros((len(wanted), config["speech"]["text_dim"]), np.float16)

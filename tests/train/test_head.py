@@ -199,7 +199,7 @@ def test_vectors_of_other_weights_are_refused(built: Path, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="made with other weights"):
         train_head(recipe(tmp_path, "memory"), out=tmp_path / "run")
     (tmp_path / "features/vectors/text/texts.npz").unlink()
-    with pytest.raises(ConfigError, match=r"python -m training\.vectors"):
+    with pytest.raises(ConfigError, match=r"python -m training\.align\.vectors"):
         train_head(recipe(tmp_path, "memory"), out=tmp_path / "run")
 
 

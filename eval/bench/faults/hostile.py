@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,13 @@ __all__ = ["hostile"]
 _GIGABYTES = 2.0
 _START_SECONDS, _FILE_SECONDS, _WALL_SECONDS = 20.0, 10.0, 900.0
 """Processor time to load the networks and per file; and on the clock, for one that waits for ever."""
+_WATCH = """
+import json, os, subprocess, sys
+_, status, usage = os.wait4(subprocess.Popen(sys.argv[2:]).pid, 0)
+with open(sys.argv[1], "w") as file:
+    json.dump([os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss], file)
+"""
+"""Starts a command from a small process: Linux counts to a child what its parent held when it was forked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +79,22 @@ def _wrong(case: Case, ended: _Ended) -> str:
 
 def _run(command: Sequence[str], folder: Path) -> _Ended:
     """Run a command to its end; what it says is kept in a file, so that no pipe can fill up."""
-    said = folder.with_suffix(".said")
+    said, used = folder.with_suffix(".said"), folder.with_suffix(".used")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{folder}/bin:{os.environ.get('PATH', '')}"}
+    watched = [sys.executable, "-S", "-c", _WATCH, str(used), *command]
+    late = False
     with said.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment)
-        deadline, late = time.monotonic() + _WALL_SECONDS, False
-        while True:
-            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if ended:
-                break
-            if time.monotonic() > deadline and not late:
-                late = True
-                process.send_signal(signal.SIGKILL)
-            time.sleep(0.05)
-    process.returncode = os.waitstatus_to_exitcode(status)
+        process = subprocess.Popen(
+            watched, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+        )
+        try:
+            process.wait(_WALL_SECONDS)
+        except subprocess.TimeoutExpired:
+            late = True
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     text = said.read_text("utf-8", "replace")
-    return _Ended(process.returncode, text, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / (1 << 20), late)
+    if late:
+        return _Ended(-signal.SIGKILL, text, 0.0, 0.0, late)
+    code, processor, kilobytes = json.loads(used.read_text("utf-8"))
+    return _Ended(code, text, processor, kilobytes / (1 << 20), late)
