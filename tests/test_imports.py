@@ -51,6 +51,7 @@ IMPORT_NAMES = {
     "open-clip-torch": "open_clip",
     "sentence-transformers": "sentence_transformers",
     "espeakng-loader": "espeakng_loader",
+    "huggingface-hub": "huggingface_hub",
 }
 
 Import = tuple[str, int, str]  # file, line, absolute dotted name
