@@ -110,8 +110,8 @@ class Calibration:
     means: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     pairs: Mapping[str, PairCalibration] = field(default_factory=dict)
 
-    def pair(self, query: str, target: str) -> PairCalibration:
-        """Return the calibration of a pair, the default where none was measured.
+    def known_pair(self, query: str, target: str) -> PairCalibration | None:
+        """Return the calibration of a pair, None where none was measured.
 
         A query composed of several modalities ("mixed") takes the mean of the known pairs with the same target where it
         has none of its own.
@@ -119,7 +119,11 @@ class Calibration:
         found = self.pairs.get(f"{query}>{target}")
         if found is None and query == "mixed":
             found = mean_pair([pair for key, pair in self.pairs.items() if key.endswith(f">{target}")])
-        return found or PairCalibration()
+        return found
+
+    def pair(self, query: str, target: str) -> PairCalibration:
+        """Return the calibration of a pair as `known_pair` does, the default where none was measured."""
+        return self.known_pair(query, target) or PairCalibration()
 
     def log_likelihood_ratio(self, scores: NDArray[np.float32], query: str, target: str) -> NDArray[np.float64]:
         """Return log p(cosine | match) - log p(cosine | background), shaped as `scores`; comparable across pairs."""

@@ -104,7 +104,8 @@ class Hit:
         modality: Modality of the segment that matched.
         score: Cosine of query and segment, -1 to 1.
         probability: That the item is a match, for a user who as often as not looks for what is not there: from the
-            score, its lead over the next hit, and how the query scores against all items of the modality.
+            score, its lead over the next hit, and how the query scores against all items of the modality. None where
+            the space was not calibrated for every modality that the query searched.
         start: Where the segment starts: seconds (audio, speech, video) or characters (text); None for a whole item.
         end: As `start`.
         text: What the segment says, where known.
@@ -118,7 +119,7 @@ class Hit:
     kind: str
     modality: str
     score: float
-    probability: float
+    probability: float | None
     start: float | None
     end: float | None
     text: str

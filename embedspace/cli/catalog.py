@@ -63,7 +63,7 @@ def _facts(found: CatalogInfo) -> list[tuple[str, str]]:
         ("embed_dim", str(found.embed_dim)),
         ("recipe", found.recipe),
         ("search", listed(found.indexes)),
-        ("calibrated", "yes" if found.calibrated else "no: probabilities are a guess"),
+        ("calibrated", "yes" if found.calibrated else "no: hits have no probabilities"),
         ("encoders", listed({name: digest[:12] for name, digest in found.fingerprints.items()})),
         ("fields", ", ".join(found.fields) or "none"),
         ("format", str(found.format_version)),

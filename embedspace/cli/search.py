@@ -45,8 +45,9 @@ def search(
 ) -> None:
     """Search a catalog with words, files, or a composition of them.
 
-    A table for people: rank, probability that it is a match, cosine, modality, where in the item, uri, text. With
-    --json one object a line. A search without a hit says so and exits 0.
+    A table for people: rank, probability that it is a match, cosine, modality, where in the item, uri, text. Without a
+    calibration for the modalities searched there are no probabilities ("-", null in JSON), and hits are ranked by
+    cosine. With --json one object per line. A search without a hit says so and exits 0.
     """
     from embedspace.catalog import Catalog
     from embedspace.cli.shared.space import load_space, quick_start
@@ -150,8 +151,11 @@ def _remark(asked: str, hits: list[Hit], calibration: Calibration, threshold: fl
     """Say plainly when nothing matches: no hit reaches the cut-off of its pair of modalities."""
     if not hits:
         return f"no match: {lacking}" if lacking else f"no good match: nothing reaches probability {threshold:g}"
-    if all(hit.probability < calibration.cutoff(asked, hit.modality) for hit in hits):
-        return f"no good match: the best of these has probability {hits[0].probability:.2g}"
+    chances = [hit.probability for hit in hits if hit.probability is not None]
+    if not chances:
+        return "no probabilities: the catalog's space was not calibrated for these modalities; ranked by cosine"
+    if all(chance < calibration.cutoff(asked, hit.modality) for chance, hit in zip(chances, hits, strict=True)):
+        return f"no good match: the best of these has probability {chances[0]:.2g}"
     return ""
 
 
@@ -160,7 +164,7 @@ def _records(text: str, query: ComposedQuery, hits: Iterable[Hit]) -> Iterable[d
         yield {
             "query": text,
             "rank": hit.rank,
-            "probability": round(float(hit.probability), 6),
+            "probability": None if hit.probability is None else round(float(hit.probability), 6),
             "score": round(float(hit.score), 6),
             "modality": hit.modality,
             "kind": hit.kind,
@@ -181,7 +185,7 @@ def _print_hits(hits: Sequence[Hit]) -> None:
     rows = [
         (
             str(hit.rank),
-            f"{hit.probability:.2f}",
+            "-" if hit.probability is None else f"{hit.probability:.2f}",
             f"{hit.score:.3f}",
             str(hit.modality),
             "" if hit.modality == Modality.TEXT else span_text(hit.start, hit.end),

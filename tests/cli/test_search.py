@@ -122,6 +122,23 @@ def test_search_calls_nothing_a_good_match_below_the_cutoff_of_its_pair() -> Non
     assert _remark("mixed", hits, calibration, None, "") != ""
 
 
+def test_search_without_calibration_shows_cosines_alone(run: Run, tmp_path: Path) -> None:
+    space = CliSpace()
+    space.calibration = Calibration()
+    note = tmp_path / "note.txt"
+    note.write_text("tall grass")
+    run("index", note, "--catalog", tmp_path / "c.catalog", space=space)
+    found = run("search", tmp_path / "c.catalog", "tall grass")
+    assert found.code == 0
+    assert found.out.splitlines()[1].split()[:4] == ["1", "-", "1.000", "text"]
+    assert found.err.startswith("no probabilities: the catalog's space was not calibrated")
+    assert json.loads(run("search", tmp_path / "c.catalog", "tall grass", "--json").out)["probability"] is None
+    refused = run("search", tmp_path / "c.catalog", "tall grass", "--min-probability", "0.5")
+    assert refused.code != 0 and refused.out == "" and len(refused.err.splitlines()) == 1
+    assert "gives no probabilities for text>text" in refused.err
+    assert "hits have no probabilities" in run("catalog", "info", tmp_path / "c.catalog").out
+
+
 def test_search_composes(run: Run, catalog: Path) -> None:
     quoted = run("search", catalog, "tall grass + 0.5:a barking dog", "--json", "-k", "2")
     split = run("search", catalog, "tall grass", "+", "0.5:a barking dog", "--json", "-k", "2")

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embedspace.calibration.model import Calibration, to_probability
+from embedspace.calibration.model import Calibration
 from embedspace.catalog.index.gallery import Gallery
 from embedspace.catalog.records import Hit
-from embedspace.catalog.search.ranking import Candidate, fetch_hits, merge_candidates
+from embedspace.catalog.search.ranking import Scan, fetch_hits, merge_candidates, rate_candidates, uncalibrated
 from embedspace.catalog.search.where import Condition, compile_where
 from embedspace.catalog.store.store import Store
 from embedspace.errors import InputError
@@ -57,7 +57,11 @@ class Searcher:
         documents = None if document_vectors is None else self._queries(document_vectors)
         if documents is not None and len(documents) != len(queries):
             raise InputError(f"search: {len(queries)} queries but {len(documents)} document vectors")
-        names = [query_modality] * len(queries) if isinstance(query_modality, str) else list(query_modality)
+        names = (
+            [query_modality] * len(queries)
+            if isinstance(query_modality, str)
+            else [str(name) for name in query_modality]
+        )
         if len(names) != len(queries):
             raise InputError(f"search: {len(queries)} queries but {len(names)} query modalities")
         if k < 1:
@@ -66,12 +70,18 @@ class Searcher:
             raise InputError(f"search: min_probability = {min_probability}; it must be between 0 and 1")
         sizes = self._gallery.modalities()
         targets = [name for name in self._targets(to) if name in sizes]
+        if min_probability is not None and (lacking := uncalibrated(names, targets, self.calibration)):
+            raise InputError(
+                f"search: min_probability = {min_probability}, but the catalog's space gives no probabilities for "
+                f"{', '.join(lacking)}: it was not calibrated on such pairs; leave min_probability out"
+            )
         allowed = self._filtered(where) if where else None
-        candidates: list[list[Candidate]] = [[] for _ in queries]
+        scans: list[list[Scan]] = [[] for _ in queries]
         for target in targets:
             for rows, sequence in self._parts(target, queries, documents, allowed):
-                self._search_modality(target, rows, names, k, sequence, candidates)
-        return [fetch_hits(self.store, merge_candidates(found, k, min_probability)) for found in candidates]
+                self._search_modality(target, rows, k, sequence, scans)
+        rated = (rate_candidates(found, name, self.calibration) for found, name in zip(scans, names, strict=True))
+        return [fetch_hits(self.store, merge_candidates(found, k, min_probability)) for found in rated]
 
     def _parts(
         self,
@@ -124,20 +134,13 @@ class Searcher:
         self,
         target: str,
         queries: NDArray[np.float32],
-        names: Sequence[str],
         k: int,
         allowed: NDArray[np.int64] | None,
-        candidates: list[list[Candidate]],
+        scans: list[list[Scan]],
     ) -> None:
         rows, found, backgrounds = self._gallery.search(target, queries, max(k, 2), allowed)  # a margin needs two
         for query, (best, background) in enumerate(zip(found, backgrounds, strict=True)):
-            log_odds = self.calibration.log_odds(best.scores, str(names[query]), target, background)
-            columns = (rows.seq[best.rows], rows.item[best.rows], best.scores, log_odds, to_probability(log_odds))
-            keys = rows.key[best.rows].tolist()
-            for key, (seq, item, score, odds, chance) in zip(
-                keys, zip(*(column.tolist() for column in columns), strict=True), strict=True
-            ):
-                candidates[query].append(Candidate(seq, item, (key[0], key[1]), target, score, odds, chance))
+            scans[query].append(Scan(target, rows.seq[best.rows], rows.key[best.rows], best.scores, background))
 
     def condition(self, where: str) -> Condition:
         """Compile a filter against the names that this catalog's metadata has."""
