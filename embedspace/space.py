@@ -49,7 +49,7 @@ def write_config(folder: Path, sections: Mapping[str, Any], embed_dim: int) -> N
         sections: Modality value -> the encoder's configuration.
         embed_dim: Width of the space.
     """
-    from embedspace.encoders.towers.base import WEIGHTS
+    from embedspace.encoders.towers.backbone import WEIGHTS
 
     files = {p.name: _sha256(p) for p in sorted(folder.glob("*.safetensors"))}
     names = {name for section in sections.values() for name in _backbones(section)}
@@ -187,7 +187,7 @@ class EmbeddingSpace:
         """
         if self.folder == DEFAULT_WEIGHTS:
             return
-        from embedspace.encoders.towers.base import WEIGHTS
+        from embedspace.encoders.towers.backbone import WEIGHTS
 
         for name, expected in self._checksums(modality).items():
             backbone = name.removeprefix("backbones/")
@@ -222,7 +222,7 @@ class EmbeddingSpace:
                         f"this space has no {wanted} encoder; it has: {', '.join(self.modalities)}"
                     )
                 from embedspace.encoders.base import create_encoder
-                from embedspace.encoders.towers.base import shared_backbones
+                from embedspace.encoders.towers.backbone import shared_backbones
 
                 with shared_backbones(self._backbones):
                     made = create_encoder(wanted, self.config["sections"][wanted.value], self.folder)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import embedspace.encoders.towers.base as backbones
+import embedspace.encoders.towers.backbone as backbones
 from embedspace.calibration.model import Calibration, PairCalibration
 from embedspace.errors import ConfigError, UnknownModalityError, WeightsError
 from embedspace.modality import Modality

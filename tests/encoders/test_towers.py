@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from embedspace.encoders.towers import Backbone, backbone_names, base, create_backbone, register_backbone
+from embedspace.encoders.towers import Backbone, backbone, backbone_names, create_backbone, register_backbone
 from embedspace.encoders.towers.efficientnet_lite import EfficientNetLite, resize_padded
 from embedspace.encoders.towers.imagenet import imagenet_classes
 from embedspace.encoders.towers.mel import htk_filters, slaney_filters
@@ -98,7 +98,7 @@ def test_create_backbone_missing_library_names_the_extra(
 
 
 def test_register_backbone_adds_a_name_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_FACTORIES", {})
+    monkeypatch.setattr(backbone, "_FACTORIES", {})
 
     def factory(name: str, weights: Path | None) -> Backbone:
         return Backbone(name, 7).freeze()

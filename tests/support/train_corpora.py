@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedspace.encoders.base import save_tensors
 from embedspace.encoders.shipped.image_network import NETWORK_FILE, TunedNetwork
 from embedspace.encoders.towers import create_backbone
-from embedspace.encoders.towers.base import WEIGHTS
+from embedspace.encoders.towers.backbone import WEIGHTS
 from embedspace.encoders.towers.efficientnet_lite import EfficientNetLite
 
 CONCEPTS = ("dog", "cat", "rain", "bell", "train", "drum", "fire", "bird")

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from embedspace.encoders.towers.base import backbone_names
+from embedspace.encoders.towers.backbone import backbone_names
 from embedspace.errors import ConfigError
 from training.convert.backbones import CONVERTERS, JUDGES
 from training.corpora import fetch, manifest

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from embedspace.encoders.towers.base import WEIGHTS as BACKBONES
+from embedspace.encoders.towers.backbone import WEIGHTS as BACKBONES
 from embedspace.encoders.towers.imagenet import imagenet_classes
 from embedspace.train.precision import bfloat16_autocast
 from embedspace.train.shipped.tables import body_of

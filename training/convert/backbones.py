@@ -26,7 +26,7 @@ import torch
 from safetensors.torch import load, save_file
 
 from embedspace.encoders.quantize import to_groups4, to_rows8
-from embedspace.encoders.towers.base import WEIGHTS
+from embedspace.encoders.towers.backbone import WEIGHTS
 from training.convert.ctranslate2_file import read_tensors
 from training.convert.tensorflow_file import read_bundle
 from training.convert.whisper_vocabulary import POSITIONS, read_vocabulary

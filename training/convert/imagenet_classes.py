@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from embedspace.encoders.towers.base import WEIGHTS
+from embedspace.encoders.towers.backbone import WEIGHTS
 from training.corpora.fetch import read_member, unpacked
 
 __all__ = ["Synset", "hypernyms", "read_nouns"]

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from embedspace.encoders.shipped.image_features import crop_to_content
 from embedspace.encoders.towers import create_backbone
-from embedspace.encoders.towers.base import WEIGHTS
+from embedspace.encoders.towers.backbone import WEIGHTS
 from embedspace.encoders.towers.efficientnet_lite import EfficientNetLite, resize_padded, to_pixel_values
 from embedspace.errors import ConfigError
 from training.align.augment import open_view

@@ -1,219 +1,305 @@
-"""What a backbone is, how one is made by name, and how its weights are read.
+"""What a tower is, and how one is made from a reference such as "open_clip:ViT-B-32/laion2b_s34b_b79k".
 
-A backbone is a frozen network with two separate halves: `preprocess`, which turns one decoded item into tensors (no
-model, safe in threads), and `forward`, which takes a batch of them. A file of weights is one safetensors file that is
-the whole model: half-precision tensors plus, in its metadata, the configuration they need.
+A tower is a pretrained network together with its preprocessing, for one or more modalities. Everything that the rest of
+the package asks of a pretrained network is here; which library runs it is known in one file under `adapters/`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from embedspace.encoders.quantize import from_rows
-from embedspace.errors import ConfigError, WeightsError
+from embedspace.encoders.towers.backbone import backbone_names
+from embedspace.errors import ConfigError, InputError, UnknownModalityError, WeightsError
 
 __all__ = [
-    "WEIGHTS",
-    "Backbone",
-    "backbone_names",
-    "create_backbone",
-    "read_weights",
-    "register_backbone",
-    "shared_backbones",
+    "Tower",
+    "TowerRequest",
+    "create_tower",
+    "register_tower",
+    "require_same",
+    "tower_prefixes",
 ]
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "backbones"
-"""Where the weights that ship with the package lie, one `<name>.safetensors` a backbone."""
 
-Factory = Callable[[str, Path | None], "Backbone"]
-
-_MODULES = {
-    "efficientnet_lite0": "efficientnet_lite",
-    "efficientnet_lite2": "efficientnet_lite",
-    "whisper_base": "whisper",
-    "whisper_base_decoder": "whisper_decoder",
-    "minilm_l6": "minilm",
-    "yamnet": "yamnet",
-}
-_ADAPTERS = {"open_clip": "open_clip", "sentence-transformers": "sentence_transformers"}
-_FACTORIES: dict[str, Factory] = {}
-_SHARED: ContextVar[dict[str, Backbone] | None] = ContextVar("_SHARED", default=None)
-
-
-class Backbone(nn.Module):
-    """A frozen pretrained network.
+@dataclass(frozen=True, slots=True)
+class TowerRequest:
+    """What `create_tower` was asked for.
 
     Attributes:
-        modality: Value of the `Modality` it reads.
-        name: Name it was made by.
-        feature_dim: Width of its main output.
+        reference: As given, such as "open_clip:ViT-B-32/laion2b_s34b_b79k".
+        place: What follows the first ":"; for a bundled network its name.
+        folder: Where relative paths begin; None is the current folder.
+        download: Whether the library may fetch what is not on this machine.
+        options: What else the configuration says, such as `modalities`, `sample_rate` or `revision`.
     """
 
-    modality: ClassVar[str] = ""
+    reference: str
+    place: str
+    folder: Path | None = None
+    download: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
-    def __init__(self, name: str, feature_dim: int) -> None:
-        """Name the network; a subclass adds its layers and ends with `freeze()`."""
-        super().__init__()
-        self.name = name
-        self.feature_dim = feature_dim
+    def path(self) -> Path:
+        """Return the place as a path, relative to `folder`."""
+        place = Path(self.place).expanduser()
+        return place if self.folder is None or place.is_absolute() else self.folder / place
 
-    @classmethod
-    def read(cls, name: str, weights: Path | None) -> Self:
-        """Make the network that a file configures, with its weights; None is the shipped file.
+    def only(self, *known: str) -> None:
+        """Refuse options that the adapter does not know.
 
         Raises:
-            WeightsError: As `read_weights` and `load`.
+            ConfigError: If there is one.
         """
-        tensors, config, path = read_weights(name, weights)
-        with torch.device("meta"):
-            model = cls(name, **config)
-        return model.load(tensors, path)
+        unknown = sorted(set(self.options) - set(known))
+        if unknown:
+            raise ConfigError(
+                f"tower {self.reference!r}: unknown option {', '.join(unknown)}; known: {', '.join(known) or 'none'}"
+            )
+
+
+class Tower(nn.Module, ABC):
+    """A pretrained network and its preprocessing, for one or more modalities.
+
+    `prepare` is pure CPU work and safe in threads. `encode` runs the network; a row does not depend on what is encoded
+    beside it (within 1e-5). It has gradients if the caller allows them and unfreezes parameters.
+
+    Attributes:
+        name: Reference it was made by.
+        modalities: Values of the modalities it takes.
+        sample_rate: Of the waveforms it takes, in Hz; None: no sound.
+        image_size: Shortest side in pixels worth decoding; None: no pictures.
+        window_seconds: Longest stretch of sound it takes at once; whoever calls cuts, the library never does.
+        max_tokens: Text tokens that it keeps, marks included; None: any number, or no text.
+    """
+
+    sample_rate: int | None = None
+    image_size: int | None = None
+    window_seconds: float | None = None
+    max_tokens: int | None = None
+
+    def __init__(
+        self,
+        name: str,
+        modalities: Sequence[str],
+        *,
+        files: Mapping[str, Path] | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
+        revision: str | None = None,
+    ) -> None:
+        """Name the tower; a subclass adds its network and ends with `freeze()`.
+
+        Args:
+            name: Reference it is made by.
+            modalities: Values of the modalities it takes.
+            files: Name -> file of everything that decides a vector: weights, tokenizer.
+            preprocessing: What is done before the network, resolved to numbers; must be JSON.
+            revision: Commit of the hub's repository, where there is one.
+        """
+        super().__init__()
+        self.name = name
+        self.modalities = tuple(modalities)
+        self.files = dict(files or {})
+        self.preprocessing = dict(preprocessing or {})
+        self.revision = revision
+
+    @abstractmethod
+    def feature_dim(self, modality: str) -> int:
+        """Return the width of the rows that `encode` makes of a modality."""
+
+    @abstractmethod
+    def prepare(self, modality: str, media: Any) -> Any:  # noqa: ANN401 - each modality has its own decoded form
+        """Turn one segment of decoded media into what `encode` takes; no network runs.
+
+        Args:
+            modality: One of `modalities`.
+            media: A text; a picture as (H, W, 3) uint8 or RGB PIL image; a waveform (T,) float32 in [-1, 1] at
+                `sample_rate`.
+        """
+
+    @abstractmethod
+    def encode(self, modality: str, prepared: Sequence[Any], *, role: str = "document") -> torch.Tensor:
+        """Run the network.
+
+        Args:
+            modality: One of `modalities`.
+            prepared: N results of `prepare`.
+            role: "query" or "document", for networks that were trained with a prompt for each.
+
+        Returns:
+            (N, feature_dim) float32 on the tower's device, of any length.
+        """
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens a text takes, marks included, so that passages can be cut to `max_tokens`.
+
+        Raises:
+            UnknownModalityError: If the tower takes no text.
+        """
+        raise UnknownModalityError(f"tower {self.name!r} takes no text; it takes: {', '.join(self.modalities)}")
+
+    def require(self, modality: str) -> None:
+        """Refuse a modality that the tower does not take.
+
+        Raises:
+            UnknownModalityError: If it does not.
+        """
+        if modality not in self.modalities:
+            raise UnknownModalityError(
+                f"tower {self.name!r} takes no {modality}; it takes: {', '.join(self.modalities)}"
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        first = next(self.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
 
     def freeze(self) -> Self:
-        """Turn gradients and training behaviour off, for good."""
+        """Turn gradients and training behaviour off."""
         self.requires_grad_(False)
         return self.eval()
 
-    def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode: a frozen network inside a trained one must not change its behaviour."""
-        return super().train(False)
+    @cached_property
+    def file_digests(self) -> dict[str, str]:
+        """Name -> hex SHA-256 of each file that decides a vector; they are read once."""
+        return {name: _sha256(path) for name, path in sorted(self.files.items())}
 
-    def channels_last(self) -> Self:
-        """Store convolutions with channels innermost, the order in which oneDNN is fastest."""
-        for parameter in self.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        return self
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 over the weights and the resolved preprocessing; it enters a space's fingerprint.
 
-    def load(self, tensors: dict[str, torch.Tensor], path: Path) -> Self:
-        """Take the tensors as parameters, each cast to the precision of the one it replaces.
-
-        Args:
-            tensors: Name -> tensor, in any floating precision; integer tensors must match exactly.
-            path: Where they come from, for messages.
-
-        Raises:
-            WeightsError: If a tensor is missing, left over, or of another shape or kind.
+        Neither the reference nor a path is part of it: the same weights in another folder are the same tower.
         """
-        wanted = self.state_dict()
-        problems = [f"missing {key}" for key in sorted(wanted.keys() - tensors.keys())]
-        problems += [f"unexpected {key}" for key in sorted(tensors.keys() - wanted.keys())]
-        for key in sorted(wanted.keys() & tensors.keys()):
-            have, want = tensors[key], wanted[key]
-            if have.shape != want.shape:
-                problems.append(f"{key} is {tuple(have.shape)}, should be {tuple(want.shape)}")
-            elif have.is_floating_point() != want.is_floating_point():
-                problems.append(f"{key} is {have.dtype}, should be {want.dtype}")
-        if problems:
-            more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-            raise WeightsError(f"{path}: not the weights of backbone {self.name!r}: {'; '.join(problems[:3])}{more}")
-        self.load_state_dict({key: tensors[key].to(wanted[key].dtype) for key in wanted}, strict=True, assign=True)
-        return self.freeze()
+        what = {"files": sorted(self.file_digests.values()), "preprocessing": self.preprocessing}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def reference(self) -> dict[str, Any]:
+        """Return what a configuration stores of the tower: enough to make it again and to see that it is the same."""
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "files": self.file_digests,
+            "preprocessing": self.preprocessing,
+            "digest": self.digest,
+        }
 
 
-def register_backbone(name: str) -> Callable[[Factory], Factory]:
-    """Register a factory `(name, weights) -> Backbone` under a name, or under a prefix that ends with ":".
+Factory = Callable[[TowerRequest], Tower]
+
+_ADAPTERS: dict[str, str] = {}
+"""Prefix -> module below `adapters` that registers it."""
+_FACTORIES: dict[str, Factory] = {}
+
+
+def register_tower(prefix: str) -> Callable[[Factory], Factory]:
+    """Register a factory `(TowerRequest) -> Tower` for references that begin with a prefix and ":".
 
     Raises:
-        ConfigError: If the name is taken by another factory.
+        ConfigError: If the prefix is taken by another factory.
     """
 
     def register(factory: Factory) -> Factory:
-        if _FACTORIES.setdefault(name, factory) is not factory:
-            raise ConfigError(f"backbone {name!r} is registered twice")
+        if _FACTORIES.setdefault(prefix, factory) is not factory:
+            raise ConfigError(f"tower prefix {prefix!r} is registered twice")
         return factory
 
     return register
 
 
-def backbone_names() -> list[str]:
-    """Return every name that `create_backbone` knows; one that ends with ":" is a prefix."""
-    return sorted({*_MODULES, *(f"{prefix}:" for prefix in _ADAPTERS), *_FACTORIES})
+def tower_prefixes() -> list[str]:
+    """Return every prefix that `create_tower` knows, without its ":"."""
+    return sorted({*_ADAPTERS, *_FACTORIES})
 
 
-@contextmanager
-def shared_backbones(made: dict[str, Backbone]) -> Iterator[None]:
-    """Within this context `create_backbone` gives what is in `made` instead of making it again, and adds what it makes.
-
-    Args:
-        made: Name -> network with the weights that ship. Its users hold the same network: what moves it to a device
-            moves it for all.
-    """
-    token = _SHARED.set(made)
-    try:
-        yield
-    finally:
-        _SHARED.reset(token)
-
-
-def create_backbone(name: str, weights: str | Path | None = None) -> Backbone:
-    """Make a frozen backbone on the CPU in float32; within `shared_backbones`, at most once.
+def create_tower(
+    reference: str,
+    *,
+    download: bool = False,
+    folder: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Tower:
+    """Make a frozen tower on the CPU in float32.
 
     Args:
-        name: A registered name, or "open_clip:<model>/<pretrained>", or "sentence-transformers:<model>".
-        weights: Safetensors file; None takes the one that ships with embedspace (for a prefix: the library's own).
+        reference: "<prefix>:<place>", or the name of a bundled network such as "minilm_l6".
+        download: Fetch what is not on this machine; without it nothing is ever downloaded.
+        folder: Where relative paths of the reference begin; None is the current folder.
+        options: What else the configuration says of the tower; each adapter lists what it knows.
 
     Raises:
-        ConfigError: If no backbone has this name.
-        WeightsError: If the weights are missing, corrupt, or another network's.
-        MissingExtraError: If the name needs a library that is not installed.
+        ConfigError: If the prefix, the name or an option is unknown.
+        WeightsError: If the weights are missing, corrupt or another network's, or would have to be downloaded.
+        MissingExtraError: If the prefix needs a library that is not installed.
     """
-    shared = _SHARED.get() if weights is None else None
-    if shared is not None and name in shared:
-        return shared[name]
-    prefix, colon, _ = name.partition(":")
-    module = _ADAPTERS.get(prefix) if colon else _MODULES.get(name)
-    key = f"{prefix}:" if colon else name
-    if key not in _FACTORIES and module is not None:
-        importlib.import_module(f"embedspace.encoders.towers.{module}")
-    if key not in _FACTORIES:
-        raise ConfigError(f"unknown backbone {name!r}; known: {', '.join(backbone_names())}")
-    made = _FACTORIES[key](name, None if weights is None else Path(weights))
-    if shared is not None:
-        shared[name] = made
-    return made
+    prefix, colon, place = reference.partition(":")
+    request = TowerRequest(reference, place if colon else reference, folder, download, dict(options or {}))
+    if not colon:
+        from embedspace.encoders.towers.bundled import create_bundled
+
+        return create_bundled(request)
+    if not place:
+        raise ConfigError(f"tower {reference!r}: nothing follows the ':'; write {prefix}:<name or path>")
+    if prefix not in _FACTORIES and prefix in _ADAPTERS:
+        importlib.import_module(f"embedspace.encoders.towers.adapters.{_ADAPTERS[prefix]}")
+    if prefix not in _FACTORIES:
+        known = ", ".join([*(f"{name}:…" for name in tower_prefixes()), *backbone_names()])
+        raise ConfigError(f"unknown tower {reference!r}; known: {known}")
+    return _FACTORIES[prefix](request)
 
 
-def read_weights(name: str, path: Path | None) -> tuple[dict[str, torch.Tensor], dict[str, Any], Path]:
-    """Read one backbone's file.
+def require_same(tower: Tower, stored: Mapping[str, Any]) -> None:
+    """Refuse a tower that is not the one a configuration was written with: its vectors fit no catalog.
 
     Args:
-        name: Name of the backbone, which the file must carry.
-        path: The file; None is the shipped one.
-
-    Returns:
-        Tensors as stored (mapped from the file, not yet cast), the configuration, and the path.
+        tower: As made now.
+        stored: What its `reference()` was then.
 
     Raises:
-        WeightsError: If there is no such file, it is corrupt, or it holds another backbone.
+        WeightsError: If weights or preprocessing differ; the message names what.
     """
-    path = path or WEIGHTS / f"{name}.safetensors"
-    if not path.is_file():
-        raise WeightsError(
-            f"{path}: no weights for backbone {name!r} there; make them with: python -m training.convert.backbones"
+    if tower.digest == stored.get("digest"):
+        return
+    then, now = dict(stored.get("files", {})), tower.file_digests
+    changed = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
+    was = dict(stored.get("preprocessing", {}))
+    changed += [
+        f"preprocessing {key}: {was.get(key)!r} is now {tower.preprocessing.get(key)!r}"
+        for key in sorted(was.keys() | tower.preprocessing.keys())
+        if was.get(key) != tower.preprocessing.get(key)
+    ]
+    raise WeightsError(
+        f"tower {tower.name!r} is not the one that this space was made with (differs: {'; '.join(changed[:3])}); "
+        "restore its files, or compose the space again"
+    )
+
+
+def check_waveform(tower: Tower, waveform: Any) -> None:  # noqa: ANN401 - whatever a caller passes
+    """Refuse sound that the tower would silently cut or misread.
+
+    Raises:
+        InputError: If it is not (T,) with at least 1 sample, or longer than `window_seconds`.
+    """
+    shape = tuple(getattr(waveform, "shape", ()))
+    if len(shape) != 1 or shape[0] == 0:
+        raise InputError(f"sound must be (T,) with at least 1 sample at {tower.sample_rate} Hz, got {shape}")
+    rate, window = tower.sample_rate, tower.window_seconds
+    if rate and window and shape[0] > round(window * rate):
+        raise InputError(
+            f"tower {tower.name!r} takes at most {window:g} s at once, got {shape[0] / rate:.2f} s: cut it into windows"
         )
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = from_rows({key: file.get_tensor(key) for key in file.keys()})
-        about = json.loads(metadata["embedspace"])
-        found, config = about["backbone"], dict(about["config"])
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: corrupt weights: {error}; copy or convert the file again") from error
-    except (KeyError, ValueError, TypeError):
-        raise WeightsError(
-            f"{path}: no backbone's configuration in it; make it with: python -m training.convert.backbones"
-        ) from None
-    if found != name:
-        raise WeightsError(f"{path}: holds backbone {found!r}, not {name!r}")
-    return tensors, config, path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from embedspace.encoders.towers.base import Backbone, register_backbone
+from embedspace.encoders.towers.backbone import Backbone, register_backbone
 from embedspace.errors import InputError
 
 __all__ = [

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional
 
-from embedspace.encoders.towers.base import Backbone, read_weights, register_backbone
+from embedspace.encoders.towers.backbone import Backbone, read_weights, register_backbone
 from embedspace.encoders.towers.layer import TransformerLayer
 from embedspace.errors import InputError
 

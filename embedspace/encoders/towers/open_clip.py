@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from embedspace.encoders.towers.base import Backbone, register_backbone
+from embedspace.encoders.towers.backbone import Backbone, register_backbone
 from embedspace.errors import ConfigError, MissingExtraError, WeightsError
 
 __all__ = ["OpenClip"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from embedspace.encoders.towers.base import Backbone, register_backbone
+from embedspace.encoders.towers.backbone import Backbone, register_backbone
 from embedspace.errors import ConfigError, MissingExtraError, WeightsError
 
 __all__ = ["SentenceTransformers"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedspace.encoders.towers.base import Backbone, register_backbone
+from embedspace.encoders.towers.backbone import Backbone, register_backbone
 from embedspace.encoders.towers.layer import TransformerLayer
 
 __all__ = ["Hypothesis", "WhisperDecoder"]

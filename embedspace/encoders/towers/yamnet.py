@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from embedspace.encoders.towers.base import Backbone, register_backbone
+from embedspace.encoders.towers.backbone import Backbone, register_backbone
 from embedspace.encoders.towers.mel import hann, htk_filters
 from embedspace.errors import InputError
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from embedspace.encoders.projections import MLPHead, TextHead
 from embedspace.encoders.shipped.image import ImageConfig, ImageHeads, class_mixture, load_image_heads
 from embedspace.encoders.towers import create_backbone
-from embedspace.encoders.towers.base import WEIGHTS
+from embedspace.encoders.towers.backbone import WEIGHTS
 from embedspace.encoders.towers.efficientnet_lite import EfficientNetLite
 from embedspace.errors import ConfigError
 from embedspace.space import EmbeddingSpace

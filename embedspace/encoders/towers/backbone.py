@@ -1,0 +1,219 @@
+"""What a backbone is, how one is made by name, and how its weights are read.
+
+A backbone is a frozen network with two separate halves: `preprocess`, which turns one decoded item into tensors (no
+model, safe in threads), and `forward`, which takes a batch of them. A file of weights is one safetensors file that is
+the whole model: half-precision tensors plus, in its metadata, the configuration they need.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from embedspace.encoders.quantize import from_rows
+from embedspace.errors import ConfigError, WeightsError
+
+__all__ = [
+    "WEIGHTS",
+    "Backbone",
+    "backbone_names",
+    "create_backbone",
+    "read_weights",
+    "register_backbone",
+    "shared_backbones",
+]
+
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "backbones"
+"""Where the weights that ship with the package lie, one `<name>.safetensors` a backbone."""
+
+Factory = Callable[[str, Path | None], "Backbone"]
+
+_MODULES = {
+    "efficientnet_lite0": "efficientnet_lite",
+    "efficientnet_lite2": "efficientnet_lite",
+    "whisper_base": "whisper",
+    "whisper_base_decoder": "whisper_decoder",
+    "minilm_l6": "minilm",
+    "yamnet": "yamnet",
+}
+_ADAPTERS = {"open_clip": "open_clip", "sentence-transformers": "sentence_transformers"}
+_FACTORIES: dict[str, Factory] = {}
+_SHARED: ContextVar[dict[str, Backbone] | None] = ContextVar("_SHARED", default=None)
+
+
+class Backbone(nn.Module):
+    """A frozen pretrained network.
+
+    Attributes:
+        modality: Value of the `Modality` it reads.
+        name: Name it was made by.
+        feature_dim: Width of its main output.
+    """
+
+    modality: ClassVar[str] = ""
+
+    def __init__(self, name: str, feature_dim: int) -> None:
+        """Name the network; a subclass adds its layers and ends with `freeze()`."""
+        super().__init__()
+        self.name = name
+        self.feature_dim = feature_dim
+
+    @classmethod
+    def read(cls, name: str, weights: Path | None) -> Self:
+        """Make the network that a file configures, with its weights; None is the shipped file.
+
+        Raises:
+            WeightsError: As `read_weights` and `load`.
+        """
+        tensors, config, path = read_weights(name, weights)
+        with torch.device("meta"):
+            model = cls(name, **config)
+        return model.load(tensors, path)
+
+    def freeze(self) -> Self:
+        """Turn gradients and training behaviour off, for good."""
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode: a frozen network inside a trained one must not change its behaviour."""
+        return super().train(False)
+
+    def channels_last(self) -> Self:
+        """Store convolutions with channels innermost, the order in which oneDNN is fastest."""
+        for parameter in self.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return self
+
+    def load(self, tensors: dict[str, torch.Tensor], path: Path) -> Self:
+        """Take the tensors as parameters, each cast to the precision of the one it replaces.
+
+        Args:
+            tensors: Name -> tensor, in any floating precision; integer tensors must match exactly.
+            path: Where they come from, for messages.
+
+        Raises:
+            WeightsError: If a tensor is missing, left over, or of another shape or kind.
+        """
+        wanted = self.state_dict()
+        problems = [f"missing {key}" for key in sorted(wanted.keys() - tensors.keys())]
+        problems += [f"unexpected {key}" for key in sorted(tensors.keys() - wanted.keys())]
+        for key in sorted(wanted.keys() & tensors.keys()):
+            have, want = tensors[key], wanted[key]
+            if have.shape != want.shape:
+                problems.append(f"{key} is {tuple(have.shape)}, should be {tuple(want.shape)}")
+            elif have.is_floating_point() != want.is_floating_point():
+                problems.append(f"{key} is {have.dtype}, should be {want.dtype}")
+        if problems:
+            more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+            raise WeightsError(f"{path}: not the weights of backbone {self.name!r}: {'; '.join(problems[:3])}{more}")
+        self.load_state_dict({key: tensors[key].to(wanted[key].dtype) for key in wanted}, strict=True, assign=True)
+        return self.freeze()
+
+
+def register_backbone(name: str) -> Callable[[Factory], Factory]:
+    """Register a factory `(name, weights) -> Backbone` under a name, or under a prefix that ends with ":".
+
+    Raises:
+        ConfigError: If the name is taken by another factory.
+    """
+
+    def register(factory: Factory) -> Factory:
+        if _FACTORIES.setdefault(name, factory) is not factory:
+            raise ConfigError(f"backbone {name!r} is registered twice")
+        return factory
+
+    return register
+
+
+def backbone_names() -> list[str]:
+    """Return every name that `create_backbone` knows; one that ends with ":" is a prefix."""
+    return sorted({*_MODULES, *(f"{prefix}:" for prefix in _ADAPTERS), *_FACTORIES})
+
+
+@contextmanager
+def shared_backbones(made: dict[str, Backbone]) -> Iterator[None]:
+    """Within this context `create_backbone` gives what is in `made` instead of making it again, and adds what it makes.
+
+    Args:
+        made: Name -> network with the weights that ship. Its users hold the same network: what moves it to a device
+            moves it for all.
+    """
+    token = _SHARED.set(made)
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+def create_backbone(name: str, weights: str | Path | None = None) -> Backbone:
+    """Make a frozen backbone on the CPU in float32; within `shared_backbones`, at most once.
+
+    Args:
+        name: A registered name, or "open_clip:<model>/<pretrained>", or "sentence-transformers:<model>".
+        weights: Safetensors file; None takes the one that ships with embedspace (for a prefix: the library's own).
+
+    Raises:
+        ConfigError: If no backbone has this name.
+        WeightsError: If the weights are missing, corrupt, or another network's.
+        MissingExtraError: If the name needs a library that is not installed.
+    """
+    shared = _SHARED.get() if weights is None else None
+    if shared is not None and name in shared:
+        return shared[name]
+    prefix, colon, _ = name.partition(":")
+    module = _ADAPTERS.get(prefix) if colon else _MODULES.get(name)
+    key = f"{prefix}:" if colon else name
+    if key not in _FACTORIES and module is not None:
+        importlib.import_module(f"embedspace.encoders.towers.{module}")
+    if key not in _FACTORIES:
+        raise ConfigError(f"unknown backbone {name!r}; known: {', '.join(backbone_names())}")
+    made = _FACTORIES[key](name, None if weights is None else Path(weights))
+    if shared is not None:
+        shared[name] = made
+    return made
+
+
+def read_weights(name: str, path: Path | None) -> tuple[dict[str, torch.Tensor], dict[str, Any], Path]:
+    """Read one backbone's file.
+
+    Args:
+        name: Name of the backbone, which the file must carry.
+        path: The file; None is the shipped one.
+
+    Returns:
+        Tensors as stored (mapped from the file, not yet cast), the configuration, and the path.
+
+    Raises:
+        WeightsError: If there is no such file, it is corrupt, or it holds another backbone.
+    """
+    path = path or WEIGHTS / f"{name}.safetensors"
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: no weights for backbone {name!r} there; make them with: python -m training.convert.backbones"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = from_rows({key: file.get_tensor(key) for key in file.keys()})
+        about = json.loads(metadata["embedspace"])
+        found, config = about["backbone"], dict(about["config"])
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: corrupt weights: {error}; copy or convert the file again") from error
+    except (KeyError, ValueError, TypeError):
+        raise WeightsError(
+            f"{path}: no backbone's configuration in it; make it with: python -m training.convert.backbones"
+        ) from None
+    if found != name:
+        raise WeightsError(f"{path}: holds backbone {found!r}, not {name!r}")
+    return tensors, config, path
