@@ -1,11 +1,12 @@
 """Rewrite the tables of figures from the committed results.
 
-    python -m eval.figures        # a second; reads eval/results/*.json, rewrites README.md and eval/results/README.md
+    python -m eval.figures        # a second; reads eval/results/*.json, rewrites the pages
     python -m eval.figures --check        # writes nothing; ends with 1 if a table is out of date, or a report was not
                                           # measured with the weights that ship; `make figures` runs it
 
-README.md keeps its table between <!-- figures:start --> and <!-- figures:end -->, and one of what is generated between
-<!-- made:start --> and <!-- made:end --> if it has these; which rows they have, figures.toml says. Counts in titles
+docs/figures.md keeps its table between <!-- figures:start --> and <!-- figures:end -->, and one of what is generated
+between <!-- made:start --> and <!-- made:end --> if it has these; which rows they have, figures.toml says. README.md
+shows the rows that have a `headline`, between the same markers, beside chance. Counts in titles
 come from the reports: "{queries}", "{gallery}", "{missing}", "{groups}" and what intervals draw ("{concept}").
 """
 
@@ -110,7 +111,7 @@ def _below(rows: Sequence[Mapping[str, Any]], marks: Sequence[Mark]) -> list[str
 
 
 def figures_table(rows: Sequence[Mapping[str, Any]], reports: Mapping[str, Report], marks: Sequence[Mark] = ()) -> str:
-    """Return the table for README.md."""
+    """Return the table for docs/figures.md."""
     lines = [
         "| direction | gallery | R@1, % | R@10, % | MedR | goal R@1 / R@10 | stretch |",
         "|---|---|---|---|---|---|---|",
@@ -121,6 +122,28 @@ def figures_table(rows: Sequence[Mapping[str, Any]], reports: Mapping[str, Repor
         *_below(rows, marks),
     ]
     return "\n".join(lines)
+
+
+def headline_table(rows: Sequence[Mapping[str, Any]], reports: Mapping[str, Report]) -> str:
+    """Return the short table for README.md: the rows that have a `headline`, each beside its chance."""
+    lines = [
+        "| you give → it finds | among | first, % | in the first ten, % | by chance, % |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        report = reports.get(row["suite"])
+        result = find_result(report, row) if report and "headline" in row else None
+        if result is not None:
+            metrics = {name: _values(v) for name, v in result["metrics"].items()}
+            cells = [filled(row["headline"], _counts(result)), str(result["gallery_size"])]
+            cells += [_cell(metrics["recall_at_1"]), _cell(metrics["recall_at_10"])]
+            lines.append("| " + " | ".join([*cells, f"{100 * result['chance']['recall_at_10']:.1f}"]) + " |")
+    return "\n".join(lines)
+
+
+def _beside_docs(table: str) -> str:
+    """Return a table with its links as a page in docs has them."""
+    return re.sub(r"\]\((eval|training)/", r"](../\1/", table)
 
 
 def _made_counts(report: Report, row: Mapping[str, Any]) -> dict[str, object]:
@@ -153,7 +176,7 @@ def _made_cell(report: Report, row: Mapping[str, Any], where: Mapping[str, Any])
 
 
 def made_table(rows: Sequence[Mapping[str, Any]], reports: Mapping[str, Report], marks: Sequence[Mark] = ()) -> str:
-    """Return the table of what is generated, for README.md.
+    """Return the table of what is generated, for docs/figures.md.
 
     Args:
         rows: A title, a suite, the list of its report, the values that its row has (`where`), a metric, perhaps a
@@ -231,7 +254,7 @@ def results_index(
         "",
         "Each suite of `eval/suites/` writes three files here: the full report as JSON, the table, and a heat map",
         "where several modalities meet. `embedspace eval retrieval eval/suites/stamps.toml --out eval/results` writes",
-        "them; `python -m eval.figures` writes this page and the table of README.md from them.",
+        "them; `python -m eval.figures` writes this page, docs/figures.md and the table of README.md from them.",
         "",
         "- Search is exact, over the whole gallery that the suite names; ties count against the right answer.",
         "- `recall_at_k` is the CLIP convention (a right answer in the top k), `ir_recall_at_k` the IR convention",
@@ -260,9 +283,9 @@ def _linked(name: str, marks: Sequence[Mark]) -> str:
 
 
 def replaced(text: str, table: str, start: str = START, end: str = END) -> str:
-    """Return README.md's text with the table between two markers replaced; ends the program where there are none."""
+    """Return a page's text with the table between two markers replaced; ends the program where there are none."""
     if start not in text or end not in text:
-        raise SystemExit(f"README.md has no {start} ... {end}: add both lines where the table belongs")
+        raise SystemExit(f"a page has no {start} ... {end}: add both lines where the table belongs")
     head, _, rest = text.partition(start)
     return f"{head}{start}\n{table}\n{end}{rest.partition(end)[2]}"
 
@@ -273,11 +296,16 @@ def pages_of(root: Path) -> dict[Path, str]:
     made = load_reports(root / "eval/results", "generation_suite")
     tables = tomllib.loads((root / "eval/figures.toml").read_text(encoding="utf-8"))
     marks = tables.get("marks", [])
-    readme = root / "README.md"
-    text = replaced(readme.read_text(encoding="utf-8"), figures_table(tables["rows"], reports, marks))
+    readme, page = root / "README.md", root / "docs/figures.md"
+    text = replaced(page.read_text(encoding="utf-8"), _beside_docs(figures_table(tables["rows"], reports, marks)))
     if MADE_START in text:
-        text = replaced(text, made_table(tables.get("made", []), made, marks), MADE_START, MADE_END)
-    pages = {readme: text, root / "eval/results/README.md": results_index(reports, made, marks)}
+        table = made_table(tables.get("made", []), made, marks)
+        text = replaced(text, _beside_docs(table), MADE_START, MADE_END)
+    pages = {
+        readme: replaced(readme.read_text(encoding="utf-8"), headline_table(tables["rows"], reports)),
+        page: text,
+        root / "eval/results/README.md": results_index(reports, made, marks),
+    }
     for name in [*reports, *made]:
         page = root / f"eval/results/{name}.md"
         if page.is_file():

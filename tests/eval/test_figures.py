@@ -121,28 +121,33 @@ def test_main_rewrites_and_checks_the_pages(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "eval/results").mkdir(parents=True)
     (tmp_path / "eval/results/stamps.json").write_text(json.dumps(report()))
     (tmp_path / "eval/results/bench.json").write_text("[1]")
-    (tmp_path / "eval/figures.toml").write_text('[[rows]]\ntitle="t"\nsuite="stamps"\nquery="image"\ngallery="text"\n')
-    readme = tmp_path / "README.md"
-    readme.write_text("no table")
+    (tmp_path / "eval/figures.toml").write_text(
+        '[[rows]]\ntitle="t"\nsuite="stamps"\nquery="image"\ngallery="text"\nheadline="h"\n'
+    )
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(f"{figures.START}\n{figures.END}\n")
+    page = tmp_path / "docs/figures.md"
+    page.write_text("no table")
     monkeypatch.setattr(figures, "ROOT", tmp_path)
     monkeypatch.setattr("sys.argv", ["figures"])
     with pytest.raises(SystemExit, match="figures:start"):
         figures.main()
-    readme.write_text(f"before\n{figures.START}\nold\n{figures.END}\nafter\n")
+    page.write_text(f"before\n{figures.START}\nold\n{figures.END}\nafter\n")
     figures.main()
-    text = readme.read_text()
+    text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "| t | 281 | 40.0 [35, 45] |" in text
     assert "old" not in text
     assert "[stamps](stamps.md)" in (tmp_path / "eval/results/README.md").read_text()
+    assert "| h | 281 | 40.0 [35, 45] |" in (tmp_path / "README.md").read_text()
     monkeypatch.setattr("sys.argv", ["figures", "--check"])
     monkeypatch.setattr(figures, "stale_lines", lambda root: [])
     figures.main()
-    readme.write_text(text.replace("40.0", "99.0"))
+    page.write_text(text.replace("40.0", "99.0"))
     with pytest.raises(SystemExit):
         figures.main()
-    readme.write_text(text)
+    page.write_text(text)
     monkeypatch.setattr(figures, "stale_lines", lambda root: ["stamps.json: old"])
     with pytest.raises(SystemExit):
         figures.main()
@@ -213,12 +218,14 @@ def test_main_also_writes_what_is_made(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "eval/results/pictures.json").write_text(json.dumps(made_report()))
     tables = 'rows = []\n[[made]]\ntitle="t"\nsuite="pictures"\nlist="rows"\nmetric="top_1"\nwhere={family="vae"}\n'
     (tmp_path / "eval/figures.toml").write_text(tables)
-    readme = tmp_path / "README.md"
-    readme.write_text(f"{figures.START}\n{figures.END}\n{figures.MADE_START}\nold\n{figures.MADE_END}\n")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(f"{figures.START}\n{figures.END}\n")
+    page = tmp_path / "docs/figures.md"
+    page.write_text(f"{figures.START}\n{figures.END}\n{figures.MADE_START}\nold\n{figures.MADE_END}\n")
     monkeypatch.setattr(figures, "ROOT", tmp_path)
     monkeypatch.setattr("sys.argv", ["figures"])
     figures.main()
-    assert "| t | 40.0 [30, 50] |" in readme.read_text() and "old" not in readme.read_text()
+    assert "| t | 40.0 [30, 50] |" in page.read_text() and "old" not in page.read_text()
     index = (tmp_path / "eval/results/README.md").read_text()
     assert "## What is generated" in index and "[pictures](pictures.md)" in index
 
