@@ -20,6 +20,9 @@ import embedspace
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+WEIGHTS = ROOT / "embedspace" / "weights"
+PACKAGING = [WEIGHTS / name for name in ("pyproject.toml", "LICENSE", "NOTICE")]
+"""What makes the wheel of the weights, and is in no wheel."""
 MODULES = sorted(found.name for found in pkgutil.walk_packages(embedspace.__path__, "embedspace."))
 
 
@@ -66,7 +69,7 @@ def test_every_folder_of_code_is_a_package() -> None:
 
 
 def test_shipped_weights_are_small_and_need_no_pickle() -> None:
-    files = [path for path in (ROOT / "embedspace" / "weights").rglob("*") if path.is_file()]
+    files = [path for path in WEIGHTS.rglob("*") if path.is_file() and path not in PACKAGING]
     heads = [path for path in files if "heads" in path.parts]
     assert sum(path.stat().st_size for path in files if path not in heads) <= 120 * 1000 * 1000
     assert sum(path.stat().st_size for path in heads) <= 60 * 1000 * 1000
@@ -85,8 +88,8 @@ def _link_or_stub(source: str, target: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy, so that nothing is written into the checkout."""
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Build both wheels from a copy, so that nothing is written into the checkout."""
     copy = tmp_path_factory.mktemp("copy")
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, copy)
@@ -97,25 +100,37 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             copy_function=_link_or_stub,
             ignore=shutil.ignore_patterns("__pycache__", "results", "*.png"),
         )
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", "out", "."]
-    subprocess.run(command, cwd=copy, check=True, capture_output=True)
-    return next((copy / "out").glob("*.whl"))
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", "out"]
+    subprocess.run([*command, ".", "./embedspace/weights"], cwd=copy, check=True, capture_output=True)
+    return {path.name.split("-")[0]: path for path in (copy / "out").glob("*.whl")}
 
 
-def test_wheel_holds_the_package_its_weights_and_nothing_else(wheel: Path) -> None:
-    held = {name for name in zipfile.ZipFile(wheel).namelist() if not name.endswith("/")}
-    assert {name.split("/")[0] for name in held} == {"embedspace", f"embedspace-{PROJECT['version']}.dist-info"}
+def test_the_wheels_hold_the_package_its_weights_and_nothing_else(wheels: dict[str, Path]) -> None:
+    held: list[str] = []
+    for name, wheel in wheels.items():
+        inside = [entry for entry in zipfile.ZipFile(wheel).namelist() if not entry.endswith("/")]
+        assert {entry.split("/")[0] for entry in inside} == {"embedspace", f"{name}-{PROJECT['version']}.dist-info"}
+        held += [entry for entry in inside if entry.startswith("embedspace/")]
+        assert sum((ROOT / entry).stat().st_size for entry in held if entry in inside) < 100 * 1000 * 1000
     expected = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "embedspace").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and path not in PACKAGING
     }
-    assert {name for name in held if name.startswith("embedspace/")} == expected
+    assert sorted(held) == sorted(expected)  # no file in both
 
 
-def test_wheel_carries_licence_notice_and_command(wheel: Path) -> None:
+def test_the_package_asks_for_the_weights_of_its_own_version() -> None:
+    weights = tomllib.loads((WEIGHTS / "pyproject.toml").read_text())["project"]
+    assert weights["version"] == PROJECT["version"]
+    assert f"embedspace-weights=={weights['version']}" in PROJECT["dependencies"]
+
+
+def test_wheels_carry_licence_notice_and_command(wheels: dict[str, Path]) -> None:
     info = f"embedspace-{PROJECT['version']}.dist-info"
-    archive = zipfile.ZipFile(wheel)
+    archive = zipfile.ZipFile(wheels["embedspace_weights"])
+    assert "MiniLM" in archive.read(f"embedspace_weights-{PROJECT['version']}.dist-info/licenses/NOTICE").decode()
+    archive = zipfile.ZipFile(wheels["embedspace"])
     assert "Apache License" in archive.read(f"{info}/licenses/LICENSE").decode()
     assert "MiniLM" in archive.read(f"{info}/licenses/NOTICE").decode()
     assert "embedspace = embedspace.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
@@ -129,7 +144,7 @@ def test_lock_pins_every_declared_dependency() -> None:
     pinned = {re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins}
     extras = PROJECT["optional-dependencies"]
     wanted = [*PROJECT["dependencies"], *(line for group in extras.values() for line in group)]
-    names = {re.split(r"[<>=\[]", line)[0].lower() for line in wanted} - {"embedspace"}
+    names = {re.split(r"[<>=\[]", line)[0].lower() for line in wanted} - {"embedspace", "embedspace-weights"}
     assert names <= pinned
     assert {"torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"} <= set(pins)
 

@@ -123,8 +123,8 @@ def test_backbone_is_frozen_float32_and_stays_in_evaluation(name: str, tmp_path:
 # Loading
 
 
-def test_load_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"none\.safetensors.*training\.convert"):
+def test_load_missing_file_says_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"none\.safetensors.*embedspace-weights"):
         create_backbone("yamnet", tmp_path / "none.safetensors")
 
 

@@ -17,7 +17,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN, DEV = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
-NOT_PINNED = {"pip", "wheel", "embedspace"}
+NOT_PINNED = {"pip", "wheel", "embedspace", "embedspace-weights"}
+"""The installer, and what a checkout holds itself."""
 STARTS = ("embedspace[speech]", "setuptools")
 """setuptools builds the editable install."""
 _HEADS = {
@@ -47,7 +48,7 @@ def needed(starts: Iterable[str]) -> set[str]:
         if name in extras and wanted <= extras[name]:
             continue
         extras[name] = extras.get(name, frozenset()) | wanted
-        for line in known[name].requires or ():
+        for line in (known[name].requires or ()) if name != "embedspace-weights" else ():
             further = Requirement(line)
             if further.marker is None or any(further.marker.evaluate({"extra": e}) for e in {"", *extras[name]}):
                 waiting.append(further)

@@ -200,7 +200,7 @@ def read_weights(name: str, path: Path | None) -> tuple[dict[str, torch.Tensor],
     path = path or WEIGHTS / f"{name}.safetensors"
     if not path.is_file():
         raise WeightsError(
-            f"{path}: no weights for backbone {name!r} there; make them with: python -m training.convert.backbones"
+            f"{path}: no weights for backbone {name!r} there; install them with: pip install embedspace-weights"
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -212,7 +212,7 @@ def read_weights(name: str, path: Path | None) -> tuple[dict[str, torch.Tensor],
         raise WeightsError(f"{path}: corrupt weights: {error}; copy or convert the file again") from error
     except (KeyError, ValueError, TypeError):
         raise WeightsError(
-            f"{path}: no backbone's configuration in it; make it with: python -m training.convert.backbones"
+            f"{path}: no backbone's configuration in it; install it anew with: pip install embedspace-weights"
         ) from None
     if found != name:
         raise WeightsError(f"{path}: holds backbone {found!r}, not {name!r}")
