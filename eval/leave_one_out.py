@@ -35,9 +35,9 @@ from embedspace.evaluate.retrieval.run import SuiteResult, evaluate_suite
 from embedspace.evaluate.suite import Suite, load_suite
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
-from embedspace.train.shipped.recipe import Recipe, load_recipe
-from embedspace.train.shipped.stage_audio import train_audio, training_rows
-from embedspace.train.shipped.tables import FeatureTable, read_features
+from training.align.recipe import Recipe, load_recipe
+from training.align.stages.audio import train_audio, training_rows
+from training.align.tables import FeatureTable, read_features
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITE = ROOT / "eval/suites/sounds_leave_one_out.toml"

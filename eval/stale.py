@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from embedspace.evaluate.generation.sources import VOICE
-from embedspace.evaluate.suite import load_suite, modalities_of, read_toml
+from embedspace.evaluate.suite import load_suite, modalities_of, read_suite
 from embedspace.generate import heads_folder
 from embedspace.generate.base import digest_of
 from embedspace.space import EmbeddingSpace
@@ -60,7 +60,7 @@ def stale_reports(retrieval: Mapping[str, Report], made: Mapping[str, Report], n
             if report["weights"].get(modality) == now.encoders.get(modality):
                 lines.append(f"{name}.json: measured with the {modality} encoder that ships; the suite needs its own")
     for name, report in sorted(made.items()):
-        used = _sources_of(read_toml(suites / f"{name}.toml"))
+        used = _sources_of(read_suite(suites / f"{name}.toml"))
         lines += _differing(name, report.get("weights", {}), now.encoders, used, "encoder")
         lines += _differing(name, report["heads"], now.heads, set(report["heads"]), "head")
     return lines

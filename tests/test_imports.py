@@ -18,13 +18,14 @@ import embedspace
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "embedspace"
 
-BOTTOM = {"files", "errors", "modality", "segment", "calibration"}
+BOTTOM = {"config", "files", "errors", "modality", "segment", "calibration"}
 SPACE = BOTTOM | {"media", "encoders", "space"}
 ALLOWED = {
     "errors": set(),
     "modality": {"errors"},
     "segment": {"errors", "modality"},
     "calibration": {"errors", "modality"},
+    "config": {"errors"},
     "files": set(),
     "media": BOTTOM,
     "encoders": BOTTOM | {"media"},
@@ -176,6 +177,24 @@ def test_encoders_know_no_faiss() -> None:
 def test_package_imports_nothing_beside_it() -> None:
     beside = {"training", "eval", "indexes", "tests"}
     assert [found for found in _package_imports() if found[2].split(".")[0] in beside] == []
+
+
+def _beside(text: str) -> list[str]:
+    """Return the modules beside the package that a text names."""
+    return re.findall(r"(?<![\w./-])(?:training|eval|indexes|tests)\.(?!toml|md|json)[a-z_][\w.]*", text)
+
+
+def test_no_text_of_the_package_names_a_module_that_the_wheel_lacks() -> None:
+    assert _beside("run: python -m training.corpora --only x") == ["training.corpora"]
+    assert _beside("the recipes in training/recipes; some training. Then eval/run.py") == []
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for name in _beside(node.value)
+    ]
+    assert wrong == []
 
 
 def _declared() -> tuple[set[str], set[str]]:

@@ -19,8 +19,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from embedspace.train.shipped.recipe import load_recipe
-from embedspace.train.shipped.stage_audio import training_rows
+from training.align.recipe import load_recipe
+from training.align.stages.audio import training_rows
 from training.generators.clear_gallery import HEADS, item_licences
 
 __all__ = ["CREDITED", "LICENCES", "NOTICE", "main", "recordings", "render"]

@@ -12,7 +12,7 @@ from embedspace.errors import ConfigError
 if TYPE_CHECKING:
     from embedspace.train.loop import FitProgress
 
-__all__ = ["align", "app", "head"]
+__all__ = ["app", "head"]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make weights.")
 
@@ -20,32 +20,6 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make weight
 @app.callback()
 def group() -> None:
     """Make weights."""
-
-
-@app.command()
-def align(
-    recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="A training recipe, for example training/recipes/default.toml.")
-    ],
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0.0, help="Stop after so many minutes, with what there is.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the weights, logs and plots go.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
-    seed: Annotated[int | None, typer.Option("--seed", help="Another seed than the recipe's.")] = None,
-) -> None:
-    """Train the heads that align every modality in one space, as a recipe says."""
-    if not recipe.is_file():
-        raise ConfigError(f"{recipe}: no such recipe; the shipped ones are in training/recipes")
-    from embedspace.cli.shared.output import Interrupted
-    from embedspace.train.shipped.aligner import align as run
-
-    try:
-        run(recipe, minutes=minutes, out=out, resume=resume, seed=seed, callback=_tell)
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted; go on from the last checkpoint with --resume") from None
 
 
 @app.command()

@@ -100,8 +100,8 @@ class MLPHead(nn.Module):
 class MemoryHead(nn.Module):
     """Pooled features -> shared space by what is remembered: kernel ridge regression on the training items.
 
-    A thousand items of hundreds of concepts are too few to train a network on; this has one solution, which
-    `embedspace.train.shipped.memory.fit_memory` finds without steps.
+    A thousand items of hundreds of concepts are too few to train a network on; this has one solution, found without
+    steps.
 
     Args:
         feature_dim: Width of the features.

@@ -65,8 +65,7 @@ def read_rows(corpora: Path, source: str) -> list[Row]:
                 rows.append(row)
     except OSError as error:
         raise ConfigError(
-            f"{path}: cannot read the manifest: {error.strerror}; build the corpus first: "
-            f"python -m training.corpora --only {source}"
+            f"{path}: cannot read the manifest: {error.strerror}; build the corpus {source!r} first"
         ) from None
     except ValueError as error:
         raise ConfigError(f"{path}:{len(rows) + 1}: not JSON: {error}") from None

@@ -18,13 +18,13 @@ A gallery item answers a query when both have the same value in their set's `key
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import re
-import tomllib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from embedspace.config import build, read_toml
 from embedspace.errors import ConfigError
 from embedspace.evaluate.suite_records import (
     COUNT,
@@ -38,26 +38,29 @@ from embedspace.evaluate.suite_records import (
 )
 from embedspace.modality import Modality
 
-__all__ = ["Composed", "Direction", "ItemSet", "Novelty", "Suite", "described", "load_suite", "modalities_of"]
-
-Record = TypeVar("Record")
+__all__ = [
+    "Composed",
+    "Direction",
+    "ItemSet",
+    "Novelty",
+    "Suite",
+    "described",
+    "load_suite",
+    "modalities_of",
+    "read_suite",
+]
 
 CLASS_NAMES = ("imagenet",)
 """Whose names `Novelty.classes` may name."""
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_suite(path: Path) -> dict[str, Any]:
     """Read a suite's file.
 
     Raises:
         ConfigError: If it is missing or no TOML.
     """
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the suite: {error.strerror}; suites lie under eval/suites/") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    return read_toml(path, what="suite", hint="suites lie under eval/suites/")
 
 
 def load_suite(path: str | Path) -> Suite:
@@ -74,69 +77,19 @@ def load_suite(path: str | Path) -> Suite:
             name refers to no set.
     """
     path = Path(path)
-    raw = read_toml(path)
-    sets = _table(raw.get("sets", {}), f"{path}: sets")
-    raw["sets"] = {name: _read_set(entry, f"{path}: sets.{name}") for name, entry in sets.items()}
-    raw["directions"] = _read_directions(raw.get("directions", []), list(sets), f"{path}: directions")
-    if "composed" in raw:
-        raw["composed"] = _read(Composed, raw["composed"], f"{path}: composed")
-    if "folder" in raw:
-        raise ConfigError(f"{path}: unknown key 'folder'")
-    suite = _read(Suite, raw, str(path), folder=path.parent)
+    raw = read_suite(path)
+    if isinstance(directions := raw.get("directions", []), str):
+        raw["directions"] = _every_direction(directions, raw.get("sets", {}), f"{path}: directions")
+    suite = build(Suite, raw, str(path), folder=path.parent)
     _check(suite, path)
     return suite
 
 
-def _read_set(entry: object, where: str) -> ItemSet:
-    entry = dict(_table(entry, where))
-    if "novel_to" in entry:
-        entry["novel_to"] = _read(Novelty, entry["novel_to"], f"{where}.novel_to")
-    return _read(ItemSet, entry, where)
-
-
-def _read_directions(entries: object, names: list[str], where: str) -> tuple[Direction, ...]:
-    if entries == "all":
-        return tuple(Direction(query, gallery) for query, gallery in itertools.permutations(names, 2))
-    if not isinstance(entries, list):
-        raise ConfigError(f'{where}: must be "all" or [[directions]] tables, got {entries!r}')
-    return tuple(_read(Direction, entry, f"{where}[{n}]") for n, entry in enumerate(entries))
-
-
-def _table(entry: object, where: str) -> dict[str, Any]:
-    if not isinstance(entry, dict):
-        raise ConfigError(f"{where}: must be a table, got {entry!r}")
-    return entry
-
-
-def _read(record: type[Record], entry: object, where: str, **extra: object) -> Record:
-    """Build a frozen dataclass from a table; unknown and missing keys and wrong types are errors."""
-    table = _table(entry, where)
-    fields = {f.name: f for f in dataclasses.fields(record)}  # type: ignore[arg-type]
-    for key in table:
-        if key not in fields:
-            raise ConfigError(f"{where}: unknown key {key!r}; known: {' '.join(fields)}")
-    values = {key: _checked(value, str(fields[key].type), f"{where}.{key}") for key, value in table.items()}
-    for name, f in fields.items():
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and name not in table and name not in extra:
-            raise ConfigError(f"{where}: key {name!r} is missing")
-    return record(**values, **extra)
-
-
-def _checked(value: Any, annotation: str, where: str) -> Any:  # noqa: ANN401
-    """Return the value as its annotation says; lists become tuples."""
-    kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
-    wrong_bool = isinstance(value, bool) and annotation != "bool"
-    if annotation in kinds and (not isinstance(value, kinds[annotation]) or wrong_bool):
-        raise ConfigError(f"{where}: must be a {annotation}, got {value!r}")
-    if annotation.startswith("tuple[") and not annotation.startswith("tuple[Direction"):
-        kind = annotation[len("tuple[") :].split(",")[0]
-        if not isinstance(value, list) or not all(isinstance(entry, kinds[kind]) for entry in value):
-            raise ConfigError(f"{where}: must be a list of {kind}, got {value!r}")
-        return tuple(value)
-    if annotation.startswith("Mapping"):
-        return _table(value, where)
-    return float(value) if annotation == "float" else value
+def _every_direction(directions: str, names: Iterable[str], where: str) -> list[dict[str, str]]:
+    """Return the tables that `directions = "all"` stands for: every set against every other."""
+    if directions != "all":
+        raise ConfigError(f'{where}: must be "all" or [[directions]] tables, got {directions!r}')
+    return [{"query": query, "gallery": gallery} for query, gallery in itertools.permutations(names, 2)]
 
 
 def _check(suite: Suite, path: Path) -> None:

@@ -468,10 +468,10 @@ def test_package_exports_all_and_loads_no_faiss() -> None:
     ("text", "message"),
     [
         ('index = "magic"', "allowed: exact, hnsw, ivf"),
-        ("nlists = 3", "unknown recipe key nlists; known: .*nlist"),
-        ('nlist = "many"', "expected int"),
+        ("nlists = 3", "unknown key 'nlists'; known: .*nlist"),
+        ('nlist = "many"', "nlist: must be a whole number, got 'many'"),
         ("nlist = -1", "must not be negative"),
-        ("nlist = ", "cannot read the recipe"),
+        ("nlist = ", "not a TOML file"),
     ],
 )
 def test_recipe_errors(tmp_path: Path, text: str, message: str) -> None:

@@ -25,8 +25,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def _replace_align(monkeypatch: pytest.MonkeyPatch, align: Any) -> None:
-    module = ModuleType("embedspace.train.shipped.aligner")
-    module.align = align  # type: ignore[attr-defined]
+    module = ModuleType("embedspace.train.generators.run")
+    module.train_head = align  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
@@ -72,23 +72,23 @@ def test_train_passes_on_what_it_is_told(run: Run, monkeypatch: pytest.MonkeyPat
 
     _replace_align(monkeypatch, align)
     Path("recipe.toml").write_text("seed = 1\n")
-    result = run("train", "align", "recipe.toml", "--minutes", "2", "--out", "weights", "--resume", "--seed", "3")
+    result = run("train", "head", "recipe.toml", "--minutes", "2", "--out", "weights", "--resume", "--seed", "3")
     assert result.code == 0
-    assert result.out == "image  step 250/1500  12 s  loss 1.235  recall_at_10 0.5\n"
+    assert result.out == "image  step 250/1500  12 s  loss 1.235  recall_at_10 0.5\nNone\n"
     assert calls == [
         (Path("recipe.toml"), {"minutes": 2.0, "out": Path("weights"), "resume": True, "seed": 3}),
     ]
 
 
 def test_train_refuses_a_bad_recipe(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "nothing.toml: no such recipe" in run("train", "align", "nothing.toml").error
+    assert "nothing.toml: no such recipe" in run("train", "head", "nothing.toml").error
 
     def align(recipe: Path, **_: Any) -> None:
         raise ConfigError(f"{recipe}: unknown key speed")
 
     _replace_align(monkeypatch, align)
     Path("recipe.toml").write_text("speed = 1\n")
-    result = run("train", "align", "recipe.toml")
+    result = run("train", "head", "recipe.toml")
     assert (result.code, result.error) == (2, "embedspace: recipe.toml: unknown key speed")
 
 
@@ -98,6 +98,6 @@ def test_train_interrupted_says_how_to_go_on(run: Run, monkeypatch: pytest.Monke
 
     _replace_align(monkeypatch, align)
     Path("recipe.toml").write_text("")
-    result = run("train", "align", "recipe.toml")
+    result = run("train", "head", "recipe.toml")
     assert result.code == 130
     assert "--resume" in result.error

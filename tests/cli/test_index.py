@@ -280,7 +280,7 @@ def test_index_recipes(run: Run, media: Path) -> None:
     assert (result.code, "'hnsw'" in result.error) == (2, True)
     assert "no index recipe 'fast'" in run("index", media, "--catalog", "d", "--recipe", "fast").error
     Path("odd.toml").write_text("speed = 3\n")
-    assert "unknown recipe key speed" in run("index", media, "--catalog", "d", "--recipe", "odd.toml").error
+    assert "unknown key 'speed'" in run("index", media, "--catalog", "d", "--recipe", "odd.toml").error
     assert not Path("d").exists()
 
 

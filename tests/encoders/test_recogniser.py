@@ -15,9 +15,9 @@ from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.whisper_decoder import Hypothesis, WhisperDecoder, _beam_search, _State
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.space import EmbeddingSpace
-from embedspace.train.shipped.fusion import SHARES, choose_share
-from embedspace.train.shipped.recipe import load_recipe
 from tests.support.spaces import noise
+from training.align.fusion import SHARES, choose_share
+from training.align.recipe import load_recipe
 
 SPELLINGS = [b" a", b" frog", b" b", b"ox", b" \xc3\xa9", b""]
 CONFIG = {

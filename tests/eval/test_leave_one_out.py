@@ -15,9 +15,9 @@ from embedspace.encoders.shipped.audio import AudioHeads
 from embedspace.errors import ConfigError
 from embedspace.evaluate.items import EvalItem, select_all
 from embedspace.evaluate.suite import load_suite
-from embedspace.train.shipped.recipe import AudioRecipe, Recipe
 from eval import leave_one_out
 from eval.leave_one_out import SUITE, LeaveOneOut, covered, measure, without
+from training.align.recipe import AudioRecipe, Recipe
 
 WIDTH, CLASSES, DIM = 20, 7, 6
 ROWS = [  # source, concept, group, split

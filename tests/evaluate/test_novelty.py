@@ -67,7 +67,7 @@ def test_the_stamps_that_nothing_names_are_new_to_backbones_and_to_texts_too() -
 
 
 def test_every_source_that_trains_pictures_is_read_for_what_they_are_called() -> None:
-    from embedspace.train.shipped.recipe import load_recipe
+    from training.align.recipe import load_recipe
 
     recipe = load_recipe(SUITES.parents[1] / "training/recipes/default.toml")
     novelty = load_suite(SUITES / "held_out_concepts.toml").sets["new_image"].novel_to

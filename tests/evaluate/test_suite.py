@@ -166,7 +166,7 @@ def save_suite(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name = 1", "name: must be a str, got 1"),
+        ("name = 1", "name: must be text, got 1"),
         ("nam = 'x'", "unknown key 'nam'; known: name"),
         ("name = 'x'", "'description' is missing"),
         ("name = 'x'\ndescription = ''", "no directions"),
@@ -174,7 +174,7 @@ def save_suite(folder: Path, text: str) -> Path:
         ("folder = 'x'", "unknown key 'folder'"),
         ("directions = 'some'", 'must be "all"'),
         ("[sets]\nimage = 3", "sets.image: must be a table"),
-        ("[sets.image]\nmanifests = 'stamps'", "must be a list of str"),
+        ("[sets.image]\nmanifests = 'stamps'", "must be a list of texts"),
         ("[sets.image]\nmanifest = ['stamps']", "unknown key 'manifest'"),
         ("[sets.image]\nmanifests = ['a']\nwhere = 1", "where: must be a table"),
         ("[sets.image]\nmanifests = ['a']\n[sets.image.novel_to]\nwords = 'all'", "'manifests' is missing"),
@@ -193,7 +193,7 @@ def test_load_suite_refuses_with_one_clear_line(tmp_path: Path, text: str, messa
 
 
 def test_load_suite_of_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read the suite"):
+    with pytest.raises(ConfigError, match="no such suite; suites lie under"):
         load_suite(tmp_path / "none.toml")
 
 
@@ -333,7 +333,7 @@ def test_select_names_a_missing_manifest_and_an_empty_set(tmp_path: Path, corpor
     with pytest.raises(ConfigError, match=r"manifest.jsonl:2: not JSON"):
         sets_of(tmp_path, corpora, "")
     (corpora / "sounds/manifest.jsonl").unlink()
-    with pytest.raises(ConfigError, match=r"python -m training.corpora --only sounds"):
+    with pytest.raises(ConfigError, match=r"build the corpus 'sounds' first"):
         sets_of(tmp_path, corpora, "")
 
 

@@ -179,9 +179,9 @@ def test_a_head_beside_a_space_is_the_space_s(built: Path, tmp_path: Path) -> No
     ("body", "what"),
     [
         ('kind = "smell"', "kind must be one of"),
-        ('kind = "text"\n[text]\nwidht = 3', "unknown key widht"),
-        ('kind = "image"\n[image.flow]\nwidth = "x"', "width must be"),
-        ("kind = ", "not a readable TOML"),
+        ('kind = "text"\n[text]\nwidht = 3', "unknown key 'widht'"),
+        ('kind = "image"\n[image.flow]\nwidth = "x"', "image.flow.width: must be a whole number"),
+        ("kind = ", "not a TOML file"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path: Path, body: str, what: str) -> None:

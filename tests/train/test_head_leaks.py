@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 from PIL import Image
 
 from embedspace.space import EmbeddingSpace
 from embedspace.train.generators.run import train_head
 from tests.train.test_head import IMAGE, TEXT, recipe, store, vector_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "white", "pink", "grey")
 AUDIO = """[audio]
@@ -64,14 +62,6 @@ def rows_with(*splits: str) -> list[Row]:
     title = {"id": "recipes/brown", "modality": "text", "source": "recipes", "captions": ["a brown soup"]}
     planted = [*(row(source, kind, "brown", "train") for source, kind in kinds), title]
     return rows + [{**leak, "id": f"{leak['id']} {split}", "split": split} for split in splits for leak in planted]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

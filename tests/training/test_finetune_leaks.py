@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from training.align import features
 from training.finetune import image as finetune_image
 from training.finetune import network as finetune_network
 from training.finetune.network import STORED
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHIPPED = Path(__file__).parents[2] / "embedspace/weights/default"
 COLOURS = ("red", "green", "blue", "black", "white", "pink")
@@ -43,14 +43,6 @@ LEAKS = {
     "test stamp": row("stamps", "brown", split="test"),
 }
 STAMP = row("stamps", "brown")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

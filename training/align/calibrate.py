@@ -3,7 +3,7 @@
     python -m training.align.calibrate                          # of the shipped weights
     python -m training.align.calibrate --weights build/runs/default/space
 
-Run it after `embedspace train align`, which knows no questions, no long texts and no composed queries. It encodes the
+Run it after `python -m training.align`, which knows no questions, no long texts and no composed queries. It encodes the
 validation items of the corpora that are built (kept under build/eval-cache) and draws searches with and without a match
 from them; galleries are filled up with names of training items, which are only there not to match. Modality means stay
 as they are, since generators stand on them. A pair whose corpora are not built keeps what it had.
@@ -31,7 +31,7 @@ from embedspace.evaluate.retrieval.composed import compose_rows
 from embedspace.media.text import passages
 from embedspace.space import EmbeddingSpace
 from embedspace.train.calibrate import Anchored, Searches, fit_pairs
-from embedspace.train.shipped.measure import bridge
+from training.align.measure import bridge
 from training.align.vectors import class_names
 from training.corpora.manifest import CORPORA
 from training.corpora.text.words import concept_of

@@ -27,8 +27,8 @@ import numpy as np
 from embedspace.encoders.towers.backbone import WEIGHTS as BACKBONES
 from embedspace.encoders.towers.imagenet import imagenet_classes
 from embedspace.train.precision import bfloat16_autocast
-from embedspace.train.shipped.tables import body_of
 from training.align.augment import augment_sound, open_view
+from training.align.tables import body_of
 from training.corpora.manifest import CORPORA, Item, read_manifest
 
 WEIGHTS = BACKBONES.parent

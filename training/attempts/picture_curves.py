@@ -3,7 +3,7 @@
     python -m training.attempts.picture_curves "frozen heads=build/runs/frozen" "whole network=build/runs/tuned"
     python -m training.attempts.picture_curves --name speech "longer=build/runs/speech"
 
-Each run is a folder with the scalars.jsonl that `embedspace train align` and `training.finetune.network` write. Writes
+Each run is a folder with the scalars.jsonl that `training.align` and `training.finetune.network` write. Writes
 eval/results/attempts/<name>.csv, a row a validated step, and <name>.png; attempts of the table that are not named stay.
 Recall is that of the validation split's items among its captions, each attempt alone: most of them are mixed with
 others afterwards.

@@ -31,10 +31,10 @@ from embedspace.encoders.shipped.text import load_text_head
 from embedspace.space import EmbeddingSpace
 from embedspace.train.batches import CaptionTable
 from embedspace.train.loop import FitProgress
-from embedspace.train.shipped.memory import fit_memory, memory_items
-from embedspace.train.shipped.recipe import AudioRecipe, Recipe, load_recipe
-from embedspace.train.shipped.stage_audio import train_audio, training_rows
-from embedspace.train.shipped.tables import Row, caption_table, manifest_rows, pair_source, read_features
+from training.align.recipe import AudioRecipe, Recipe, load_recipe
+from training.align.stages.audio import train_audio, training_rows
+from training.align.stages.kernel_regression import fit_memory, memory_items
+from training.align.tables import Row, caption_table, manifest_rows, pair_source, read_features
 from training.attempts.sound_net import SAMPLE_RATE, MelNet, fit_mel_net, fixed_length, log_mel
 from training.corpora.manifest import Item
 from training.corpora.sounds.clips import read_clip

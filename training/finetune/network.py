@@ -36,7 +36,7 @@ from embedspace.encoders.shipped.image_network import NETWORK_FILE, TunedNetwork
 from embedspace.encoders.towers.efficientnet_lite import EfficientNetLite
 from embedspace.errors import ConfigError
 from embedspace.media.image import open_image
-from embedspace.train.shipped.sided import is_sided
+from embedspace.train.mirroring import can_mirror
 from training.align.augment import open_view
 from training.align.features import FEATURES, WEIGHTS, _progress, manifests
 from training.corpora.manifest import CORPORA
@@ -111,14 +111,14 @@ class _Pictures:
         arrays: Open files of pixels.
         rows: Each picture's (array, row).
         captions: Each picture's caption rows in the table of texts, its first caption first.
-        sided: (N,) whether a picture would be wrong in a mirror.
+        mirrored: (N,) whether a picture may be mirrored.
         weights: (N,) chance of each picture; sums to one.
     """
 
     arrays: list[np.ndarray]
     rows: list[tuple[int, int]]
     captions: list[list[int]]
-    sided: np.ndarray
+    mirrored: np.ndarray
     weights: np.ndarray
 
     def pixels(self, picked: np.ndarray) -> Tensor:
@@ -132,7 +132,7 @@ def _pictures(index: dict[str, int], split: str, stamps: bool) -> _Pictures:
     arrays: list[np.ndarray] = []
     rows: list[tuple[int, int]] = []
     captions: list[list[int]] = []
-    sided: list[bool] = []
+    mirrored: list[bool] = []
     weights: list[float] = []
     for source, items in manifests("image", sorted(SHARES)):
         if source == "stamps" and not stamps:
@@ -154,21 +154,21 @@ def _pictures(index: dict[str, int], split: str, stamps: bool) -> _Pictures:
         weights.extend((own / own.sum() * SHARES[source]).tolist())
         rows.extend((len(arrays), k) for k in kept)
         captions.extend([index[c] for c in known[k]] for k in kept)
-        sided.extend(is_sided(known[k][0]) for k in kept)
+        mirrored.extend(can_mirror(known[k][0]) for k in kept)
         arrays.append(np.load(PIXELS / f"{source}.npy"))
     chosen = np.array(weights)
-    return _Pictures(arrays, rows, captions, np.array(sided), chosen / max(chosen.sum(), 1e-9))
+    return _Pictures(arrays, rows, captions, np.array(mirrored), chosen / max(chosen.sum(), 1e-9))
 
 
 # ---- views
 
 
-def augment(pixels: Tensor, sided: Tensor, side: int, generator: torch.Generator) -> Tensor:
+def augment(pixels: Tensor, mirrored: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """Turn, zoom, stretch, shift and mirror pictures, lay them on a colour, tint them.
 
     Args:
         pixels: (B, 4, H, W) in [0, 1], colours times alpha.
-        sided: (B,) True where a mirror would make the caption wrong.
+        mirrored: (B,) True where a mirror leaves the caption right.
         side: Height and width of the views.
         generator: Source of randomness.
 
@@ -182,7 +182,7 @@ def augment(pixels: Tensor, sided: Tensor, side: int, generator: torch.Generator
 
     angle = uniform(-0.26, 0.26)
     zoom, stretch = uniform(0.8, 1.15), uniform(-0.14, 0.14).exp()
-    flip = torch.where((torch.rand(count, generator=generator) < 0.5) & ~sided, -1.0, 1.0)
+    flip = torch.where((torch.rand(count, generator=generator) < 0.5) & mirrored, -1.0, 1.0)
     cos, sin = angle.cos() * zoom, angle.sin() * zoom
     theta = torch.stack(
         [
@@ -318,7 +318,7 @@ def _loss(
 
     firsts = sorted({c[0] for c in pictures.captions})
     corpus, shared_corpus = text[firsts], shared[firsts]
-    sided = torch.from_numpy(pictures.sided)
+    mirrored = torch.from_numpy(pictures.mirrored)
 
     def loss_of_step(model: nn.Module, generator: torch.Generator) -> Tensor:
         assert isinstance(model, Student)
@@ -327,7 +327,7 @@ def _loss(
         said = [pictures.captions[i] for i in picked]
         rows = [c[0] if rng.random() < 0.7 else c[rng.integers(len(c))] for c in said]
         t, y = text[rows], shared[rows]
-        z = model(augment(pictures.pixels(picked), sided[picked], TRAINED, generator))
+        z = model(augment(pictures.pixels(picked), mirrored[picked], TRAINED, generator))
         scale = model.logit_scale.exp().clamp(max=60)
         targets, ignored = soft_targets(t @ t.T, positive_above=_SAME, ignore_above=_NEAR)
         others = (scale * z @ shared_corpus.T).masked_fill(t @ corpus.T > _NEAR, float("-inf"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embedspace.config import build, load
 from embedspace.errors import ConfigError
 
 __all__ = ["Recipe"]
@@ -77,11 +77,7 @@ class Recipe:
         Raises:
             ConfigError: If a key is unknown or a value wrong.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ConfigError(f"unknown recipe key {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        return cls(**values)
+        return build(cls, values, "index settings")
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Recipe:
@@ -90,12 +86,7 @@ class Recipe:
         Raises:
             ConfigError: If the file is missing, no TOML, or has an unknown key or wrong value.
         """
-        path = Path(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{path}: cannot read the recipe: {error}") from error
-        return cls.from_mapping({"name": path.stem, **values})
+        return load(cls, path, what="recipe", hint="the shipped ones are in indexes/recipes")
 
     def to_json(self) -> str:
         """Return the resolved recipe, every key with its value."""

@@ -1,7 +1,7 @@
 """Measure generation: do captions name what is there, and is what is said understood; beside baselines.
 
     name = "generation"
-    judge = "training.align.recogniser:transcribe_batch"     # hears speech; never trains anything
+    judge = "judges.recogniser:transcribe_batch"     # hears speech; never trains anything
     [sets.image]                                       # sources, as in retrieval suites
     manifests = ["emoji-twitter"]
     limit = 150
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.config import build
 from embedspace.errors import ConfigError, MissingExtraError
 from embedspace.evaluate.encode import Progress, SuiteEncoder
 from embedspace.evaluate.generation.captions_report import markdown
@@ -34,7 +35,7 @@ from embedspace.evaluate.generation.measures.words import names_all, names_any, 
 from embedspace.evaluate.items import EvalItem, rows_hash, select_all
 from embedspace.evaluate.report import CACHE, git_commit
 from embedspace.evaluate.retrieval.run import corpora_folder
-from embedspace.evaluate.suite import Direction, ItemSet, Suite, _read, _read_set, read_toml
+from embedspace.evaluate.suite import Direction, ItemSet, Suite, read_suite
 from embedspace.generate import Request, generate, heads_folder
 from embedspace.generate.api import head_of
 from embedspace.generate.captions.vocabulary import load_memory
@@ -98,22 +99,16 @@ def load_generation_suite(path: str | Path) -> GenerationSuite:
         ConfigError: If the file is missing or no TOML, a key is unknown or wrong, or a name refers to no set.
     """
     path = Path(path)
-    raw = read_toml(path)
-    sets = raw.pop("sets", {})
-    made = {name: _read_set(entry, f"{path}: sets.{name}") for name, entry in sets.items()}
-    speech = raw.pop("speech", None)
-    part = None if speech is None else _read(SpeechPart, speech, f"{path}: speech")
-    if "folder" in raw:
-        raise ConfigError(f"{path}: unknown key 'folder'")
-    suite = _read(GenerationSuite, raw, str(path), sets=made, speech=part, folder=path.parent)
+    suite = build(GenerationSuite, read_suite(path), str(path), folder=path.parent)
+    part = suite.speech
     named = [*suite.targets, *([part.captions, *filter(None, [part.real])] if part else [])]
     for name in named:
-        if name not in made:
-            raise ConfigError(f"{path}: no set {name!r}; known: {' '.join(made)}")
+        if name not in suite.sets:
+            raise ConfigError(f"{path}: no set {name!r}; known: {' '.join(suite.sets)}")
     if not named:
         raise ConfigError(f"{path}: nothing to measure; name sets in targets, or add [speech]")
     if part is not None and not suite.judge:
-        raise ConfigError(f"{path}: speech needs a judge, such as 'training.align.recogniser:transcribe_batch'")
+        raise ConfigError(f"{path}: speech needs a judge, such as 'my_judges.ears:transcribe_batch'")
     return suite
 
 

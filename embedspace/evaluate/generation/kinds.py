@@ -9,7 +9,7 @@ from typing import Any
 from embedspace.errors import ConfigError
 from embedspace.evaluate.encode import Progress
 from embedspace.evaluate.report import CACHE
-from embedspace.evaluate.suite import read_toml
+from embedspace.evaluate.suite import read_suite
 from embedspace.space import EmbeddingSpace
 
 __all__ = ["KINDS", "evaluate", "table"]
@@ -57,7 +57,7 @@ def evaluate(
         ConfigError: If the suite, a manifest or a judge cannot be read.
         WeightsError: If a head is missing.
     """
-    kind = read_toml(Path(suite)).get("kind", "captions")
+    kind = read_suite(Path(suite)).get("kind", "captions")
     if kind not in KINDS:
         raise ConfigError(f"{suite}: unknown kind {kind!r}; known: {' '.join(KINDS)}")
     entry: dict[str, Any] = _named(KINDS[kind][0])(suite, space, out_dir, callback, corpora=corpora, cache=cache)

@@ -2,9 +2,9 @@
 
     kind = "matrix"
     name = "generation_matrix"
-    pictures = "training.judges.pictures:load"          # is the caption among the first ten of 500?
-    sounds = "training.judges.sounds:load"              # is the concept the first of fifty?
-    ears = "training.align.recogniser:transcribe_batch"      # is a word of the concept heard?
+    pictures = "judges.pictures:load"          # is the caption among the first ten of 500?
+    sounds = "judges.sounds:load"              # is the concept the first of fifty?
+    ears = "judges.recogniser:transcribe_batch"      # is a word of the concept heard?
     concepts = "concepts"                              # texts, a concept each
     captions = ["captions"]                            # that a picture's own is searched among
     [sources]                                          # modality -> set with the concepts' keys, or a voice
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.config import build
 from embedspace.errors import ConfigError, EmbedspaceError
 from embedspace.evaluate.encode import Progress, SuiteEncoder
 from embedspace.evaluate.generation.judged import Judge, known_among, load_judge, named_function
@@ -38,7 +39,7 @@ from embedspace.evaluate.generation.sources import VOICE, SourceVectors, source_
 from embedspace.evaluate.items import EvalItem, rows_hash, select_all
 from embedspace.evaluate.report import CACHE, git_commit, heat_map, splits_digest
 from embedspace.evaluate.retrieval.run import corpora_folder
-from embedspace.evaluate.suite import Direction, ItemSet, Suite, _read, _read_set, read_toml
+from embedspace.evaluate.suite import Direction, ItemSet, Suite, read_suite
 from embedspace.generate import Request, generate
 from embedspace.generate.api import head_of
 from embedspace.media.resample import resample_waveform
@@ -98,19 +99,15 @@ def load_matrix_suite(path: str | Path) -> MatrixSuite:
         ConfigError: If the file is missing or no TOML, a key is unknown or wrong, or a name refers to no set.
     """
     path = Path(path)
-    raw = read_toml(path)
-    if "folder" in raw:
-        raise ConfigError(f"{path}: unknown key 'folder'")
-    sets = {name: _read_set(entry, f"{path}: sets.{name}") for name, entry in raw.pop("sets", {}).items()}
-    suite = _read(MatrixSuite, raw, str(path), sets=sets, folder=path.parent)
+    suite = build(MatrixSuite, read_suite(path), str(path), folder=path.parent)
     named = [suite.concepts, *suite.captions]
     for modality, source in suite.sources.items():
         if modality not in list(Modality):
             raise ConfigError(f"{path}: sources: unknown modality {modality!r}; known: {' '.join(Modality)}")
         named += [] if str(source).startswith(VOICE) else [str(source)]
     for name in named:
-        if name not in sets:
-            raise ConfigError(f"{path}: no set {name!r}; known: {' '.join(sets)}")
+        if name not in suite.sets:
+            raise ConfigError(f"{path}: no set {name!r}; known: {' '.join(suite.sets)}")
     if not suite.seeds or list(suite.seeds) != list(range(suite.seeds[0], suite.seeds[0] + len(suite.seeds))):
         raise ConfigError(f"{path}: seeds must follow one another, such as [0, 1, 2], got {list(suite.seeds)}")
     return suite

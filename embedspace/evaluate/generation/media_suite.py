@@ -3,7 +3,7 @@
     kind = "media"
     name = "generation_images"
     to = "image"
-    judge = "training.judges.pictures:load"     # returns a `Judge`
+    judge = "judges.pictures:load"     # returns a `Judge`
     captions = ["captions"]                    # sets of texts that fill the gallery of recall up to `gallery`
     reference = "reference"                    # real things that distributions are compared with
     held = "held"                              # real things never trained on: what counts as a near-copy
@@ -31,9 +31,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from embedspace.config import build
 from embedspace.errors import ConfigError
 from embedspace.evaluate.generation.sources import VOICE
-from embedspace.evaluate.suite import ItemSet, _read, _read_set, read_toml
+from embedspace.evaluate.suite import ItemSet, read_suite
 from embedspace.modality import Modality
 
 __all__ = ["MediaSuite", "PromptGroup", "Sweep", "load_media_suite"]
@@ -127,15 +128,7 @@ def load_media_suite(path: str | Path) -> MediaSuite:
         ConfigError: If the file is missing or no TOML, a key is unknown or wrong, or a name refers to no set.
     """
     path = Path(path)
-    raw = read_toml(path)
-    if "folder" in raw:
-        raise ConfigError(f"{path}: unknown key 'folder'")
-    sets = {name: _read_set(entry, f"{path}: sets.{name}") for name, entry in raw.pop("sets", {}).items()}
-    groups = tuple(
-        _read(PromptGroup, entry, f"{path}: groups[{number}]") for number, entry in enumerate(raw.pop("groups", []))
-    )
-    sweep = _read(Sweep, raw.pop("sweep"), f"{path}: sweep") if "sweep" in raw else None
-    suite = _read(MediaSuite, raw, str(path), sets=sets, groups=groups, sweep=sweep, folder=path.parent)
+    suite = build(MediaSuite, read_suite(path), str(path), folder=path.parent)
     _check(suite, path)
     return suite
 

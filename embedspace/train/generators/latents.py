@@ -23,8 +23,8 @@ from embedspace.train.generators.autoencoder import AUTOENCODER_SHARE, MediaSet,
 from embedspace.train.generators.recipe import AutoencoderRecipe, FlowRecipe
 from embedspace.train.generators.run import HeadRun, measured_sigma, write_head_config
 from embedspace.train.loop import fit
+from embedspace.train.mirroring import can_mirror
 from embedspace.train.precision import bfloat16_autocast
-from embedspace.train.shipped.sided import is_sided
 
 __all__ = ["Averaged", "train_latent_head"]
 
@@ -90,11 +90,11 @@ def train_latent_head(
     place = {item: number for number, item in enumerate(gallery.items)}
     own = torch.tensor([place.get(item, -1) for item in train.items])
     held_latents = latents_of(autoencoder, held) if len(held.items) else None
-    sided = torch.tensor([is_sided(caption) for caption in train.captions])
+    mirrored = torch.tensor([can_mirror(caption) for caption in train.captions])
 
     def draw(generator: torch.Generator) -> tuple[Tensor, Condition]:
         rows = torch.multinomial(train.weights, recipe.batch_size, replacement=True, generator=generator)
-        view = torch.randint(len(views), (len(rows),), generator=generator) * ~sided[rows]
+        view = torch.randint(len(views), (len(rows),), generator=generator) * mirrored[rows]
         sigma = torch.rand(len(rows), generator=generator) * recipe.max_sigma
         vector = add_noise(train.keys[rows], sigma, generator)
         context = None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from embedspace.config import load
 from embedspace.errors import ConfigError
-from embedspace.train.shipped.recipe import _build
 
 __all__ = ["KINDS", "AudioHeadRecipe", "HeadRecipe", "ImageHeadRecipe", "TextHeadRecipe", "load_head_recipe"]
 
@@ -124,7 +122,7 @@ class ImageHeadRecipe:
     sources: dict[str, float] = field(default_factory=dict)
     gallery: tuple[str, ...] = ()
     licences: tuple[str, ...] = ()
-    options: dict[str, float] = field(default_factory=dict)
+    options: dict[str, int | float] = field(default_factory=dict)
     size: int = 64
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
     flow: FlowRecipe = field(default_factory=FlowRecipe)
@@ -147,7 +145,7 @@ class AudioHeadRecipe:
     licences: tuple[str, ...] = ()
     balance: float = 0.5
     views: int = 4
-    options: dict[str, float] = field(default_factory=dict)
+    options: dict[str, int | float] = field(default_factory=dict)
     sample_rate: int = 16_000
     seconds: float = 4.096
     n_mels: int = 64
@@ -164,7 +162,7 @@ class HeadRecipe:
     Attributes:
         kind: One of `KINDS`.
         corpora: Folder of the built corpora.
-        features: Folder of cached features; what `python -m training.align.vectors` makes lies in its "vectors".
+        features: Folder of cached features; in its "vectors" lie what the space made of texts and items.
         space: Folder of the space; empty for the shipped one.
     """
 
@@ -179,34 +177,13 @@ class HeadRecipe:
     audio: AudioHeadRecipe = field(default_factory=AudioHeadRecipe)
 
 
-_SECTIONS = {"text": TextHeadRecipe, "image": ImageHeadRecipe, "audio": AudioHeadRecipe}
-
-
 def load_head_recipe(path: str | Path) -> HeadRecipe:
     """Read a recipe of a head.
 
     Raises:
         ConfigError: If the file is missing, is no TOML, or has an unknown or wrong key.
     """
-    file = Path(path)
-    try:
-        raw = tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such recipe; the shipped ones are in training/recipes/heads") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{file}: not a readable TOML file: {error}") from error
-    for name, kind in _SECTIONS.items():
-        if name in raw:
-            raw[name] = _section(kind, raw[name], f"{file} [{name}]")
-    recipe: HeadRecipe = _build(HeadRecipe, {"name": file.stem, **raw}, str(file))
+    recipe = load(HeadRecipe, path, what="recipe", hint="the shipped ones are in training/recipes/heads")
     if recipe.kind not in KINDS:
-        raise ConfigError(f"{file}: kind must be one of {', '.join(KINDS)}, got {recipe.kind!r}")
+        raise ConfigError(f"{path}: kind must be one of {', '.join(KINDS)}, got {recipe.kind!r}")
     return recipe
-
-
-def _section(kind: Any, raw: Any, where: str) -> Any:  # noqa: ANN401 - what a TOML table holds
-    parts = {"autoencoder": AutoencoderRecipe, "flow": FlowRecipe}
-    if isinstance(raw, dict):
-        made = {n: _build(part, raw[n], f"{where} [{n}]") for n, part in parts.items() if n in raw}
-        raw = {**raw, **made}
-    return _build(kind, raw, where)

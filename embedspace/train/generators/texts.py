@@ -49,7 +49,7 @@ def rows_of(corpora: Path) -> list[Row]:
     """
     paths = sorted(corpora.glob("*/manifest.jsonl"))
     if not paths:
-        raise ConfigError(f"{corpora}: no corpora there; build them: python -m training.corpora")
+        raise ConfigError(f"{corpora}: no corpora there; corpora names a folder of folders, each with a manifest.jsonl")
     rows = [json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines()]
     return [row for row in rows if row.get("split", "train") != "drop"]
 
@@ -66,12 +66,10 @@ def text_vectors(features: Path, space: EmbeddingSpace) -> dict[str, NDArray[np.
 
 def _read(path: Path, space: EmbeddingSpace, modality: str) -> tuple[list[str], NDArray[np.float32]]:
     if not path.is_file():
-        raise ConfigError(f"{path}: no vectors there; run: python -m training.align.vectors {modality}")
+        raise ConfigError(f"{path}: no vectors there; encode the {modality} items of the corpora with the space first")
     with np.load(path) as stored:
         if str(stored["fingerprint"]) != space.fingerprints()[modality]:
-            raise ConfigError(
-                f"{path}: made with other weights; run again: python -m training.align.vectors {modality}"
-            )
+            raise ConfigError(f"{path}: made with other weights; encode the {modality} items with this space again")
         return stored["ids"].tolist(), stored["vectors"].astype(np.float32)
 
 

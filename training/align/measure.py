@@ -24,10 +24,10 @@ from embedspace.errors import ConfigError
 from embedspace.space import EmbeddingSpace
 from embedspace.train.batches import CaptionTable
 from embedspace.train.calibrate import Anchored, calibrate
-from embedspace.train.shipped.fusion import choose_share
-from embedspace.train.shipped.recipe import Recipe
-from embedspace.train.shipped.stage_audio import recall_without, training_rows
-from embedspace.train.shipped.tables import (
+from training.align.fusion import choose_share
+from training.align.recipe import Recipe
+from training.align.stages.audio import recall_without, training_rows
+from training.align.tables import (
     Row,
     caption_table,
     find_sequences,

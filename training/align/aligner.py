@@ -1,4 +1,4 @@
-"""`embedspace train align`: run a recipe's stages, calibrate, and write a space that `from_pretrained` opens.
+"""`python -m training.align`: run a recipe's stages, calibrate, and write a space that `from_pretrained` opens.
 
 Stage 1 trains the text head with the image heads, stage 2 the audio heads onto the frozen text head, stage 3 the speech
 heads into the text backbone's own space. Every stage checkpoints, stops when its time is up and goes on with `resume`.
@@ -28,12 +28,12 @@ from embedspace.errors import ConfigError
 from embedspace.space import EmbeddingSpace, write_config
 from embedspace.train.curves import Curves
 from embedspace.train.loop import FitProgress
-from embedspace.train.shipped.measure import TwoWays, calibration_of, seen_rows, share_of, spoken_rows
-from embedspace.train.shipped.recipe import Recipe, load_recipe
-from embedspace.train.shipped.router import take_router, train_router
-from embedspace.train.shipped.stage_audio import train_audio
-from embedspace.train.shipped.stage_image import train_image
-from embedspace.train.shipped.stage_speech import train_speech
+from training.align.measure import TwoWays, calibration_of, seen_rows, share_of, spoken_rows
+from training.align.recipe import Recipe, load_recipe
+from training.align.stages.audio import train_audio
+from training.align.stages.image import train_image
+from training.align.stages.router import take_router, train_router
+from training.align.stages.speech import train_speech
 
 __all__ = ["AlignReport", "align"]
 

@@ -25,8 +25,8 @@ from embedspace.train.batches import CaptionTable, PairBatches, PairSource
 from embedspace.train.loop import FitConfig, FitProgress, fit
 from embedspace.train.losses import info_nce, mixup_pairs, siglip, soft_targets
 from embedspace.train.ranks import recall_scalars
-from embedspace.train.shipped.recipe import Recipe
-from embedspace.train.shipped.tables import body_of, caption_table, manifest_rows, pair_source, read_features
+from training.align.recipe import Recipe
+from training.align.tables import body_of, caption_table, manifest_rows, pair_source, read_features
 
 __all__ = ["class_vectors", "image_sources", "train_image"]
 

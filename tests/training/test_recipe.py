@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from embedspace.errors import ConfigError
-from embedspace.train.shipped.recipe import ImageRecipe, load_recipe
+from training.align.recipe import ImageRecipe, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,23 +58,23 @@ backbones = ["a", "b"]
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sede = 1", r"mine.toml: unknown key sede; known: name, seed"),
-        ("[image]\nstep = 5", r"mine.toml \[image\]: unknown key step; known: .*steps"),
-        ("[video]\nsteps = 5", "unknown key video"),
-        ('seed = "one"', "seed must be int, got 'one'"),
-        ("seed = 1.5", "seed must be int, got 1.5"),
-        ("seed = true", "seed must be int, got True"),
-        ("[image]\nlearning_rate = false", "learning_rate must be float, got False"),
-        ('[image]\nlearning_rate = "fast"', "learning_rate must be float"),
-        ('[image]\nsources = ["icons"]', r"sources must be dict\[str, float\]"),
-        ('[image.sources]\nicons = "many"', r"sources must be dict\[str, float\], got {'icons': 'many'}"),
-        ("[audio]\nlabel_sets = [78, 79]", r"mine.toml \[audio\]: unknown key label_sets"),
-        ('[audio]\nbackbones = ["yamnet"]', r"backbones must be tuple\[str, str\]"),
-        ('[speech]\nbfloat16 = "yes"', "bfloat16 must be bool, got 'yes'"),
-        ("stages = [1]", r"stages must be tuple\[str, ...\]"),
-        ("image = 3", r"\[image\]: must be a table, got 3"),
+        ("sede = 1", "mine.toml: unknown key 'sede'; known: name, seed"),
+        ("[image]\nstep = 5", "mine.toml: image: unknown key 'step'; known: .*steps"),
+        ("[video]\nsteps = 5", "unknown key 'video'"),
+        ('seed = "one"', "seed: must be a whole number, got 'one'"),
+        ("seed = 1.5", "seed: must be a whole number, got 1.5"),
+        ("seed = true", "seed: must be a whole number, got True"),
+        ("[image]\nlearning_rate = false", "image.learning_rate: must be a number, got False"),
+        ('[image]\nlearning_rate = "fast"', "image.learning_rate: must be a number"),
+        ('[image]\nsources = ["icons"]', "image.sources: must be a table"),
+        ('[image.sources]\nicons = "many"', "image.sources.icons: must be a number, got 'many'"),
+        ("[audio]\nlabel_sets = [78, 79]", "mine.toml: audio: unknown key 'label_sets'"),
+        ('[audio]\nbackbones = ["yamnet"]', "audio.backbones: must be a list of 2"),
+        ('[speech]\nbfloat16 = "yes"', "speech.bfloat16: must be true or false, got 'yes'"),
+        ("stages = [1]", "stages: must be a list of texts"),
+        ("image = 3", "image: must be a table, got 3"),
         ('[image]\nloss = "siglipp"', r"mine.toml \[image\]: loss must be one of infonce, siglip, got 'siglipp'"),
-        ("seed = ", "mine.toml: not a readable TOML file"),
+        ("seed = ", "mine.toml: not a TOML file"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -85,10 +85,10 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> N
 def test_a_missing_recipe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none.toml: no such recipe; the shipped ones are in training/recipes"):
         load_recipe(tmp_path / "none.toml")
-    with pytest.raises(ConfigError, match="not a readable TOML file"):
+    with pytest.raises(ConfigError, match="cannot read the recipe"):
         load_recipe(tmp_path)
     (tmp_path / "latin.toml").write_bytes(b'name = "caf\xe9"')
-    with pytest.raises(ConfigError, match="not a readable TOML file"):
+    with pytest.raises(ConfigError, match="not a TOML file"):
         load_recipe(tmp_path / "latin.toml")
 
 

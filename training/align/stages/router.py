@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from embedspace.encoders.shipped.audio import AudioHeads
 from embedspace.errors import ConfigError
-from embedspace.train.shipped.recipe import Recipe
-from embedspace.train.shipped.stage_audio import training_rows
-from embedspace.train.shipped.tables import read_features
+from training.align.recipe import Recipe
+from training.align.stages.audio import training_rows
+from training.align.tables import read_features
 
 __all__ = ["take_router", "train_router"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +16,14 @@ from embedspace.encoders.shipped.audio import load_audio_heads
 from embedspace.encoders.shipped.text import load_text_head
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.space import EmbeddingSpace
-from embedspace.train import AlignReport, align
 from embedspace.train.loop import FitProgress
-from embedspace.train.shipped import stage_speech
-from embedspace.train.shipped.measure import spoken_rows
-from embedspace.train.shipped.recipe import load_recipe
 from tests.support.train_corpora import items, write_arrays, write_corpora, write_recipe, write_rows, write_tuned
+from training.align.aligner import AlignReport, align
+from training.align.measure import spoken_rows
+from training.align.recipe import load_recipe
+from training.align.stages import speech as stage_speech
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
@@ -35,23 +34,9 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def run(corpora: Path) -> AlignReport:
     return align(corpora / "tiny.toml", out=corpora / "run")
-
-
-def test_align_is_a_function_whatever_was_imported() -> None:
-    import embedspace.train.shipped.aligner
-
-    assert embedspace.train.align is embedspace.train.shipped.aligner.align
 
 
 def test_align_writes_a_space_that_opens_and_encodes(run: AlignReport) -> None:

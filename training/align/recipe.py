@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
 
+from embedspace.config import load
 from embedspace.errors import ConfigError
 
 __all__ = ["AudioRecipe", "ImageRecipe", "Recipe", "SpeechRecipe", "TextRecipe", "load_recipe"]
@@ -159,7 +158,7 @@ class SpeechRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run of `embedspace train align`.
+    """A whole run of `python -m training.align`.
 
     Attributes:
         corpora: Folder of the built corpora.
@@ -192,7 +191,6 @@ class Recipe:
 
 
 LOSSES = ("infonce", "siglip")
-_SECTIONS = {"text": TextRecipe, "image": ImageRecipe, "audio": AudioRecipe, "speech": SpeechRecipe}
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -202,14 +200,7 @@ def load_recipe(path: str | Path) -> Recipe:
         ConfigError: If the file is missing, is no TOML, or has an unknown or wrong key.
     """
     file = Path(path)
-    try:
-        raw = tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such recipe; the shipped ones are in training/recipes") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{file}: not a readable TOML file: {error}") from error
-    sections = {name: _build(kind, raw.pop(name, {}), f"{file} [{name}]") for name, kind in _SECTIONS.items()}
-    recipe: Recipe = _build(Recipe, {"name": file.stem, **raw, **sections}, str(file))
+    recipe = load(Recipe, file, what="recipe", hint="the shipped ones are in training/recipes")
     if recipe.text.locked and not recipe.start:
         raise ConfigError(f"{file} [text]: a locked text head must come from somewhere; set start to a space's folder")
     for name, loss in (("image", recipe.image.loss), ("audio", recipe.audio.loss)):
@@ -228,37 +219,3 @@ def load_recipe(path: str | Path) -> Recipe:
     if recipe.audio.keep_router and not recipe.start:
         raise ConfigError(f"{file} [audio]: a router to keep must come from somewhere; set start to a space's folder")
     return recipe
-
-
-def _build(kind: Any, raw: dict[str, Any], where: str) -> Any:  # noqa: ANN401
-    """Make a dataclass from a table, checking keys and types."""
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{where}: must be a table, got {raw!r}")
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    unknown = sorted(raw.keys() - fields.keys())
-    if unknown:
-        raise ConfigError(f"{where}: unknown key {', '.join(unknown)}; known: {', '.join(fields)}")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
-    kinds = get_type_hints(kind)
-    for key, value in values.items():
-        if not _fits(value, kinds[key]):
-            raise ConfigError(f"{where}: {key} must be {fields[key].type}, got {value!r}")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _fits(value: Any, kind: Any) -> bool:  # noqa: ANN401
-    """Say whether a value of a TOML file is of an annotated type, down to the elements."""
-    inner = get_args(kind)
-    if get_origin(kind) is tuple:
-        if not isinstance(value, tuple):
-            return False
-        each = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-        return len(each) == len(value) and all(map(_fits, value, each))
-    if get_origin(kind) is dict:
-        return isinstance(value, dict) and all(_fits(v, inner[1]) for v in value.values())
-    if kind in (int, float) and isinstance(value, bool):
-        return False
-    return isinstance(value, (int, float) if kind is float else kind)

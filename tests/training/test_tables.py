@@ -8,7 +8,8 @@ import torch
 
 from embedspace.errors import ConfigError
 from embedspace.train.batches import CaptionTable, PairBatches, PairSource
-from embedspace.train.shipped.tables import (
+from tests.support.train_corpora import write_arrays, write_rows
+from training.align.tables import (
     FeatureTable,
     body_of,
     caption_table,
@@ -17,7 +18,6 @@ from embedspace.train.shipped.tables import (
     read_features,
     read_sequences,
 )
-from tests.support.train_corpora import write_arrays, write_rows
 
 CAPTIONS = CaptionTable({"a dog": 0, "dog": 1, "a cat": 2}, np.eye(3, 4, dtype=np.float16))
 ROWS = [

@@ -24,9 +24,9 @@ from embedspace.encoders.towers.yamnet import YAMNet
 from embedspace.train.batches import CaptionTable, PairBatches, PairSource
 from embedspace.train.loop import FitConfig, FitProgress, fit
 from embedspace.train.losses import info_nce, mixup_pairs, siglip, soft_targets
-from embedspace.train.shipped.memory import fit_memory, memory_items
-from embedspace.train.shipped.recipe import Recipe
-from embedspace.train.shipped.tables import Row, caption_table, fold_of, manifest_rows, pair_source, read_features
+from training.align.recipe import Recipe
+from training.align.stages.kernel_regression import fit_memory, memory_items
+from training.align.tables import Row, caption_table, fold_of, manifest_rows, pair_source, read_features
 
 __all__ = ["Evaluate", "recall_without", "train_audio", "training_rows"]
 

@@ -26,8 +26,8 @@ from embedspace.space import EmbeddingSpace
 from embedspace.train.loop import FitConfig, FitProgress, fit
 from embedspace.train.precision import bfloat16_autocast
 from embedspace.train.ranks import recall_scalars
-from embedspace.train.shipped.recipe import Recipe
-from embedspace.train.shipped.tables import Row, caption_table, find_sequences, read_sequences
+from training.align.recipe import Recipe
+from training.align.tables import Row, caption_table, find_sequences, read_sequences
 
 __all__ = ["SpeechClips", "train_speech"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,6 @@ import torch
 from embedspace.encoders.projections import TextHead
 from embedspace.encoders.shipped.text import load_text_head
 from embedspace.space import EmbeddingSpace
-from embedspace.train import align
-from embedspace.train.shipped.measure import calibration_of, seen_rows, spoken_rows
-from embedspace.train.shipped.recipe import Recipe, load_recipe
-from embedspace.train.shipped.router import train_router
-from embedspace.train.shipped.stage_audio import recall_without, train_audio, training_rows
-from embedspace.train.shipped.stage_image import train_image
-from embedspace.train.shipped.stage_speech import train_speech
-from embedspace.train.shipped.tables import fold_of
 from tests.support.train_corpora import (
     AUDIO_DIM,
     AUDIO_LOGITS,
@@ -41,8 +33,16 @@ from tests.support.train_corpora import (
     write_recipe,
     write_tuned,
 )
+from training.align.aligner import align
+from training.align.measure import calibration_of, seen_rows, spoken_rows
+from training.align.recipe import Recipe, load_recipe
+from training.align.stages.audio import recall_without, train_audio, training_rows
+from training.align.stages.image import train_image
+from training.align.stages.router import train_router
+from training.align.stages.speech import train_speech
+from training.align.tables import fold_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 Row = dict[str, Any]
 Plant = Callable[[Mapping[str, Row | list[Row]]], Recipe]
@@ -130,14 +130,6 @@ def planted(root: Path) -> Plant:
         return dataclasses.replace(recipe, corpora=str(folder))
 
     return written
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from embedspace.encoders.shipped.audio import AudioConfig, AudioHeads
 from embedspace.encoders.towers import create_backbone
-from embedspace.train.shipped.stage_audio import _name_vectors
+from training.align.stages.audio import _name_vectors
 
 
 def test_name_vectors_are_the_means_of_synonyms_as_words_and_as_sounds() -> None:

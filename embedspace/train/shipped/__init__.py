@@ -1,1 +1,0 @@
-"""Training of the default space: its recipe, its stages and what they read."""

@@ -1,0 +1,1 @@
+"""What the default space learns, one file per modality: pictures and text, sounds (and their router), speech."""
