@@ -147,14 +147,14 @@ class First:
         # that one of the first hits is a match, were they independent
         search = np.cumsum(first) - 1 if one.model is not None else np.arange(len(every))
         self.any = -np.expm1(np.bincount(search, np.log1p(-np.clip(every, 0, 1 - 1e-9))))
-        self.cutoff = calibration.cutoff(query, target)
+        cutoffs = {size: calibration.cutoff(query, target, size) for size in np.unique(self.size).tolist()}
+        self.cutoff = np.array([cutoffs[size] for size in self.size.tolist()])
         self.cluster = np.unique(np.asarray(concepts)[episodes.query[first]], return_inverse=True)[1]
 
     def only(self, kept: NDArray[np.bool_]) -> First:
         """Return some of them."""
         some = object.__new__(First)
-        some.cutoff = self.cutoff
-        for name in ("size", "weight", "right", "present", "score", "line", "chance", "any", "cluster"):
+        for name in ("size", "cutoff", "weight", "right", "present", "score", "line", "chance", "any", "cluster"):
             setattr(some, name, getattr(self, name)[kept])
         return some
 
@@ -297,9 +297,10 @@ def main() -> None:
             digest.update("\n".join(part.concepts.tolist()).encode())
         measured = measure(some, space.calibration)
         if measured:
-            cutoff = space.calibration.cutoff(*some.pair.split(">"))
             facts = {"title": title, "pair": some.pair, "queries": min(len(some.queries.vectors), QUERIES)}
-            results.append({**facts, "cutoff": cutoff, "measured": measured})
+            for entry in measured:
+                entry["cutoff"] = space.calibration.cutoff(*some.pair.split(">"), entry["gallery_size"])
+            results.append({**facts, "measured": measured})
             for entry in measured:
                 if entry["matches"] == "mixed":
                     shown = {name: entry["metrics"][name][0] for name in SHOWN if name in entry["metrics"]}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.calibration.model import UNLIKELY, MatchModel, PairCalibration
+from embedspace.calibration.model import MatchModel, PairCalibration, to_probability
 from embedspace.errors import InputError
 
-__all__ = ["calibration_error", "cutoff_of", "fit_model", "fit_pair"]
+__all__ = ["HIDDEN", "calibration_error", "cutoff_of", "cutoffs_of", "cutoffs_of_line", "fit_model", "fit_pair"]
 
+HIDDEN = 0.08
+"""Share of the right first hits that a cut-off may hide."""
+_DOUBT = 0.05
 _MIN_SCORES = 2
 _MIN_RIGHT = 10
 _CONSTANT = 1e-9
@@ -84,7 +89,7 @@ def fit_model(
         ridge: Weight of half the squared standardised weights, against a mean loss per hit.
 
     Returns:
-        The model, with the default cut-off; see `cutoff_of`.
+        The model.
 
     Raises:
         InputError: If either class is empty.
@@ -111,23 +116,86 @@ def fit_model(
     return MatchModel(*numbers)
 
 
-def cutoff_of(
-    probabilities: NDArray[np.float64], is_match: NDArray[np.bool_], groups: NDArray[np.int64], *, hidden: float = 0.05
-) -> float:
-    """Return the probability below which a first hit may be called no good match.
+def cutoff_of(values: NDArray[np.float64], *, hidden: float = HIDDEN) -> float:
+    """Return what few right hits lie below.
+
+    Args:
+        values: (n,) of right first hits, their probabilities or anything that orders them; at least one.
+        hidden: Share of such hits that may lie below.
+
+    Returns:
+        The largest of the values below which no more than that share of all such hits lies, by 95% confidence; the
+        smallest where they are too few to say so. Of many values it lies nearer to their own quantile than of few.
+
+    Source:
+        One-sided distribution-free tolerance bound: Wilks 1941, "Determination of sample sizes for setting tolerance
+        limits". The share below the order statistic k + 1 exceeds `hidden` with the probability that a binomial
+        variable (n, hidden) is at most k.
+    """
+    ordered = np.sort(np.asarray(values, np.float64))
+    count, chance, below = len(ordered), (1 - hidden) ** len(ordered), 0.0
+    for k in range(count):
+        below += chance  # P(binomial <= k)
+        if below > _DOUBT:
+            return float(ordered[max(k - 1, 0)])
+        chance *= (count - k) / (k + 1) * hidden / (1 - hidden)
+    return float(ordered[-1])
+
+
+def cutoffs_of(
+    probabilities: NDArray[np.float64],
+    is_match: NDArray[np.bool_],
+    kinds: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    *,
+    hidden: float = HIDDEN,
+) -> tuple[tuple[float, float], ...]:
+    """Return the probabilities below which a first hit may be called no good match, by the size of the gallery.
 
     Args:
         probabilities: (n,) of first hits.
         is_match: (n,) whether each is right.
-        groups: (n,) what each one's search was like: its kind and the size of its gallery.
-        hidden: Share of the right first hits that may lie below, in every group.
+        kinds: (n,) what each one's search was like.
+        sizes: (n,) items in its gallery.
+        hidden: Share of the right first hits that may lie below, for every kind and size; see `cutoff_of`.
 
     Returns:
-        The largest such probability, at most 0.5: what is likelier right than wrong is not called bad.
+        (size, probability) of every size with enough right first hits, ascending; at most 0.5, since what is likelier
+        right than wrong is not called bad, and never more than for a smaller gallery.
     """
-    right = [probabilities[(groups == group) & is_match] for group in np.unique(groups)]
-    quantiles = [float(np.quantile(some, hidden)) for some in right if len(some) >= _MIN_RIGHT]
-    return min([*quantiles, 0.5]) if quantiles else UNLIKELY
+    found: list[tuple[float, float]] = []
+    lowest = 0.5
+    for size in np.unique(sizes).tolist():
+        right = [probabilities[(sizes == size) & (kinds == kind) & is_match] for kind in np.unique(kinds)]
+        bounds = [cutoff_of(some, hidden=hidden) for some in right if len(some) >= _MIN_RIGHT]
+        if bounds:
+            lowest = min(lowest, *bounds)
+            found.append((float(size), lowest))
+    return tuple(found)
+
+
+def cutoffs_of_line(
+    pair: PairCalibration, right: Sequence[NDArray[np.float64]], sizes: Sequence[int], *, hidden: float = HIDDEN
+) -> tuple[tuple[float, float], ...]:
+    """Return the cut-offs of a pair without a model, whose prior odds are 1 : gallery size.
+
+    What counts is the cosine, and right first hits of larger galleries have higher ones: they had more to beat. So no
+    more than that share of them is hidden in galleries larger than those that the cosines come from, either.
+
+    Args:
+        pair: Has the line over the cosine.
+        right: For each kind of searches the cosines of right first hits.
+        sizes: Of galleries, ascending.
+        hidden: Share of the right first hits that may lie below; see `cutoff_of`.
+
+    Returns:
+        (size, probability) of the sizes, at most 0.5; none where no kind has enough right first hits.
+    """
+    bounds = [cutoff_of(some, hidden=hidden) for some in right if len(some) >= _MIN_RIGHT]
+    if not bounds:
+        return ()
+    odds = pair.slope * min(bounds) + pair.intercept
+    return tuple((float(size), min(float(to_probability(odds - np.log(size))), 0.5)) for size in sizes)
 
 
 def _newton(

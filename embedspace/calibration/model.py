@@ -25,6 +25,7 @@ __all__ = ["UNLIKELY", "Calibration", "MatchModel", "PairCalibration", "match_fe
 
 UNLIKELY = 0.1
 """The cut-off of pairs whose own was not measured."""
+_EDGE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,6 @@ class MatchModel:
         std: Weight of `Background.std`.
         log_size: Weight of the natural logarithm of the gallery's size.
         intercept: The constant.
-        cutoff: Probability below which a best hit is called no good match; hides few right ones, see
-            `embedspace.calibration.fit`.
     """
 
     score: float
@@ -50,7 +49,6 @@ class MatchModel:
     std: float
     log_size: float
     intercept: float
-    cutoff: float = UNLIKELY
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -89,6 +87,8 @@ class PairCalibration:
         intercept: Of the same, at cosine 0.
         model: What a hit is worth given its query's background; None where it was not fitted, as in older spaces.
             Then `slope` and `intercept` with prior odds of 1 : gallery size have to do.
+        cutoffs: (gallery size, probability) measured on validation, sizes ascending; see `cutoff`. Empty where none was
+            measured.
     """
 
     mean: float = 0.0
@@ -96,6 +96,22 @@ class PairCalibration:
     slope: float = 20.0
     intercept: float = -8.0
     model: MatchModel | None = None
+    cutoffs: tuple[tuple[float, float], ...] = ()
+
+    def cutoff(self, size: int) -> float:
+        """Return the probability below which a best hit is called no good match, in a gallery of so many items.
+
+        Between the sizes that were measured, its log-odds are linear in the logarithm of the size. In larger galleries
+        they fall on as between the last two, at most as fast as prior odds of 1 : gallery size do.
+        """
+        if not self.cutoffs:
+            return UNLIKELY
+        sizes, chances = np.array(self.cutoffs, np.float64).T
+        chances = np.clip(chances, _EDGE, 1 - _EDGE)
+        known, odds, at = np.log(sizes), np.log(chances / (1 - chances)), np.log(max(size, 1))
+        fall = np.clip((odds[-1] - odds[-2]) / (known[-1] - known[-2]), -1.0, 0.0) if len(known) > 1 else 0.0
+        beyond = fall * max(at - known[-1], 0.0)
+        return float(to_probability(np.interp(at, known, odds) + beyond))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +173,15 @@ class Calibration:
         """
         return to_probability(self.log_odds(scores, query, target, background))
 
-    def cutoff(self, query: str, target: str) -> float:
-        """Return the probability below which a best hit of a pair is called no good match."""
-        model = self.pair(query, target).model
-        return UNLIKELY if model is None else model.cutoff
+    def cutoff(self, query: str, target: str, size: int) -> float:
+        """Return the probability below which a best hit is called no good match; see `PairCalibration.cutoff`.
+
+        Args:
+            query: Modality of the query.
+            target: Modality of the items.
+            size: Items of that modality that were searched.
+        """
+        return self.pair(query, target).cutoff(size)
 
     def to_json(self) -> str:
         """Return the JSON text that `from_json` reads."""
@@ -173,7 +194,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, text: str) -> Calibration:
-        """Read what `to_json` wrote, also before there were match models.
+        """Read what `to_json` wrote, also before there were match models, or one cut-off for every gallery.
 
         Raises:
             WeightsError: If the text is not a calibration.
@@ -193,22 +214,32 @@ def to_probability(log_odds: ArrayLike) -> NDArray[np.float64]:
 
 
 def mean_pair(pairs: Sequence[PairCalibration]) -> PairCalibration | None:
-    """Return the mean of some pairs' numbers, with a model if all have one; None of none."""
+    """Return the mean of some pairs' numbers, with a model if all have one; None of none.
+
+    Probabilities of a line and of a model do not compare, so the cut-offs are those of the pairs that are like it.
+    """
     if not pairs:
         return None
     mean, std, slope, intercept = np.mean([(p.mean, p.std, p.slope, p.intercept) for p in pairs], axis=0).tolist()
     models = [dataclasses.astuple(pair.model) for pair in pairs if pair.model is not None]
     model = MatchModel(*np.mean(models, axis=0).tolist()) if len(models) == len(pairs) else None
-    return PairCalibration(mean, std, slope, intercept, model)
+    alike = [pair for pair in pairs if pair.cutoffs and (pair.model is None) == (model is None)]
+    sizes = sorted({size for pair in alike for size, _ in pair.cutoffs})
+    cutoffs = tuple((size, float(np.mean([pair.cutoff(round(size)) for pair in alike]))) for size in sizes)
+    return PairCalibration(mean, std, slope, intercept, model, cutoffs)
 
 
 def _pair_json(pair: PairCalibration) -> dict[str, object]:
-    return {key: value for key, value in dataclasses.asdict(pair).items() if value is not None}
+    return {key: value for key, value in dataclasses.asdict(pair).items() if value not in (None, ())}
 
 
 def _read_pair(raw: Mapping[str, Any]) -> PairCalibration:
-    model = raw.get("model")
-    return PairCalibration(
-        **{key: float(value) for key, value in raw.items() if key != "model"},
-        model=None if model is None else MatchModel(**{key: float(value) for key, value in model.items()}),
-    )
+    numbers = {key: float(value) for key, value in raw.items() if key not in ("model", "cutoffs")}
+    cutoffs = tuple((float(size), float(chance)) for size, chance in raw.get("cutoffs", ()))
+    if raw.get("model") is None:
+        return PairCalibration(**numbers, cutoffs=cutoffs)
+    weights = {key: float(value) for key, value in raw["model"].items()}
+    everywhere = weights.pop("cutoff", None)  # of every gallery, as it was before sizes were told apart
+    if everywhere is not None and not cutoffs:
+        cutoffs = ((1.0, everywhere),)
+    return PairCalibration(**numbers, model=MatchModel(**weights), cutoffs=cutoffs)

@@ -269,6 +269,10 @@ class Catalog:
 
     # -- looking into it ---------------------------------------------------------------------------------------------
 
+    def sizes(self) -> dict[str, int]:
+        """Return modality -> number of items that a search of it looks through, whatever its filter."""
+        return self._gallery.modalities()
+
     def __len__(self) -> int:
         """Return the number of items."""
         return int(self.store.rows("SELECT count(*) FROM items")[0][0])

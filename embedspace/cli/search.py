@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,7 +60,7 @@ def search(
             space = load_space(weights, device)
             opened.check_fingerprint(space.fingerprints())
             composed = [compose(one, space, as_modality=as_modality) for one in parsed]
-        calibration = opened.calibration
+        calibration, sizes = opened.calibration, opened.sizes()
         hits = _search(
             opened,
             composed,
@@ -71,7 +71,7 @@ def search(
         )
         lacking = "" if all(hits) else _lacking(opened, to, min_probability)
     for text, one, found in zip(texts, composed, hits, strict=True):
-        remark = _remark(one.modality, found, calibration, min_probability, lacking)
+        remark = _remark(one.modality, found, calibration, sizes, min_probability, lacking)
         _show(text, one, found, as_json=json, explain=explain, several=len(texts) > 1, remark=remark)
 
 
@@ -147,14 +147,23 @@ def _show(
             note(f"{text}: {line}" if several else line)
 
 
-def _remark(asked: str, hits: list[Hit], calibration: Calibration, threshold: float | None, lacking: str) -> str:
-    """Say plainly when nothing matches: no hit reaches the cut-off of its pair of modalities."""
+def _remark(
+    asked: str,
+    hits: list[Hit],
+    calibration: Calibration,
+    sizes: Mapping[str, int],
+    threshold: float | None,
+    lacking: str,
+) -> str:
+    """Say plainly when nothing matches: no hit reaches the cut-off of its pair of modalities and size of gallery."""
     if not hits:
         return f"no match: {lacking}" if lacking else f"no good match: nothing reaches probability {threshold:g}"
-    chances = [hit.probability for hit in hits if hit.probability is not None]
+    every = [hit.probability for hit in hits]
+    chances = [chance for chance in every if chance is not None]
     if not chances:
         return "no probabilities: the catalog's space was not calibrated for these modalities; ranked by cosine"
-    if all(chance < calibration.cutoff(asked, hit.modality) for chance, hit in zip(chances, hits, strict=True)):
+    cutoffs = (calibration.cutoff(asked, hit.modality, sizes.get(hit.modality, 1)) for hit in hits)
+    if all(chance is None or chance < cutoff for chance, cutoff in zip(every, cutoffs, strict=True)):
         return f"no good match: the best of these has probability {chances[0]:.2g}"
     return ""
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from embedspace.calibration.fit import fit_pair
 from embedspace.calibration.model import Calibration, PairCalibration
-from embedspace.train.episodes import SIZES, Episodes, draw_episodes, fit_episodes
+from embedspace.train.episodes import SIZES, Episodes, draw_episodes, fit_episodes, measure_cutoffs
 
-__all__ = ["Anchored", "Searches", "calibrate", "draw", "fit_pairs"]
+__all__ = ["Anchored", "Searches", "calibrate", "draw", "fit_pairs", "with_cutoffs"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def fit_pairs(searches: Iterable[Searches], seed: int = 0) -> dict[str, PairCali
         "query>target" -> calibration, its line over the cosine by the first searches of the pair; without what has
         fewer than 20 matching and 20 other pairs.
     """
-    random = np.random.default_rng(seed)
+    searches, random = list(searches), np.random.default_rng(seed)
     lines: dict[str, PairCalibration] = {}
     episodes: dict[str, list[Episodes]] = {}
     for some in searches:
@@ -95,8 +95,33 @@ def fit_pairs(searches: Iterable[Searches], seed: int = 0) -> dict[str, PairCali
                 continue
             lines[some.pair] = line
         episodes.setdefault(some.pair, []).append(draw(some, SIZES, random))
-    return {
+    fitted = {
         pair: dataclasses.replace(lines[pair], model=fit_episodes(drawn)) for pair, drawn in sorted(episodes.items())
+    }
+    return with_cutoffs(fitted, searches, seed)
+
+
+def with_cutoffs(
+    pairs: Mapping[str, PairCalibration], searches: Iterable[Searches], seed: int = 0
+) -> dict[str, PairCalibration]:
+    """Measure the cut-offs of pairs that have a model, or their line over the cosine.
+
+    Args:
+        pairs: "query>target" -> calibration.
+        searches: Those of other pairs are passed over.
+        seed: Of the galleries.
+
+    Returns:
+        The pairs that some searches are of, with cut-offs.
+    """
+    random = np.random.default_rng(seed)
+    episodes: dict[str, list[Episodes]] = {}
+    for some in searches:
+        if some.pair in pairs:
+            episodes.setdefault(some.pair, []).append(draw(some, SIZES, random, most=_MANY))
+    return {
+        pair: dataclasses.replace(pairs[pair], cutoffs=measure_cutoffs(pairs[pair], drawn))
+        for pair, drawn in sorted(episodes.items())
     }
 
 
@@ -130,3 +155,5 @@ RIDGE = 1e-5  # the classes overlap and are large: it only guards against separa
 _FEWEST = 20
 _BACKGROUND = 200_000
 _COPY = 0.9999
+_MANY = 400
+"""Queries that cut-offs are measured with: one in ten right first hits is what counts."""

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.calibration.background import background_of
-from embedspace.calibration.fit import cutoff_of, fit_model
-from embedspace.calibration.model import MatchModel, match_features, to_probability
+from embedspace.calibration.fit import cutoffs_of, cutoffs_of_line, fit_model
+from embedspace.calibration.model import MatchModel, PairCalibration, match_features, to_probability
 
-__all__ = ["SIZES", "Episodes", "draw_episodes", "fit_episodes"]
+__all__ = ["SIZES", "Episodes", "draw_episodes", "fit_episodes", "measure_cutoffs"]
 
 SIZES = (30, 100, 300, 1_000, 3_000, 10_000)
 """Items in a gallery."""
@@ -112,7 +112,7 @@ def _search(
 
 
 def fit_episodes(episodes: Sequence[Episodes]) -> MatchModel | None:
-    """Fit the model of a pair on all its searches, with a cut-off that hides few right hits of any kind and size.
+    """Fit the model of a pair on all its searches.
 
     Args:
         episodes: One for each kind of searches.
@@ -131,8 +131,24 @@ def fit_episodes(episodes: Sequence[Episodes]) -> MatchModel | None:
     features = joined.features.copy()
     if joined.size.max() < _RANGE * joined.size.min():
         features[:, -1] = 0.0  # too few sizes to learn what size does beside what the expected best knows of it
-    model = fit_model(features, joined.is_match, weights=weights)
-    chances = to_probability(joined.features[first] @ model.weights + model.intercept)
-    kinds = np.repeat(np.arange(len(kept)), [len(found.rank) for found in kept])
-    groups = np.unique(np.stack([kinds, joined.size])[:, first], axis=1, return_inverse=True)[1]
-    return dataclasses.replace(model, cutoff=cutoff_of(chances, joined.is_match[first], groups))
+    return fit_model(features, joined.is_match, weights=weights)
+
+
+def measure_cutoffs(pair: PairCalibration, episodes: Sequence[Episodes]) -> tuple[tuple[float, float], ...]:
+    """Return cut-offs that hide few right first hits of any kind of searches and size of gallery.
+
+    Args:
+        pair: Gives the probabilities, by its model or its line over the cosine.
+        episodes: One for each kind of searches.
+    """
+    firsts = [(found, found.rank == 0) for found in episodes]
+    if pair.model is None:
+        return cutoffs_of_line(pair, [found.features[first & found.is_match, 0] for found, first in firsts], SIZES)
+    weights, intercept = pair.model.weights, pair.model.intercept
+    chances = [to_probability(found.features[first] @ weights + intercept) for found, first in firsts]
+    return cutoffs_of(
+        np.concatenate(chances),
+        np.concatenate([found.is_match[first] for found, first in firsts]),
+        np.repeat(np.arange(len(firsts)), [len(some) for some in chances]),
+        np.concatenate([found.size[first] for found, first in firsts]),
+    )

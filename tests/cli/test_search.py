@@ -108,18 +108,22 @@ def test_search_says_when_nothing_matches(run: Run, catalog: Path) -> None:
 
 
 def test_search_calls_nothing_a_good_match_below_the_cutoff_of_its_pair() -> None:
-    model = MatchModel(10.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, cutoff=0.3)
-    calibration = Calibration(pairs={"text>image": PairCalibration(model=model)})
+    model = MatchModel(10.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    pair = PairCalibration(model=model, cutoffs=((100.0, 0.3), (1_000.0, 0.1)))
+    calibration, sizes = Calibration(pairs={"text>image": pair}), {"image": 100, "audio": 7}
     hits = [
         Hit("a", "a.png", "image", "image", 0.5, 0.29, None, None, "", "", {}, 1),
         Hit("b", "b.wav", "audio", "audio", 0.5, 0.09, None, None, "", "", {}, 2),
     ]
-    assert _remark("text", hits, calibration, None, "") == "no good match: the best of these has probability 0.29"
-    assert _remark("text", [dataclasses.replace(hits[0], probability=0.31)], calibration, None, "") == ""
     assert (
-        _remark("text", [dataclasses.replace(hits[1], probability=0.11)], calibration, None, "") == ""
+        _remark("text", hits, calibration, sizes, None, "") == "no good match: the best of these has probability 0.29"
+    )
+    assert _remark("text", [dataclasses.replace(hits[0], probability=0.31)], calibration, sizes, None, "") == ""
+    assert (
+        _remark("text", [dataclasses.replace(hits[1], probability=0.11)], calibration, sizes, None, "") == ""
     )  # not fitted: 0.1
-    assert _remark("mixed", hits, calibration, None, "") != ""
+    assert _remark("mixed", hits, calibration, sizes, None, "") != ""
+    assert _remark("text", hits, calibration, {"image": 1_000, "audio": 7}, None, "") == ""  # less is good among more
 
 
 def test_search_without_calibration_shows_cosines_alone(run: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 import training.align.calibrate as fitting
-from embedspace.calibration.model import Calibration
+from embedspace.calibration.model import Calibration, PairCalibration
 from embedspace.evaluate.encode import SuiteEncoder
+from embedspace.modality import Modality
 from embedspace.train.calibrate import Anchored, Searches, fit_pairs
+from embedspace.train.episodes import SIZES
 from tests.support.cli_space import CliSpace, vector_of
 from training.align.calibrate import Encoded, composed, joined, long_texts, searches_of, validation
 
@@ -90,8 +93,7 @@ def test_recipe_is_found_by_its_title_and_by_the_name_of_its_dish(corpora: Path)
     assert len(found.vectors) == 3 * 3 + 2
 
 
-def test_searches_name_every_pair_that_there_are_items_for(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "FEWEST", 1)
+def test_searches_name_every_pair_that_there_are_items_for(corpora: Path) -> None:
     found = searches_of(validation(Encoded(SuiteEncoder(Space(), corpora))), {})
     pairs = {some.pair for some in found}
     assert {"image>text", "text>image", "audio>text", "text>text", "mixed>image", "mixed>text", "image>audio"} <= pairs
@@ -124,4 +126,33 @@ def test_fit_pairs_takes_all_searches_of_a_pair() -> None:
     alone = fit_pairs([Searches("text>text", queries, gallery)])
     assert pairs["text>text"].slope == pytest.approx(alone["text>text"].slope)  # the line is that of the first
     assert pairs["text>text"].model != alone["text>text"].model
-    assert Calibration(pairs=pairs).cutoff("text", "text") <= 0.5
+    assert Calibration(pairs=pairs).cutoff("text", "text", 30) <= 0.5
+
+
+def test_pairs_that_keep_their_line_have_cutoffs_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+
+    def near(count: int, noise: float) -> Anchored:
+        rows = np.eye(30, 40)[np.arange(count) % 30] + noise * random.normal(size=(count, 40))
+        unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        return Anchored(unit, np.array([str(number % 30) for number in range(count)]))
+
+    texts, sounds, many = near(150, 0.1), near(90, 0.15), near(400, 0.15)
+    searches = [Searches("text>audio", texts, sounds), Searches("text>image", texts, many)]
+    given = {"text>audio": PairCalibration(slope=9.0, intercept=-3.0, cutoffs=((1.0, 0.49),))}
+    monkeypatch.setattr(fitting, "validation", lambda _: {})
+    monkeypatch.setattr(fitting, "searches_of", lambda *_: searches)
+    space = SimpleNamespace(calibration=Calibration(pairs=given), modalities=(Modality.TEXT, Modality.AUDIO))
+    made = fitting.refit(space, None)  # type: ignore[arg-type]
+    assert made.pairs["text>image"].model is not None  # enough items for a model
+    line = made.pairs["text>audio"]
+    assert (line.model, line.slope, line.intercept) == (None, 9.0, -3.0)
+    assert [size for size, _ in line.cutoffs] == [float(size) for size in SIZES]
+    lowest = [(odds + 3.0 + np.log(size)) / 9.0 for size, odds in _odds(line.cutoffs)]
+    assert np.ptp(lowest) < 1e-9  # one cosine, whatever the size
+    scores = (texts.vectors @ sounds.vectors.T)[texts.concepts[:, None] == sounds.concepts[None]]
+    assert scores.min() <= lowest[0] <= np.quantile(scores, 0.5)
+
+
+def _odds(cutoffs: tuple[tuple[float, float], ...]) -> list[tuple[float, float]]:
+    return [(size, float(np.log(chance / (1 - chance)))) for size, chance in cutoffs]

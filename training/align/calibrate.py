@@ -12,6 +12,7 @@ as they are, since generators stand on them. A pair whose corpora are not built 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import hashlib
 import sys
@@ -30,7 +31,7 @@ from embedspace.evaluate.items import EvalItem, Row, read_rows
 from embedspace.evaluate.retrieval.composed import compose_rows
 from embedspace.media.text import passages
 from embedspace.space import EmbeddingSpace
-from embedspace.train.calibrate import Anchored, Searches, fit_pairs
+from embedspace.train.calibrate import Anchored, Searches, fit_pairs, with_cutoffs
 from training.align.measure import bridge
 from training.align.vectors import class_names
 from training.corpora.manifest import CORPORA
@@ -67,7 +68,7 @@ SPOKEN = 120
 NAMES = 11_000
 FEWEST = 100
 """Items that a gallery needs: fewer do not show how a score stands out. The sounds kept for validation are too few, and
-all of them instruments; pairs that find sounds keep their line over the cosine."""
+all of them instruments; pairs that find sounds keep their line over the cosine, and have only cut-offs from them."""
 RECIPES = 200
 
 
@@ -231,15 +232,26 @@ def searches_of(found: Mapping[str, Any], means: Mapping[str, NDArray[np.float32
             mixed = composed(media[name], found["keywords"], name, means)
             result += [Searches(f"mixed>{other}", mixed, items, own=True) for other, items in media.items()]
             result.append(Searches("mixed>text", mixed, texts))
-    return [some for some in result if len(np.unique(some.gallery.numbers)) >= FEWEST]
+    return result
+
+
+def _enough(some: Searches) -> bool:
+    return len(np.unique(some.gallery.numbers)) >= FEWEST
 
 
 def refit(space: EmbeddingSpace, encoded: Encoded) -> Calibration:
     """Return the space's calibration with every pair fitted anew that validation items are there for."""
     given = space.calibration
-    pairs = fit_pairs(searches_of(validation(encoded), given.means))
+    searches = searches_of(validation(encoded), given.means)
+    kept = {
+        pair: one if one.model is not None else dataclasses.replace(one, cutoffs=())
+        for pair, one in given.pairs.items()
+    }
+    pairs = {**kept, **fit_pairs(some for some in searches if _enough(some))}
+    lines = {pair: one for pair, one in pairs.items() if one.model is None}
+    pairs |= with_cutoffs(lines, (some for some in searches if not _enough(some)))
     modalities = [modality.value for modality in space.modalities]
-    return bridge(Calibration(given.means, {**given.pairs, **pairs}), modalities)
+    return bridge(Calibration(given.means, pairs), modalities)
 
 
 def _tell(doing: str, done: int, of: int) -> None:
@@ -256,8 +268,8 @@ def main() -> None:
     encoder = SuiteEncoder(space, CORPORA, CACHE, functools.partial(_tell))
     made = refit(space, Encoded(encoder))
     for pair, one in sorted(made.pairs.items()):
-        model = one.model
-        print(f"{pair:14} cut-off {model.cutoff:.2f}  score {model.score:.1f}" if model else f"{pair:14} no model")
+        model = f"score {one.model.score:.1f}" if one.model else "no model"
+        print(f"{pair:14} {model:12} cut-offs {', '.join(f'{size:,.0f}: {p:.4f}' for size, p in one.cutoffs)}")
     (folder / "calibration.json").write_text(made.to_json() + "\n", "utf-8")
     for item, reason in encoder.failures.items():
         print(f"left out: {item}: {reason}", file=sys.stderr)

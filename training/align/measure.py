@@ -239,12 +239,15 @@ def calibration_of(
 
 
 def bridge(calibration: Calibration, modalities: Sequence[str]) -> Calibration:
-    """Give pairs that were not measured, or have no model, the mean of the pairs by way of text."""
+    """Give pairs that lack a model, cut-offs by size or all of it the mean of the pairs by way of text."""
     pairs = dict(calibration.pairs)
     for a in modalities:
         for b in modalities:
             known = [p for key in (f"{a}>text", f"text>{b}") if (p := calibration.pairs.get(key))]
             own, mean = pairs.get(f"{a}>{b}"), mean_pair(known)
+            if mean is not None and own is not None:
+                cutoffs = own.cutoffs if len(own.cutoffs) > 1 else mean.cutoffs or own.cutoffs
+                mean = dataclasses.replace(own, model=own.model or mean.model, cutoffs=cutoffs)
             if mean is not None:
-                pairs[f"{a}>{b}"] = mean if own is None else dataclasses.replace(own, model=own.model or mean.model)
+                pairs[f"{a}>{b}"] = mean
     return Calibration(calibration.means, pairs)
