@@ -234,7 +234,7 @@ def _pair_json(pair: PairCalibration) -> dict[str, object]:
 
 
 def _read_pair(raw: Mapping[str, Any]) -> PairCalibration:
-    numbers = {key: float(value) for key, value in raw.items() if key not in ("model", "cutoffs")}
+    numbers: dict[str, Any] = {key: float(value) for key, value in raw.items() if key not in ("model", "cutoffs")}
     cutoffs = tuple((float(size), float(chance)) for size, chance in raw.get("cutoffs", ()))
     if raw.get("model") is None:
         return PairCalibration(**numbers, cutoffs=cutoffs)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.calibration.model import Calibration
+from embedspace.calibration.model import Calibration, PairCalibration
 from embedspace.evaluate.encode import SuiteEncoder
 from embedspace.evaluate.items import EvalItem, Row, read_rows
 from embedspace.evaluate.retrieval.composed import compose_rows
@@ -239,6 +239,12 @@ def _enough(some: Searches) -> bool:
     return len(np.unique(some.gallery.numbers)) >= FEWEST
 
 
+def _at_its_lowest(pair: PairCalibration) -> PairCalibration:
+    """Return a pair with the lowest of its cut-offs at every size: instruments are easier to name than other sounds."""
+    lowest = min((chance for _, chance in pair.cutoffs), default=0.0)
+    return dataclasses.replace(pair, cutoffs=tuple((size, lowest) for size, _ in pair.cutoffs))
+
+
 def refit(space: EmbeddingSpace, encoded: Encoded) -> Calibration:
     """Return the space's calibration with every pair fitted anew that validation items are there for."""
     given = space.calibration
@@ -248,6 +254,7 @@ def refit(space: EmbeddingSpace, encoded: Encoded) -> Calibration:
         for pair, one in given.pairs.items()
     }
     pairs = {**kept, **fit_pairs(some for some in searches if _enough(some))}
+    pairs |= {pair: _at_its_lowest(one) for pair, one in pairs.items() if pair.startswith("audio>")}
     lines = {pair: one for pair, one in pairs.items() if one.model is None}
     pairs |= with_cutoffs(lines, (some for some in searches if not _enough(some)))
     modalities = [modality.value for modality in space.modalities]
