@@ -23,6 +23,7 @@ SUITES = Path(__file__).parents[2] / "eval/suites"
 def report(**changes: Any) -> dict[str, Any]:
     metrics = {"recall_at_1": [0.4, 0.35, 0.45], "recall_at_10": [0.75, 0.7, 0.8], "medr": [3.0, 2.0, 4.0]}
     result = {"query": "image", "gallery": "text", "label": "", "gallery_size": 281, "metrics": metrics}
+    result |= {"chance": {"recall_at_1": 0.004, "recall_at_10": 0.036}}
     result |= {"num_queries": 31, "num_missing": 4, "clusters": {"concept": 29}, "groups": {"fr": {}, "es": {}}}
     result |= {"group_mean": {name: [value[0] / 2, *value[1:]] for name, value in metrics.items()}}
     base = {"suite": "stamps", "description": "d", "commit": "c" * 40, "date": "2026-01-01", "split_hash": "s" * 64}
@@ -140,7 +141,7 @@ def test_main_rewrites_and_checks_the_pages(tmp_path: Path, monkeypatch: pytest.
     assert "| t | 281 | 40.0 [35, 45] |" in text
     assert "old" not in text
     assert "[stamps](stamps.md)" in (tmp_path / "eval/results/README.md").read_text()
-    assert "| h | 281 | 40.0 [35, 45] |" in (tmp_path / "README.md").read_text()
+    assert "| h | 281 | 40.0 [35, 45] | 75.0 [70, 80] | 3.6 |" in (tmp_path / "README.md").read_text()
     monkeypatch.setattr("sys.argv", ["figures", "--check"])
     monkeypatch.setattr(figures, "stale_lines", lambda root: [])
     figures.main()
