@@ -1,17 +1,42 @@
-"""The modalities, and which file suffix holds which."""
+"""The modalities, and which file holds which: a registry that anybody may add to.
+
+What is registered here is data; a decoder is named by its dotted name and imported when the first file is decoded.
+From outside, in one file beside its encoder::
+
+    register_modality(ModalitySpec("depth", suffixes=(".npy",), decoder="my_package.media.depth:decode"))
+"""
 
 from __future__ import annotations
 
 import enum
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
-from embedspace.errors import UnknownModalityError
+from embedspace.errors import ConfigError, UnknownModalityError
+from embedspace.plugins import load_plugins
 
-__all__ = ["NOT_READ", "SUFFIXES", "Modality", "modality_of"]
+__all__ = [
+    "NOT_READ",
+    "SUFFIXES",
+    "Modality",
+    "ModalitySpec",
+    "is_modality",
+    "kind_of",
+    "kind_of_modality",
+    "kinds",
+    "leading",
+    "modality_names",
+    "modality_of",
+    "modality_spec",
+    "register_modality",
+]
 
 
 class Modality(enum.StrEnum):
-    """A kind of media that has an encoder into the shared space.
+    """The names of the modalities that come with the package; `modality_names` has those of others as well.
 
     `AUDIO` is what a recording sounds like, `SPEECH` what is said in it; a recording can have both.
     """
@@ -22,16 +47,60 @@ class Modality(enum.StrEnum):
     SPEECH = "speech"
 
 
-SUFFIXES: dict[str, str] = {
-    **dict.fromkeys(
-        (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"), "image"
-    ),
-    **dict.fromkeys((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif"), "audio"),
-    **dict.fromkeys((".txt", ".md", ".rst"), "text"),
-    **dict.fromkeys((".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi"), "video"),
-}
-"""File suffix (lower case, with its dot) -> media kind: the value of a `Modality`, or "video" (frames plus sound)."""
+@dataclass(frozen=True, slots=True)
+class ModalitySpec:
+    """What is known of a modality, or of a kind of media that holds several.
 
+    Attributes:
+        name: Such as "image"; what `Segment.modality` says.
+        suffixes: Of the files that hold it, lower case, each with its dot.
+        decoder: "module:function", or the function: `(source, encoders, as_modality) -> Decoded`, see
+            `embedspace.encoders.decode`. Empty where another kind's files hold it, as recordings hold speech.
+        kind: The kind of the files that hold it, where that has another name.
+        holds: Modalities that the segments of its files may be of; itself where empty. A kind that does not hold
+            itself, such as "video", is no modality: nothing encodes it as a whole.
+        order: Of an item with several, the modality with the lowest number stands for the item.
+        memory: Bytes that decoding a source takes, "module:function" or the function `(source) -> int`: decoding
+            waits until so many are free. Empty where the decoder sees to that itself, or needs next to none.
+        writes: Suffix of the files that generated items are written to, such as ".png"; empty where none are made.
+    """
+
+    name: str
+    suffixes: tuple[str, ...] = ()
+    decoder: str | Callable[..., Any] = ""
+    kind: str = ""
+    holds: tuple[str, ...] = ()
+    order: int = 50
+    memory: str | Callable[[Any], int] = ""
+    writes: str = ""
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Modalities that the segments of its files may be of."""
+        return self.holds or (self.name,)
+
+    def decode(self) -> Callable[..., Any] | None:
+        """Return the decoder, imported; None where its files are another kind's."""
+        return _named(self.decoder)
+
+    def memory_of(self, source: Any) -> int:  # noqa: ANN401 - whatever the decoder takes
+        """Return the bytes that decoding a source takes; 0 where that is not estimated here."""
+        estimate = _named(self.memory)
+        return 0 if estimate is None else int(estimate(source))
+
+
+def _named(function: str | Callable[..., Any]) -> Callable[..., Any] | None:
+    if not isinstance(function, str):
+        return function
+    if not function:
+        return None
+    module, _, name = function.partition(":")
+    return cast("Callable[..., Any]", getattr(importlib.import_module(module), name))
+
+
+_SPECS: dict[str, ModalitySpec] = {}
+SUFFIXES: dict[str, str] = {}
+"""File suffix (lower case, with its dot) -> media kind: the name of a modality, or "video" (frames plus sound)."""
 
 NOT_READ: dict[str, str] = {
     **dict.fromkeys(
@@ -41,6 +110,116 @@ NOT_READ: dict[str, str] = {
 """File suffix of well-known media that have no decoder here -> what to do."""
 
 
+def register_modality(spec: ModalitySpec) -> ModalitySpec:
+    """Make a modality, or a kind of media, known everywhere: in indexing, search, the command line and evaluation.
+
+    Its encoder is registered by type (`embedspace.encoders.register_encoder`) and named in a space's configuration.
+
+    Args:
+        spec: What it is.
+
+    Returns:
+        The same, so that a module can keep it.
+
+    Raises:
+        ConfigError: If its name or one of its suffixes is taken.
+    """
+    if not spec.name.isidentifier() or spec.name != spec.name.lower() or spec.name == "mixed":
+        raise ConfigError(f"modality {spec.name!r}: a name is one word in lower case, and not 'mixed'")
+    if _SPECS.get(spec.name, spec) != spec:
+        raise ConfigError(f"modality {spec.name!r} is registered twice, with different facts")
+    for suffix in spec.suffixes:
+        if not suffix.startswith(".") or suffix != suffix.lower():
+            raise ConfigError(f"modality {spec.name!r}: suffix {suffix!r} must be lower case and begin with a dot")
+        if SUFFIXES.get(suffix, spec.name) != spec.name:
+            raise ConfigError(f"modality {spec.name!r}: {suffix} files are {SUFFIXES[suffix]!r} already")
+    _SPECS[spec.name] = spec
+    SUFFIXES.update(dict.fromkeys(spec.suffixes, spec.name))
+    return spec
+
+
+register_modality(
+    ModalitySpec(
+        "image",
+        (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
+        "embedspace.encoders.decode:decode_image",
+        order=0,
+        writes=".png",
+    )
+)
+register_modality(
+    ModalitySpec(
+        "audio",
+        (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif"),
+        "embedspace.encoders.recordings:decode_recording",
+        holds=("audio", "speech"),
+        order=30,
+        writes=".wav",
+    )
+)
+register_modality(
+    ModalitySpec("text", (".txt", ".md", ".rst"), "embedspace.encoders.decode:decode_text", order=10, writes=".txt")
+)
+register_modality(ModalitySpec("speech", kind="audio", order=20, writes=".wav"))
+register_modality(
+    ModalitySpec(
+        "video",
+        (".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi"),
+        "embedspace.encoders.recordings:decode_video",
+        holds=("image", "audio", "speech"),
+    )
+)
+
+
+def modality_names() -> list[str]:
+    """Return the names of all modalities, in the order of their registration."""
+    return [name for name, spec in _SPECS.items() if spec.kind or name in spec.held]
+
+
+def kinds() -> list[str]:
+    """Return the names of all kinds of media, in the order of their registration."""
+    return [name for name, spec in _SPECS.items() if spec.decoder]
+
+
+def modality_spec(name: str) -> ModalitySpec:
+    """Return what is known of a modality or a kind of media.
+
+    Raises:
+        UnknownModalityError: If there is none of this name.
+    """
+    if name not in _SPECS:
+        load_plugins()
+    if name not in _SPECS:
+        raise UnknownModalityError(f"unknown modality {name!r}; known: {', '.join(modality_names())}")
+    return _SPECS[name]
+
+
+def is_modality(name: object) -> bool:
+    """Whether there is a modality of this name."""
+    if name not in _SPECS:
+        load_plugins()
+    return name in modality_names()
+
+
+def kind_of_modality(name: str) -> str:
+    """Return the kind of the files that hold a modality: "audio" for "speech", mostly the name itself."""
+    spec = _SPECS.get(name)
+    return name if spec is None else spec.kind or spec.name
+
+
+def leading(names: Iterable[str]) -> list[str]:
+    """Sort modalities by which of them stands for an item that has several: of a talk what is said, not its sound."""
+    return sorted(names, key=lambda name: (_SPECS[name].order if name in _SPECS else 50, name))
+
+
+def kind_of(path: str | Path) -> str | None:
+    """Return the media kind of a file by its suffix; None where nothing knows the suffix."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES and suffix[1:].isalnum():
+        load_plugins()
+    return SUFFIXES.get(suffix)
+
+
 def modality_of(path: str | Path) -> str:
     """Return the media kind of a file by its suffix.
 
@@ -48,19 +227,19 @@ def modality_of(path: str | Path) -> str:
         path: A file name; it need not exist.
 
     Returns:
-        "image", "audio", "text" or "video". A recording is "audio" here: whether it also holds speech is decided
-        by its content (`embedspace.encoders.router`).
+        "image", "audio", "text", "video", or a kind that was registered. A recording is "audio" here: whether it also
+        holds speech is decided by its content.
 
     Raises:
         UnknownModalityError: If the suffix is not in `SUFFIXES`.
     """
+    kind = kind_of(path)
+    if kind is not None:
+        return kind
     suffix = Path(path).suffix.lower()
-    try:
-        return SUFFIXES[suffix]
-    except KeyError:
-        if suffix in NOT_READ:
-            raise UnknownModalityError(f"{path}: {NOT_READ[suffix]}") from None
-        known = " ".join(sorted(SUFFIXES))
-        raise UnknownModalityError(
-            f"{path}: unknown file suffix {suffix or '(none)'!r}; known: {known}; or say the modality with --as"
-        ) from None
+    if suffix in NOT_READ:
+        raise UnknownModalityError(f"{path}: {NOT_READ[suffix]}")
+    known = " ".join(sorted(SUFFIXES))
+    raise UnknownModalityError(
+        f"{path}: unknown file suffix {suffix or '(none)'!r}; known: {known}; or say the modality with --as"
+    )

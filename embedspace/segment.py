@@ -38,7 +38,7 @@ class Decoded:
     """One decoded item, ready for the encoder: everything slow on disk is done, nothing has met a model.
 
     Attributes:
-        kind: "image", "audio", "text" or "video".
+        kind: "image", "audio", "text", "video", or another that was registered.
         inputs: One entry per segment, in the encoder's own form (opaque to the catalog); of a long recording the first.
         metadata: JSON-able facts found while decoding (width, height, duration in seconds, ...); of a long recording
             they are complete when all of it is encoded.
@@ -48,6 +48,7 @@ class Decoded:
         rest: Decodes what follows `inputs` of a long recording, anew at each call: (inputs, seconds reached) part by
             part, so that no more than a part is ever in memory. None where there is no more.
         progress: Told (seconds encoded, seconds in all or None) after each part of a long recording is encoded.
+        is_query: It is searched with: some networks encode a query otherwise than what is to be found.
     """
 
     kind: str
@@ -57,16 +58,18 @@ class Decoded:
     cuts: Sequence[int] = ()
     rest: Callable[[], Iterator[tuple[list[Any], float]]] | None = None
     progress: Callable[[float, float | None], None] | None = None
+    is_query: bool = False
 
     def parts(self, size: int) -> Iterator[Decoded]:
         """Yield it in parts of at most `size` inputs each, larger ones where it may not be divided."""
         first = last = 0
         for cut in (*self.cuts, len(self.inputs)):
             if cut - first > size and last > first:
-                yield Decoded(self.kind, self.inputs[first:last])
+                yield Decoded(self.kind, self.inputs[first:last], is_query=self.is_query)
                 first = last
             last = cut
-        yield Decoded(self.kind, self.inputs[first:], self.metadata, rest=self.rest, progress=self.progress)
+        rest = self.inputs[first:]
+        yield Decoded(self.kind, rest, self.metadata, rest=self.rest, progress=self.progress, is_query=self.is_query)
 
 
 class SegmentEncoder(Protocol):

@@ -18,11 +18,12 @@ import embedspace
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "embedspace"
 
-BOTTOM = {"config", "files", "errors", "modality", "segment", "calibration"}
+BOTTOM = {"config", "files", "errors", "plugins", "modality", "segment", "calibration"}
 SPACE = BOTTOM | {"media", "encoders", "space"}
 ALLOWED = {
     "errors": set(),
-    "modality": {"errors"},
+    "plugins": {"errors"},
+    "modality": {"errors", "plugins"},
     "segment": {"errors", "modality"},
     "calibration": {"errors", "modality"},
     "config": {"errors"},

@@ -16,12 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from embedspace.catalog.ingest.encoding import encode_each
-from embedspace.encoders.base import Encoder
+from embedspace.encoders.base import Encoder, Encoders
 from embedspace.encoders.batch import encode_items
-from embedspace.encoders.decode import DECODERS
 from embedspace.errors import EmptyMediaError, MediaError
 from embedspace.media.audio import load_audio
-from embedspace.modality import Modality
+from embedspace.modality import modality_names, modality_spec
 from embedspace.segment import Decoded, Segment
 from tests.support.spaces import noise
 
@@ -47,8 +46,20 @@ class Levels(Encoder):
         return self.encode(prepared), ["words"] * len(prepared)
 
 
-def _levels(modality: Modality) -> Encoder:
-    return Levels()
+def _listener(modality: str) -> Encoder:
+    made = Levels()
+    made.window_seconds = 12.0 if modality == "speech" else 6.0
+    return made
+
+
+_levels = Encoders(modality_names(), _listener)
+
+
+def _decode(kind: str, source: Any, encoders: Encoders) -> Decoded:
+    decoder = modality_spec(kind).decode()
+    assert decoder is not None
+    decoded: Decoded = decoder(source, encoders, None)
+    return decoded
 
 
 def _write(path: Path, seconds: float, silent: tuple[float, float] = (0, 0), rate: int = RATE) -> Path:
@@ -78,7 +89,7 @@ def _film(path: Path, pictures: float, sound: float = 0.0, every: float = 0.5) -
 
 def test_all_parts_are_the_windows_of_the_whole(tmp_path: Path) -> None:
     path = _write(tmp_path / "long.flac", 260.3, silent=(59, 100), rate=8000)
-    decoded = DECODERS["audio"](path, _levels, None)
+    decoded = _decode("audio", path, _levels)
     assert decoded.rest is not None
     ahead = len(decoded.inputs)
     first = list(decoded.rest())
@@ -109,7 +120,7 @@ def test_a_long_recording_never_lies_in_memory(suffix: str, tmp_path: Path, monk
             container.mux(track.encode(block))
         container.mux(track.encode(None))
     tracemalloc.start()
-    decoded = DECODERS["audio"](path, _levels, None)
+    decoded = _decode("audio", path, _levels)
     told: list[tuple[float, float | None]] = []
     decoded.progress = lambda reached, total: told.append((reached, total))
     (segments,) = encode_items([decoded], _levels)
@@ -123,7 +134,7 @@ def test_a_long_recording_never_lies_in_memory(suffix: str, tmp_path: Path, monk
 
 
 def test_an_interrupt_ends_a_long_recording_at_the_next_part(tmp_path: Path) -> None:
-    decoded = DECODERS["audio"](_write(tmp_path / "long.wav", 600), _levels, None)
+    decoded = _decode("audio", _write(tmp_path / "long.wav", 600), _levels)
     told: list[float] = []
 
     def press(reached: float, total: float | None) -> None:
@@ -140,8 +151,8 @@ def test_an_interrupt_ends_a_long_recording_at_the_next_part(tmp_path: Path) -> 
 
 def test_a_long_silence_is_nothing_and_a_late_sound_is_heard(tmp_path: Path) -> None:
     with pytest.raises(EmptyMediaError, match="silent"):
-        encode_items([DECODERS["audio"](_write(tmp_path / "a.wav", 400, silent=(0, 400)), _levels, None)], _levels)
-    late = DECODERS["audio"](_write(tmp_path / "b.wav", 400, silent=(0, 391)), _levels, None)
+        encode_items([_decode("audio", _write(tmp_path / "a.wav", 400, silent=(0, 400)), _levels)], _levels)
+    late = _decode("audio", _write(tmp_path / "b.wav", 400, silent=(0, 391)), _levels)
     (segments,) = encode_items([late], _levels)
     assert [(s.modality, s.start, s.end) for s in segments if s.modality == "audio"] == [
         ("audio", 390, 396),
@@ -151,27 +162,27 @@ def test_a_long_silence_is_nothing_and_a_late_sound_is_heard(tmp_path: Path) -> 
 
 def test_a_file_that_changes_on_the_way_is_refused(tmp_path: Path) -> None:
     path = _write(tmp_path / "long.wav", 300)
-    decoded = DECODERS["audio"](path, _levels, None)
+    decoded = _decode("audio", path, _levels)
     _write(path, 301)
     with pytest.raises(MediaError, match=r"long\.wav: changed while it was read; index it again"):
         encode_items([decoded], _levels)
 
 
 def test_a_silent_tail_counts_in_the_duration(tmp_path: Path) -> None:
-    decoded = DECODERS["audio"](_write(tmp_path / "a.wav", 60, silent=(24, 60)), _levels, None)
+    decoded = _decode("audio", _write(tmp_path / "a.wav", 60, silent=(24, 60)), _levels)
     assert decoded.metadata == {"duration": 60.0}
     assert max(piece.end for piece in decoded.inputs) == 24
-    shortest = DECODERS["audio"](_write(tmp_path / "b.wav", 6.3), _levels, None)  # its last 0.3 s make no window
+    shortest = _decode("audio", _write(tmp_path / "b.wav", 6.3), _levels)  # its last 0.3 s make no window
     assert shortest.metadata == {"duration": 6.3}
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
 def test_a_video_lasts_as_long_as_it_lasts(suffix: str, tmp_path: Path) -> None:
-    decoded = DECODERS["video"](_film(tmp_path / f"a{suffix}", 4, sound=4), _levels, None)
+    decoded = _decode("video", _film(tmp_path / f"a{suffix}", 4, sound=4), _levels)
     assert decoded.metadata["duration"] == pytest.approx(4, abs=0.15)
     (picture,) = [piece for piece in decoded.inputs if piece.modality == "image"]
     assert (picture.start, picture.end) == (0, pytest.approx(4, abs=0.15))
-    longer = DECODERS["video"](_film(tmp_path / f"b{suffix}", 23, sound=9), _levels, None)
+    longer = _decode("video", _film(tmp_path / f"b{suffix}", 23, sound=9), _levels)
     spans = [(p.start, p.end) for p in longer.inputs if p.modality == "image"]
     assert np.array(spans) == pytest.approx(np.array([(0, 10), (10, 20), (20, 23)]), abs=0.15)
     assert longer.metadata["duration"] == pytest.approx(23, abs=0.15)
@@ -179,7 +190,7 @@ def test_a_video_lasts_as_long_as_it_lasts(suffix: str, tmp_path: Path) -> None:
 
 def test_a_long_video_comes_in_parts(tmp_path: Path) -> None:
     path = _film(tmp_path / "long.mp4", 600, sound=300, every=2)
-    decoded = DECODERS["video"](path, _levels, None)
+    decoded = _decode("video", path, _levels)
     assert decoded.rest is not None and len(decoded.inputs) == 30
     (segments,) = encode_items([decoded], _levels)
     assert [s.start for s in segments if s.modality == "image"] == pytest.approx([10.0 * k for k in range(60)])
@@ -200,7 +211,7 @@ def test_a_bad_rest_costs_only_its_own_item() -> None:
         raise MediaError("b.flac: damaged at 3600.0 s")
         yield
 
-    piece = DECODERS["text"]("words", lambda modality: _Words(), None).inputs[0]
+    piece = _decode("text", "words", Encoders(["text"], lambda modality: _Words())).inputs[0]
     piece.modality = "image"
     items = [Decoded("audio", [piece]), Decoded("audio", [piece], rest=broken), Decoded("audio", [piece])]
     space = Space()

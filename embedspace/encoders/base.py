@@ -1,9 +1,9 @@
-"""The one contract of every encoder, and the registry that a modality keys."""
+"""The one contract of every encoder, and how weights are read and written."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from embedspace.encoders.quantize import from_rows, to_rows8
-from embedspace.errors import ConfigError, WeightsError
+from embedspace.errors import WeightsError
 from embedspace.files import replacing
 from embedspace.media.source import one_line
-from embedspace.modality import Modality
 
-__all__ = ["Encoder", "Piece", "create_encoder", "load_strict", "register_encoder", "save_tensors"]
+__all__ = ["Encoder", "Encoders", "Piece", "load_strict", "save_tensors", "to_rows"]
 
 
 @dataclass(slots=True)
@@ -48,13 +47,30 @@ class Piece:
 
 
 class Encoder(nn.Module, ABC):
-    """Frozen backbones plus a trained head: one segment in, one unit row of the shared space out.
+    """Media of one modality in, one unit row of the shared space a segment out: usually a tower and a projection.
 
     `prepare` is pure CPU work on decoded media and safe in threads; `encode` runs the networks. The vector of a
-    segment does not depend on what is encoded beside it (within 1e-5).
+    segment does not depend on what is encoded beside it (within 1e-5). What an encoder says of itself decides how
+    media are decoded and cut for it; a subclass sets what differs.
+
+    An encoder of sound may also have `encode_and_route(prepared)`, which returns the rows and the probability (N,)
+    that somebody speaks in each window; one of speech `encode_and_transcribe(prepared)`, which returns the rows and
+    what is said, "" where nothing is recognised.
+
+    Attributes:
+        embed_dim: Width of the shared space.
+        sample_rate: Of the waveforms it takes, in Hz.
+        window_seconds: Longest stretch of sound that it takes at once; longer recordings are cut.
+        min_side: Pictures may be decoded smaller than they are, as long as the shorter side keeps so many pixels;
+            None: always in full.
+        passage_words: Longest stretch of text that it takes at once, in words; see also `fits`.
     """
 
     embed_dim: int
+    sample_rate: int = 16_000
+    window_seconds: float = 6.0
+    min_side: int | None = None
+    passage_words: int = 180
 
     @abstractmethod
     def prepare(self, media: Any) -> Any:  # noqa: ANN401 - each modality has its own decoded form
@@ -64,44 +80,40 @@ class Encoder(nn.Module, ABC):
     def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
         """Return (N, embed_dim) float32 unit rows for N prepared segments."""
 
+    def encode_query(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        """Return the rows of what is searched with, where the network makes a difference; as `encode` if not."""
+        return self.encode(prepared)
 
-Factory = Callable[[dict[str, Any], Path], Encoder]
-_FACTORIES: dict[Modality, Factory] = {}
-_MODULES = {m: f"embedspace.encoders.shipped.{m.value}" for m in Modality}
-
-
-def register_encoder(modality: Modality) -> Callable[[Factory], Factory]:
-    """Register the factory `(config, folder) -> Encoder` of a modality."""
-
-    def register(factory: Factory) -> Factory:
-        _FACTORIES[modality] = factory
-        return factory
-
-    return register
+    def fits(self, text: str) -> bool:
+        """Return whether nothing of a text is cut off: passages are shortened until it is so."""
+        del text
+        return True
 
 
-def create_encoder(modality: Modality, config: dict[str, Any], folder: Path) -> Encoder:
-    """Make the encoder of a modality with its weights.
+class Encoders:
+    """The encoders of a space by modality, each made when it is first asked for."""
 
-    Args:
-        modality: Which.
-        config: Its section of the space's config.json.
-        folder: The space's folder, which holds `<modality>.safetensors`.
+    def __init__(self, modalities: Iterable[str], get: Callable[[str], Encoder]) -> None:
+        """Name the modalities, and say how an encoder is got."""
+        self._modalities = tuple(modalities)
+        self._get = get
 
-    Raises:
-        ConfigError: If the configuration has an unknown or missing key.
-        WeightsError: If the weights are missing, corrupt or of another shape.
-    """
-    if modality not in _FACTORIES:
-        import importlib
+    def __call__(self, modality: str) -> Encoder:
+        """Return the encoder of a modality.
 
-        importlib.import_module(_MODULES[modality])
-    try:
-        return _FACTORIES[modality](config, folder)
-    except (TypeError, KeyError) as error:
-        raise ConfigError(
-            f"{folder / 'config.json'}: section {modality.value!r} does not fit the encoder: {error!r}"
-        ) from error
+        Raises:
+            UnknownModalityError: If there is none.
+            WeightsError: If its weights are missing or damaged.
+        """
+        return self._get(modality)
+
+    def __contains__(self, modality: object) -> bool:
+        """Whether there is an encoder of a modality."""
+        return modality in self._modalities
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the modalities."""
+        return iter(self._modalities)
 
 
 def load_strict(module: nn.Module, path: Path) -> None:

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.encoders.base import Piece
-from embedspace.encoders.decode import Encoders
+from embedspace.encoders.base import Encoders, Piece
 from embedspace.errors import InputError, MediaError, UnknownModalityError
-from embedspace.modality import SUFFIXES, Modality, modality_of
+from embedspace.modality import Modality, is_modality, kind_of, leading, modality_names, modality_of, modality_spec
 from embedspace.segment import Decoded, Segment
 
 __all__ = ["content_bytes", "encode_items", "pool_segments", "progress_bar", "resolve_item"]
 
 _SPEAKS = 0.5
-_LEADING = (Modality.IMAGE, Modality.TEXT, Modality.SPEECH, Modality.AUDIO)
-"""Whose segments stand for an item that has several kinds: of a talk what is said, of a video what is seen."""
 
 Tell = Callable[[int, int], None]
 
@@ -40,33 +37,35 @@ def resolve_item(item: Any, modality: str | None) -> tuple[Any, str, str | None]
         UnknownModalityError: If there is no such modality, or a path's suffix tells nothing.
     """
     if isinstance(item, Mapping):
-        if len(item) != 1 or next(iter(item)) not in set(Modality):
-            known = ", ".join(Modality)
+        if len(item) != 1 or not is_modality(next(iter(item))):
+            known = ", ".join(modality_names())
             raise InputError(f"an item given as a dict has one key, its modality ({known}); got {list(item)}")
         ((modality, item),) = item.items()
-    if modality is not None and modality not in set(Modality):
-        raise UnknownModalityError(f"unknown modality {modality!r}; known: {', '.join(Modality)}")
-    wanted = None if modality is None else str(modality)
-    if wanted == Modality.TEXT:
-        return item, "text", None
-    if wanted is not None and isinstance(item, str | Path) and SUFFIXES.get(Path(item).suffix.lower()) == "video":
-        return item, "video", wanted
-    if wanted in (Modality.AUDIO, Modality.SPEECH):
-        if not isinstance(item, str | Path | bytes | tuple):
-            raise InputError(
-                f"a recording is a file, or samples and their rate; got {type(item).__name__}: {item!r:.60}"
-            )
-        return item, "audio", wanted
-    if wanted == Modality.IMAGE or not isinstance(item, str | Path):
-        return item, "image", None
+    if modality is not None and not is_modality(modality):
+        raise UnknownModalityError(f"unknown modality {modality!r}; known: {', '.join(modality_names())}")
+    if modality is not None:
+        return _taken_as(item, str(modality))
+    if not isinstance(item, str | Path):
+        return item, Modality.IMAGE.value, None
     if isinstance(item, Path) or _is_file(item):
         return Path(item), modality_of(item), None
-    return item, "text", None
+    return item, Modality.TEXT.value, None
+
+
+def _taken_as(item: Any, wanted: str) -> tuple[Any, str, str | None]:  # noqa: ANN401
+    """Return what an item is whose modality is said: a file of another kind may hold it, as videos hold pictures."""
+    kind = modality_spec(wanted).kind or wanted
+    own = kind_of(item) if kind != Modality.TEXT and isinstance(item, str | Path) else None
+    if own is not None and own != kind and wanted in modality_spec(own).held:
+        return item, own, wanted
+    if kind == Modality.AUDIO and not isinstance(item, str | Path | bytes | tuple):
+        raise InputError(f"a recording is a file, or samples and their rate; got {type(item).__name__}: {item!r:.60}")
+    return item, kind, wanted if len(modality_spec(kind).held) > 1 else None
 
 
 def _is_file(text: str) -> bool:
     try:
-        return Path(text).suffix.lower() in SUFFIXES and Path(text).is_file()
+        return kind_of(text) is not None and Path(text).is_file()
     except (OSError, ValueError):  # too long for a path, or a null character
         return False
 
@@ -80,50 +79,78 @@ def encode_items(items: list[Decoded], encoders: Encoders) -> list[list[Segment]
         items: Decoded by `embedspace.encoders.decode`.
         encoders: Gives the encoder of a modality.
     """
-    segments = _encode_inputs([item.inputs for item in items], encoders)
+    segments = _encode_inputs([item.inputs for item in items], encoders, [item.is_query for item in items])
     for item, found in zip(items, segments, strict=True):
         for inputs, reached in item.rest() if item.rest is not None else ():
-            found.extend(_encode_inputs([inputs], encoders)[0])
+            found.extend(_encode_inputs([inputs], encoders, [item.is_query])[0])
             if item.progress is not None:
                 item.progress(reached, item.metadata.get("duration"))
     return segments
 
 
-def _encode_inputs(inputs: list[list[Piece]], encoders: Encoders) -> list[list[Segment]]:
-    """Encode the pieces of some items together."""
+def _encode_inputs(inputs: list[list[Piece]], encoders: Encoders, queries: Sequence[bool]) -> list[list[Segment]]:
+    """Encode the pieces of some items together; `queries` says which items are searched with."""
     flat: list[tuple[int, Piece]] = [(index, piece) for index, pieces in enumerate(inputs) for piece in pieces]
     rows: dict[int, NDArray[np.float32]] = {}
     texts: dict[int, str] = {}  # what was recognised
-    talks: dict[int, list[Piece]] = {}  # item -> its sound segments in which the router heard speech
-    for modality in (Modality.IMAGE, Modality.TEXT, Modality.AUDIO):
-        where = [k for k, (_, piece) in enumerate(flat) if piece.modality == modality]
-        if not where:
-            continue
-        encoder: Any = encoders(modality)
-        contents = [flat[k][1].content for k in where]
-        if modality == Modality.AUDIO:
-            vectors, probabilities = encoder.encode_and_route(contents)
-            for k, probability in zip(where, probabilities.tolist(), strict=True):
-                if probability >= _SPEAKS:
-                    talks.setdefault(flat[k][0], []).append(flat[k][1])
-        else:
-            vectors = encoder.encode(contents)
-        rows.update(zip(where, vectors, strict=True))
-    spoken = [
-        k
-        for k, (index, piece) in enumerate(flat)
-        if piece.modality == Modality.SPEECH and (not piece.optional or _overlaps(piece, talks.get(index, ())))
-    ]
-    if spoken:
-        listener: Any = encoders(Modality.SPEECH)
-        vectors, said = listener.encode_and_transcribe([flat[k][1].content for k in spoken])
-        rows.update(zip(spoken, vectors, strict=True))
-        texts.update(zip(spoken, said, strict=True))
+    talks: dict[int, list[Piece]] = {}  # item -> its sound segments in which somebody speaks
+    doubtful: set[int] = set()  # items of whose sound nobody says that
+
+    def encode(chosen: list[int]) -> None:
+        for modality in sorted({flat[k][1].modality for k in chosen}):
+            for query in (False, True):
+                where = [k for k in chosen if flat[k][1].modality == modality and queries[flat[k][0]] == query]
+                if where:
+                    found = _encode_alike([flat[k][1].content for k in where], encoders(modality), query)
+                    rows.update(zip(where, found.rows, strict=True))
+                    texts.update(zip(where, found.said, strict=False))
+                    _note_talk([flat[k] for k in where], found.speaks, talks, doubtful)
+
+    encode([k for k, (_, piece) in enumerate(flat) if not piece.optional])
+    spoken = [k for k, (index, p) in enumerate(flat) if p.optional and _overlaps(p, talks.get(index, ()))]
+    encode(spoken)
+    for k in spoken:
+        if flat[k][0] in doubtful and texts.get(k) == "":  # who listens for words heard none
+            del rows[k]
     segments: list[list[Segment]] = [[] for _ in inputs]
     for k, (index, p) in enumerate(flat):
         if k in rows:
             segments[index].append(Segment(p.modality, rows[k], p.start, p.end, p.text or texts.get(k, ""), p.label))
     return segments
+
+
+class _Encoded(NamedTuple):
+    """Rows (N, embed_dim); what is said in each, and how likely somebody speaks in each, where the encoder tells."""
+
+    rows: NDArray[np.float32]
+    said: Sequence[str] = ()
+    speaks: NDArray[np.float32] | None = None
+
+
+def _encode_alike(contents: list[Any], encoder: Any, query: bool) -> _Encoded:  # noqa: ANN401 - optional methods
+    if (route := getattr(encoder, "encode_and_route", None)) is not None:
+        rows, speaks = route(contents)
+        return _Encoded(rows, speaks=speaks)
+    if (transcribe := getattr(encoder, "encode_and_transcribe", None)) is not None:
+        rows, said = transcribe(contents)
+        return _Encoded(rows, said)
+    return _Encoded(encoder.encode_query(contents) if query else encoder.encode(contents))
+
+
+def _note_talk(
+    encoded: list[tuple[int, Piece]],
+    speaks: NDArray[np.float32] | None,
+    talks: dict[int, list[Piece]],
+    doubtful: set[int],
+) -> None:
+    """Remember in which sound segments somebody speaks; where the encoder of sound cannot say, it may be in all."""
+    for number, (index, piece) in enumerate(encoded):
+        if piece.modality != Modality.AUDIO:
+            continue
+        if speaks is None:
+            doubtful.add(index)
+        if speaks is None or speaks[number] >= _SPEAKS:
+            talks.setdefault(index, []).append(piece)
 
 
 def _overlaps(piece: Piece, others: Sequence[Piece]) -> bool:
@@ -148,8 +175,8 @@ def pool_segments(
     Raises:
         MediaError: If no segment is of that modality.
     """
-    present = {s.modality for s in segments}
-    modality = wanted or next((m.value for m in _LEADING if m.value in present), "")
+    present = leading({s.modality for s in segments})
+    modality = wanted or (present[0] if present else "")
     rows = [s.vector for s in segments if s.modality == modality]
     if not rows:
         raise MediaError(f"{source}: nothing in it could be encoded as {modality or 'any modality'}")

@@ -8,24 +8,29 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embedspace.encoders.base import Piece
-from embedspace.encoders.recordings import Encoders, decode_recording, decode_video
+from embedspace.encoders.base import Encoders, Piece
 from embedspace.errors import EmptyMediaError, UnknownModalityError
 from embedspace.media.image import decoded_image
 from embedspace.media.text import passages, read_text
-from embedspace.modality import Modality
+from embedspace.modality import Modality, kind_of_modality
 from embedspace.segment import Decoded
 
-__all__ = ["DECODERS", "Encoders", "cuts_of", "text_pieces"]
+__all__ = ["cuts_of", "decode_image", "decode_text", "decode_whole", "text_pieces"]
 
-_MIN_SIDE = 288  # the largest backbone looks at 260 pixels
+_OVERLAP = 20  # words that a passage shares with the one before
 _SHOWN = 500  # characters of a passage that a hit can show
 
 
-def _image(source: Any, encoders: Encoders, as_modality: str | None) -> Decoded:  # noqa: ANN401
+def decode_image(source: Any, encoders: Encoders, as_modality: str | None) -> Decoded:  # noqa: ANN401
+    """Decode a picture: a file, the bytes of one, a PIL image or an array.
+
+    Raises:
+        MediaError: If it cannot be decoded.
+        UnknownModalityError: If it is wanted as something else, or the space has no encoder of images.
+    """
     _only(as_modality, Modality.IMAGE, "an image")
     encoder = encoders(Modality.IMAGE)
-    with decoded_image(source, min_side=_MIN_SIDE) as picture:
+    with decoded_image(source, min_side=encoder.min_side) as picture:
         piece = Piece(Modality.IMAGE, encoder.prepare(picture.image))
         return Decoded("image", [piece], {"width": picture.width, "height": picture.height})
 
@@ -37,7 +42,8 @@ def text_pieces(text: str, encoders: Encoders, name: str, label: str = "") -> li
         EmptyMediaError: If there are no words in it.
     """
     encoder = encoders(Modality.TEXT)
-    found = passages(text)
+    most = encoder.passage_words
+    found = passages(text, most, min(_OVERLAP, most // 4), encoder.fits)
     if not found:
         raise EmptyMediaError(f"{name}: no words in it; give a text that says something")
     return [
@@ -46,7 +52,14 @@ def text_pieces(text: str, encoders: Encoders, name: str, label: str = "") -> li
     ]
 
 
-def _text(source: Any, encoders: Encoders, as_modality: str | None) -> Decoded:  # noqa: ANN401
+def decode_text(source: Any, encoders: Encoders, as_modality: str | None) -> Decoded:  # noqa: ANN401
+    """Decode a text: a file (`Path`), a `str`, or a mapping field -> text.
+
+    Raises:
+        EmptyMediaError: If there are no words in it.
+        MediaError: If its file cannot be read.
+        UnknownModalityError: If it is wanted as something else, or the space has no encoder of text.
+    """
     _only(as_modality, Modality.TEXT, "a text")
     if isinstance(source, Mapping):
         fields = {str(k): str(v).strip() for k, v in source.items() if str(v).strip()}
@@ -62,6 +75,23 @@ def _text(source: Any, encoders: Encoders, as_modality: str | None) -> Decoded: 
     return Decoded("text", text_pieces(text, encoders, name), {"characters": len(text)})
 
 
+def decode_whole(modality: str, read: Callable[[Any], Any]) -> Callable[[Any, Encoders, str | None], Decoded]:
+    """Make the decoder of a modality whose items are encoded in one piece, from what reads one.
+
+    Args:
+        modality: Its name.
+        read: Takes a path, or what a caller gives in its place, and returns what `Encoder.prepare` takes; raises
+            `MediaError` where it cannot.
+    """
+
+    def decode(source: Any, encoders: Encoders, as_modality: str | None) -> Decoded:  # noqa: ANN401
+        _only(as_modality, modality, f"a file of {modality}")
+        encoder = encoders(modality)
+        return Decoded(modality, [Piece(modality, encoder.prepare(read(source)))])
+
+    return decode
+
+
 def cuts_of(pieces: Sequence[Piece]) -> list[int]:
     """Return where an item may be divided: sound and speech of one stretch of time stay together.
 
@@ -71,7 +101,7 @@ def cuts_of(pieces: Sequence[Piece]) -> list[int]:
     Returns:
         Ascending positions; the pieces before one do not depend on those from it on.
     """
-    sounds = [piece.modality in (Modality.AUDIO, Modality.SPEECH) for piece in pieces]
+    sounds = [kind_of_modality(piece.modality) == Modality.AUDIO for piece in pieces]
     starts = [(piece.start or 0.0) if sound else math.inf for piece, sound in zip(pieces, sounds, strict=True)]
     earliest = list(itertools.accumulate(reversed(starts), min))[::-1]  # of this piece and all that follow
     ends = [(piece.end or 0.0) if sound else -math.inf for piece, sound in zip(pieces, sounds, strict=True)]
@@ -79,15 +109,6 @@ def cuts_of(pieces: Sequence[Piece]) -> list[int]:
     return [at for at in range(1, len(pieces)) if latest[at - 1] <= earliest[at] + 1e-3]
 
 
-def _only(as_modality: str | None, modality: Modality, what: str) -> None:
+def _only(as_modality: str | None, modality: str, what: str) -> None:
     if as_modality not in (None, modality):
         raise UnknownModalityError(f"{what} cannot be taken as {as_modality!r}; leave --as away")
-
-
-DECODERS: dict[str, Callable[[Any, Encoders, str | None], Decoded]] = {
-    "image": _image,
-    "text": _text,
-    "audio": decode_recording,
-    "video": decode_video,
-}
-"""Media kind -> its decoder."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.encoders.base import Encoder, Piece
+from embedspace.encoders.base import Encoder, Encoders, Piece
 from embedspace.errors import EmptyMediaError, MediaError, UnknownModalityError
 from embedspace.media.audio import SILENCE, Extent, check_waveform, iter_audio, resample_waveform, windows
 from embedspace.media.video import iter_frames
@@ -21,26 +22,25 @@ from embedspace.segment import Decoded
 
 __all__ = ["decode_recording", "decode_video"]
 
-Encoders = Callable[[Modality], Encoder]
 Window = tuple[float, float, NDArray[np.float32]]
-"""Start and end in seconds, and the samples at `RATE`."""
+"""Start and end in seconds, and the samples at the rate of who listens."""
 Part = tuple[list[Piece], float]
 """Pieces, perhaps none, and the second of the recording that they reach."""
 
-AUDIO_WINDOW, SPEECH_WINDOWS = 6.0, 2
-"""Seconds of a sound segment, and how many of them make one speech segment."""
-RATE = 16_000
-"""Of what both encoders of sound listen to, in Hz."""
 FRAME_SECONDS = 10.0
 """A video's pictures are taken this far apart."""
 _PART = 10
 """Windows, or pictures, of a part."""
 _AHEAD = 3
 """Parts that are decoded at once; what is longer follows while the item is encoded."""
+_SOUND = (Modality.AUDIO, Modality.SPEECH)
 
 
 def decode_recording(source: Any, encoders: Encoders, as_modality: str | None) -> Decoded:  # noqa: ANN401
     """Decode a recording into windows: sound segments, and speech segments that count if the router hears speech.
+
+    How long they are and at which rate, the encoders say; speech segments span as many sound segments as their encoder
+    takes. A space without one of the two makes segments of the other alone.
 
     Args:
         source: A file, the bytes of one, or a pair (waveform, sample_rate).
@@ -52,18 +52,30 @@ def decode_recording(source: Any, encoders: Encoders, as_modality: str | None) -
         MediaError: If it cannot be decoded.
         UnknownModalityError: If it is wanted as something else.
     """
-    if as_modality not in (None, Modality.AUDIO, Modality.SPEECH):
+    if as_modality not in (None, *_SOUND):
         raise UnknownModalityError(f"{source}: a recording is audio or speech, not {as_modality!r}; change --as")
+    _need(encoders, as_modality, _SOUND, source)
     facts: dict[str, Any] = {}
     return _start("audio", source, facts, lambda: _sound_parts(source, encoders, as_modality, facts))
 
 
 def decode_video(source: Any, encoders: Encoders, as_modality: str | None) -> Decoded:  # noqa: ANN401
     """Decode a video into pictures and the windows of its sound; arguments and errors as `decode_recording`."""
-    if as_modality not in (None, Modality.IMAGE, Modality.AUDIO, Modality.SPEECH):
+    if as_modality not in (None, Modality.IMAGE, *_SOUND):
         raise UnknownModalityError(f"{source}: a video holds images, audio and speech, not {as_modality!r}")
+    _need(encoders, as_modality, (Modality.IMAGE, *_SOUND), source)
     facts: dict[str, Any] = {}
     return _start("video", source, facts, lambda: _video_parts(source, encoders, as_modality, facts))
+
+
+def _need(encoders: Encoders, as_modality: str | None, any_of: tuple[str, ...], source: Any) -> None:  # noqa: ANN401
+    """Refuse what no encoder of the space takes, before anything is decoded."""
+    wanted = any_of if as_modality is None else (as_modality,)
+    if not any(name in encoders for name in wanted):
+        name = source if isinstance(source, str | Path) else "the recording"
+        raise UnknownModalityError(
+            f"{name}: this space has no {' or '.join(wanted)} encoder; it has: {', '.join(encoders)}"
+        )
 
 
 def _start(kind: str, source: Any, facts: dict[str, Any], parts: Callable[[], Generator[Part]]) -> Decoded:  # noqa: ANN401
@@ -100,20 +112,20 @@ def _state(source: Any) -> tuple[int, ...]:  # noqa: ANN401
     return facts.st_size, facts.st_mtime_ns, facts.st_ino
 
 
-def _windows_of(source: Any, seconds: float, extent: Extent) -> Iterator[Window]:  # noqa: ANN401
-    """Yield all windows of a file, or of a pair (waveform, sample_rate) in memory, at `RATE`; silent ones as well."""
+def _windows_of(source: Any, seconds: float, rate: int, extent: Extent) -> Iterator[Window]:  # noqa: ANN401
+    """Yield all windows of a file, or of a pair (waveform, sample_rate) in memory, at a rate; silent ones as well."""
     if not isinstance(source, tuple):
-        yield from iter_audio(source, RATE, seconds, seconds, skip_silent=False, extent=extent)
+        yield from iter_audio(source, rate, seconds, seconds, skip_silent=False, extent=extent)
         return
     waveform, own_rate = source
     if not own_rate or not 1_000 <= own_rate <= 400_000:
         raise MediaError(f"a waveform in memory needs its sample_rate in Hz, 1000 to 400000; got {own_rate!r}")
-    sound = resample_waveform(check_waveform(waveform, own_rate), int(own_rate), RATE)
+    sound = resample_waveform(check_waveform(waveform, own_rate), int(own_rate), rate)
     if np.abs(sound).max(initial=0.0) < SILENCE:
-        raise EmptyMediaError(f"<waveform>: silent below {RATE // 2} Hz, which is all that is listened to")
-    extent.seconds = len(sound) / RATE
-    for first, last in windows(len(sound), RATE, seconds, seconds):
-        yield first / RATE, last / RATE, sound[first:last]
+        raise EmptyMediaError(f"<waveform>: silent below {rate // 2} Hz, which is all that is listened to")
+    extent.seconds = len(sound) / rate
+    for first, last in windows(len(sound), rate, seconds, seconds):
+        yield first / rate, last / rate, sound[first:last]
 
 
 def _sound_parts(
@@ -125,51 +137,78 @@ def _sound_parts(
     """Yield the parts of a recording; `facts` has its duration, at the end the true one."""
     extent = Extent()
     before = facts.get("duration", 0.0)  # of the pictures of a video
-    if as_modality == Modality.SPEECH:
-        spans = _windows_of(source, AUDIO_WINDOW * SPEECH_WINDOWS, extent)
-        parts = _spoken(spans, encoders)
+    if as_modality == Modality.SPEECH or Modality.AUDIO not in encoders:
+        parts = _spoken(source, encoders(Modality.SPEECH), extent)
     else:
-        parts = _heard(_windows_of(source, AUDIO_WINDOW, extent), encoders, speech=as_modality is None)
+        speaks = as_modality is None and Modality.SPEECH in encoders
+        parts = _heard(source, encoders(Modality.AUDIO), encoders(Modality.SPEECH) if speaks else None, extent)
     for part in parts:
         facts["duration"] = round(max(before, extent.expected or 0.0, extent.seconds), 3)
         yield part
     facts["duration"] = round(max(before, extent.seconds), 3)
 
 
-def _spoken(spans: Iterator[Window], encoders: Encoders) -> Generator[Part]:
-    encoder = encoders(Modality.SPEECH)
+def _spoken(source: Any, encoder: Encoder, extent: Extent) -> Generator[Part]:  # noqa: ANN401
+    """Yield speech segments alone."""
     pieces: list[Piece] = []
-    for number, (start, end, waveform) in enumerate(spans, 1):
+    for number, (start, end, waveform) in enumerate(
+        _windows_of(source, encoder.window_seconds, encoder.sample_rate, extent), 1
+    ):
         if not _silent(waveform):
             pieces.append(Piece(Modality.SPEECH, encoder.prepare(waveform), start, end))
-        if number % (_PART // SPEECH_WINDOWS) == 0:
+        if number % (_PART // 2) == 0:
             yield pieces, end
             pieces = []
     if pieces:
         yield pieces, pieces[-1].end or 0.0
 
 
-def _heard(spans: Iterator[Window], encoders: Encoders, *, speech: bool) -> Generator[Part]:
-    """Yield the sound segments, and among them the speech segments that span two of them or end at silence."""
+def _both(
+    source: Any,  # noqa: ANN401
+    audio: Encoder,
+    speech: Encoder | None,
+    extent: Extent,
+) -> Iterator[tuple[Window, Window | None]]:
+    """Yield the windows of sound, and the same stretches as the speech encoder hears them: at its own rate."""
+    spans = _windows_of(source, audio.window_seconds, audio.sample_rate, extent)
+    if speech is None or speech.sample_rate == audio.sample_rate:
+        return ((span, span if speech else None) for span in spans)
+    # The recording is read twice; rounding may cost one of the two its last, shortest window.
+    pairs = itertools.zip_longest(spans, _unless_silent(source, audio.window_seconds, speech.sample_rate))
+    return ((span, other) for span, other in pairs if span is not None)
+
+
+def _unless_silent(source: Any, seconds: float, rate: int) -> Iterator[Window]:  # noqa: ANN401
+    """Yield windows at a rate at which there may be nothing to hear: all of the sound may lie above its range."""
+    with contextlib.suppress(EmptyMediaError):
+        yield from _windows_of(source, seconds, rate, Extent())
+
+
+def _heard(source: Any, audio: Encoder, speech: Encoder | None, extent: Extent) -> Generator[Part]:  # noqa: ANN401
+    """Yield the sound segments, and among them the speech segments.
+
+    Those span as many windows of sound as the speech encoder takes at once, or end at silence; a window that is too
+    long for it is divided evenly.
+    """
     pieces: list[Piece] = []
     pending: list[Window] = []
+    joined = 1 if speech is None else max(1, int(speech.window_seconds / audio.window_seconds + 1e-6))
     windows_seen = 0
 
     def speak() -> None:
-        if pending:
-            content = encoders(Modality.SPEECH).prepare(np.concatenate([window for _, _, window in pending]))
-            pieces.append(Piece(Modality.SPEECH, content, pending[0][0], pending[-1][1], optional=True))
-            pending.clear()
+        if pending and speech is not None:
+            pieces.extend(_speech_pieces(pending, speech))
+        pending.clear()
 
-    for start, end, waveform in spans:
+    for (start, end, waveform), spoken in _both(source, audio, speech, extent):
         windows_seen += 1
         if _silent(waveform):
             speak()
         else:
-            pieces.append(Piece(Modality.AUDIO, encoders(Modality.AUDIO).prepare(waveform), start, end))
-            if speech:
-                pending.append((start, end, waveform))
-        if len(pending) == SPEECH_WINDOWS:
+            pieces.append(Piece(Modality.AUDIO, audio.prepare(waveform), start, end))
+            if spoken is not None:
+                pending.append(spoken)
+        if len(pending) == joined:
             speak()
         if windows_seen >= _PART and not pending:
             yield pieces, end
@@ -177,6 +216,20 @@ def _heard(spans: Iterator[Window], encoders: Encoders, *, speech: bool) -> Gene
     speak()
     if pieces:
         yield pieces, pieces[-1].end or 0.0
+
+
+def _speech_pieces(pending: list[Window], encoder: Encoder) -> list[Piece]:
+    """Prepare a stretch of windows as one speech segment, or as several even ones where it is too long."""
+    waveform = np.concatenate([window for _, _, window in pending])
+    start, end = pending[0][0], pending[-1][1]
+    count = max(1, math.ceil(len(waveform) / (encoder.window_seconds * encoder.sample_rate) - 1e-6))
+    parts = np.array_split(waveform, count)
+    edges = [start + (end - start) * k / count for k in range(count)] + [end]
+    return [
+        Piece(Modality.SPEECH, encoder.prepare(part), edges[k], edges[k + 1], optional=True)
+        for k, part in enumerate(parts)
+        if count == 1 or not _silent(part)
+    ]
 
 
 def _silent(waveform: NDArray[np.float32]) -> bool:
@@ -208,9 +261,9 @@ def _video_parts(
     problem: EmptyMediaError | None = None
     found = False
     ways: list[Callable[[], Generator[Part]]] = []
-    if as_modality in (None, Modality.IMAGE):
+    if as_modality == Modality.IMAGE or (as_modality is None and Modality.IMAGE in encoders):
         ways.append(lambda: _frame_parts(source, encoders, facts))
-    if as_modality in (None, Modality.AUDIO, Modality.SPEECH):
+    if as_modality in _SOUND or (as_modality is None and any(name in encoders for name in _SOUND)):
         ways.append(lambda: _sound_parts(source, encoders, as_modality, facts))
     for way in ways:
         try:

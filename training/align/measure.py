@@ -235,7 +235,7 @@ def calibration_of(
         kept = {key: pair for key, pair in given.pairs.items() if not set(key.split(">")) & set(changed)}
         means = {**given.means, **{m: mean for m, mean in made.means.items() if m in changed}}
         made = Calibration(means, {**made.pairs, **kept})
-    return bridge(made, [*anchored, *(m.value for m in space.modalities if m.value not in anchored)])
+    return bridge(made, [*anchored, *(m for m in space.modalities if m not in anchored)])
 
 
 def bridge(calibration: Calibration, modalities: Sequence[str]) -> Calibration:

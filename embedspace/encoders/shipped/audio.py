@@ -12,13 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
+from embedspace.encoders.base import Encoder, load_strict, to_rows
 from embedspace.encoders.projections import MemoryHead, MLPHead, ensemble_normalize
+from embedspace.encoders.registry import register_encoder
 from embedspace.encoders.shipped.audio_features import AudioFrontEnd, AudioInput
 from embedspace.encoders.sizes import make_checked
-from embedspace.modality import Modality
+from embedspace.errors import ConfigError
 
 __all__ = ["AudioConfig", "AudioEncoder", "AudioHeads", "load_audio_heads"]
+
+MAX_SECONDS = 30.0
+"""What Whisper's encoder takes at once."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class AudioConfig:
     memory_bandwidth: float = 2.0
     memory_prior: float = 0.0
     memory_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse windows that the networks would cut."""
+        if not 0.1 <= self.window_seconds <= MAX_SECONDS:
+            raise ConfigError(f"window_seconds {self.window_seconds}: a window of sound lasts 0.1 to {MAX_SECONDS:g} s")
 
 
 class AudioHeads(nn.Module):
@@ -125,7 +134,9 @@ class AudioEncoder(Encoder):
         super().__init__()
         self.config = config
         self.embed_dim = config.embed_dim
+        self.window_seconds = config.window_seconds
         self.front = AudioFrontEnd(*config.backbones)
+        self.sample_rate = self.front.sample_rate
         self.heads = heads
 
     def prepare(self, media: NDArray[np.float32]) -> AudioInput:
@@ -156,7 +167,7 @@ def load_audio_heads(config: dict[str, Any], folder: Path) -> AudioHeads:
     return heads
 
 
-@register_encoder(Modality.AUDIO)
-def _create(config: dict[str, Any], folder: Path) -> AudioEncoder:
+@register_encoder("shipped.audio")
+def _create(config: dict[str, Any], folder: Path, modality: str) -> AudioEncoder:
     heads = load_audio_heads(config, folder)
     return AudioEncoder(heads.config, heads)

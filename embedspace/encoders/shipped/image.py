@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
+from embedspace.encoders.base import Encoder, load_strict, to_rows
 from embedspace.encoders.projections import MLPHead, ensemble_normalize, fuse
+from embedspace.encoders.registry import register_encoder
 from embedspace.encoders.shipped.image_features import ImageFrontEnd, cropped
 from embedspace.encoders.shipped.image_network import TunedNetworks, load_networks
 from embedspace.encoders.sizes import make_checked
 from embedspace.errors import ConfigError, WeightsError
-from embedspace.modality import Modality
 
 __all__ = ["ImageConfig", "ImageEncoder", "ImageHeads", "class_mixture", "load_image_heads"]
 
@@ -108,6 +108,8 @@ class ImageHeads(nn.Module):
 class ImageEncoder(Encoder):
     """Front end and heads, and the tuned networks beside them."""
 
+    min_side = 288  # the largest backbone looks at 260 pixels
+
     def __init__(
         self, config: ImageConfig, heads: ImageHeads, tuned: Path | None = None, networks: TunedNetworks | None = None
     ) -> None:
@@ -160,8 +162,8 @@ def load_image_heads(config: Mapping[str, Any], folder: Path) -> ImageHeads:
     return heads
 
 
-@register_encoder(Modality.IMAGE)
-def _create(config: dict[str, Any], folder: Path) -> ImageEncoder:
+@register_encoder("shipped.image")
+def _create(config: dict[str, Any], folder: Path, modality: str) -> ImageEncoder:
     heads = load_image_heads(config, folder)
     parsed = heads.config
     tail = folder / "image_tail.safetensors"

@@ -20,15 +20,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
+from embedspace.encoders.base import Encoder, load_strict, to_rows
 from embedspace.encoders.projections import AttentionPoolHead, TextHead, ensemble_normalize, fuse
+from embedspace.encoders.registry import register_encoder
 from embedspace.encoders.shipped.speech_features import Heard, SpeechFrontEnd, SpeechInput
 from embedspace.encoders.shipped.text import load_text_head
 from embedspace.encoders.sizes import make_checked
 from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.minilm import MiniLM
 from embedspace.encoders.towers.whisper_decoder import Hypothesis, WhisperDecoder
-from embedspace.modality import Modality
+from embedspace.errors import ConfigError
 
 __all__ = ["Recogniser", "SpeechConfig", "SpeechEncoder", "SpeechHeads", "load_speech_heads", "tidy"]
 
@@ -60,6 +61,12 @@ class SpeechConfig:
     decoder: str = ""
     text_backbone: str = "minilm_l6"
     recognised_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse windows that the network would cut."""
+        longest = SpeechFrontEnd.max_seconds
+        if not 0.1 <= self.window_seconds <= longest:
+            raise ConfigError(f"window_seconds {self.window_seconds}: a window of speech lasts 0.1 to {longest:g} s")
 
 
 class SpeechHeads(nn.Module):
@@ -152,7 +159,9 @@ class SpeechEncoder(Encoder):
         super().__init__()
         self.config = config
         self.embed_dim = embed_dim
+        self.window_seconds = config.window_seconds
         self.front = SpeechFrontEnd(config.backbone)
+        self.sample_rate = self.front.sample_rate
         self.heads = heads
         self.text_head = text_head
         self.recogniser = Recogniser(config.decoder, config.text_backbone) if config.decoder else None
@@ -183,7 +192,7 @@ class SpeechEncoder(Encoder):
         return to_rows(torch.cat(rows)), texts
 
 
-@register_encoder(Modality.SPEECH)
-def _create(config: dict[str, Any], folder: Path) -> SpeechEncoder:
+@register_encoder("shipped.speech")
+def _create(config: dict[str, Any], folder: Path, modality: str) -> SpeechEncoder:
     heads, text = load_speech_heads(config, folder), config["text_head"]
     return SpeechEncoder(heads.config, heads, load_text_head(text, folder), text["embed_dim"])

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedspace.encoders.base import Encoder, load_strict, register_encoder, to_rows
+from embedspace.encoders.base import Encoder, load_strict, to_rows
 from embedspace.encoders.projections import TextHead
+from embedspace.encoders.registry import register_encoder
 from embedspace.encoders.sizes import make_checked
 from embedspace.encoders.towers import create_backbone
-from embedspace.modality import Modality
 
 __all__ = ["TextEncoder", "load_text_head"]
 
@@ -61,6 +61,6 @@ class TextEncoder(Encoder):
         return to_rows(self.head(self.backbone(list(prepared)).normalized))
 
 
-@register_encoder(Modality.TEXT)
-def _create(config: dict[str, Any], folder: Path) -> TextEncoder:
+@register_encoder("shipped.text")
+def _create(config: dict[str, Any], folder: Path, modality: str) -> TextEncoder:
     return TextEncoder(load_text_head(config["head"], folder), config["backbone"], config["head"]["embed_dim"])

@@ -7,67 +7,26 @@ space.similarity(vectors, vectors)
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.calibration.model import Calibration
 from embedspace.errors import ConfigError, InputError, UnknownModalityError, WeightsError
-from embedspace.modality import Modality
+from embedspace.modality import Modality, is_modality, kinds, modality_spec
 from embedspace.segment import Decoded, Segment
+from embedspace.space.config import DEFAULT_WEIGHTS, compare_files, fingerprint, read_config
 
-__all__ = ["DEFAULT_WEIGHTS", "EmbeddingSpace", "write_config"]
+if TYPE_CHECKING:
+    from embedspace.encoders.base import Encoders
 
-DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default"
-"""The space that ships with the package."""
-
-FORMAT = 2
-"""Of a space's folder. Before 2 the sounds were heard by another tagger, whose weights are gone."""
-MAX_EMBED_DIM = 65_536
-PREPROCESSING = 2
-"""Raised when decoding, resampling, cropping or windows change what the encoders see: old vectors then do not fit."""
-_FILES = {
-    Modality.TEXT: ("text.safetensors",),
-    Modality.IMAGE: ("image.safetensors", "image_tail.safetensors", "image_network.safetensors", "text.safetensors"),
-    Modality.AUDIO: ("audio.safetensors", "text.safetensors"),
-    Modality.SPEECH: ("speech.safetensors", "text.safetensors"),
-}
-
-
-def write_config(folder: Path, sections: Mapping[str, Any], embed_dim: int) -> None:
-    """Write config.json of a space: its sections and the checksum of every weights file they use.
-
-    Args:
-        folder: Holds the heads' safetensors.
-        sections: Modality value -> the encoder's configuration.
-        embed_dim: Width of the space.
-    """
-    from embedspace.encoders.towers.backbone import WEIGHTS
-
-    files = {p.name: _sha256(p) for p in sorted(folder.glob("*.safetensors"))}
-    names = {name for section in sections.values() for name in _backbones(section)}
-    files |= {f"backbones/{n}": _sha256(p) for n in sorted(names) if (p := WEIGHTS / f"{n}.safetensors").is_file()}
-    config = {"format": FORMAT, "embed_dim": embed_dim, "sections": dict(sections), "files": files}
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
-
-
-def _backbones(section: Mapping[str, Any]) -> list[str]:
-    """Return the names of the backbones that a section uses."""
-    single = [section[key] for key in ("backbone", "decoder", "network") if section.get(key)]
-    reads = [section["text_backbone"]] if section.get("decoder") else []
-    return [*single, *reads, *section.get("backbones", ())]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+__all__ = ["EmbeddingSpace"]
 
 
 class EmbeddingSpace:
@@ -78,14 +37,14 @@ class EmbeddingSpace:
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], calibration: Calibration, device: str = "cpu") -> None:
-        """Take a folder of heads and its parsed config; use `from_pretrained`."""
+        """Take a folder of weights and its parsed config; use `from_pretrained`."""
         self.folder = folder
         self.config = config
         self.calibration = calibration
         self.embed_dim = int(config["embed_dim"])
-        self.modalities = tuple(Modality(name) for name in config["sections"])
+        self.modalities: tuple[str, ...] = tuple(config["sections"])
         self._device = device
-        self._encoders: dict[Modality, Any] = {}
+        self._encoders: dict[str, Any] = {}
         self._backbones: dict[str, Any] = {}  # frozen networks that several encoders use, by name
         self._lock = threading.RLock()
 
@@ -99,38 +58,20 @@ class EmbeddingSpace:
 
         Raises:
             WeightsError: If there is no space in the folder, or one of another format.
+            ConfigError: If its configuration names an unknown modality or type.
         """
         folder = DEFAULT_WEIGHTS if name_or_path is None else Path(name_or_path)
-        path = folder / "config.json"
-        if not path.is_file():
-            raise WeightsError(f"{folder}: no space there (config.json is missing); name a folder that training wrote")
+        config = read_config(folder)
+        stored = folder / "calibration.json"
         try:
-            config = json.loads(path.read_text("utf-8"))
-            if config["format"] > FORMAT:
-                raise WeightsError(
-                    f"{folder}: format {config['format']}, this version reads up to {FORMAT}; update embedspace"
-                )
-            if config["format"] < FORMAT:
-                raise WeightsError(
-                    f"{folder}: format {config['format']}, trained by an earlier version, whose sounds were heard by "
-                    f"other networks; train it again with this one (format {FORMAT})"
-                )
-            unknown = set(config["sections"]) - set(Modality)
-            if unknown:
-                raise ConfigError(
-                    f"{path}: unknown modality {', '.join(sorted(unknown))}; known: {', '.join(Modality)}"
-                )
-            stored = folder / "calibration.json"
             calibration = Calibration.from_json(stored.read_text("utf-8")) if stored.is_file() else Calibration()
-            config["files"].items()
-            if type(config["embed_dim"]) is not int or not 1 <= config["embed_dim"] <= MAX_EMBED_DIM:
-                raise WeightsError(
-                    f"{path}: not the configuration of a space: embed_dim {config['embed_dim']!r}, must be 1 to "
-                    f"{MAX_EMBED_DIM:,}"
-                )
-            return cls(folder, config, calibration, device)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise WeightsError(f"{path}: not the configuration of a space: {error!r}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise WeightsError(f"{stored}: cannot read the calibration: {error}") from error
+        return cls(folder, config, calibration, device)
+
+    def supports(self, modality: Modality | str) -> bool:
+        """Return whether this space encodes a modality."""
+        return str(modality) in self.modalities
 
     def save(self, path: str | Path) -> Path:
         """Copy heads, configuration and calibration into a folder that `from_pretrained` opens; returns it."""
@@ -166,37 +107,8 @@ class EmbeddingSpace:
         return other
 
     def fingerprints(self) -> Mapping[str, str]:
-        """Return modality value -> hex digest of its weights, configuration and preprocessing."""
-        return {m.value: self._fingerprint(m) for m in self.modalities}
-
-    def _fingerprint(self, modality: Modality) -> str:
-        section = self.config["sections"][modality.value]
-        what = {"preprocessing": PREPROCESSING, "section": section, "files": self._checksums(modality)}
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-    def _checksums(self, modality: Modality) -> dict[str, str]:
-        """Return name -> SHA-256, as the configuration has it, of the files that a modality's vectors depend on."""
-        section, files = self.config["sections"][modality.value], self.config["files"]
-        names = [*_FILES[modality], *(f"backbones/{n}" for n in _backbones(section))]
-        return {n: files[n] for n in names if n in files}
-
-    def _compare(self, modality: Modality) -> None:
-        """Refuse weights other than those that the fingerprint stands for: their vectors fit no catalog.
-
-        The shipped space comes in one package with its backbones; a test compares those.
-        """
-        if self.folder == DEFAULT_WEIGHTS:
-            return
-        from embedspace.encoders.towers.backbone import WEIGHTS
-
-        for name, expected in self._checksums(modality).items():
-            backbone = name.removeprefix("backbones/")
-            path = self.folder / name if backbone == name else WEIGHTS / f"{backbone}.safetensors"
-            if path.is_file() and _sha256(path) != expected:
-                raise WeightsError(
-                    f"{path}: its checksum is not the one in {self.folder / 'config.json'}; restore the file, or the "
-                    "version of embedspace that the space was trained with, or train the space again"
-                )
+        """Return modality -> hex digest of its weights, configuration and preprocessing."""
+        return {name: fingerprint(self.config, name, self.folder) for name in self.modalities}
 
     def calibration_json(self) -> str:
         """Return the calibration as JSON, for a catalog to keep."""
@@ -211,24 +123,27 @@ class EmbeddingSpace:
             UnknownModalityError: If this space has no such encoder.
             WeightsError: If its weights are missing, damaged, or not those that the configuration names.
         """
-        try:
-            wanted = Modality(modality)
-        except ValueError:
-            raise UnknownModalityError(f"unknown modality {modality!r}; known: {', '.join(self.modalities)}") from None
+        wanted = str(modality)
+        if wanted not in self.modalities:
+            known = ", ".join(self.modalities)
+            if not is_modality(wanted):
+                raise UnknownModalityError(f"unknown modality {wanted!r}; known: {known}")
+            raise UnknownModalityError(f"this space has no {wanted} encoder; it has: {known}")
         with self._lock:
             if wanted not in self._encoders:
-                if wanted not in self.modalities:
-                    raise UnknownModalityError(
-                        f"this space has no {wanted} encoder; it has: {', '.join(self.modalities)}"
-                    )
-                from embedspace.encoders.base import create_encoder
+                from embedspace.encoders.registry import create_encoder
                 from embedspace.encoders.towers.backbone import shared_backbones
 
                 with shared_backbones(self._backbones):
-                    made = create_encoder(wanted, self.config["sections"][wanted.value], self.folder)
-                self._compare(wanted)
+                    made = create_encoder(self.config["sections"][wanted], self.folder, wanted)
+                compare_files(self.config, wanted, self.folder)
                 self._encoders[wanted] = made.to(self._device).eval()
             return self._encoders[wanted]
+
+    def _all_encoders(self) -> Encoders:
+        from embedspace.encoders.base import Encoders
+
+        return Encoders(self.modalities, self.encoder)
 
     # ---- what the catalog needs
 
@@ -237,7 +152,7 @@ class EmbeddingSpace:
 
         Args:
             source: A path; for text also a `str`, or a mapping field -> text; for an image also a PIL image or array.
-            kind: "image", "audio", "text" or "video", as `modality_of` gives it.
+            kind: "image", "audio", "text", "video" or another, as `modality_of` gives it.
             as_modality: Take a recording or video as this modality only; None lets its content decide.
 
         Raises:
@@ -245,11 +160,16 @@ class EmbeddingSpace:
             UnknownModalityError: If there is no such kind.
         """
         from embedspace.encoders.batch import content_bytes
-        from embedspace.encoders.decode import DECODERS, cuts_of
+        from embedspace.encoders.decode import cuts_of
+        from embedspace.media.memory import DECODING
 
-        if kind not in DECODERS:
-            raise UnknownModalityError(f"{source}: unknown kind {kind!r}; known: {', '.join(DECODERS)}")
-        decoded = DECODERS[kind](source, self.encoder, as_modality)
+        spec = modality_spec(kind) if kind in kinds() else None
+        decoder = None if spec is None else spec.decode()
+        if spec is None or decoder is None:
+            raise UnknownModalityError(f"{source}: unknown kind {kind!r}; known: {', '.join(kinds())}")
+        need = spec.memory_of(source)
+        with DECODING.hold(need) if need else nullcontext():
+            decoded: Decoded = decoder(source, self._all_encoders(), as_modality)
         decoded.nbytes = sum(content_bytes(piece.content) for piece in decoded.inputs)
         decoded.cuts = cuts_of(decoded.inputs)
         return decoded
@@ -258,7 +178,7 @@ class EmbeddingSpace:
         """Encode decoded items; result i holds the segments of items[i], whatever the other items are."""
         from embedspace.encoders.batch import encode_items
 
-        return encode_items(items, self.encoder)
+        return encode_items(items, self._all_encoders())
 
     # ---- what people call
 

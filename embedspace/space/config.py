@@ -1,0 +1,142 @@
+"""A space's config.json: what it must hold, the checksums of the weights, and the fingerprints that follow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from embedspace.encoders.registry import encoder_type
+from embedspace.errors import ConfigError, WeightsError
+from embedspace.modality import is_modality, modality_names
+
+__all__ = ["DEFAULT_WEIGHTS", "checksums", "compare_files", "fingerprint", "read_config", "write_config"]
+
+DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "default"
+"""The space that ships with the package."""
+
+FORMAT = 2
+"""Of a space's folder. Before 2 the sounds were heard by another tagger, whose weights are gone."""
+MAX_EMBED_DIM = 65_536
+PREPROCESSING = 2
+"""Raised when decoding, resampling, cropping or windows change what the encoders see: old vectors then do not fit."""
+_BACKBONES = "backbones/"
+
+
+def write_config(
+    folder: Path, sections: Mapping[str, Any], embed_dim: int, towers: Mapping[str, Any] | None = None
+) -> None:
+    """Write config.json of a space: its sections and the checksum of every weights file they use.
+
+    Args:
+        folder: Holds the weights.
+        sections: Modality -> the encoder's configuration.
+        embed_dim: Width of the space.
+        towers: Name -> reference of the towers that sections name; none for the default space.
+    """
+    path = folder / "config.json"
+    names = {p.name for p in folder.glob("*.safetensors")}
+    shared: set[str] = set()
+    for modality, section in sections.items():
+        found = encoder_type(section, modality, path)
+        names |= {name for name in found.files(section) if (folder / name).is_file()}
+        shared |= {f"{_BACKBONES}{name}" for name in found.backbones(section)}
+    files = {name: _sha256(folder / name) for name in sorted(names)}
+    files |= {name: _sha256(where) for name in sorted(shared) if (where := _path_of(folder, name)).is_file()}
+    config: dict[str, Any] = {"format": FORMAT, "embed_dim": embed_dim, "sections": dict(sections), "files": files}
+    if towers:
+        config["towers"] = dict(towers)
+    path.write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read and check config.json of a space.
+
+    Raises:
+        WeightsError: If there is no space in the folder, or one of another format.
+        ConfigError: If a section is of an unknown modality or type, or names an unknown tower.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise WeightsError(f"{folder}: no space there (config.json is missing); name a folder that training wrote")
+    try:
+        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        _check_format(config, folder)
+        unknown = [name for name in config["sections"] if not is_modality(name)]
+        if unknown:
+            known = ", ".join(modality_names())
+            raise ConfigError(f"{path}: unknown modality {', '.join(sorted(unknown))}; known: {known}")
+        config["files"].items()
+        if type(config["embed_dim"]) is not int or not 1 <= config["embed_dim"] <= MAX_EMBED_DIM:
+            raise WeightsError(
+                f"{path}: not the configuration of a space: embed_dim {config['embed_dim']!r}, must be 1 to "
+                f"{MAX_EMBED_DIM:,}"
+            )
+        config.get("towers", {}).items()
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise WeightsError(f"{path}: not the configuration of a space: {error!r}") from error
+    for modality, section in config["sections"].items():
+        encoder_type(section, modality, path)
+    return config
+
+
+def _check_format(config: Mapping[str, Any], folder: Path) -> None:
+    if config["format"] > FORMAT:
+        raise WeightsError(f"{folder}: format {config['format']}, this version reads up to {FORMAT}; update embedspace")
+    if config["format"] < FORMAT:
+        raise WeightsError(
+            f"{folder}: format {config['format']}, trained by an earlier version, whose sounds were heard by "
+            f"other networks; train it again with this one (format {FORMAT})"
+        )
+
+
+def fingerprint(config: Mapping[str, Any], modality: str, folder: Path) -> str:
+    """Return the hex digest of all that decides a modality's vectors: weights, configuration, preprocessing, tower."""
+    section = config["sections"][modality]
+    what = {"preprocessing": PREPROCESSING, "section": section, "files": checksums(config, modality, folder)}
+    used = encoder_type(section, modality, folder / "config.json").towers(section)
+    if used:
+        what["towers"] = {name: config.get("towers", {}).get(name, {}).get("digest", "") for name in used}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def checksums(config: Mapping[str, Any], modality: str, folder: Path) -> dict[str, str]:
+    """Return name -> SHA-256, as the configuration has it, of the files that a modality's vectors depend on."""
+    section, files = config["sections"][modality], config["files"]
+    found = encoder_type(section, modality, folder / "config.json")
+    names = [*found.files(section), *(f"{_BACKBONES}{name}" for name in found.backbones(section))]
+    return {name: files[name] for name in names if name in files}
+
+
+def compare_files(config: Mapping[str, Any], modality: str, folder: Path) -> None:
+    """Refuse weights other than those that the fingerprint stands for: their vectors fit no catalog.
+
+    The shipped space comes in one package with its backbones; a test compares those.
+
+    Raises:
+        WeightsError: If a file has another checksum than the configuration says.
+    """
+    if folder == DEFAULT_WEIGHTS:
+        return
+    for name, expected in checksums(config, modality, folder).items():
+        path = _path_of(folder, name)
+        if path.is_file() and _sha256(path) != expected:
+            raise WeightsError(
+                f"{path}: its checksum is not the one in {folder / 'config.json'}; restore the file, or the "
+                "version of embedspace that the space was trained with, or train the space again"
+            )
+
+
+def _path_of(folder: Path, name: str) -> Path:
+    if not name.startswith(_BACKBONES):
+        return folder / name
+    from embedspace.encoders.towers.backbone import WEIGHTS
+
+    return WEIGHTS / f"{name.removeprefix(_BACKBONES)}.safetensors"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
