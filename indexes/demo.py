@@ -155,59 +155,26 @@ def searches(stamps: Path, media: str, recipes: str) -> list[Search]:
         }.items()
     }
     striped = f"{named['horse']} + black and white stripes"
-    as_catalog = "as a catalog holds it"
-    return [
-        Search(
-            "Words find pictures",
-            ["search", media, "a fire engine", "--to", "image"],
-            Measured("stamps", "text", "image"),
-        ),
-        Search(
-            "Words find sounds",
-            ["search", media, "a barking dog", "--to", "audio"],
-            Measured("sounds_tux", "text", "audio"),
-        ),
-        Search(
-            "A picture finds words",
-            ["search", media, named["penguin"], "--to", "text"],
-            Measured("stamps", "image", "text"),
-        ),
-        Search(
-            "A sound finds words",
-            ["search", media, named["rooster"], "--as", "audio", "--to", "text"],
-            Measured("sounds_source", "audio", "text"),
-        ),
-        Search(
-            "A sound finds pictures",
-            ["search", media, named["rooster"], "--as", "audio", "--to", "image"],
-            Measured("stamps", "audio", "image"),
-        ),
-        Search(
-            "Speech finds pictures",
-            ["search", media, named["spoken owl"], "--as", "speech", "--to", "image"],
-            Measured("stamps", "speech", "image"),
-        ),
-        Search(
-            "French speech finds English",
-            ["search", media, named["spoken French"], "--as", "speech", "--to", "text"],
-            Measured("human_speech", "speech", "text", group="fr"),
-        ),
-        Search(
-            "A picture plus words finds another picture",
-            ["search", media, striped, "--to", "image"],
-            Measured("composed", "image", "image", "picture + words"),
-        ),
-        Search(
-            "A picture of a dish finds its recipe",
-            ["search", recipes, named["pizza"]],
-            Measured("recipes", "stamp", "title", as_catalog),
-        ),
-        Search(
-            "The name of a dish finds its recipe",
-            ["search", recipes, "vegetable soup"],
-            Measured("recipes", "name", "recipe"),
-        ),
-    ]
+    table: list[tuple[str, str, list[str], tuple[str, ...]]] = [
+        # title, catalog, what is asked, suite and direction and label and group of its measurement
+        ("Words find pictures", media, ["a fire engine", "--to", "image"], ("stamps", "text", "image")),
+        ("Words find sounds", media, ["a barking dog", "--to", "audio"], ("sounds_tux", "text", "audio")),
+        ("A picture finds words", media, [named["penguin"], "--to", "text"], ("stamps", "image", "text")),
+        ("A sound finds words", media, [named["rooster"], "--as", "audio", "--to", "text"],
+         ("sounds_source", "audio", "text")),
+        ("A sound finds pictures", media, [named["rooster"], "--as", "audio", "--to", "image"],
+         ("stamps", "audio", "image")),
+        ("Speech finds pictures", media, [named["spoken owl"], "--as", "speech", "--to", "image"],
+         ("stamps", "speech", "image")),
+        ("French speech finds English", media, [named["spoken French"], "--as", "speech", "--to", "text"],
+         ("human_speech", "speech", "text", "", "fr")),
+        ("A picture plus words finds another picture", media, [striped, "--to", "image"],
+         ("composed", "image", "image", "picture + words")),
+        ("A picture of a dish finds its recipe", recipes, [named["pizza"]],
+         ("recipes", "stamp", "title", "as a catalog holds it")),
+        ("The name of a dish finds its recipe", recipes, ["vegetable soup"], ("recipes", "name", "recipe")),
+    ]  # fmt: skip
+    return [Search(title, ["search", catalog, *asked], Measured(*where)) for title, catalog, asked, where in table]
 
 
 def generations(stamps: Path, folder: Path) -> list[tuple[str, list[str]]]:

@@ -36,6 +36,7 @@ class Space:
         self.as_modalities: list[str | None] = []
         self.called: dict[str, list[tuple[str, float]]] = {}
         self.drawn: dict[str, np.ndarray] = {}
+        self.asked_for_documents = 0
 
     def decode(self, source: Any, kind: str, *, as_modality: str | None = None) -> Decoded:
         self.as_modalities.append(as_modality)
@@ -45,7 +46,8 @@ class Space:
         return [self.called.get(modality, []) for _ in vectors]
 
     def for_documents(self, vectors: np.ndarray, modality: str) -> np.ndarray:
-        return np.stack([self.drawn.get(modality, vector) for vector in vectors])
+        self.asked_for_documents += 1
+        return np.stack([self.drawn.get(modality, vector[None]) for vector in vectors])
 
     def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:
         results = []
@@ -201,20 +203,26 @@ def test_words_that_say_more_of_a_thing_do_not_stand_apart(words: str) -> None:
     assert stands_apart(words) == ""
 
 
-def test_compose_makes_a_vector_for_documents_of_what_media_may_be_called(media: Path) -> None:
+def test_compose_reads_media_as_what_they_may_be_called_when_documents_are_searched(media: Path) -> None:
     space = Space({"dog.png": _axis(0), "rain.wav": _axis(1), "grass": _axis(3)}, {"image": _axis(4)})
-    assert compose("dog.png", space).document_vector is None
-    space.drawn = {"image": _axis(2)}
+    assert compose("dog.png", space).document_vectors is None
+    space.drawn = {"image": np.stack([0.7 * _axis(2), 0.3 * _axis(5)])}
+    space.asked_for_documents = 0
     alone = compose("dog.png", space)
     np.testing.assert_allclose(alone.vector, _axis(0), atol=1e-6)
-    assert alone.document_vector is not None
-    np.testing.assert_allclose(alone.document_vector, _axis(2), atol=1e-6)
+    assert space.asked_for_documents == 0  # the names are loaded only where there are documents
+    assert alone.document_vectors is not None
+    np.testing.assert_allclose(alone.document_vectors, space.drawn["image"], atol=1e-6)
     assert "in documents (fields, long passages) searched by what its media may be called" in alone.explain()
-    mixed = compose("dog.png - 0.5:grass", space).document_vector
+    mixed = compose("dog.png - 0.5:grass", space).document_vectors
     assert mixed is not None
-    np.testing.assert_allclose(mixed, _unit(0, 0, 1, -0.5, 0, 0), atol=1e-6)
-    assert compose("grass", space).document_vector is None
-    assert compose("rain.wav", space).document_vector is None
+    expected = [0.7 * _unit(0, 0, 1, -0.5, 0, 0), 0.3 * _unit(0, 0, 0, -0.5, 0, 1)]
+    np.testing.assert_allclose(mixed, expected, atol=1e-6)
+    space.drawn["audio"] = np.stack([0.9 * _axis(1), 0.1 * _axis(3)])
+    both = compose("dog.png + rain.wav", space).document_vectors  # the likeliest readings belong together
+    assert both is not None
+    np.testing.assert_allclose(both, [0.8 * _unit(0, 1, 1, 0, 0, 0), 0.2 * _unit(0, 0, 0, 1, 0, 1)], atol=1e-6)
+    assert compose("grass", space).document_vectors is None
 
 
 def test_join_names_keeps_the_likeliest_phrases_in_order() -> None:

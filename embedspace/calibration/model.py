@@ -21,7 +21,16 @@ from numpy.typing import ArrayLike, NDArray
 from embedspace.calibration.background import Background
 from embedspace.errors import WeightsError
 
-__all__ = ["UNLIKELY", "Calibration", "MatchModel", "PairCalibration", "match_features", "mean_pair", "to_probability"]
+__all__ = [
+    "UNLIKELY",
+    "Calibration",
+    "MatchModel",
+    "PairCalibration",
+    "match_features",
+    "mean_pair",
+    "shared_log_odds",
+    "to_probability",
+]
 
 UNLIKELY = 0.1
 """The cut-off of pairs whose own was not measured."""
@@ -211,6 +220,24 @@ def to_probability(log_odds: ArrayLike) -> NDArray[np.float64]:
     """Return the probabilities of log-odds of any shape, in [0, 1]."""
     chances: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-np.clip(np.asarray(log_odds, np.float64), -60, 60)))
     return chances
+
+
+def shared_log_odds(log_odds: ArrayLike, share: float) -> NDArray[np.float64]:
+    """Return the log-odds of a match by way of a reading that is right with a probability.
+
+    Args:
+        log_odds: (n,) that a hit matches the reading.
+        share: That the reading is the right one, in (0, 1].
+
+    Returns:
+        (n,) log-odds of share times probability, in the order of `log_odds`.
+    """
+    odds: NDArray[np.float64] = np.asarray(log_odds, np.float64)
+    if share >= 1.0:
+        return odds
+    log_chance = np.log(share) - np.logaddexp(0.0, -odds)
+    shared: NDArray[np.float64] = log_chance - np.log(-np.expm1(log_chance))
+    return shared
 
 
 def mean_pair(pairs: Sequence[PairCalibration]) -> PairCalibration | None:

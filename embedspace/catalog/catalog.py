@@ -255,8 +255,10 @@ class Catalog:
             to: Modalities to find; all where `None`.
             where: A filter on columns and metadata, see `embedspace.catalog.search.where`.
             min_probability: Hits that are less likely a match are left out; an empty list says "no good match".
-            document_vectors: As `vectors`, beside them where text is a document's (a field, a long passage): the better
-                hit counts. `EmbeddingSpace.for_documents` makes them.
+            document_vectors: (Q, K, embed_dim) what each query may be read as, or (Q, embed_dim), searched beside
+                `vectors` where text is a document's (a field, a long passage): the best hit counts. The length of a
+                reading, at most 1, is the probability that it is right; those of length 0 are left out.
+                `EmbeddingSpace.for_documents` makes them.
 
         Returns:
             One list per query, the most probable first, whatever its modality: one hit per item, by its best segment;
@@ -266,6 +268,10 @@ class Catalog:
             InputError: If a vector, a modality, k or the filter is wrong.
         """
         return self._searcher.search(vectors, query_modality, k, to, where, min_probability, document_vectors)
+
+    def has_documents(self) -> bool:
+        """Return whether some text is a document's (a field, a long passage), so that `document_vectors` matter."""
+        return self._searcher.has_documents()
 
     # -- looking into it ---------------------------------------------------------------------------------------------
 

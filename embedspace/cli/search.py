@@ -89,9 +89,14 @@ def _search(opened: Any, composed: Sequence[ComposedQuery], **options: Any) -> l
     import numpy as np
 
     vectors = np.stack([query.vector for query in composed])
-    if any(query.document_vector is not None for query in composed):
-        drawn = (query.vector if query.document_vector is None else query.document_vector for query in composed)
-        options["document_vectors"] = np.stack(list(drawn))
+    read = [query.document_vectors for query in composed] if opened.has_documents() else []
+    if any(rows is not None for rows in read):
+        most = max(len(rows) for rows in read if rows is not None)
+        readings = np.zeros((len(read), most, vectors.shape[1]), np.float32)
+        for place, rows in enumerate(read):
+            if rows is not None:
+                readings[place, : len(rows)] = rows
+        options["document_vectors"] = readings
     found: list[list[Hit]] = opened.search(vectors, query_modality=[query.modality for query in composed], **options)
     return found
 

@@ -60,7 +60,7 @@ class EvalSpace(Protocol):
         ...
 
     def for_documents(self, vectors: NDArray[np.float32], modality: str) -> NDArray[np.float32]:
-        """Return (N, embed_dim) unit rows that search documents in place of the given ones."""
+        """Return (N, K, embed_dim): what each row may be read as where documents are searched, as long as likely."""
         ...
 
     def encode_image(self, images: Sequence[Any]) -> NDArray[np.float32]:

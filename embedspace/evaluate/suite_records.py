@@ -101,7 +101,7 @@ class Direction:
             key by default.
         exclude_by: Field; gallery items that share its value with the query, and are no answer, leave its gallery.
         fields: More sets whose items with a gallery item's key are further fields of it; it is found by its best one.
-        documents: Search with `EmbeddingSpace.for_documents` of the queries, as a catalog searches documents.
+        documents: Search with `EmbeddingSpace.for_documents` of the queries, too, as a catalog searches documents.
         label: Shown beside the direction.
     """
 

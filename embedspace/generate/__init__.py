@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from embedspace.generate.api import generate, heads_folder, interpolate, names_of, toward_names
+from embedspace.generate.api import generate, heads_folder, interpolate, names_of, readings
 from embedspace.generate.base import GeneratorHead, Neighbour, Request, Sample, create_head, register_head
 from embedspace.generate.conditioning import Condition
 
@@ -26,6 +26,6 @@ __all__ = [
     "heads_folder",
     "interpolate",
     "names_of",
+    "readings",
     "register_head",
-    "toward_names",
 ]

@@ -21,15 +21,15 @@ from embedspace.modality import Modality
 if TYPE_CHECKING:
     from embedspace.space import EmbeddingSpace
 
-__all__ = ["HEADS", "generate", "head_of", "heads_folder", "interpolate", "known_rows", "toward_names"]
+__all__ = ["HEADS", "generate", "head_of", "heads_folder", "interpolate", "known_rows", "readings"]
 
 HEADS = Path(__file__).resolve().parents[1] / "weights" / "heads"
 """The heads that ship with the package, one folder a target modality."""
 
-_DRAWN = (Modality.IMAGE,)
-"""Modalities whose vectors find documents better once drawn towards names; the others were no better."""
-_TEMPERATURE, _SHARE = 0.02, 0.7
-"""Of the projection onto names, and how much of the drawn vector it is: `eval/document_settings.py` chose them."""
+_NAMED = (Modality.IMAGE,)
+"""Modalities whose vectors find documents better by the names they may have; the others were no better."""
+_READINGS, _TEMPERATURE = 20, 0.04
+"""How many names, and what divides their cosines: `eval/document_settings.py` shows what chose them."""
 
 _heads: dict[tuple[int, Modality], tuple[EmbeddingSpace, GeneratorHead]] = {}
 
@@ -145,15 +145,13 @@ def names_of(
     return [memory.names(row, k) for row in centred]
 
 
-def toward_names(space: EmbeddingSpace, vectors: NDArray[np.float32], modality: str) -> NDArray[np.float32]:
-    """Draw vectors towards the names they may have; see `EmbeddingSpace.for_documents`."""
-    memory = _memory(space)
-    if memory is None or modality not in _DRAWN:
-        return np.asarray(vectors, np.float32)
+def readings(space: EmbeddingSpace, vectors: NDArray[np.float32], modality: str) -> NDArray[np.float32]:
+    """Return the vectors of the names that things may have; see `EmbeddingSpace.for_documents`."""
+    memory = _memory(space) if modality in _NAMED else None
+    if memory is None:
+        return np.asarray(vectors, np.float32)[:, None]
     centred = centre(vectors, [modality] * len(vectors), space.calibration.means)
-    rows = (1 - _SHARE) * centred + _SHARE * memory.project(centred, _TEMPERATURE)
-    unit: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return unit
+    return memory.readings(centred, _READINGS, _TEMPERATURE)
 
 
 def _memory(space: EmbeddingSpace) -> Memory | None:

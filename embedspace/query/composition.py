@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,7 +80,7 @@ class QueryEncoder(Protocol):
         ...
 
     def for_documents(self, vectors: NDArray[np.float32], modality: str) -> NDArray[np.float32]:
-        """Return the (N, embed_dim) unit rows that search documents in place of the given ones."""
+        """Return (N, K, embed_dim): what each row may be read as where documents are searched, as long as likely."""
         ...
 
 
@@ -149,7 +149,7 @@ class ComposedQuery:
         centred: Whether the modality means were taken out.
         phrase: The likeliest reading of words and named media as one text; empty where there is none.
         notes: What was read as one text and what was not, with the reasons, for people.
-        document_vector: As `vector`, for documents; None where it is the same.
+        read_documents: Makes `document_vectors`.
         unknown: Parts of the words that the text encoder does not know: other scripts, emoji.
     """
 
@@ -159,8 +159,16 @@ class ComposedQuery:
     centred: bool = False
     phrase: str = ""
     notes: tuple[str, ...] = ()
-    document_vector: NDArray[np.float32] | None = None
+    read_documents: Callable[[], NDArray[np.float32] | None] = lambda: None
     unknown: tuple[str, ...] = ()
+
+    @property
+    def document_vectors(self) -> NDArray[np.float32] | None:
+        """(K, embed_dim) what the query may be read as where it searches documents, each as long as it is likely.
+
+        None where it is read as itself. Made when asked for: it needs the names, which take a moment to load.
+        """
+        return self.read_documents()
 
     @property
     def unknown_note(self) -> str:
@@ -188,7 +196,7 @@ class ComposedQuery:
         if self.centred:
             lines.append("modality means taken out before the sum")
         lines += self.notes
-        if self.document_vector is not None:
+        if self.document_vectors is not None:
             lines.append("in documents (fields, long passages) searched by what its media may be called")
         return "\n".join(lines)
 
@@ -393,7 +401,7 @@ def compose(query: Query | str, space: QueryEncoder, *, as_modality: str | None 
         centred=centred,
         phrase=phrase,
         notes=notes,
-        document_vector=_compose_documents(weights, rows, embedded, reading, space),
+        read_documents=lambda: _compose_documents(weights, rows, embedded, reading, space),
         unknown=_unknown_words(sources, space),
     )
 
@@ -413,14 +421,29 @@ def _compose_documents(
     reading: NDArray[np.float64] | float,
     space: QueryEncoder,
 ) -> NDArray[np.float32] | None:
-    """Return the vector that documents are searched with: the same sum, its media as `for_documents` gives them."""
-    total, differs = np.zeros(rows.shape[1]) + reading, False
-    for weight, row, (vector, modality) in zip(weights, rows, embedded, strict=True):
-        drawn = vector if modality == Modality.TEXT else space.for_documents(vector[None], modality)[0]
-        differs = differs or not np.array_equal(drawn, vector)
-        total += weight * (row if np.array_equal(drawn, vector) else drawn.astype(np.float64))
-    norm = float(np.linalg.norm(total))
-    return (total / norm).astype(np.float32) if differs and norm > 0 else None
+    """Return the vectors that documents are searched with: the same sum, once for each reading of its media.
+
+    The likeliest readings of several media belong together, then the next ones; the share is the mean of theirs.
+    """
+    parts: list[NDArray[np.float64]] = []
+    shares: list[NDArray[np.float64]] = []
+    for row, (vector, modality) in zip(rows, embedded, strict=True):
+        read = vector[None] if modality == Modality.TEXT else space.for_documents(vector[None], modality)[0]
+        if len(read) == 1 and np.array_equal(read[0], vector):
+            parts.append(row[None])
+            continue
+        lengths = np.linalg.norm(read.astype(np.float64), axis=1, keepdims=True)
+        shares.append(lengths)
+        parts.append(read / np.maximum(lengths, 1e-12))
+    if not shares:
+        return None
+    count = min(map(len, shares))
+    total = np.zeros((count, rows.shape[1])) + reading
+    for weight, part in zip(weights, parts, strict=True):
+        total += weight * part[:count]  # one row stands for all readings
+    norms = np.linalg.norm(total, axis=1, keepdims=True)
+    likely = np.mean([lengths[:count] for lengths in shares], axis=0)
+    return np.where(norms > 0, total / np.maximum(norms, 1e-12) * likely, 0.0).astype(np.float32)
 
 
 def _read_together(

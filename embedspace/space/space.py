@@ -297,22 +297,25 @@ class EmbeddingSpace:
     def for_documents(self, vectors: NDArray[np.float32], modality: Modality | str = "image") -> NDArray[np.float32]:
         """Make the vectors that find documents (recipes, articles: fields and long passages) rather than captions.
 
-        A picture's vector lies near those of short names, and long texts lie elsewhere. Drawn towards the names that it
-        may have, it finds the texts about what it shows where those names are right; among captions it finds less.
+        A picture's vector lies near those of short names, and long texts lie elsewhere. Each name that it may have
+        finds the texts about what it names, and a document is as likely as its name is, times how well it fits the
+        name: a picture that may be a pie or a pizza finds recipes of both. Among captions that finds less.
 
         Args:
             vectors: (N, embed_dim) unit rows, as `encode` gives them.
             modality: Of all of them.
 
         Returns:
-            (N, embed_dim) unit rows: pictures drawn towards names, anything else as it is; all as they are where this
-            space came without the names, which its generators use as well.
+            (N, K, embed_dim): for each row what it may be read as, likeliest first. The direction of a reading is a
+            vector, its length the reading's share. Pictures have up to twenty; anything else one, itself, and
+            everything where this space came without the names, which its generators use as well.
 
-        Source: the projection is that of Li et al. 2023 (DeCap, https://arxiv.org/abs/2303.03032), equation 3.
+        Source: a query as a distribution over names, each searched as itself: Norouzi et al. 2014 (ConSE,
+            https://arxiv.org/abs/1312.5650) mixes the names' vectors, here their hits are mixed.
         """
-        from embedspace.generate import toward_names
+        from embedspace.generate import readings
 
-        return toward_names(self, vectors, str(modality))
+        return readings(self, vectors, str(modality))
 
     def generate(
         self,

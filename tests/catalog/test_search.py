@@ -120,6 +120,38 @@ def test_search_documents_by_their_own_vectors(catalog: Catalog) -> None:
     assert {hit.uri for hit in left} == set(found) - {"field"}
     with pytest.raises(InputError, match="1 queries but 2 document vectors"):
         catalog.search(caption, query_modality="image", document_vectors=np.stack([drawn, drawn]))
+    with pytest.raises(InputError, match=r"document vectors of shape .*expected finite"):
+        catalog.search(caption, query_modality="image", document_vectors=np.full_like(drawn, np.nan))
+
+
+def test_a_document_is_as_likely_as_its_reading_times_how_well_it_fits(tmp_path: Path) -> None:
+    pie, pizza, other = unit("pie"), unit("pizza"), unit("other")
+    query = -(pie + pizza + other)  # by itself it finds none of them
+    rows = {"a pie": pie, "a pizza": pizza, "another": other}
+    model = MatchModel(11.0, 5.0, -4.0, 9.0, 12.0, -0.3, -6.0)
+    text = Calibration(pairs={"image>text": PairCalibration(model=model)}).to_json()
+    versions = HashEncoder().fingerprints()
+    with Catalog.create(
+        tmp_path / "c.catalog", embed_dim=EMBED_DIM, fingerprints=versions, calibration_json=text
+    ) as catalog:
+        assert not catalog.has_documents()
+        catalog.add(
+            [CatalogItem(name, "text", [Segment("text", row, 0.0, 5.0, name, "title")]) for name, row in rows.items()]
+        )
+        assert catalog.has_documents()
+
+        def probabilities(*readings: np.ndarray) -> dict[str, float]:
+            hits = catalog.search(query, query_modality="image", document_vectors=np.stack(readings)[None])[0]
+            return {hit.uri: hit.probability for hit in hits}
+
+        plain = {hit.uri: hit.probability for hit in catalog.search(query, query_modality="image")[0]}
+        sure = probabilities(pie)["a pie"]
+        shared = probabilities(0.7 * pie, 0.3 * pizza, 0 * other)
+        assert list(shared)[:2] == ["a pie", "a pizza"]
+        assert shared["a pie"] == pytest.approx(0.7 * sure, rel=1e-4)
+        assert shared["a pizza"] == pytest.approx(0.3 * probabilities(pizza)["a pizza"], rel=1e-4)
+        assert shared["another"] >= plain["another"]
+        assert list(probabilities(0.3 * pie, 0.7 * pizza))[:2] == ["a pizza", "a pie"]
 
 
 def test_search_empty_catalog_and_missing_modality(catalog: Catalog) -> None:

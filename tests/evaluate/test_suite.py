@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedspace.calibration.model import Calibration
+from embedspace.calibration.model import Calibration, MatchModel, PairCalibration
+from embedspace.catalog import Catalog, CatalogItem
 from embedspace.errors import ConfigError, MediaError, MissingExtraError
 from embedspace.evaluate import evaluate_retrieval, evaluate_suite, load_suite
 from embedspace.evaluate.encode import SuiteEncoder, read_shard
@@ -93,7 +94,7 @@ class FakeSpace:
         return [[(self.called, 1.0)] if self.called else [] for _ in vectors]
 
     def for_documents(self, vectors: np.ndarray, modality: str) -> np.ndarray:
-        return vectors
+        return vectors[:, None]
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         self.encoded += texts
@@ -462,7 +463,7 @@ def test_items_of_several_fields_are_found_by_their_best_as_documents(tmp_path: 
     class DrawnSpace(FakeSpace):
         def for_documents(self, vectors: np.ndarray, modality: str) -> np.ndarray:
             assert modality == "image"
-            return np.stack([vector_of(self.named[row.tobytes()]) for row in vectors])
+            return np.stack([vector_of(self.named[row.tobytes()])[None] for row in vectors])
 
     space = DrawnSpace()
     corpora, dishes = tmp_path / "corpora", ("soup", "cake", "bread", "pie")
@@ -548,20 +549,37 @@ def test_heat_map_without_matplotlib_names_the_extra(tmp_path: Path, monkeypatch
     assert not heat_map({"suite": "x", "results": []}, tmp_path / "x.png")
 
 
-def test_document_search_takes_the_better_of_two_standardised_scores() -> None:
+def test_document_search_finds_what_a_catalog_finds(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    queries, drawn = (rng.standard_normal((3, 8)).astype(np.float32) for _ in range(2))
-    gallery = rng.standard_normal((20, 2, 8)).astype(np.float32)
+
+    def units(*shape: int) -> np.ndarray:
+        rows = rng.standard_normal((*shape, 8)).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+    model = MatchModel(11.0, 5.0, -4.0, 9.0, 12.0, -0.3, -6.0)
+    calibration = Calibration(pairs={"image>text": PairCalibration(model=model)})
+    queries, gallery = units(3), units(20, 2)
+    readings = units(3, 2) * np.array([0.7, 0.3], np.float32)[:, None]
     gallery[4, 1] = np.nan
-    rows, items = document_search(queries, drawn, gallery)
-    flat = gallery.reshape(-1, 8)
-    known = flat[np.isfinite(flat).all(axis=1)]
-    for q in range(3):
-        scores = []
-        for vector in (queries[q], drawn[q]):
-            all_scores = known @ vector
-            scores.append((gallery @ vector - all_scores.mean()) / all_scores.std())
-        expected = np.nanmax(np.stack(scores), axis=(0, 2))
-        np.testing.assert_allclose(np.nanmax(items @ rows[q], axis=1), expected, atol=1e-4)
-    alone, _ = document_search(queries, drawn, gallery[:, 0])
-    assert alone.shape == (3, 18)
+    odds, items = document_search(queries, readings, gallery, calibration, "image")
+    with Catalog.create(
+        tmp_path / "c.catalog", embed_dim=8, fingerprints={"text": "1"}, calibration_json=calibration.to_json()
+    ) as catalog:
+        catalog.add(
+            CatalogItem(
+                str(n), "text",
+                [Segment("text", row, 0.0, 3.0, "x", label)
+                 for row, label in zip(rows, ("title", "body"), strict=True) if np.isfinite(row).all()],
+            )
+            for n, rows in enumerate(gallery)
+        )  # fmt: skip
+        found = catalog.search(queries, query_modality="image", k=20, document_vectors=readings)
+    for row, hits in zip(odds @ items.T, found, strict=True):
+        assert [int(hit.uri) for hit in hits] == np.argsort(-row, kind="stable").tolist()
+        expected = 1 / (1 + np.exp(-np.sort(row)[::-1]))
+        np.testing.assert_allclose([hit.probability for hit in hits], expected, rtol=0.02)
+    gallery[7] = np.nan
+    queries[1] = np.nan
+    odds, items = document_search(queries, readings, gallery, calibration, "image")
+    assert np.isnan(items[7]).all()
+    assert np.isnan(odds).all(axis=1).tolist() == [False, True, False]

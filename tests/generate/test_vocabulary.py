@@ -35,6 +35,22 @@ def test_memory_projects_onto_texts() -> None:
     np.testing.assert_allclose(memory.project(near, 0.5)[0], weights / np.linalg.norm(weights), atol=1e-6)
 
 
+def test_readings_are_the_names_that_pictures_bear_as_long_as_they_are_likely(tmp_path: Path) -> None:
+    memory = Memory(np.eye(3, dtype=np.float32), ["a", "b", "c"], ["1", "2", "3"], pictured=[0, 2])
+    near = np.array([[0.1, 0.9, 0.3]], np.float32) / np.sqrt(0.91)
+    read = memory.readings(near, 5, 0.5)
+    shares = np.exp(np.array([0.3, 0.1]) / np.sqrt(0.91) / 0.5)
+    shares /= shares.sum()
+    np.testing.assert_allclose(read, [[[0, 0, shares[0]], [shares[1], 0, 0]]], atol=1e-6)
+    assert memory.readings(near, 1, 0.5).shape == (1, 1, 3)
+    memory.save(tmp_path, "")
+    np.testing.assert_array_equal(load_memory(tmp_path).readings(near, 5, 0.5).argmax(axis=2), read.argmax(axis=2))
+    everything = Memory(np.eye(3, dtype=np.float32), ["a", "b", "c"], ["1", "2", "3"])
+    assert everything.readings(near, 5, 0.5)[0].argmax(axis=1).tolist() == [1, 2, 0]
+    with pytest.raises(WeightsError, match="places outside 0 to 2"):
+        Memory(np.eye(3, dtype=np.float32), ["a", "b", "c"], ["1", "2", "3"], pictured=[3])
+
+
 def test_only_noisy_vectors_settle() -> None:
     memory = Memory(np.eye(3, dtype=np.float32), ["a", "b", "c"], ["1", "2", "3"])
     rows = np.array([[0.8, 0.6, 0.0], [0.8, 0.6, 0.0]], np.float32)

@@ -41,7 +41,7 @@ class CliSpace:
         return [[] for _ in vectors]
 
     def for_documents(self, vectors: np.ndarray, modality: str) -> np.ndarray:
-        return vectors
+        return vectors[:, None]
 
     def fingerprints(self) -> Mapping[str, str]:
         return {name: hashlib.sha256(f"{name}{self.version}".encode()).hexdigest() for name in self.modalities}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.calibration.background import Background
-from embedspace.calibration.model import Calibration, to_probability
+from embedspace.calibration.model import Calibration, shared_log_odds, to_probability
 from embedspace.catalog.records import Hit
 from embedspace.catalog.store.store import Store
 
@@ -34,6 +34,7 @@ class Scan:
         key: (n, 2) uint64 content ids, as big numbers.
         scores: (n,) float32 cosines, descending.
         background: How the query scores against all items of the modality.
+        share: Probability that what searched is the right reading of the query, in (0, 1].
     """
 
     modality: str
@@ -41,6 +42,7 @@ class Scan:
     key: NDArray[np.uint64]
     scores: NDArray[np.float32]
     background: Background
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,12 @@ def rate_candidates(scans: Sequence[Scan], query: str, calibration: Calibration)
     strengths: Iterable[NDArray[np.float64]]
     calibrated = not uncalibrated([query], [scan.modality for scan in scans], calibration)
     if calibrated:
-        strengths = [calibration.log_odds(scan.scores, query, scan.modality, scan.background) for scan in scans]
+        strengths = [
+            shared_log_odds(calibration.log_odds(scan.scores, query, scan.modality, scan.background), scan.share)
+            for scan in scans
+        ]
     else:
-        strengths = standardised(scans)
+        strengths = [rows + np.log(scan.share) for rows, scan in zip(standardised(scans), scans, strict=True)]
     candidates: list[Candidate] = []
     for scan, strength in zip(scans, strengths, strict=True):
         chances = to_probability(strength).tolist() if calibrated else [None] * len(strength)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +24,21 @@ _FILTERS = 16
 _DOCUMENT_CHARACTERS = 200
 """A text segment of at least this many characters is a passage of a document, with fields or without."""
 _DOCUMENTS = "SELECT seq FROM segments WHERE modality = 'text' AND (label <> '' OR \"end\" - start >= ?) ORDER BY seq"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Readings:
+    """What queries may be read as.
+
+    Attributes:
+        vectors: (R, embed_dim) unit rows.
+        queries: (R,) number of the query that each is a reading of.
+        shares: (R,) probability that it is the right one, in (0, 1].
+    """
+
+    vectors: NDArray[np.float32]
+    queries: NDArray[np.int64]
+    shares: NDArray[np.floating[Any]]
 
 
 class Searcher:
@@ -54,9 +71,7 @@ class Searcher:
     ) -> list[list[Hit]]:
         """Return the best items for each query; see `Catalog.search`."""
         queries = self._queries(vectors)
-        documents = None if document_vectors is None else self._queries(document_vectors)
-        if documents is not None and len(documents) != len(queries):
-            raise InputError(f"search: {len(queries)} queries but {len(documents)} document vectors")
+        readings = None if document_vectors is None else self._readings(document_vectors, len(queries))
         names = (
             [query_modality] * len(queries)
             if isinstance(query_modality, str)
@@ -78,7 +93,8 @@ class Searcher:
         allowed = self._filtered(where) if where else None
         scans: list[list[Scan]] = [[] for _ in queries]
         for target in targets:
-            for rows, sequence in self._parts(target, queries, documents, allowed):
+            whole = Readings(queries, np.arange(len(queries)), np.ones(len(queries)))
+            for rows, sequence in self._parts(target, whole, readings, allowed):
                 self._search_modality(target, rows, k, sequence, scans)
         rated = (rate_candidates(found, name, self.calibration) for found, name in zip(scans, names, strict=True))
         return [fetch_hits(self.store, merge_candidates(found, k, min_probability)) for found in rated]
@@ -86,23 +102,27 @@ class Searcher:
     def _parts(
         self,
         target: str,
-        queries: NDArray[np.float32],
-        documents: NDArray[np.float32] | None,
+        queries: Readings,
+        readings: Readings | None,
         allowed: NDArray[np.int64] | None,
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64] | None]]:
-        """Yield which query vectors search which sequence numbers (`None`: all) of a modality.
+    ) -> Iterator[tuple[Readings, NDArray[np.int64] | None]]:
+        """Yield which vectors search which sequence numbers (`None`: all) of a modality.
 
-        Documents are searched with both vectors: an item keeps the better of its two log-odds, each of which is judged
-        by how its own vector scores against the whole modality.
+        Documents are searched with the query and with each of its readings: an item keeps the best of its log-odds,
+        each of which is judged by how its own vector scores against the whole modality.
         """
         yield queries, allowed
-        if documents is None or target != Modality.TEXT:
+        if readings is None or not len(readings.vectors) or target != Modality.TEXT:
             return
         found = self._document_segments()
         if allowed is not None:
             found = found[np.isin(found, allowed, assume_unique=True)]
         if len(found):
-            yield documents, found
+            yield readings, found
+
+    def has_documents(self) -> bool:
+        """Return whether some text belongs to documents."""
+        return bool(len(self._document_segments()))
 
     def _document_segments(self) -> NDArray[np.int64]:
         """Return the ascending sequence numbers of text that belongs to documents: fields, and long passages."""
@@ -111,6 +131,20 @@ class Searcher:
             found = self.store.rows(_DOCUMENTS, (_DOCUMENT_CHARACTERS,))
             self._documents = (state, np.fromiter((seq for (seq,) in found), np.int64, len(found)))
         return self._documents[1]
+
+    def _readings(self, vectors: ArrayLike, queries: int) -> Readings:
+        """Take apart what each query may be read as; a reading of length 0 is none."""
+        rows = np.asarray(vectors, dtype=np.float32)
+        rows = rows.reshape(-1, 1, rows.shape[-1]) if 0 < rows.ndim < 3 else rows
+        if rows.ndim != 3 or rows.shape[2] != self.store.embed_dim or not np.isfinite(rows).all():
+            expected = f"finite numbers (Q, {self.store.embed_dim}) or (Q, K, {self.store.embed_dim})"
+            raise InputError(f"search: document vectors of shape {rows.shape}; expected {expected}")
+        if len(rows) != queries:
+            raise InputError(f"search: {queries} queries but {len(rows)} document vectors")
+        lengths = np.linalg.norm(rows, axis=2)
+        owner, reading = np.nonzero(lengths > 0)
+        found = lengths[owner, reading]
+        return Readings(np.ascontiguousarray(rows[owner, reading] / found[:, None]), owner, np.minimum(found, 1.0))
 
     def _queries(self, vectors: ArrayLike) -> NDArray[np.float32]:
         queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
@@ -133,14 +167,16 @@ class Searcher:
     def _search_modality(
         self,
         target: str,
-        queries: NDArray[np.float32],
+        readings: Readings,
         k: int,
         allowed: NDArray[np.int64] | None,
         scans: list[list[Scan]],
     ) -> None:
-        rows, found, backgrounds = self._gallery.search(target, queries, max(k, 2), allowed)  # a margin needs two
-        for query, (best, background) in enumerate(zip(found, backgrounds, strict=True)):
-            scans[query].append(Scan(target, rows.seq[best.rows], rows.key[best.rows], best.scores, background))
+        rows, found, backgrounds = self._gallery.search(target, readings.vectors, max(k, 2), allowed)  # a margin: two
+        owners, shares = readings.queries.tolist(), readings.shares.tolist()
+        for query, share, best, background in zip(owners, shares, found, backgrounds, strict=True):
+            scan = Scan(target, rows.seq[best.rows], rows.key[best.rows], best.scores, background, share)
+            scans[query].append(scan)
 
     def condition(self, where: str) -> Condition:
         """Compile a filter against the names that this catalog's metadata has."""

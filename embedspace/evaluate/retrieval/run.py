@@ -177,9 +177,11 @@ def _searched(
             parts.append(np.stack([own.get(item.key, lacking) for item in sets[direction.gallery]]))
         gallery = np.stack(parts, axis=1)  # (N, fields, embed_dim)
     if direction.documents:
-        drawn, present = queries.copy(), np.isfinite(queries).all(axis=1)
-        drawn[present] = space.for_documents(queries[present], suite.sets[direction.query].modality)
-        queries, gallery = document_search(queries, drawn, gallery)
+        modality, present = suite.sets[direction.query].modality, np.isfinite(queries).all(axis=1)
+        found = space.for_documents(queries[present], modality)
+        readings = np.zeros((len(queries), *found.shape[1:]), np.float32)
+        readings[present] = found
+        queries, gallery = document_search(queries, readings, gallery, space.calibration, modality)
     return {direction.query: queries, direction.gallery: gallery}
 
 

@@ -37,6 +37,7 @@ class Memory:
         captions: M texts.
         items: M ids of a training item that has the caption.
         nearest: Source modality -> cosine with the nearest caption below which a vector counts as unknown.
+        pictured: Places of the captions that pictures bear, ascending; all where `None`.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Memory:
         captions: Sequence[str],
         items: Sequence[str],
         nearest: Mapping[str, float] | None = None,
+        pictured: Sequence[int] | None = None,
     ) -> None:
         if not len(vectors) == len(captions) == len(items):
             raise WeightsError(f"{len(vectors)} vectors, {len(captions)} captions and {len(items)} ids do not match")
@@ -52,6 +54,9 @@ class Memory:
         self.captions = list(captions)
         self.items = list(items)
         self.nearest = dict(nearest or {})
+        self.pictured = None if pictured is None else np.asarray(pictured, np.int64)
+        if self.pictured is not None and not np.isin(self.pictured, np.arange(len(captions))).all():
+            raise WeightsError(f"pictured captions: places outside 0 to {len(captions) - 1}")
 
     def __len__(self) -> int:
         """Return the number of captions."""
@@ -79,6 +84,21 @@ class Memory:
         beside = self.neighbours(vector, k)
         weights = np.exp((np.array([n.similarity for n in beside]) - beside[0].similarity) / _TEMPERATURE)
         return [(n.caption, float(w)) for n, w in zip(beside, weights / weights.sum(), strict=True)]
+
+    def readings(self, vectors: NDArray[np.float32], k: int, temperature: float) -> NDArray[np.float32]:
+        """Return the names that pictures, centred vectors (N, embed_dim), may have: (N, k, embed_dim), likeliest first.
+
+        A row's direction is the name's vector, its length the name's share: softmax(cosine / temperature) among the k
+        nearest names that pictures bear. Names of songs or recipes, which no picture is called, take no part.
+        """
+        names = self.vectors if self.pictured is None else self.vectors[self.pictured]
+        cosines = vectors @ names.T
+        order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]  # (N, k)
+        logits = np.take_along_axis(cosines, order, axis=1).astype(np.float64) / temperature
+        shares = np.exp(logits - logits[:, :1])
+        shares /= shares.sum(axis=1, keepdims=True)
+        rows: NDArray[np.float32] = (names[order] * shares[..., None]).astype(np.float32)
+        return rows
 
     def project(self, vectors: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
         """Return the text vectors that centred vectors (N, embed_dim) stand for, unit rows.
@@ -126,6 +146,7 @@ class Memory:
             "nearest": self.nearest,
             "captions": self.captions,
             "items": self.items,
+            **({} if self.pictured is None else {"pictured": self.pictured.tolist()}),
         }
         (folder / "memory.json").write_text(json.dumps(about, ensure_ascii=False) + "\n", "utf-8")
 
@@ -141,6 +162,6 @@ def load_memory(folder: Path) -> Memory:
     try:
         vectors = from_rows(load_file(folder / _FILE))["vectors"].float()
         rows = torch.nn.functional.normalize(vectors, dim=1).numpy()
-        return Memory(rows, about["captions"], about["items"], about["nearest"])
+        return Memory(rows, about["captions"], about["items"], about["nearest"], about.get("pictured"))
     except (SafetensorError, KeyError, TypeError, AttributeError, OSError) as error:
         raise WeightsError(f"{folder / _FILE}: not the memory of generators: {one_line(error)}") from error

@@ -36,7 +36,9 @@ class Validation:
 def train(run: HeadRun) -> None:
     """Write memory.safetensors and memory.json; nothing is learnt but the thresholds."""
     texts = run.texts
-    memory = Memory(texts.vectors, texts.texts, texts.items)
+    unseen = {str(row["id"]) for row in run.rows if row.get("modality") != "image"}
+    pictured = [place for place, item in enumerate(texts.items) if item not in unseen]
+    memory = Memory(texts.vectors, texts.texts, texts.items, pictured=pictured)
     nearest = {name: threshold_of(memory, held.vectors) for name, held in validation_rows(run).items()}
     nearest["mixed"] = min(nearest.values(), default=0.0)
     memory.nearest = nearest
