@@ -1,0 +1,280 @@
+"""Connectors: unit rows of one shared space in, unit rows of another out, fitted on texts alone.
+
+Two spaces that were never trained together share nothing but text. A connector carries what one of them encodes,
+texts, pictures or sounds, into the other, whose own vectors stay as they are:
+
+    x = unit(row - centre of its modality)                                  (N, in_dim)
+    y = base(x) + share * sum over the nearest shared texts of w_i * v_i    (N, embed_dim)
+    out = unit(target_centre + target_scale * unit(y))
+
+`base` is a linear map, a linear map plus an MLP, or nothing. w is the softmax of x's cosines with the nearest shared
+texts over a temperature; v_i is what text i lacks after the base: its vector in the target space less base(x_i).
+`embedspace.train.connect` fits all of it and names the papers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embedspace.encoders.base import load_strict, save_tensors, to_rows
+from embedspace.encoders.sizes import make_checked
+from embedspace.errors import ConfigError, InputError, WeightsError
+from embedspace.files import replacing
+
+__all__ = ["METHODS", "Connector", "ConnectorConfig", "identity_connector", "load_connector", "save_connector"]
+
+METHODS = ("identity", "procrustes", "ridge", "anchors", "blend", "mlp")
+"""What a connector can be; see `embedspace.train.connect`."""
+_LINEAR = ("procrustes", "ridge", "blend", "mlp")
+_ANCHORED = ("anchors", "blend")
+_TEXT = "text"
+_CHUNK = 1024
+"""Rows compared with the shared texts at once."""
+_WIDEST = 1 << 16
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ConnectorConfig:
+    """What determines a connector besides its weights.
+
+    Attributes:
+        method: One of `METHODS`.
+        in_dim: Width of the space that rows come from.
+        embed_dim: Width of the space that they go to.
+        modalities: Those with a centre of their own; "text" is the first, and serves all that are not named.
+        anchors: Shared texts that are kept; 0 for methods without.
+        neighbours: Nearest shared texts that take part, 1 to `anchors`.
+        temperature: Divides their cosines.
+        share: Weight of what they add to the base.
+        hidden_dim: Width of the MLP's hidden layer; 0 for methods without.
+    """
+
+    method: str
+    in_dim: int
+    embed_dim: int
+    modalities: tuple[str, ...] = (_TEXT,)
+    anchors: int = 0
+    neighbours: int = 0
+    temperature: float = 0.1
+    share: float = 1.0
+    hidden_dim: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no connector can be."""
+        if self.method not in METHODS:
+            raise ConfigError(f"connector method {self.method!r}: known are {', '.join(METHODS)}")
+        for name in ("in_dim", "embed_dim"):
+            if not 1 <= getattr(self, name) <= _WIDEST:
+                raise ConfigError(f"connector {name} {getattr(self, name)}: must be 1 to {_WIDEST}")
+        if self.method == "identity" and self.in_dim != self.embed_dim:
+            raise ConfigError(
+                f"connector identity from width {self.in_dim} to {self.embed_dim}: a space is only its own equal; "
+                "fit a connector with method procrustes or blend"
+            )
+        if not self.modalities or self.modalities[0] != _TEXT or len(set(self.modalities)) < len(self.modalities):
+            raise ConfigError(f"connector modalities {self.modalities}: 'text' comes first, and none stands twice")
+        if self.has_anchors and not 1 <= self.neighbours <= self.anchors:
+            raise ConfigError(f"connector neighbours {self.neighbours}: must be 1 to its anchors, {self.anchors}")
+        if not self.temperature > 0 or not np.isfinite(self.share):
+            raise ConfigError(f"connector temperature {self.temperature} must be above 0, share {self.share} finite")
+        if (self.method == "mlp") != (self.hidden_dim > 0):
+            raise ConfigError(
+                f"connector method {self.method} with hidden_dim {self.hidden_dim}: for mlp alone, above 0"
+            )
+
+    @property
+    def has_anchors(self) -> bool:
+        """Whether it keeps shared texts."""
+        return self.method in _ANCHORED
+
+
+class Connector(nn.Module):
+    """Rows of one space -> rows of another; equations in the module's docstring.
+
+    Args:
+        config: Sizes and settings; weights are zeros until a fit or `load_connector` fills them.
+    """
+
+    centres: Tensor
+    target_centre: Tensor
+    target_scale: Tensor
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, config: ConnectorConfig) -> None:
+        super().__init__()
+        self.config = config
+        wide, out = config.in_dim, config.embed_dim
+        self.linear: nn.Linear | None = None
+        self.mlp: nn.Sequential | None = None
+        if config.method == "identity":
+            return
+        self.register_buffer("centres", torch.zeros(len(config.modalities), wide))
+        self.register_buffer("target_centre", torch.zeros(out))
+        self.register_buffer("target_scale", torch.ones(()))
+        if config.method in _LINEAR:
+            self.linear = nn.Linear(wide, out, bias=False)
+        if config.method == "mlp":
+            self.mlp = nn.Sequential(nn.Linear(wide, config.hidden_dim), nn.GELU(), nn.Linear(config.hidden_dim, out))
+        if config.has_anchors:
+            self.register_buffer("keys", torch.zeros(config.anchors, wide))
+            self.register_buffer("values", torch.zeros(config.anchors, out))
+
+    def centred(self, rows: Tensor, modality: str = _TEXT) -> Tensor:
+        """Subtract a modality's centre from (N, in_dim) rows: (N, in_dim) unit rows."""
+        names = self.config.modalities
+        return F.normalize(rows - self.centres[names.index(modality) if modality in names else 0], dim=-1)
+
+    def base(self, x: Tensor) -> Tensor:
+        """Map (N, in_dim) centred unit rows to (N, embed_dim), not normalised; zeros where there is no base."""
+        out = x.new_zeros(len(x), self.config.embed_dim)
+        if self.linear is not None:
+            out = out + self.linear(x)
+        return out if self.mlp is None else out + self.mlp(x)
+
+    def from_anchors(self, x: Tensor) -> Tensor:
+        """Read out of the shared texts what is nearest to (N, in_dim) centred unit rows: (N, embed_dim)."""
+        parts = []
+        for rows in torch.split(x, _CHUNK):
+            cosines, nearest = (rows @ self.keys.T).topk(self.config.neighbours, dim=1)
+            weights = (cosines / self.config.temperature).softmax(dim=1)
+            parts.append(torch.einsum("nk,nkd->nd", weights, self.values[nearest]))
+        return torch.cat(parts) if parts else x.new_zeros(0, self.config.embed_dim)
+
+    def mapped(self, x: Tensor) -> Tensor:
+        """Map (N, in_dim) centred unit rows to (N, embed_dim) centred unit rows of the target."""
+        y = self.base(x)
+        if self.config.has_anchors:
+            y = y + self.config.share * self.from_anchors(x)
+        return F.normalize(y, dim=-1)
+
+    def forward(self, rows: Tensor, modality: str = _TEXT) -> Tensor:
+        """Map (N, in_dim) unit rows to (N, embed_dim) unit rows; the identity returns the very tensor it is given.
+
+        Args:
+            rows: Of the space that this connector comes from.
+            modality: What they show; its centre is subtracted, that of texts where it has none.
+        """
+        if self.config.method == "identity":
+            return rows
+        return F.normalize(self.target_centre + self.target_scale * self.mapped(self.centred(rows, modality)), dim=-1)
+
+    @torch.inference_mode()
+    def connect(self, rows: NDArray[np.float32], modality: str = _TEXT) -> NDArray[np.float32]:
+        """Map unit rows of one space to unit rows of the other.
+
+        Args:
+            rows: (N, in_dim) float32; a row that is not finite comes back as NaN.
+            modality: What they show: "text", "image", "audio", ...
+
+        Returns:
+            (N, embed_dim) float32 unit rows. The identity returns the array that it is given, unchanged to the bit.
+
+        Raises:
+            InputError: If the rows have another width.
+        """
+        if rows.ndim != 2 or rows.shape[1] != self.config.in_dim:
+            raise InputError(
+                f"rows of shape {rows.shape} for a connector from width {self.config.in_dim} "
+                f"to {self.config.embed_dim}: give (N, {self.config.in_dim})"
+            )
+        if self.config.method == "identity":
+            return rows
+        given = torch.from_numpy(np.ascontiguousarray(rows, np.float32)).to(self.centres.device)
+        out = self(torch.nan_to_num(given, 0.0, 0.0, 0.0), modality)
+        out[~torch.isfinite(given).all(dim=1)] = torch.nan
+        return to_rows(out)
+
+    def digest(self) -> str:
+        """Return the hex SHA-256 of its configuration and weights as they are stored: a part of a fingerprint."""
+        found = hashlib.sha256(_to_json(self.config).encode())
+        for name, tensor in sorted(_as_stored(dict(self.state_dict())).items()):
+            found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
+
+    def rounded(self) -> Connector:
+        """Round its weights as they are stored and freeze it, so that a file gives back the same vectors to the bit."""
+        stored = {name: tensor.float() for name, tensor in _as_stored(dict(self.state_dict())).items()}
+        self.load_state_dict(stored)
+        return self.requires_grad_(False).eval()
+
+
+def identity_connector(embed_dim: int) -> Connector:
+    """Return the connector of a space to itself: its vectors come back unchanged to the bit."""
+    return Connector(ConnectorConfig("identity", embed_dim, embed_dim)).eval()
+
+
+def _as_stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Store the shared texts, nearly all of a connector's size, in half precision; the rest as it is."""
+    return {
+        name: tensor.detach().half() if name in ("keys", "values") else tensor.detach().float()
+        for name, tensor in tensors.items()
+    }
+
+
+def _to_json(config: ConnectorConfig) -> str:
+    return json.dumps({"format": _FORMAT, **dataclasses.asdict(config)}, indent=1)
+
+
+def save_connector(connector: Connector, folder: Path, name: str = "connector") -> None:
+    """Write `<name>.safetensors` (none for the identity) and `<name>.json` into a folder, each whole or not at all.
+
+    Args:
+        connector: As a fit or `rounded` returns it.
+        folder: Made if it is missing.
+        name: Stem of both files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if connector.config.method != "identity":
+        save_tensors(connector, folder / f"{name}.safetensors", _as_stored)
+    with replacing(folder / f"{name}.json") as partial:
+        partial.write_text(_to_json(connector.config) + "\n", "utf-8")
+
+
+def load_connector(folder: Path, name: str = "connector") -> Connector:
+    """Open what `save_connector` wrote, frozen.
+
+    Raises:
+        ConfigError: If the configuration is unreadable, of a later format, or has a wrong key or value.
+        WeightsError: If a file is missing or corrupt, or holds other tensors than the configuration says; that is
+            seen before anything is allocated.
+    """
+    path = folder / f"{name}.json"
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise WeightsError(f"{path}: no such connector; name a folder that save_connector wrote") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: no JSON: {error}") from None
+    config = _parsed(stored, path)
+    if config.method == "identity":
+        return identity_connector(config.embed_dim)
+    weights = folder / f"{name}.safetensors"
+    make: Callable[[], Connector] = lambda: Connector(config)  # noqa: E731
+    connector = make_checked(make, weights)
+    load_strict(connector, weights)
+    return connector
+
+
+def _parsed(stored: Any, path: Path) -> ConnectorConfig:  # noqa: ANN401
+    """Turn a connector's JSON into its configuration."""
+    if not isinstance(stored, dict) or stored.pop("format", None) != _FORMAT:
+        raise ConfigError(f"{path}: no connector of format {_FORMAT}; fit it again")
+    try:
+        return ConnectorConfig(**{**stored, "modalities": tuple(stored.get("modalities", (_TEXT,)))})
+    except TypeError as error:
+        raise ConfigError(f"{path}: does not fit a connector: {error}") from None

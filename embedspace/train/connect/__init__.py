@@ -1,0 +1,42 @@
+"""Fit a connector: two spaces that share only text become one, learnt from what both say of the same texts.
+
+    fitted = fit_connector(clap.encode_text(texts), clip.encode_text(texts), media={"audio": clap.encode_audio(files)})
+    print(fitted.report)                       # recall from text to text, on texts that the fit did not see
+    save_connector(fitted.connector, folder, "clap")
+    rows = load_connector(folder, "clap").connect(clap.encode_audio(sounds), "audio")   # search clip's pictures by them
+
+| method | base | shared texts |
+|---|---|---|
+| procrustes | the rotation nearest to all pairs | |
+| ridge | the linear map of least squared error | |
+| anchors | none | what the nearest ones are in the target |
+| blend | the rotation | what it misses at the nearest ones, by a share |
+| mlp | the rotation and a residual MLP, trained by InfoNCE | |
+
+Everything is deterministic by the seed. What is chosen (ridge, temperature, share) is chosen on texts that are held
+out of the fit; then all texts are fitted with it.
+
+Sources:
+    Schönemann 1966, A generalized solution of the orthogonal Procrustes problem (procrustes); Hoerl and Kennard 1970
+    (ridge); Wang et al. 2023, Connecting Multi-modal Contrastive Representations (C-MCR: texts alone, a memory read
+    out by a softmax, noise); TextME 2026 (centres of unlabelled media, a 2-layer MLP, InfoNCE with a window of
+    negatives).
+"""
+
+from __future__ import annotations
+
+from embedspace.train.connect.fit import fit_connector
+from embedspace.train.connect.maps import negatives_outside, procrustes, ridge
+from embedspace.train.connect.settings import ConnectReport, ConnectSettings, FittedConnector
+from embedspace.train.connect.texts import withhold
+
+__all__ = [
+    "ConnectReport",
+    "ConnectSettings",
+    "FittedConnector",
+    "fit_connector",
+    "negatives_outside",
+    "procrustes",
+    "ridge",
+    "withhold",
+]

@@ -1,0 +1,95 @@
+"""Which texts two spaces share: distinct, encoded by both, some of them held out."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embedspace.errors import InputError
+
+__all__ = ["Pairs", "centre_of", "distinct_pairs", "split_pairs", "withhold"]
+
+_FEWEST_TEXTS = 100
+"""Below this a rotation of hundreds of dimensions follows the accidents of its texts."""
+_FEWEST_MEDIA = 20
+_FEWEST_HELD_OUT, _MOST_HELD_OUT = 20, 1000
+_ORDINARY = re.compile(r"[^\w]+")
+
+
+def withhold(texts: Sequence[str], withheld: Iterable[str], key: Callable[[str], str] | None = None) -> list[int]:
+    """Return the positions of the texts that say nothing that is withheld.
+
+    Args:
+        texts: Candidates for the shared texts.
+        withheld: What must not be among them, such as the captions of a test's gallery.
+        key: Makes two texts the same: by default letters and digits alone, in one case.
+
+    Returns:
+        Ascending positions.
+    """
+    of = key or _plain
+    taken = {of(text) for text in withheld}
+    return [position for position, text in enumerate(texts) if of(text) not in taken]
+
+
+def _plain(text: str) -> str:
+    return _ORDINARY.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Unit rows of the same texts in both spaces, (N, in_dim) and (N, embed_dim)."""
+
+    x: Tensor
+    y: Tensor
+
+
+def distinct_pairs(source: NDArray[np.float32], target: NDArray[np.float32]) -> Pairs:
+    """Check two matrices, and leave out rows that are not finite or repeat."""
+    for name, rows in (("source", source), ("target", target)):
+        if rows.ndim != 2 or not rows.shape[1]:
+            raise InputError(f"{name} of shape {rows.shape}: give (N, width) rows, one per text")
+    if len(source) != len(target):
+        raise InputError(
+            f"{len(source)} source rows and {len(target)} target rows: row i of both must be the same text"
+        )
+    good = np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1)
+    rows = np.ascontiguousarray(source[good], np.float32)
+    first = np.unique(rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))), return_index=True)[1]
+    first = np.sort(first.ravel())
+    if len(first) < _FEWEST_TEXTS:
+        raise InputError(
+            f"{len(first)} distinct shared texts: a connector needs at least {_FEWEST_TEXTS}, thousands are better; "
+            "add captions or names"
+        )
+    x, y = torch.from_numpy(rows[first]), torch.from_numpy(np.asarray(target[good][first], np.float32))
+    return Pairs(F.normalize(x, dim=-1), F.normalize(y, dim=-1))
+
+
+def centre_of(rows: NDArray[np.float32], width: int, name: str) -> Tensor:
+    """Return the mean of a modality's unlabelled unit rows."""
+    if name == "text":
+        raise InputError("media 'text': texts are centred by the shared texts; name another modality")
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise InputError(f"media {name!r} of shape {rows.shape}: give (M, {width}) rows of the source space")
+    good = rows[np.isfinite(rows).all(axis=1)]
+    if len(good) < _FEWEST_MEDIA:
+        raise InputError(f"media {name!r}: {len(good)} vectors give no centre; give at least {_FEWEST_MEDIA} files")
+    return torch.from_numpy(np.asarray(good.mean(axis=0, dtype=np.float64), np.float32))
+
+
+def split_pairs(pairs: Pairs, share: float, seed: int) -> tuple[Pairs, Pairs]:
+    """Hold out some texts by the seed."""
+    count = len(pairs.x)
+    held = min(max(_FEWEST_HELD_OUT, round(count * share)), _MOST_HELD_OUT, count // 2)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    out, kept = order[:held].sort().values, order[held:].sort().values
+    return Pairs(pairs.x[kept], pairs.y[kept]), Pairs(pairs.x[out], pairs.y[out])
