@@ -114,11 +114,12 @@ def _record(record: type[Record], table: object, place: _Place, given: Mapping[s
     if unknown:
         names = ", ".join(repr(key) for key in sorted(unknown))
         raise ConfigError(f"{place}: unknown key {names}; known: {', '.join(fields)}")
-    for name, field in fields.items():
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING and name not in values:
-            raise ConfigError(f"{place}: key {name!r} is missing")
     kinds = typing.get_type_hints(record)
-    return record(**{key: _value(value, kinds[key], place / key) for key, value in values.items()}, **given)
+    found = {key: _value(value, kinds[key], place / key) for key, value in values.items()}
+    for name, field in fields.items():  # last: a wrong value says more than what is missing beside it
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING and name not in found:
+            raise ConfigError(f"{place}: key {name!r} is missing")
+    return record(**found, **given)
 
 
 def _table(value: object, place: _Place) -> Mapping[str, Any]:
