@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from embedspace.encoders.towers.mel import htk_filters, slaney_filters
 from embedspace.encoders.towers.minilm import MiniLM
 from embedspace.encoders.towers.whisper import WhisperEncoder, log_mel
 from embedspace.encoders.towers.yamnet import YAMNet, _padded, tagger_mel
-from embedspace.errors import ConfigError, EmbedspaceError, InputError, MissingExtraError, WeightsError
+from embedspace.errors import ConfigError, EmbedspaceError, InputError, WeightsError
 
 TINY: dict[str, tuple[type[Backbone], dict[str, Any]]] = {
     "efficientnet_lite0": (EfficientNetLite, {"width": 0.25, "depth": 1.0, "image_size": 64, "feature_dim": 32}),
@@ -80,21 +79,6 @@ def test_create_backbone_unknown_name_lists_the_known_ones() -> None:
         create_backbone("nope")
     with pytest.raises(ConfigError, match="unknown backbone 'nope:x'"):
         create_backbone("nope:x")
-
-
-@pytest.mark.parametrize(
-    ("name", "library", "extra"),
-    [
-        ("open_clip:ViT-B-32/laion2b_s34b_b79k", "open_clip", "open-clip"),
-        ("sentence-transformers:all-mpnet-base-v2", "sentence_transformers", "sentence-transformers"),
-    ],
-)
-def test_create_backbone_missing_library_names_the_extra(
-    name: str, library: str, extra: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(MissingExtraError, match=rf"pip install embedspace\[{extra}\]"):
-        create_backbone(name)
 
 
 def test_register_backbone_adds_a_name_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -445,6 +429,6 @@ def test_imagenet_classes_are_in_the_order_of_the_logits() -> None:
 
 
 def test_every_error_is_an_embedspace_error(tmp_path: Path) -> None:
-    for name in ("yamnet", "open_clip:", "sentence-transformers:", ""):
+    for name in ("yamnet", "open_clip:", ""):
         with pytest.raises(EmbedspaceError):
             create_backbone(name, tmp_path / "absent")

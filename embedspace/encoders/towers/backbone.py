@@ -45,7 +45,6 @@ _MODULES = {
     "minilm_l6": "minilm",
     "yamnet": "yamnet",
 }
-_ADAPTERS = {"open_clip": "open_clip", "sentence-transformers": "sentence_transformers"}
 _FACTORIES: dict[str, Factory] = {}
 _SHARED: ContextVar[dict[str, Backbone] | None] = ContextVar("_SHARED", default=None)
 
@@ -122,7 +121,7 @@ class Backbone(nn.Module):
 
 
 def register_backbone(name: str) -> Callable[[Factory], Factory]:
-    """Register a factory `(name, weights) -> Backbone` under a name, or under a prefix that ends with ":".
+    """Register a factory `(name, weights) -> Backbone` under a name.
 
     Raises:
         ConfigError: If the name is taken by another factory.
@@ -137,8 +136,8 @@ def register_backbone(name: str) -> Callable[[Factory], Factory]:
 
 
 def backbone_names() -> list[str]:
-    """Return every name that `create_backbone` knows; one that ends with ":" is a prefix."""
-    return sorted({*_MODULES, *(f"{prefix}:" for prefix in _ADAPTERS), *_FACTORIES})
+    """Return every name that `create_backbone` knows."""
+    return sorted({*_MODULES, *_FACTORIES})
 
 
 @contextmanager
@@ -160,25 +159,21 @@ def create_backbone(name: str, weights: str | Path | None = None) -> Backbone:
     """Make a frozen backbone on the CPU in float32; within `shared_backbones`, at most once.
 
     Args:
-        name: A registered name, or "open_clip:<model>/<pretrained>", or "sentence-transformers:<model>".
-        weights: Safetensors file; None takes the one that ships with embedspace (for a prefix: the library's own).
+        name: A registered name; networks of other libraries are towers: `create_tower`.
+        weights: Safetensors file; None takes the one that ships with embedspace.
 
     Raises:
         ConfigError: If no backbone has this name.
         WeightsError: If the weights are missing, corrupt, or another network's.
-        MissingExtraError: If the name needs a library that is not installed.
     """
     shared = _SHARED.get() if weights is None else None
     if shared is not None and name in shared:
         return shared[name]
-    prefix, colon, _ = name.partition(":")
-    module = _ADAPTERS.get(prefix) if colon else _MODULES.get(name)
-    key = f"{prefix}:" if colon else name
-    if key not in _FACTORIES and module is not None:
-        importlib.import_module(f"embedspace.encoders.towers.{module}")
-    if key not in _FACTORIES:
+    if name not in _FACTORIES and name in _MODULES:
+        importlib.import_module(f"embedspace.encoders.towers.{_MODULES[name]}")
+    if name not in _FACTORIES:
         raise ConfigError(f"unknown backbone {name!r}; known: {', '.join(backbone_names())}")
-    made = _FACTORIES[key](name, None if weights is None else Path(weights))
+    made = _FACTORIES[name](name, None if weights is None else Path(weights))
     if shared is not None:
         shared[name] = made
     return made

@@ -197,7 +197,15 @@ class Tower(nn.Module, ABC):
 
 Factory = Callable[[TowerRequest], Tower]
 
-_ADAPTERS: dict[str, str] = {}
+_ADAPTERS = {
+    "open_clip": "open_clip",
+    "sentence-transformers": "sentence_transformers",
+    "transformers": "transformers",
+    "torchscript": "torchscript",
+    "onnx": "onnx",
+    "torchaudio": "torchaudio",
+    "embedspace": "embedspace",
+}
 """Prefix -> module below `adapters` that registers it."""
 _FACTORIES: dict[str, Factory] = {}
 

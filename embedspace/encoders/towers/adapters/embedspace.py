@@ -1,0 +1,109 @@
+"""The encoders of a space of this package as one tower: `embedspace:default`, or `embedspace:<folder>`.
+
+So the shipped speech encoder can serve beside a CLIP and a CLAP in one composed space.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from embedspace.encoders.registry import create_encoder
+from embedspace.encoders.towers.adapters.sources import chosen_modalities
+from embedspace.encoders.towers.backbone import WEIGHTS, shared_backbones
+from embedspace.encoders.towers.base import Tower, TowerRequest, check_waveform, register_tower
+from embedspace.errors import ConfigError, WeightsError
+
+__all__ = ["SpaceTower"]
+
+_DEFAULT = WEIGHTS.parent / "default"
+_SAMPLE_RATE = 16_000
+_IMAGE_SIDE = 288
+"""What the shipped networks hear and see; an encoder that says otherwise is believed."""
+
+
+class SpaceTower(Tower):
+    """Some encoders of one space; their rows are its unit vectors."""
+
+    def __init__(self, request: TowerRequest, folder: Path, config: dict[str, Any]) -> None:
+        """Take a space's folder and its configuration; encoders load when they are first used."""
+        sections = config["sections"]
+        modalities = chosen_modalities(request, tuple(sections))
+        lacking = [name for name in modalities if name not in sections]
+        if lacking:
+            raise ConfigError(f"tower {request.reference!r}: this space has no encoder of {', '.join(lacking)}")
+        chosen = {name: sections[name] for name in modalities}
+        super().__init__(
+            request.reference,
+            modalities,
+            files=_files(folder, config),
+            preprocessing={"format": config["format"], "sections": chosen},
+        )
+        self._folder, self._sections = folder, chosen
+        self._width = int(config["embed_dim"])
+        self._encoders = nn.ModuleDict()
+        self._networks: dict[str, Any] = {}
+        sounds = [name for name in modalities if name in ("audio", "speech")]
+        if sounds:
+            self.sample_rate = _SAMPLE_RATE
+            self.window_seconds = min(float(sections[name]["window_seconds"]) for name in sounds)
+        if "image" in modalities:
+            self.image_size = _IMAGE_SIDE
+
+    def _encoder(self, modality: str) -> Any:  # noqa: ANN401 - each kind has methods of its own
+        self.require(modality)
+        if modality not in self._encoders:
+            with shared_backbones(self._networks):
+                made = create_encoder(self._sections[modality], self._folder, modality)
+            self._encoders[modality] = made.to(self.device).eval()
+        return self._encoders[modality]
+
+    def feature_dim(self, modality: str) -> int:
+        """Return the space's `embed_dim`."""
+        self.require(modality)
+        return self._width
+
+    def count_tokens(self, text: str) -> int:
+        """Return the words of a text; the encoder reads any number."""
+        self.require("text")
+        return len(text.split())
+
+    def prepare(self, modality: str, media: Any) -> Any:  # noqa: ANN401
+        """Run the encoder's own preprocessing."""
+        encoder = self._encoder(modality)
+        if modality in ("audio", "speech"):
+            check_waveform(self, media)
+        return encoder.prepare(media)
+
+    def encode(self, modality: str, prepared: Sequence[Any], *, role: str = "document") -> torch.Tensor:
+        """Return (N, embed_dim) unit rows, without gradients; the role makes no difference."""
+        del role
+        encoder = self._encoder(modality)
+        if not prepared:
+            return torch.empty(0, self._width, device=self.device)
+        return torch.from_numpy(encoder.encode(list(prepared))).to(self.device)
+
+
+def _files(folder: Path, config: dict[str, Any]) -> dict[str, Path]:
+    """Return name -> file of all weights that the configuration lists."""
+    found = {}
+    for name in config["files"]:
+        bundled = name.removeprefix("backbones/")
+        found[name] = folder / name if bundled == name else WEIGHTS / f"{bundled}.safetensors"
+    return {name: path for name, path in found.items() if path.is_file()}
+
+
+@register_tower("embedspace")
+def _create(request: TowerRequest) -> SpaceTower:
+    request.only("modalities", "window_seconds")
+    folder = _DEFAULT if request.place == "default" else request.path()
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        return SpaceTower(request, folder, config)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"tower {request.reference!r}: {folder} holds no space: {error!r}") from error
