@@ -36,8 +36,9 @@ ALLOWED = {
     "train": SPACE | {"generate"},
     "catalog": BOTTOM,
     "evaluate": SPACE | {"query", "catalog", "generate"},
+    "integrations": SPACE | {"query", "catalog", "generate", "evaluate"},
     "serve": SPACE | {"query", "catalog", "generate", "evaluate"},
-    "cli": SPACE | {"query", "catalog", "generate", "evaluate", "train", "serve"},
+    "cli": SPACE | {"query", "catalog", "generate", "evaluate", "train", "serve", "integrations"},
     "__main__": {"cli"},
 }
 """Part of the package -> the parts it may import, besides itself."""

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--debug" in options:
         given.remove("--debug")
     warnings.filterwarnings("ignore", module=r"PIL\b")  # about odd but readable pictures, on stderr
-    given = _shielded(given)
+    given = _shielded(_renamed(given))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
@@ -119,6 +119,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == EXIT_INTERRUPTED:
         _complain("interrupted")
     return code if isinstance(code, int) else 0
+
+
+def _renamed(given: list[str]) -> list[str]:
+    """Return the arguments with options' earlier names replaced by those of today."""
+    end = given.index("--") if "--" in given else len(given)
+    return [
+        re.sub(r"^--weights(?=$|=)", "--space", text) if number < end else text for number, text in enumerate(given)
+    ]
 
 
 def _shielded(given: list[str]) -> list[str]:

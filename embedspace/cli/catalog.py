@@ -17,7 +17,7 @@ from embedspace.cli.shared.options import (
     Device,
     Json,
     Quiet,
-    Weights,
+    SpaceName,
     Where,
     Workers,
 )
@@ -82,7 +82,7 @@ def add(
     ] = None,
     as_modality: AsModality = None,
     json: Json = False,
-    weights: Weights = None,
+    space_name: SpaceName = None,
     device: Device = "cpu",
 ) -> None:
     """Add single files or words, with metadata; `embedspace index` is for folders and manifests."""
@@ -93,7 +93,7 @@ def add(
     facts = _metadata(metadata or [])
     failures: list[tuple[str, str]] = []
     with Catalog.open(catalog) as opened:
-        space = load_space(weights, device)
+        space = load_space(space_name, device)
         opened.adopt_fingerprints(space.fingerprints(), space.calibration_json())
         good: list[CatalogItem] = []
         for item in items:
@@ -279,7 +279,7 @@ def migrate(
     workers: Workers = None,
     quiet: Quiet = False,
     json: Json = False,
-    weights: Weights = None,
+    space_name: SpaceName = None,
     device: Device = "cpu",
 ) -> None:
     """Encode again what another encoder made: only modalities whose encoder changed.
@@ -295,7 +295,7 @@ def migrate(
     with Catalog.open(catalog) as opened, ProgressReport(quiet=quiet or json) as bar:
         report = run(
             opened,
-            load_space(weights, device),
+            load_space(space_name, device),
             batch_size=batch_size,
             workers=workers,
             callback=lambda now: bar.show("encoding", now),

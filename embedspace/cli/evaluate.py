@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from json import dumps as dump
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from embedspace.cli.shared.options import Device, Json, Quiet, Weights
+from embedspace.cli.shared.options import AsModality, BatchSize, Device, Json, Quiet, SpaceName
 from embedspace.errors import ConfigError
+from embedspace.files import replacing
 
-__all__ = ["app", "generation", "retrieval"]
+__all__ = ["app", "generation", "mteb", "retrieval"]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure a space.")
 
@@ -23,7 +25,7 @@ def group() -> None:
 @app.command()
 def retrieval(
     suite: Annotated[Path, typer.Argument(metavar="SUITE", help="A suite, for example eval/suites/stamps.toml.")],
-    weights: Weights = None,
+    space_name: SpaceName = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Where the JSON, the table and the heat map go.")
     ] = None,
@@ -43,7 +45,7 @@ def retrieval(
     from embedspace.evaluate.report import evaluate_retrieval, markdown
 
     with ProgressReport(quiet=quiet) as report:
-        entry = evaluate_retrieval(suite, load_space(weights, device), out, report.update)
+        entry = evaluate_retrieval(suite, load_space(space_name, device), out, report.update)
     if json:
         print_json(entry)
     else:
@@ -53,7 +55,7 @@ def retrieval(
 @app.command()
 def generation(
     suite: Annotated[Path, typer.Argument(metavar="SUITE", help="A suite: eval/suites/generation*.toml.")],
-    weights: Weights = None,
+    space_name: SpaceName = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Where the JSON, the table and the pictures go.")
     ] = None,
@@ -74,8 +76,65 @@ def generation(
     from embedspace.evaluate.generation.kinds import evaluate, table
 
     with ProgressReport(quiet=quiet) as report:
-        entry = evaluate(suite, load_space(weights, device), out, report.update)
+        entry = evaluate(suite, load_space(space_name, device), out, report.update)
     if json:
         print_json(entry)
     else:
         print(table(entry))
+
+
+@app.command()
+def mteb(
+    space_name: Annotated[
+        str, typer.Argument(metavar="SPACE", help="The space, as --space takes it; `default` is the one that ships.")
+    ],
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks",
+            metavar="TASKS",
+            help="Names of mteb's tasks with commas, e.g. Flickr30kI2TRetrieval,ESC50_Zeroshot.",
+        ),
+    ],
+    as_modality: AsModality = None,
+    batch_size: BatchSize = 32,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where all scores go, as JSON.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    device: Device = "cpu",
+    download: Annotated[
+        bool, typer.Option("--download", help="Let mteb fetch the tasks' data; without it they must be here already.")
+    ] = False,
+) -> None:
+    """Measure a space on tasks of mteb: retrieval and zero-shot classification of text, pictures and sound.
+
+    Only data that are on this machine are used unless --download is given.
+    """
+    from embedspace.cli.shared.output import open_for_writing, print_json, print_table
+    from embedspace.cli.shared.progress import ProgressReport
+    from embedspace.cli.shared.space import load_space
+    from embedspace.integrations.mteb import evaluate_mteb, tasks_named
+
+    if out is not None:
+        open_for_writing(out)
+    found = tasks_named([name.strip() for name in tasks.split(",") if name.strip()])
+    space = load_space(None if space_name == "default" else space_name, device)
+    with ProgressReport(quiet=quiet) as report:
+        records = evaluate_mteb(
+            space,
+            found,
+            name=Path(space_name).name,
+            sound=None if as_modality is None else str(as_modality),
+            batch_size=batch_size,
+            download=download,
+            callback=report.update,
+        )
+    if out is not None:
+        with replacing(out) as partial:
+            partial.write_text(dump(records, indent=1) + "\n", "utf-8")
+    if json:
+        for record in records:
+            print_json(record)
+        return
+    rows = [[r["task"], r["split"], r["subset"], r["metric"], f"{r['score']:.4f}"] for r in records]
+    print_table(["task", "split", "subset", "metric", "score"], rows, right=[4])

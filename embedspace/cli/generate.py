@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedspace.cli.shared.options import AsModality, Device, Json, Weights
+from embedspace.cli.shared.options import AsModality, Device, Json, SpaceName
 from embedspace.cli.shared.targets import check_targets, files_of, sample_paths
 from embedspace.errors import InputError
 from embedspace.modality import Modality
@@ -96,7 +96,7 @@ def generate(
     ] = False,
     as_modality: AsModality = None,
     json: Json = False,
-    weights: Weights = None,
+    space_name: SpaceName = None,
     device: Device = "cpu",
 ) -> None:
     """Make a picture, a sound, a caption or speech from words, files, or a composition of them.
@@ -118,7 +118,7 @@ def generate(
     written = [*itertools.chain(*paths), *([sheet] if sheet is not None else [])]
     check_targets(written, files_of(parsed, as_modality), overwrite=overwrite)
     with quick_start(words_only=False):
-        space = load_space(weights, device)
+        space = load_space(space_name, device)
         head_of(space, to)  # a missing head is said before anything is encoded
         composed = [compose(one, space, as_modality=as_modality) for one in parsed]
     jobs, request = _jobs(sources, composed, asked, space, paths, morph)

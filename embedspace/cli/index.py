@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedspace.cli.shared.options import AsModality, BatchSize, Device, Json, Quiet, Weights, Workers
+from embedspace.cli.shared.options import AsModality, BatchSize, Device, Json, Quiet, SpaceName, Workers
 from embedspace.errors import CatalogExistsError, CatalogNotFoundError, ConfigError, InputError
 from embedspace.modality import NOT_READ, SUFFIXES
 
@@ -65,7 +65,7 @@ def index(
     ] = None,
     quiet: Quiet = False,
     json: Json = False,
-    weights: Weights = None,
+    space_name: SpaceName = None,
     device: Device = "cpu",
 ) -> None:
     """Add media to a catalog; only what is new or changed is encoded.
@@ -83,7 +83,7 @@ def index(
     if not any(path.exists() for path in paths):  # before a catalog is made for nothing
         raise InputError(f"{', '.join(map(str, paths))}: no such file or folder; check the spelling")
     chosen = index_recipe(recipe) if recipe else None
-    space = load_space(weights, device)
+    space = load_space(space_name, device)
     with open_or_create(catalog, space, chosen) as opened:
         with ProgressReport(quiet=quiet or json) as bar:
             report = ingest(

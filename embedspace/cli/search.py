@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedspace.cli.shared.options import AsModality, CatalogPath, Device, Json, Weights, Where
+from embedspace.cli.shared.options import AsModality, CatalogPath, Device, Json, SpaceName, Where
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def search(
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show on stderr what each term contributes.")] = False,
     json: Json = False,
-    weights: Weights = None,
+    space_name: SpaceName = None,
     device: Device = "cpu",
 ) -> None:
     """Search a catalog with words, files, or a composition of them.
@@ -57,7 +57,7 @@ def search(
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
     with Catalog.open(catalog, read_only=True) as opened:
         with quick_start(words_only=_words_only(parsed, as_modality)):
-            space = load_space(weights, device)
+            space = load_space(space_name, device)
             opened.check_fingerprint(space.fingerprints())
             composed = [compose(one, space, as_modality=as_modality) for one in parsed]
         calibration, sizes = opened.calibration, opened.sizes()

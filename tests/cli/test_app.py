@@ -91,6 +91,14 @@ def test_usage_mistakes_are_one_line(run: Run, arguments: list[str], message: st
     assert "--help'" in result.error
 
 
+def test_an_earlier_name_of_an_option_goes_on_working(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from embedspace.cli import main
+
+    for given in (["--space", str(tmp_path)], ["--weights", str(tmp_path)], [f"--weights={tmp_path}"]):
+        assert main(["embed", "words", "--json", *given]) == 2
+        assert f"{tmp_path}: no space there" in capsys.readouterr().err
+
+
 def test_an_expected_error_is_one_line(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

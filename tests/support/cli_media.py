@@ -37,9 +37,7 @@ def make_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     """Return a function that runs the command line in this process with a space that needs no model."""
 
     def run(*arguments: object, space: CliSpace | None = None) -> Result:
-        monkeypatch.setattr(
-            "embedspace.cli.shared.space.load_space", lambda weights=None, device="cpu": space or CliSpace()
-        )
+        monkeypatch.setattr("embedspace.cli.shared.space.load_space", lambda *_: space or CliSpace())
         capsys.readouterr()
         code = main([str(argument) for argument in arguments])
         captured = capsys.readouterr()

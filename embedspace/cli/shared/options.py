@@ -9,7 +9,7 @@ import typer
 
 from embedspace.modality import Modality
 
-__all__ = ["AsModality", "BatchSize", "CatalogPath", "Device", "Json", "Quiet", "Weights", "Where", "Workers"]
+__all__ = ["AsModality", "BatchSize", "CatalogPath", "Device", "Json", "Quiet", "SpaceName", "Where", "Workers"]
 
 CatalogPath = Annotated[Path, typer.Argument(metavar="CATALOG", help="A catalog made by `embedspace index`.")]
 
@@ -43,9 +43,14 @@ Where = Annotated[
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, and no summary for people.")]
 
-Weights = Annotated[
-    Path | None,
-    typer.Option("--weights", metavar="FOLDER", help="Weights of another space than the one that is shipped."),
+SpaceName = Annotated[
+    str | None,
+    typer.Option(
+        "--space",
+        metavar="SPACE",
+        help="The space: a folder, by default the one that is shipped.",
+    ),
 ]
+"""`--weights` is its earlier name, which goes on working."""
 
 Device = Annotated[str, typer.Option("--device", help="Where encoders run: cpu, cuda, cuda:1, ...")]

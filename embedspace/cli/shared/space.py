@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["load_space", "quick_start"]
 
 
-def load_space(weights: Path | None = None, device: str = "cpu") -> EmbeddingSpace:
-    """Return the space of `weights`, or the shipped one.
+def load_space(name: str | Path | None = None, device: str = "cpu") -> EmbeddingSpace:
+    """Return the space of a folder, or the shipped one.
 
     Reads configuration and calibration only: an encoder's weights load when it is first used.
 
@@ -30,7 +30,7 @@ def load_space(weights: Path | None = None, device: str = "cpu") -> EmbeddingSpa
     from embedspace.space import EmbeddingSpace
 
     _check_device(device)
-    return EmbeddingSpace.from_pretrained(weights, device=device)
+    return EmbeddingSpace.from_pretrained(name, device=device)
 
 
 def _check_device(device: str) -> None:

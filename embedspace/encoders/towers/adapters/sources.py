@@ -37,7 +37,7 @@ __all__ = [
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
 _BESIDE = (".json", ".txt", ".model", ".spm", ".jinja")
 _OTHER_RUNTIMES = ("onnx", "openvino", "coreml", "tf", "flax")
-_LOCK = threading.Lock()
+_LOCK = threading.RLock()
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _MISSING = re.compile(r"^\s*(\S+)\s*\|\s*MISSING", re.MULTILINE)
 

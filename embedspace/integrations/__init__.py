@@ -1,0 +1,1 @@
+"""embedspace inside other libraries: one small module each, imported by name."""
