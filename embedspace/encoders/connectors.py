@@ -4,12 +4,12 @@ Two spaces that were never trained together share nothing but text. A connector 
 texts, pictures or sounds, into the other, whose own vectors stay as they are:
 
     x = unit(row - centre of its modality)                                  (N, in_dim)
-    y = base(x) + share * sum over the nearest shared texts of w_i * v_i    (N, embed_dim)
+    y = (1 - share) * unit(base(x)) + share * unit(sum of w_i * v_i)        (N, embed_dim)
     out = unit(target_centre + target_scale * unit(y))
 
-`base` is a linear map, a linear map plus an MLP, or nothing. w is the softmax of x's cosines with the nearest shared
-texts over a temperature; v_i is what text i lacks after the base: its vector in the target space less base(x_i).
-`embedspace.train.connect` fits all of it and names the papers.
+`base` is a linear map, or one plus an MLP. The sum runs over the shared texts nearest to x: w is the softmax of its
+cosines with them over a temperature, v_i the centred vector of text i in the target space. A method has the base, the
+texts, or both. `embedspace.train.connect` fits all of it and names the papers.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class ConnectorConfig:
         anchors: Shared texts that are kept; 0 for methods without.
         neighbours: Nearest shared texts that take part, 1 to `anchors`.
         temperature: Divides their cosines.
-        share: Weight of what they add to the base.
+        share: Weight of what they say, 0 to 1; the base has the rest.
         hidden_dim: Width of the MLP's hidden layer; 0 for methods without.
     """
 
@@ -88,8 +88,8 @@ class ConnectorConfig:
             raise ConfigError(f"connector modalities {self.modalities}: 'text' comes first, and none stands twice")
         if self.has_anchors and not 1 <= self.neighbours <= self.anchors:
             raise ConfigError(f"connector neighbours {self.neighbours}: must be 1 to its anchors, {self.anchors}")
-        if not self.temperature > 0 or not np.isfinite(self.share):
-            raise ConfigError(f"connector temperature {self.temperature} must be above 0, share {self.share} finite")
+        if not self.temperature > 0 or not 0 <= self.share <= 1:
+            raise ConfigError(f"connector temperature {self.temperature} must be above 0, share {self.share} 0 to 1")
         if (self.method == "mlp") != (self.hidden_dim > 0):
             raise ConfigError(
                 f"connector method {self.method} with hidden_dim {self.hidden_dim}: for mlp alone, above 0"
@@ -139,27 +139,29 @@ class Connector(nn.Module):
         return F.normalize(rows - self.centres[names.index(modality) if modality in names else 0], dim=-1)
 
     def base(self, x: Tensor) -> Tensor:
-        """Map (N, in_dim) centred unit rows to (N, embed_dim), not normalised; zeros where there is no base."""
-        out = x.new_zeros(len(x), self.config.embed_dim)
-        if self.linear is not None:
-            out = out + self.linear(x)
-        return out if self.mlp is None else out + self.mlp(x)
+        """Map (N, in_dim) centred unit rows to (N, embed_dim) unit rows; zeros where there is no base."""
+        if self.linear is None:
+            return x.new_zeros(len(x), self.config.embed_dim)
+        out = self.linear(x)
+        return F.normalize(out if self.mlp is None else out + self.mlp(x), dim=-1)
 
     def from_anchors(self, x: Tensor) -> Tensor:
-        """Read out of the shared texts what is nearest to (N, in_dim) centred unit rows: (N, embed_dim)."""
-        parts = []
+        """Read out of the shared texts what is nearest to (N, in_dim) centred unit rows: (N, embed_dim) unit rows."""
+        parts = [x.new_zeros(0, self.config.embed_dim)]
         for rows in torch.split(x, _CHUNK):
             cosines, nearest = (rows @ self.keys.T).topk(self.config.neighbours, dim=1)
             weights = (cosines / self.config.temperature).softmax(dim=1)
-            parts.append(torch.einsum("nk,nkd->nd", weights, self.values[nearest]))
-        return torch.cat(parts) if parts else x.new_zeros(0, self.config.embed_dim)
+            parts.append(F.normalize(torch.einsum("nk,nkd->nd", weights, self.values[nearest]), dim=-1))
+        return torch.cat(parts)
 
     def mapped(self, x: Tensor) -> Tensor:
         """Map (N, in_dim) centred unit rows to (N, embed_dim) centred unit rows of the target."""
-        y = self.base(x)
-        if self.config.has_anchors:
-            y = y + self.config.share * self.from_anchors(x)
-        return F.normalize(y, dim=-1)
+        if not self.config.has_anchors:
+            return self.base(x)
+        if self.linear is None:
+            return self.from_anchors(x)
+        share = self.config.share
+        return F.normalize((1 - share) * self.base(x) + share * self.from_anchors(x), dim=-1)
 
     def forward(self, rows: Tensor, modality: str = _TEXT) -> Tensor:
         """Map (N, in_dim) unit rows to (N, embed_dim) unit rows; the identity returns the very tensor it is given.

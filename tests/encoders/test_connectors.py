@@ -54,11 +54,12 @@ def test_connect_blend_by_hand() -> None:
     for modality, place in (("text", 0), ("audio", 1), ("image", 0)):  # one that has no centre is taken as text
         x = unit(given - weights["centres"][place])
         cosines = x @ weights["keys"].T
-        y = x @ weights["linear.weight"].T
+        y = 0.4 * unit(x @ weights["linear.weight"].T)
         for row in range(len(x)):
             nearest = np.argsort(-cosines[row])[:5]
             shares = np.exp(cosines[row, nearest] / 0.2)
-            y[row] += 0.6 * (shares / shares.sum()) @ weights["values"][nearest]
+            read = (shares / shares.sum()) @ weights["values"][nearest]
+            y[row] += 0.6 * read / np.linalg.norm(read)
         expected = unit(weights["target_centre"] + weights["target_scale"] * unit(y))
         np.testing.assert_allclose(made.connect(given, modality), expected, atol=2e-6)
 
@@ -149,7 +150,8 @@ def test_connect_refuses_rows_of_another_width() -> None:
         ({"modalities": ["text", "audio", "audio"]}, "none stands twice"),
         ({"neighbours": 41}, "connector neighbours 41: must be 1 to its anchors, 40"),
         ({"temperature": 0}, "connector temperature 0 must be above 0"),
-        ({"share": float("nan")}, "share nan finite"),
+        ({"share": float("nan")}, "share nan 0 to 1"),
+        ({"share": 1.5}, "share 1.5 0 to 1"),
         ({"hidden_dim": 5}, "connector method blend with hidden_dim 5"),
         ({"in_dim": "12"}, "does not fit a connector"),
         ({"surprise": 1}, "unexpected keyword argument 'surprise'"),

@@ -10,7 +10,7 @@
 | procrustes | the rotation nearest to all pairs | |
 | ridge | the linear map of least squared error | |
 | anchors | none | what the nearest ones are in the target |
-| blend | the rotation | what it misses at the nearest ones, by a share |
+| blend | the rotation | beside it by a share, what the nearest ones are |
 | mlp | the rotation and a residual MLP, trained by InfoNCE | |
 
 Everything is deterministic by the seed. What is chosen (ridge, temperature, share) is chosen on texts that are held

@@ -70,12 +70,11 @@ class Start:
         return made
 
     def anchored(self, linear: Tensor | None) -> Connector:
-        """Return a connector that keeps all texts, with what the linear map misses of each."""
+        """Return a connector that keeps all texts."""
         count = len(self.x)
         made = self.connector(linear, anchors=count, neighbours=min(self.settings.neighbours, count))
         made.keys.copy_(self.x)
-        with torch.no_grad():
-            made.values.copy_(self.y - made.base(self.x))
+        made.values.copy_(self.y)
         return made
 
 
@@ -111,7 +110,7 @@ def _fit_anchored(trial: Start, held: Pairs | None, linear: Tensor | None, share
         x = made.centred(held.x)
         base, read = made.base(x), made.from_anchors(x)
         for share in shares:
-            quality = _quality(_ranks(F.normalize(base + share * read, dim=-1), made, held))
+            quality = _quality(_ranks((1 - share) * base + share * read, made, held))
             best = max(best, (quality, temperature, share))
     _, temperature, share = best
     made.config = dataclasses.replace(made.config, temperature=temperature, share=share)

@@ -21,7 +21,7 @@ class ConnectSettings:
         strengths: Ridges to choose from, as multiples of the mean variance of the source's dimensions.
         neighbours: Nearest shared texts that take part.
         temperatures: Softmax temperatures of their cosines to choose from.
-        shares: Weights of what they add to the rotation, to choose from.
+        shares: Weights of what they say beside the rotation, to choose from.
         hidden_dim: Width of the MLP's hidden layer.
         steps: Steps of its training.
         batch_size: Texts per step.
@@ -37,7 +37,7 @@ class ConnectSettings:
     strengths: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
     neighbours: int = 50
     temperatures: tuple[float, ...] = (0.03, 0.05, 0.1, 0.2)
-    shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     hidden_dim: int = 1024
     steps: int = 1500
     batch_size: int = 512
