@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,9 @@ def replacing(path: Path) -> Iterator[Path]:
         path: The file; its folder must be there.
 
     Yields:
-        A path in the same folder, with the same suffix, that is of this process alone.
+        A path in the same folder, with the same suffix, that is of this thread alone.
     """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}.partial{path.suffix}")
     try:
         yield partial
         partial.replace(path)

@@ -1,4 +1,4 @@
-"""Compare index recipes: recall against exact search, latency, build time, size.
+"""Compare index settings: recall against exact search, latency, build time, size.
 
     python -m indexes.sweep                                            # 100,000 x 256 synthetic vectors
     python -m indexes.sweep --vectors 20000 --queries 50               # in a few seconds
@@ -24,20 +24,20 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.catalog import Catalog, Recipe
+from embedspace.catalog import Catalog, IndexSettings
 from embedspace.catalog.index.ann import build_index, index_path, save_index, search_index
 from embedspace.catalog.index.exact import Best, Rows, best_items
-from embedspace.catalog.index.packed import PackedRows
+from embedspace.catalog.store.vectors import SegmentRows
 
-RECIPES = Path(__file__).parent / "recipes"
+SETTINGS = Path(__file__).parent / "settings"
 RESULTS = Path(__file__).parent / "results"
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What one recipe gave."""
+    """What one kind of index settings gave."""
 
-    recipe: str
+    settings: str
     recall_at_10: float
     latency_ms_median: float
     latency_ms_p95: float
@@ -86,14 +86,14 @@ def as_rows(vectors: NDArray[np.float32]) -> Rows:
     """Return vectors as a catalog would hold them, one item each."""
     number = np.arange(1, len(vectors) + 1, dtype=np.int64)
     key = np.stack([np.zeros(len(vectors), np.uint64), number.astype(np.uint64)], axis=1)
-    packed = PackedRows(number, number, key, vectors.astype(np.float16))
-    return Rows(packed, PackedRows.empty(vectors.shape[1]), in_memory_bytes=4 << 30)
+    packed = SegmentRows(number, number, key, vectors.astype(np.float16))
+    return Rows(packed, SegmentRows.empty(vectors.shape[1]), in_memory_bytes=4 << 30)
 
 
-def measure(rows: Rows, queries: NDArray[np.float32], recipe: Recipe, truth: list[Best]) -> Outcome:
+def measure(rows: Rows, queries: NDArray[np.float32], settings: IndexSettings, truth: list[Best]) -> Outcome:
     """Build, save and search one index."""
     started = time.perf_counter()
-    ann = None if recipe.index == "exact" else build_index(rows, recipe)
+    ann = None if settings.index == "exact" else build_index(rows, settings)
     built = time.perf_counter() - started
     size = 0.0
     if ann is not None:
@@ -110,7 +110,7 @@ def measure(rows: Rows, queries: NDArray[np.float32], recipe: Recipe, truth: lis
         found += len(np.intersect1d(best.rows, truth[number].rows))
     recall = found / (10 * len(queries))
     median, p95 = np.percentile(times, [50, 95]).round(3).tolist()
-    return Outcome(recipe.name, round(recall, 4), median, p95, round(built, 2), round(size, 1))
+    return Outcome(settings.name, round(recall, 4), median, p95, round(built, 2), round(size, 1))
 
 
 def table(facts: dict[str, Any], outcomes: list[Outcome]) -> str:
@@ -120,13 +120,13 @@ def table(facts: dict[str, Any], outcomes: list[Outcome]) -> str:
         "",
         f"{facts['vectors']:,} vectors of {facts['embed_dim']} ({facts['origin']}), {facts['queries']} queries, "
         f"{facts['search_threads']} thread, FAISS {facts['faiss']}, numpy {facts['numpy']}. The float16 vectors that "
-        f"every recipe has beside its index take {facts['packed_megabytes']} MB. Made by `{facts['command']}`.",
+        f"all settings have beside their index take {facts['packed_megabytes']} MB. Made by `{facts['command']}`.",
         "",
-        "| recipe | recall@10 against exact | median ms | p95 ms | build s | index MB |",
+        "| settings | recall@10 against exact | median ms | p95 ms | build s | index MB |",
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {one.recipe} | {one.recall_at_10:.3f} | {one.latency_ms_median:.2f} | {one.latency_ms_p95:.2f} "
+        f"| {one.settings} | {one.recall_at_10:.3f} | {one.latency_ms_median:.2f} | {one.latency_ms_p95:.2f} "
         f"| {one.build_seconds:.1f} | {one.index_megabytes:.0f} |"
         for one in outcomes
     ]
@@ -141,7 +141,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--catalog", type=Path, help="use the vectors of this catalog")
     parser.add_argument("--modality", default="image")
-    parser.add_argument("--recipes", type=Path, nargs="*", default=sorted(RECIPES.glob("*.toml")))
+    parser.add_argument("--settings", "--recipes", type=Path, nargs="*", default=sorted(SETTINGS.glob("*.toml")))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", help="of the result files")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -175,8 +175,8 @@ def main() -> None:
         "packed_megabytes": round(corpus.nbytes / 2e6),
     }
     outcomes = []
-    for path in given.recipes:
-        outcomes.append(measure(rows, queries, Recipe.from_toml(path), truth))
+    for path in given.settings:
+        outcomes.append(measure(rows, queries, IndexSettings.from_toml(path), truth))
         print(json.dumps(dataclasses.asdict(outcomes[-1])), flush=True)
     given.out.mkdir(parents=True, exist_ok=True)
     result = facts | {"outcomes": [dataclasses.asdict(one) for one in outcomes]}

@@ -46,6 +46,15 @@ ALLOWED = {
 FRONT_DOORS = {("space", "generate")}
 """A part may call one above it inside a function only: `EmbeddingSpace.generate` is where people look for it."""
 
+CIRCLES_LEFT = [
+    {"embedspace.encoders.towers.base", "embedspace.encoders.towers.bundled"},
+    {"embedspace.evaluate.generation.measures.bench", "embedspace.evaluate.generation.measures.bench_training"},
+    {"embedspace.evaluate.generation.media_run", "embedspace.evaluate.generation.sheets"},
+    {"embedspace.space", "embedspace.space.space", "embedspace.generate", "embedspace.generate.api",
+     "embedspace.generate.base", "embedspace.generate.captions.vocabulary"},
+]  # fmt: skip
+"""Files that still import each other, also inside functions or for types alone. The list only ever shrinks."""
+
 CATALOG_LIBRARIES = {"numpy", "faiss", "pyarrow"}
 IMPORT_NAMES = {
     "faiss-cpu": "faiss",
@@ -157,6 +166,105 @@ def test_the_allowed_order_has_no_cycle() -> None:
         assert free, f"a cycle among {sorted(left)}"
         for part in free:
             del left[part]
+
+
+def _circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Return the groups of nodes that lead to each other."""
+    reached: dict[str, set[str]] = {}
+    for start in graph:
+        reached[start], waiting = set(), [start]
+        while waiting:
+            new = graph[waiting.pop()] - reached[start]
+            reached[start] |= new
+            waiting += new
+    found = {frozenset(b for b in graph if b in reached[a] and a in reached[b]) for a in graph if a in reached[a]}
+    return [set(one) for one in found]
+
+
+def _file_graph() -> dict[str, set[str]]:
+    """Module of the package -> modules that it imports anywhere, for types alone as well."""
+    modules = {_module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+    def home(name: str) -> str:
+        while name not in modules and "." in name:
+            name = name.rpartition(".")[0]
+        return name
+
+    graph = {}
+    for module, path in modules.items():
+        imported = {home(name) for _, _, name in _imports(path) if name.startswith("embedspace.")}
+        graph[module] = imported - {module, "embedspace"}  # the package itself loads every name on first use
+    return graph
+
+
+def test_no_circle_of_files() -> None:
+    circles = _circles(_file_graph())
+    new = [sorted(circle) for circle in circles if not any(circle <= known for known in CIRCLES_LEFT)]
+    assert new == [], "files that import each other"
+
+
+def test_circles_check_sees_what_it_is_for() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": set(), "f": {"f"}}
+    assert sorted(map(sorted, _circles(graph))) == [["a", "b", "c"], ["f"]]
+    assert "embedspace.catalog.store.store" in _file_graph()["embedspace.catalog.catalog"]
+
+
+_SQL = re.compile(
+    r"\b(SELECT\s.*\sFROM|INSERT\s+(OR|INTO)|DELETE\s+FROM|UPDATE\s+\w+\s+SET|PRAGMA\s|CREATE\s+TABLE)\b", re.DOTALL
+)
+
+
+def _statements(source: str) -> list[int]:
+    """Return the lines of a module that import sqlite3, run a statement, or hold a text that is one."""
+    tree = ast.parse(source)
+    documents = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }  # fmt: skip
+    lines = []
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        runs = isinstance(node, ast.Attribute) and node.attr in ("execute", "executemany", "executescript")
+        text = isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents
+        if "sqlite3" in names or runs or (text and _SQL.search(str(node.value))):
+            lines.append(node.lineno)
+    return lines
+
+
+def test_sql_only_in_the_store() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if PACKAGE / "catalog" / "store" not in path.parents
+        for line in _statements(path.read_text(encoding="utf-8"))
+    ]
+    assert wrong == []
+
+
+def test_sql_check_sees_what_it_is_for() -> None:
+    for bad in (
+        "import sqlite3", "connection.execute(text)", "rows('SELECT a FROM b')", "f'DELETE FROM {table}'",
+        "x = \"INSERT OR REPLACE INTO meta VALUES (1)\"",
+    ):  # fmt: skip
+        assert _statements(bad) == [1], bad
+    assert _statements('"""Says SELECT a FROM b."""\nmessage = "select the best from all"\n') == []
+    assert _statements((PACKAGE / "catalog" / "store" / "store.py").read_text(encoding="utf-8")) != []
+
+
+def test_catalog_folders_and_files_stay_small() -> None:
+    for folder in (PACKAGE / "catalog", *(path for path in (PACKAGE / "catalog").iterdir() if path.is_dir())):
+        files = list(folder.glob("*.py"))
+        assert len(files) <= 15, folder
+        for path in files:
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path
+
+
+def test_the_searcher_knows_only_the_contract_of_an_index() -> None:
+    searching = [name for where, _, name in _package_imports() if where.startswith("embedspace/catalog/search/")]
+    known = {name.rsplit(".", 1)[0] for name in searching if name.startswith("embedspace.catalog.index.")}
+    assert known == {"embedspace.catalog.index.base"}
 
 
 def test_catalog_knows_no_model_library() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from embedspace.catalog.catalog import Catalog
-    from embedspace.catalog.index.settings import Recipe
+    from embedspace.catalog.index.settings import IndexSettings
     from embedspace.catalog.migrate import MigrateReport
     from embedspace.catalog.records import (
         AddReport,
@@ -35,26 +35,28 @@ __all__ = [
     "CatalogItem",
     "Failure",
     "Hit",
+    "IndexSettings",
     "IngestReport",
     "ItemRecord",
     "Loss",
     "MigrateReport",
     "Problem",
     "Progress",
-    "Recipe",
     "RemoveReport",
     "VerifyReport",
 ]
 
+_OLD_NAMES = {"Recipe": "IndexSettings"}
 _HOMES = {
     "Catalog": "catalog",
     "MigrateReport": "migrate",
-    "Recipe": "index.settings",
+    "IndexSettings": "index.settings",
 }
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name from its module."""
+    """Load a public name, or one by its old name, from its module."""
+    name = _OLD_NAMES.get(name, name)
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'records')}")

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedspace.calibration.model import Calibration
-from embedspace.catalog.index.gallery import Gallery
-from embedspace.catalog.index.settings import Recipe
+from embedspace.catalog.content_ids import content_id
+from embedspace.catalog.folder import CatalogFolder
 from embedspace.catalog.records import (
     AddReport,
     CatalogInfo,
@@ -26,22 +22,19 @@ from embedspace.catalog.records import (
     VerifyReport,
 )
 from embedspace.catalog.search.searcher import Searcher
-from embedspace.catalog.search.where import Condition
-from embedspace.catalog.store.contents import catalog_info, content_id, item_records, segment_vectors
+from embedspace.catalog.store.contents import catalog_info, count_items, item_records, segment_vectors
 from embedspace.catalog.store.fingerprints import adopt_fingerprints, check_fingerprint
-from embedspace.catalog.store.removal import places_of, places_where, remove_places
-from embedspace.catalog.store.schema import create_schema, exists, is_vacant, translated
 from embedspace.catalog.store.store import Store
-from embedspace.errors import CatalogCorruptError, CatalogError, ConfigError, InputError
+from embedspace.catalog.store.uris import places_of, places_where, remove_places
+from embedspace.catalog.store.where import Condition
+from embedspace.errors import InputError
 
 __all__ = ["Catalog"]
 
 _BATCH = 256
-_INDEX_BYTES = 1 << 30
-"""`close` leaves a larger index to `optimize` or to the first search, so that an ingest stays small in memory."""
 
 
-class Catalog:
+class Catalog(CatalogFolder):
     """A collection of encoded media that can be searched.
 
     Example:
@@ -51,108 +44,8 @@ class Catalog:
 
     def __init__(self, store: Store) -> None:
         """Wrap an open store; use `create` or `open`."""
-        self.store = store
-        self.path = store.path
-        self.embed_dim = store.embed_dim
-        self.recipe = Recipe.from_json(store.meta("recipe"))
-        self._gallery = Gallery(store, self.recipe)
-        self._searcher = Searcher(store, self._gallery)
-        self._changed = False
-
-    # -- life --------------------------------------------------------------------------------------------------------
-
-    @classmethod
-    def create(
-        cls,
-        path: str | Path,
-        *,
-        embed_dim: int,
-        fingerprints: Mapping[str, str],
-        calibration_json: str = "",
-        recipe: Recipe | None = None,
-    ) -> Catalog:
-        """Make an empty catalog.
-
-        Args:
-            path: Its folder, which must not exist or be empty.
-            embed_dim: Length of the vectors.
-            fingerprints: Modality -> digest of all that determines that modality's vectors.
-            calibration_json: Of the space, for probabilities and for interleaving modalities.
-            recipe: Which index is used when; the default suits most.
-
-        Raises:
-            CatalogExistsError: If something is at the path already, or another process makes it first.
-            StorageFullError: If the disk is full.
-        """
-        path = Path(path)
-        if not is_vacant(path):
-            raise exists(path)
-        if calibration_json:
-            Calibration.from_json(calibration_json)
-        facts: dict[str, str | int] = {
-            "embed_dim": int(embed_dim),
-            "catalog_id": uuid.uuid4().hex,
-            "revision": 0,
-            "deletions": 0,
-            "row_uris": 1,
-            "calibration": calibration_json,
-            "recipe": (recipe or Recipe()).to_json(),
-        }
-        with translated(path, "create it"):
-            create_schema(path, facts, fingerprints)
-        return cls.open(path)
-
-    @classmethod
-    def open(cls, path: str | Path, *, read_only: bool = False, timeout: float = 5.0) -> Catalog:
-        """Open a catalog.
-
-        Args:
-            path: Its folder.
-            read_only: Never write, not even what is derived.
-            timeout: Seconds to wait for another process that is writing.
-
-        Raises:
-            CatalogNotFoundError: If there is nothing at the path.
-            CatalogCorruptError: If what is there is not a catalog, or is damaged.
-            CatalogLockedError: If another process holds it exclusively.
-        """
-        store = Store(Path(path), read_only=read_only, timeout=timeout)
-        try:
-            return cls(store)
-        except ConfigError as error:
-            store.close()
-            raise CatalogCorruptError(
-                f"{path}: the catalog is damaged ({error}); restore it from a copy, or delete it and index again"
-            ) from error
-
-    def close(self) -> None:
-        """Write what is derived anew where items were added or removed, and close the files."""
-        try:
-            if self._changed:
-                self._changed = False
-                with contextlib.suppress(CatalogError):  # derived: the next search does without it, or makes it
-                    self._gallery.optimize(_INDEX_BYTES)
-        finally:
-            self.store.close()
-
-    def __enter__(self) -> Self:
-        """Return the catalog itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the catalog; after an error nothing derived is written."""
-        self._changed = self._changed and error is None
-        self.close()
-
-    def touched(self) -> None:
-        """Remember that the rows changed, so that `close` writes what is derived anew."""
-        self._changed = True
-
-    def optimize(self) -> None:
-        """Build the index and the packed vectors now, rather than in the first search that needs them."""
-        self._gallery.optimize()
+        super().__init__(store)
+        self._searcher = Searcher(store, self._index.current)
 
     # -- what it was made with ---------------------------------------------------------------------------------------
 
@@ -188,7 +81,7 @@ class Catalog:
     # -- changing it -------------------------------------------------------------------------------------------------
 
     def add(self, items: Iterable[CatalogItem]) -> AddReport:
-        """Add items, or replace those whose content changed; one transaction a batch.
+        """Add items, or replace those whose content changed; one transaction per batch.
 
         Args:
             items: Encoded items. Content that is known already gets another place, not another item.
@@ -251,9 +144,9 @@ class Catalog:
         Args:
             vectors: (Q, embed_dim) or (embed_dim,) query vectors of any norm.
             query_modality: Modality of the queries, one for all or one each; "mixed" for a composed query.
-            k: Items wanted a query.
+            k: Items wanted per query.
             to: Modalities to find; all where `None`.
-            where: A filter on columns and metadata, see `embedspace.catalog.search.where`.
+            where: A filter on columns and metadata, see `embedspace.catalog.store.where`.
             min_probability: Hits that are less likely a match are left out; an empty list says "no good match".
             document_vectors: (Q, K, embed_dim) what each query may be read as, or (Q, embed_dim), searched beside
                 `vectors` where text is a document's (a field, a long passage): the best hit counts. The length of a
@@ -261,7 +154,7 @@ class Catalog:
                 `EmbeddingSpace.for_documents` makes them.
 
         Returns:
-            One list per query, the most probable first, whatever its modality: one hit per item, by its best segment;
+            One list per query, the most probable first, over all modalities: one hit per item, by its best segment;
             ties are broken by id.
 
         Raises:
@@ -277,11 +170,11 @@ class Catalog:
 
     def sizes(self) -> dict[str, int]:
         """Return modality -> number of items that a search of it looks through, whatever its filter."""
-        return self._gallery.modalities()
+        return self._index.current().counts()
 
     def __len__(self) -> int:
         """Return the number of items."""
-        return int(self.store.rows("SELECT count(*) FROM items")[0][0])
+        return count_items(self.store)
 
     def items(self, where: str | None = None) -> Iterator[ItemRecord]:
         """Return items, one by one, in the order they were added.
@@ -295,7 +188,7 @@ class Catalog:
     def vectors(
         self, modality: str | None = None, ids: Iterable[str] | None = None
     ) -> tuple[list[str], NDArray[np.float32]]:
-        """Return vectors, one row a segment, in the order they were added.
+        """Return vectors, one row per segment, in the order they were added.
 
         Args:
             modality: Only of this modality.
@@ -314,7 +207,7 @@ class Catalog:
         """
         from embedspace.catalog.verify import verify
 
-        return verify(self, files=files)
+        return verify(self.store, files=files)
 
     def export(self, path: str | Path) -> int:
         """Write every segment with its vector to a .parquet, .npz or .jsonl file; returns how many.
@@ -324,10 +217,13 @@ class Catalog:
         """
         from embedspace.catalog.export import export
 
-        return export(self, Path(path))
+        return export(self.store, Path(path))
 
     def info(self) -> CatalogInfo:
         """Return the catalog at a glance."""
         return catalog_info(
-            self.store, self.recipe.name, indexes=self._gallery.described(), calibrated=bool(self.calibration.pairs)
+            self.store,
+            self.settings.name,
+            indexes=self._index.current().describe(),
+            calibrated=bool(self.calibration.pairs),
         )

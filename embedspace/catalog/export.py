@@ -1,4 +1,4 @@
-"""Export to parquet, npz and JSON lines, one row a segment, and back.
+"""Export to parquet, npz and JSON lines, one row per segment, and back.
 
 Columns: id, uri, kind, modality, start, end, text, label, metadata (JSON text) and vector (embed_dim float32).
 The npz file leaves out text and metadata (it has no place for text of any length): arrays `vectors` (N, embed_dim),
@@ -10,42 +10,31 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
-import os
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedspace.catalog.records import CatalogItem
-from embedspace.catalog.store.schema import translated
-from embedspace.catalog.store.store import Store, unpack
+from embedspace.catalog.store.contents import EXPORTED, count_segments, segment_pages
+from embedspace.catalog.store.errors import translated
+from embedspace.catalog.store.store import Store
 from embedspace.errors import InputError, MissingExtraError
+from embedspace.files import replacing
 from embedspace.segment import Segment
-
-if TYPE_CHECKING:
-    from embedspace.catalog.catalog import Catalog
 
 __all__ = ["export", "read_export"]
 
 _PAGE = 2048
-_COLUMNS = ("id", "uri", "kind", "modality", "start", "end", "text", "label", "metadata")
-_SQL = """
-SELECT s.seq, i.id, (SELECT u.uri FROM uris u WHERE u.item = i.item ORDER BY u.place LIMIT 1), i.kind, s.modality,
-s.start, s."end", s.text, s.label, i.metadata, v.vector
-FROM segments s JOIN items i ON i.item = s.item JOIN vectors v ON v.seq = s.seq
-WHERE s.seq > ? ORDER BY s.seq LIMIT ?
-"""
 
 
-def export(catalog: Catalog, path: Path) -> int:
+def export(store: Store, path: Path) -> int:
     """Write every segment with its vector, atomically.
 
     Args:
-        catalog: An open catalog.
+        store: The rows of an open catalog.
         path: A .parquet, .npz or .jsonl file.
 
     Returns:
@@ -60,23 +49,8 @@ def export(catalog: Catalog, path: Path) -> int:
     writer = writers.get(path.suffix.lower())
     if writer is None:
         raise InputError(f"{path}: cannot export to {path.suffix or '(no suffix)'!r}; known: {', '.join(writers)}")
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
-    with translated(path, "export to it"):
-        try:
-            count = writer(catalog.store, partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    return count
-
-
-def _pages(store: Store) -> Iterator[tuple[list[tuple[Any, ...]], NDArray[np.float32]]]:
-    """Yield (rows of `_COLUMNS`, (n, embed_dim) float32)."""
-    last = 0
-    while rows := store.rows(_SQL, (last, _PAGE)):
-        last = rows[-1][0]
-        vectors = unpack([row[-1] for row in rows], store.embed_dim)
-        yield [row[1:-1] for row in rows], vectors.astype(np.float32)
+    with translated(path, "export to it"), replacing(path) as partial:
+        return writer(store, partial)
 
 
 def _arrow(path: Path) -> tuple[Any, Any]:
@@ -89,11 +63,11 @@ def _arrow(path: Path) -> tuple[Any, Any]:
 def _parquet(store: Store, path: Path) -> int:
     pa, pq = _arrow(path)
     types = {"start": pa.float64(), "end": pa.float64()}
-    fields = [(name, types.get(name, pa.string())) for name in _COLUMNS]
+    fields = [(name, types.get(name, pa.string())) for name in EXPORTED]
     schema = pa.schema([*fields, ("vector", pa.list_(pa.float32(), store.embed_dim))])
     count = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for rows, vectors in _pages(store):
+        for rows, vectors in segment_pages(store):
             columns = [
                 pa.array(column, field[1]) for column, field in zip(zip(*rows, strict=True), fields, strict=True)
             ]
@@ -107,9 +81,9 @@ def _parquet(store: Store, path: Path) -> int:
 def _jsonl(store: Store, path: Path) -> int:
     count = 0
     with path.open("w", encoding="utf-8") as file:
-        for rows, vectors in _pages(store):
+        for rows, vectors in segment_pages(store):
             for row, vector in zip(rows, vectors, strict=True):
-                line = dict(zip(_COLUMNS, row, strict=True))
+                line = dict(zip(EXPORTED, row, strict=True))
                 line["metadata"] = json.loads(line["metadata"])
                 line["vector"] = [float(f"{value:.6g}") for value in vector.tolist()]
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -118,13 +92,13 @@ def _jsonl(store: Store, path: Path) -> int:
 
 
 def _npz(store: Store, path: Path) -> int:
-    count = int(store.rows("SELECT count(*) FROM segments")[0][0])
+    count = count_segments(store)
     rows: list[tuple[Any, ...]] = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         with archive.open("vectors.npy", "w", force_zip64=True) as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": (count, store.embed_dim)}
             np.lib.format.write_array_header_2_0(file, header)
-            for page, vectors in _pages(store):
+            for page, vectors in segment_pages(store):
                 file.write(vectors.astype("<f4").tobytes())
                 rows.extend((row[0], row[1] or "", row[3], row[7], row[4], row[5]) for row in page)
         names = ("ids", "uris", "modalities", "labels", "starts", "ends")

@@ -68,10 +68,17 @@ class AddReport:
 
 @dataclass(frozen=True, slots=True)
 class RemoveReport:
-    """What `Catalog.remove` did: items that are gone, places that were forgotten; an item goes with its last place."""
+    """What `Catalog.remove` did; an item goes with its last place.
+
+    Attributes:
+        items: Items that are gone.
+        places: Places of items that were forgotten.
+        failures: Places that could not be indexed and are no longer listed as failed.
+    """
 
     items: int = 0
     places: int = 0
+    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +181,7 @@ class CatalogInfo:
 
     Attributes:
         path: Its folder.
-        format_version: Of the SQLite schema.
+        format_version: Version of the SQLite schema.
         embed_dim: Length of every vector.
         items: Number of items.
         uris: Number of places; more than `items` where the same content lies at several paths.
@@ -183,9 +190,9 @@ class CatalogInfo:
         failures: Files that could not be indexed, with the reason.
         fingerprints: Modality -> digest of the encoder that made its vectors.
         fields: Names that `where` knows.
-        recipe: Name of the index recipe.
+        settings: Name of the index settings.
         indexes: Modality -> how it is searched.
-        size_bytes: Of the whole folder on disk.
+        size_bytes: Size of the whole folder on disk.
         calibrated: Whether probabilities come from a measured calibration.
     """
 
@@ -199,7 +206,7 @@ class CatalogInfo:
     failures: tuple[Failure, ...]
     fingerprints: dict[str, str]
     fields: tuple[str, ...]
-    recipe: str
+    settings: str
     indexes: dict[str, str]
     size_bytes: int
     calibrated: bool
@@ -211,7 +218,7 @@ class Progress:
 
     Attributes:
         seen: Files and rows looked at so far.
-        done: Of these, how many are settled.
+        done: How many of these are settled.
         added: New or changed items stored.
         failed: Files that could not be indexed.
         uri: The latest one, or the one that is being encoded.

@@ -61,7 +61,7 @@ def _facts(found: CatalogInfo) -> list[tuple[str, str]]:
         ("failed", str(len(found.failures))),
         ("size", size_text(found.size_bytes)),
         ("embed_dim", str(found.embed_dim)),
-        ("recipe", found.recipe),
+        ("settings", found.settings),
         ("search", listed(found.indexes)),
         ("calibrated", "yes" if found.calibrated else "no: hits have no probabilities"),
         ("encoders", listed({name: digest[:12] for name, digest in found.fingerprints.items()})),
@@ -145,8 +145,8 @@ def _value(text: str) -> str | int | float | bool:
 
 def _catalog_item(value: str, facts: dict[str, Any], space: Any, as_modality: str | None) -> CatalogItem:  # noqa: ANN401
     """Decode and encode one file or text."""
+    from embedspace.catalog.content_ids import content_hash
     from embedspace.catalog.ingest.reading import read_file
-    from embedspace.catalog.ingest.sources import content_hash
     from embedspace.catalog.records import CatalogItem
     from embedspace.query.composition import Source, resolve
 
@@ -219,15 +219,20 @@ def remove(
         for name in missing:
             note(f"{name}: not in the catalog")
         print(_removed(report))
-    if not report.places:
+    if not (report.places or report.failures):
         raise typer.Exit(1)
 
 
 def _removed(report: RemoveReport) -> str:
-    if report.items == report.places:
-        return f"{report.items} removed"
-    places = f"{report.places} place{'s' if report.places > 1 else ''} forgotten"
-    return f"{report.items} removed, {places}" if report.items else f"{places}; what lay there is at other places, too"
+    said = []
+    if report.items or not (report.places or report.failures):
+        said.append(f"{report.items} removed")
+    if report.places != report.items:
+        places = f"{report.places} place{'s' if report.places > 1 else ''} forgotten"
+        said.append(places if report.items else f"{places}; what lay there is at other places, too")
+    if report.failures:
+        said.append(f"{report.failures} no longer listed as failed")
+    return ", ".join(said)
 
 
 @app.command()
@@ -284,7 +289,8 @@ def migrate(
 ) -> None:
     """Encode again what another encoder made: only modalities whose encoder changed.
 
-    Searches stay right meanwhile: the new vectors replace the old ones all at once.
+    A space of another width encodes everything. Searches stay right meanwhile: the new vectors replace the old ones all
+    at once. It may be interrupted or killed at any moment: run it again to go on.
     """
     from embedspace.catalog.catalog import Catalog
     from embedspace.catalog.migrate import migrate as run

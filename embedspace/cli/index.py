@@ -16,15 +16,15 @@ from embedspace.modality import NOT_READ, SUFFIXES
 
 if TYPE_CHECKING:
     from embedspace.catalog.catalog import Catalog
-    from embedspace.catalog.index.settings import Recipe
+    from embedspace.catalog.index.settings import IndexSettings
     from embedspace.catalog.ingest.ingest import IngestReport
     from embedspace.catalog.records import Loss
     from embedspace.cli.shared.progress import ProgressReport
     from embedspace.space import EmbeddingSpace
 
-__all__ = ["index", "index_recipe", "open_or_create", "report_ingest"]
+__all__ = ["index", "index_settings", "open_or_create", "report_ingest"]
 
-BUILT_IN_RECIPES = ("exact", "hnsw", "ivf")
+BUILT_IN_SETTINGS = ("exact", "hnsw", "ivf")
 
 
 def index(
@@ -55,12 +55,13 @@ def index(
     ] = False,
     batch_size: BatchSize = 32,
     workers: Workers = None,
-    recipe: Annotated[
+    settings: Annotated[
         str | None,
         typer.Option(
+            "--settings",
             "--recipe",
-            metavar="RECIPE",
-            help="How a new catalog is searched: exact, hnsw, ivf, or a TOML file such as indexes/recipes/*.toml.",
+            metavar="SETTINGS",
+            help="How a new catalog is searched: exact, hnsw, ivf, or a TOML file such as indexes/settings/*.toml.",
         ),
     ] = None,
     quiet: Quiet = False,
@@ -70,8 +71,8 @@ def index(
 ) -> None:
     """Add media to a catalog; only what is new or changed is encoded.
 
-    May be interrupted or killed at any moment: run it again to go on. A bad file never ends the run: it is listed
-    with its reason, remembered, and tried again when it changes or with --retry-failed. The exit code is 1 if every
+    May be interrupted or killed at any moment: run it again to go on. Unreadable files are skipped and
+    listed with the reason; they are tried again when they change, or with --retry-failed. The exit code is 1 if every
     file is bad or there is none, and where --prune would remove more than half of a folder's or manifest's items (and
     more than ten), or all of an empty one's, and nobody confirms it.
     """
@@ -82,7 +83,7 @@ def index(
 
     if not any(path.exists() for path in paths):  # before a catalog is made for nothing
         raise InputError(f"{', '.join(map(str, paths))}: no such file or folder; check the spelling")
-    chosen = index_recipe(recipe) if recipe else None
+    chosen = index_settings(settings) if settings else None
     space = load_space(space_name, device)
     with open_or_create(catalog, space, chosen) as opened:
         with ProgressReport(quiet=quiet or json) as bar:
@@ -124,27 +125,27 @@ def _told(loss: Loss) -> str:
     return f"{loss.source}: nothing is at {loss.places} of {loss.known} known places any more; {loss.reason}"
 
 
-def index_recipe(name: str) -> Recipe:
-    """Return an index recipe by its built-in name or file.
+def index_settings(name: str) -> IndexSettings:
+    """Return index settings by their built-in name or file.
 
     Raises:
-        ConfigError: If there is no such recipe.
+        ConfigError: If there are no such settings.
     """
-    from embedspace.catalog.index.settings import Recipe
+    from embedspace.catalog.index.settings import IndexSettings
 
-    if name in BUILT_IN_RECIPES:
-        return Recipe(name=name, index=name)
+    if name in BUILT_IN_SETTINGS:
+        return IndexSettings(name=name, index=name)
     if Path(name).is_file():
-        return Recipe.from_toml(name)
-    raise ConfigError(f"no index recipe {name!r}; give {', '.join(BUILT_IN_RECIPES)}, or an existing TOML file")
+        return IndexSettings.from_toml(name)
+    raise ConfigError(f"no index settings {name!r}; give {', '.join(BUILT_IN_SETTINGS)}, or an existing TOML file")
 
 
-def open_or_create(path: Path, space: EmbeddingSpace, recipe: Recipe | None = None) -> Catalog:
+def open_or_create(path: Path, space: EmbeddingSpace, settings: IndexSettings | None = None) -> Catalog:
     """Open a catalog for writing, or make it.
 
     Raises:
         CatalogError: If it cannot be opened or made.
-        ConfigError: If a recipe is given for a catalog that exists already with another.
+        ConfigError: If settings are given for a catalog that exists already with others.
         FingerprintMismatchError: If its vectors come from another space.
     """
     from embedspace.catalog.catalog import Catalog
@@ -158,14 +159,14 @@ def open_or_create(path: Path, space: EmbeddingSpace, recipe: Recipe | None = No
                 embed_dim=space.embed_dim,
                 fingerprints=space.fingerprints(),
                 calibration_json=space.calibration_json(),
-                recipe=recipe,
+                settings=settings,
             )
         except CatalogExistsError:  # another process made it between the two
             opened = Catalog.open(path)
     try:
-        if recipe is not None and recipe != opened.recipe:
+        if settings is not None and settings != opened.settings:
             raise ConfigError(
-                f"{path}: was made with the index recipe {opened.recipe.name!r}; leave --recipe off, "
+                f"{path}: was made with the index settings {opened.settings.name!r}; leave --settings off, "
                 "or index into a new catalog"
             )
         opened.check_fingerprint(space.fingerprints())
@@ -210,7 +211,7 @@ def report_ingest(report: IngestReport, paths: list[Path], *, as_json: bool, qui
 
 def _manifests(report: IngestReport) -> str:
     """Say how a manifest that was only come across is read."""
-    from embedspace.catalog.ingest.manifests import MANIFEST_SUFFIXES
+    from embedspace.catalog.places import MANIFEST_SUFFIXES
 
     found = any(suffix in MANIFEST_SUFFIXES for suffix in report.skipped)
     return " (a manifest is read only where PATHS names it)" if found else ""

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from embedspace.catalog import Catalog, Progress
-from embedspace.catalog.ingest.census import Census
+from embedspace.catalog.content_ids import file_hash
+from embedspace.catalog.ingest.counting import SourceCounter
 from embedspace.catalog.ingest.ingest import ingest
 from embedspace.catalog.ingest.reading import tick_left
-from embedspace.catalog.ingest.sources import file_hash
 from embedspace.errors import FingerprintMismatchError, InputError, StorageFullError, WeightsError
 from embedspace.segment import Decoded, Segment
 from tests.support.catalog_encoder import HashEncoder, new_catalog
@@ -287,7 +287,7 @@ def test_ingest_of_a_long_item_goes_part_by_part(catalog: Catalog, tmp_path: Pat
     np.testing.assert_allclose(vectors[70:570], wanted, atol=1e-3)
 
 
-def test_census_counts_what_an_ingest_looks_at(media: Path, tmp_path: Path) -> None:
+def test_counter_counts_what_an_ingest_looks_at(media: Path, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     (media / "notes.xyz").write_bytes(b"?")
@@ -295,16 +295,16 @@ def test_census_counts_what_an_ingest_looks_at(media: Path, tmp_path: Path) -> N
     pq.write_table(pa.table({"text": ["a", "b", "c"]}), tmp_path / "t.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"nonsense")
     names = ("media", "t.csv", "t.parquet", "broken.parquet", "missing.png")
-    census = Census([tmp_path / name for name in names], patience=0.0)
-    assert census.total() in (None, 16)
+    counter = SourceCounter([tmp_path / name for name in names], patience=0.0)
+    assert counter.total() in (None, 16)
     deadline = time.monotonic() + 20
-    while census.total() is None and time.monotonic() < deadline:
+    while counter.total() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    census.close()
+    counter.close()
     with new_catalog(tmp_path / "c.catalog") as catalog:
         report = ingest(catalog, [tmp_path / name for name in names], HashEncoder())
-    assert census.total() == 16 == report.added + len(report.failed)
-    patient = Census([media], patience=60.0)
+    assert counter.total() == 16 == report.added + len(report.failed)
+    patient = SourceCounter([media], patience=60.0)
     assert patient.total() is None
     patient.close()
 

@@ -13,16 +13,19 @@ from numpy.typing import NDArray
 
 from embedspace.calibration.background import Background, background_of
 from embedspace.calibration.model import Calibration, MatchModel, PairCalibration
-from embedspace.catalog import Catalog, CatalogItem, Hit, Recipe
+from embedspace.catalog import Catalog, CatalogItem, Hit, IndexSettings
+from embedspace.catalog.index.base import Nearest
+from embedspace.catalog.index.exact import Rows
+from embedspace.catalog.index.local import LocalIndex
 from embedspace.catalog.index.packed import PACKED
+from embedspace.catalog.index.sampling import sample_of
 from embedspace.catalog.search.ranking import Scan, standardised
-from embedspace.catalog.search.sampling import sample_of
 from embedspace.errors import InputError
 from embedspace.segment import Segment
 from tests.support.catalog_encoder import EMBED_DIM, HashEncoder, new_catalog, random_units, unit, vector_items
 
-HNSW = Recipe(name="hnsw", index="hnsw", quantizer="none", min_vectors=100, exact_below=20, ef_search=200)
-IVF = Recipe(name="ivf", index="ivf", quantizer="sq8", min_vectors=100, exact_below=20, nlist=16, nprobe=16)
+HNSW = IndexSettings(name="hnsw", index="hnsw", quantizer="none", min_vectors=100, exact_below=20, ef_search=200)
+IVF = IndexSettings(name="ivf", index="ivf", quantizer="sq8", min_vectors=100, exact_below=20, nlist=16, nprobe=16)
 
 
 @pytest.fixture
@@ -242,19 +245,45 @@ def test_search_without_calibration_ranks_by_what_stands_out_in_its_modality(cat
     assert [hit.id for hit in alone] == [hit.id for hit in hits if hit.modality == "audio"][:5]
 
 
-def test_standardised_scores_of_few_items_lean_on_all_modalities() -> None:
+def test_standardised_scores_compare_each_with_the_others() -> None:
     def scan(modality: str, scores: list[float], size: int, mean: float, std: float) -> Scan:
         none = np.zeros(0, np.int64)
-        return Scan(modality, none, none.astype(np.uint64), np.float32(scores), Background(size, mean, std, 0.0))
+        background = Background(size, mean, std, 0.0)
+        return Scan(modality, Nearest(none, none.astype(np.uint64), np.float32(scores), background))
 
     many = scan("image", [0.4, 0.2], 1000, 0.1, 0.1)
-    alone = scan("audio", [0.4], 1, 0.4, 0.0)  # its own mean says that nothing stands out
+    alone = scan("audio", [0.4], 1, 0.4, 0.0)  # nothing of its own modality to compare it with
     first, second = standardised([many, alone])
-    assert first == pytest.approx([3.0, 1.0], abs=0.02)
-    mean, variance = (0.4 + 4 * 0.1) / 5, 4 * 0.01 / 5
-    assert second == pytest.approx([(0.4 - mean) / variance**0.5], rel=0.02)
-    (equal,) = standardised([scan("image", [0.5, 0.25], 2, 0.375, 0.0)])
-    assert equal == pytest.approx([0.125, -0.125])  # plain cosines where none differs from the mean
+    assert first == pytest.approx([3.0, 1.0], abs=0.05)
+    assert second == pytest.approx([(0.4 - 100.4 / 1001) / (10 / 1001) ** 0.5])
+    (pair,) = standardised([scan("image", [0.5, 0.25], 2, 0.375, 0.125)])
+    # each against the other one, and four more with the mean and variance of both
+    scale = (4 * 0.125**2 / 5) ** 0.5
+    assert pair == pytest.approx([(0.5 - (0.25 + 4 * 0.375) / 5) / scale, (0.25 - (0.5 + 4 * 0.375) / 5) / scale])
+    (equal,) = standardised([scan("image", [0.5, 0.5], 2, 0.5, 0.0)])
+    assert equal == pytest.approx([0.0, 0.0])
+    assert np.isfinite(standardised([scan("image", [], 0, 0.0, 0.0)])[0]).all()
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 300])
+def test_standardised_scores_keep_the_order_of_the_cosines(count: int) -> None:
+    rng = np.random.default_rng(count)
+    none = np.zeros(0, np.int64)
+    scans = []
+    for modality, offset in (("image", 0.0), ("audio", 0.5), ("text", 0.2)):
+        scores = np.sort(np.clip(rng.normal(offset, 0.2, count), -1, 1))[::-1].astype(np.float32)
+        (background,) = background_of(scores, count)
+        scans.append(Scan(modality, Nearest(none, none.astype(np.uint64), scores, background)))
+    for values in standardised(scans):
+        assert len(values) == count and (np.diff(values) <= 0).all() and values[0] > values[-1]
+
+
+def test_search_without_calibration_finds_an_exact_match_among_few(catalog: Catalog) -> None:
+    catalog.add(vector_items(random_units(500)))
+    for name in ("grass", "rain", "door"):
+        catalog.add([CatalogItem(name, "text", [Segment("text", unit(name))])])
+    for name in ("grass", "rain", "door"):
+        assert catalog.search(unit(name), query_modality="text", k=1)[0][0].uri == name
 
 
 def test_search_withholds_probabilities_where_a_modality_has_none(tmp_path: Path) -> None:
@@ -278,10 +307,10 @@ FITTED = {
 }
 
 
-def fitted(path: Path, recipe: Recipe | None = None) -> Catalog:
+def fitted(path: Path, settings: IndexSettings | None = None) -> Catalog:
     text = Calibration(pairs=FITTED).to_json()
     versions = HashEncoder().fingerprints()
-    return Catalog.create(path, embed_dim=EMBED_DIM, fingerprints=versions, calibration_json=text, recipe=recipe)
+    return Catalog.create(path, embed_dim=EMBED_DIM, fingerprints=versions, calibration_json=text, settings=settings)
 
 
 def test_search_sorts_by_what_it_shows(tmp_path: Path) -> None:
@@ -316,13 +345,13 @@ def test_search_measures_the_background_of_the_whole_gallery(tmp_path: Path) -> 
         assert among[0].id == hits[0].id and among[0].probability >= hits[0].probability
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), HNSW, IVF], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("settings", [IndexSettings(), HNSW, IVF], ids=lambda settings: settings.name)
 def test_search_by_an_index_or_a_filter_shows_nearly_the_same_probabilities(
-    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, settings: IndexSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedspace.catalog.search.sampling.SAMPLE", 700)
+    monkeypatch.setattr("embedspace.catalog.index.sampling.SAMPLE", 700)
     queries = random_units(20, seed=10)
-    with fitted(tmp_path / "exact.catalog") as exact, fitted(tmp_path / "c.catalog", recipe) as catalog:
+    with fitted(tmp_path / "exact.catalog") as exact, fitted(tmp_path / "c.catalog", settings) as catalog:
         for opened in (exact, catalog):
             opened.add(vector_items(random_units(2000)))
         wanted = exact.search(queries, query_modality="text", k=5)
@@ -333,17 +362,23 @@ def test_search_by_an_index_or_a_filter_shows_nearly_the_same_probabilities(
                     assert one[0].probability == pytest.approx(other[0].probability, abs=1e-4)
 
 
+def rows_of(catalog: Catalog, modality: str = "image") -> Rows:
+    index = catalog._index.current()
+    assert isinstance(index, LocalIndex)
+    return index.rows(modality)
+
+
 def test_sample_is_fixed_and_holds_whole_living_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedspace.catalog.search.sampling.SAMPLE", 50)
+    monkeypatch.setattr("embedspace.catalog.index.sampling.SAMPLE", 50)
     with new_catalog(tmp_path / "c.catalog") as catalog:
         catalog.add(vector_items(random_units(600), per_item=3))
-        before = catalog._gallery.rows("image")
+        before = rows_of(catalog)
         first = sample_of(before)
         assert len(first.positions) == 50 and len(first.rows) == 150
         assert (np.bincount(before.item[first.rows])[np.unique(before.item[first.rows])] == 3).all()
         dead = int(before.item[first.rows[0]])
         catalog.remove(f"number = {catalog_number(catalog, dead)}")
-        after = catalog._gallery.rows("image")
+        after = rows_of(catalog)
         second = sample_of(after)
         kept = set(before.item[first.rows]) & set(after.item[second.rows])
         assert len(kept) == 49 and dead not in after.item[second.rows]
@@ -364,16 +399,16 @@ def test_search_item_in_two_modalities_is_one_hit(tmp_path: Path) -> None:
 # -- filters ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), HNSW, IVF], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("settings", [IndexSettings(), HNSW, IVF], ids=lambda settings: settings.name)
 @pytest.mark.parametrize("where", ["number < 15", "even = true", "number in (3, 999, 500) or number >= 995"])
-def test_search_filtered_equals_brute_force(tmp_path: Path, recipe: Recipe, where: str) -> None:
-    with new_catalog(tmp_path / "c.catalog", recipe) as catalog:
+def test_search_filtered_equals_brute_force(tmp_path: Path, settings: IndexSettings, where: str) -> None:
+    with new_catalog(tmp_path / "c.catalog", settings) as catalog:
         catalog.add(vector_items(random_units(1000)))
         query = random_units(1, seed=4)
         allowed = {item.id for item in catalog.items(where)}
         found = ids_of(catalog.search(query, query_modality="text", k=10, where=where)[0])
         wanted = brute_force(catalog, query[0], 10, allowed)
-        if len(allowed) <= 20 or (recipe.index == "ivf" and recipe.min_vectors > 1000):
+        if len(allowed) <= 20 or (settings.index == "ivf" and settings.min_vectors > 1000):
             assert found == wanted  # selective: exact whatever the index
         assert set(found) <= allowed and len(set(found) & set(wanted)) >= 0.8 * len(wanted)
 
@@ -390,9 +425,9 @@ def test_search_filter_follows_changes(catalog: Catalog) -> None:
 # -- indexes ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("recipe", [HNSW, IVF], ids=lambda recipe: recipe.name)
-def test_index_finds_what_exact_finds_and_scores_exactly(tmp_path: Path, recipe: Recipe) -> None:
-    with new_catalog(tmp_path / "c.catalog", recipe) as catalog:
+@pytest.mark.parametrize("settings", [HNSW, IVF], ids=lambda settings: settings.name)
+def test_index_finds_what_exact_finds_and_scores_exactly(tmp_path: Path, settings: IndexSettings) -> None:
+    with new_catalog(tmp_path / "c.catalog", settings) as catalog:
         catalog.add(vector_items(random_units(2000), per_item=2))
         queries = random_units(20, seed=5)
         overlap = 0
@@ -405,9 +440,9 @@ def test_index_finds_what_exact_finds_and_scores_exactly(tmp_path: Path, recipe:
         assert (catalog.store.folder / "image.faiss").exists()
 
 
-@pytest.mark.parametrize("recipe", [HNSW, IVF], ids=lambda recipe: recipe.name)
-def test_index_newer_rows_are_found_beside_it(tmp_path: Path, recipe: Recipe) -> None:
-    with new_catalog(tmp_path / "c.catalog", recipe) as catalog:
+@pytest.mark.parametrize("settings", [HNSW, IVF], ids=lambda settings: settings.name)
+def test_index_newer_rows_are_found_beside_it(tmp_path: Path, settings: IndexSettings) -> None:
+    with new_catalog(tmp_path / "c.catalog", settings) as catalog:
         catalog.add(vector_items(random_units(500)))
         catalog.optimize()
         built = (catalog.store.folder / "image.faiss").read_bytes()
@@ -421,9 +456,9 @@ def test_index_newer_rows_are_found_beside_it(tmp_path: Path, recipe: Recipe) ->
             assert other.search(fresh[3], query_modality="image", k=1)[0][0].uri == "item/503"
 
 
-@pytest.mark.parametrize("recipe", [HNSW, IVF], ids=lambda recipe: recipe.name)
-def test_index_never_finds_deleted_rows(tmp_path: Path, recipe: Recipe) -> None:
-    with new_catalog(tmp_path / "c.catalog", recipe) as catalog:
+@pytest.mark.parametrize("settings", [HNSW, IVF], ids=lambda settings: settings.name)
+def test_index_never_finds_deleted_rows(tmp_path: Path, settings: IndexSettings) -> None:
+    with new_catalog(tmp_path / "c.catalog", settings) as catalog:
         vectors = random_units(500)
         catalog.add(vector_items(vectors))
         catalog.optimize()
@@ -442,6 +477,15 @@ def test_index_is_rebuilt_when_much_is_newer(tmp_path: Path) -> None:
         catalog.add(vector_items(random_units(200, seed=7), first=200))
         catalog.optimize()
         assert catalog.info().indexes["image"] == "hnsw, none: 400 vectors, built at 400"
+
+
+def test_optimize_builds_an_index_that_is_missing(tmp_path: Path) -> None:
+    with new_catalog(tmp_path / "c.catalog", HNSW) as catalog:
+        catalog.add(vector_items(random_units(400)))
+    (tmp_path / "c.catalog" / "image.faiss").unlink()
+    with Catalog.open(tmp_path / "c.catalog") as catalog:
+        catalog.optimize()
+        assert (tmp_path / "c.catalog" / "image.faiss").exists()
 
 
 @pytest.mark.parametrize("damage", ["missing", "garbage", "truncated", "flipped", "of another catalog"])

@@ -11,7 +11,7 @@ import pytest
 
 from embedspace.catalog import Catalog
 from embedspace.catalog.ingest.ingest import ingest
-from embedspace.catalog.ingest.sources import Candidate, chunks
+from embedspace.catalog.ingest.scan import Candidate, chunks
 from tests.support.catalog_encoder import HashEncoder, new_catalog
 from tests.support.unprivileged import unprivileged
 

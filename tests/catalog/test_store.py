@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 
 import embedspace.catalog.store.schema
-from embedspace.catalog import Catalog, CatalogItem, Recipe
+from embedspace.catalog import Catalog, CatalogItem, IndexSettings
 from embedspace.catalog.export import read_export
 from embedspace.catalog.index.packed import PACKED
 from embedspace.catalog.ingest.ingest import ingest
-from embedspace.catalog.store.schema import DATABASE, translated
+from embedspace.catalog.store.errors import translated
+from embedspace.catalog.store.schema import DATABASE
 from embedspace.errors import (
     CatalogCorruptError,
     CatalogError,
@@ -248,7 +249,7 @@ def test_full_disk_while_writing_derived_files_is_no_error(catalog: Catalog, mon
     monkeypatch.setattr("embedspace.catalog.index.packed._write", full)
     catalog.optimize()
     assert len(catalog.search(unit("q"), query_modality="text", k=99)[0]) == 50
-    assert list(catalog.store.folder.glob("*.partial")) == []
+    assert list(catalog.store.folder.glob("*partial*")) == []
 
 
 def test_failed_batch_leaves_no_trace(catalog: Catalog) -> None:
@@ -316,7 +317,7 @@ def test_info_counts(catalog: Catalog) -> None:
     catalog.add(vector_items(random_units(12), per_item=3))
     info = catalog.info()
     assert (info.items, info.uris, info.kinds, info.segments) == (4, 4, {"image": 4}, {"image": 12})
-    assert info.fields == ("even", "number") and info.recipe == "default" and info.size_bytes > 0
+    assert info.fields == ("even", "number") and info.settings == "default" and info.size_bytes > 0
     assert info.indexes == {"image": "exact"} and not info.calibrated
 
 
@@ -431,6 +432,19 @@ def test_export_npz(indexed: Catalog, tmp_path: Path) -> None:
         assert np.isnan(arrays["starts"]).all()
 
 
+def test_optimize_sweeps_what_killed_processes_left_half_written(indexed: Catalog) -> None:
+    folder = indexed.store.folder
+    names = (f".{Path(PACKED).stem}.99-1.partial.packed", "image.faiss.99-1.partial")  # of this version, and before
+    for name in names:
+        (folder / name).write_bytes(b"half a file")
+    indexed.optimize()
+    assert all((folder / name).exists() for name in names)  # their processes may still be writing
+    for name in names:
+        os.utime(folder / name, (1, 1))
+    indexed.optimize()
+    assert not list(folder.glob("*partial*"))
+
+
 def test_export_unknown_suffix_and_no_leftovers(indexed: Catalog, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"known: \.parquet, \.npz, \.jsonl"):
         indexed.export(tmp_path / "out.xml")
@@ -439,7 +453,7 @@ def test_export_unknown_suffix_and_no_leftovers(indexed: Catalog, tmp_path: Path
     with pytest.raises(InputError, match="not an export"):
         (tmp_path / "x.jsonl").write_text(json.dumps({"a": 1}), encoding="utf-8")
         list(read_export(tmp_path / "x.jsonl"))
-    assert list(tmp_path.glob("*.partial")) == []
+    assert list(tmp_path.glob("*partial*")) == []
 
 
 # -- package and recipes ---------------------------------------------------------------------------------------------
@@ -457,6 +471,7 @@ def test_catalog_copied_elsewhere_works(catalog: Catalog, path: Path, tmp_path: 
 def test_package_exports_all_and_loads_no_faiss() -> None:
     for name in embedspace.catalog.__all__:
         assert getattr(embedspace.catalog, name).__name__ == name
+    assert embedspace.catalog.Recipe is IndexSettings  # its old name
     code = (
         "import sys, embedspace.catalog as c; c.Catalog; c.IngestReport; import embedspace.catalog.ingest.ingest; "
         "assert not {'faiss', 'torch', 'pyarrow'} & set(sys.modules)"
@@ -474,14 +489,14 @@ def test_package_exports_all_and_loads_no_faiss() -> None:
         ("nlist = ", "not a TOML file"),
     ],
 )
-def test_recipe_errors(tmp_path: Path, text: str, message: str) -> None:
+def test_settings_errors(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "r.toml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
-        Recipe.from_toml(tmp_path / "r.toml")
+        IndexSettings.from_toml(tmp_path / "r.toml")
 
 
-def test_recipe_round_trip(tmp_path: Path) -> None:
+def test_settings_round_trip(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('index = "hnsw"\nhnsw_m = 8\n', encoding="utf-8")
-    recipe = Recipe.from_toml(tmp_path / "mine.toml")
-    assert (recipe.name, recipe.hnsw_m, recipe.ef_search) == ("mine", 8, Recipe().ef_search)
-    assert Recipe.from_json(recipe.to_json()) == recipe
+    settings = IndexSettings.from_toml(tmp_path / "mine.toml")
+    assert (settings.name, settings.hnsw_m, settings.ef_search) == ("mine", 8, IndexSettings().ef_search)
+    assert IndexSettings.from_json(settings.to_json()) == settings

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from embedspace.catalog.ingest.manifests import BadRow, Row, row_of
-from embedspace.catalog.ingest.places import is_gone, manifest_of, open_regular, row_uri
 from embedspace.catalog.ingest.tables import read_rows
+from embedspace.catalog.places import is_gone, manifest_of, open_regular, row_uri
 from embedspace.errors import InputError
 
 pa = pytest.importorskip("pyarrow")

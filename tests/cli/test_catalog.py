@@ -79,6 +79,19 @@ def test_remove_by_place_and_by_filter(run: Run, media: Path) -> None:
     assert run("catalog", "remove", "c", "media/dog.png").code == 1
 
 
+def test_remove_says_what_it_did_to_failures(run: Run, media: Path) -> None:
+    for name in ("bad.png", "worse.png"):
+        (media / name).write_bytes(b"not a picture")
+    run("index", media, "--catalog", "c", "--quiet")
+    assert run("catalog", "remove", "c", "media/bad.png").out == "1 no longer listed as failed\n"
+    both = run("catalog", "remove", "c", "media/worse.png", "media/dog.png")
+    assert (both.code, both.out) == (0, "1 removed, 1 no longer listed as failed\n")
+    assert json.loads(run("catalog", "info", "c", "--json").out)["failures"] == []
+    again = run("catalog", "remove", "c", "media/bad.png", "--json")
+    assert again.code == 1
+    assert json.loads(again.out) == {"items": 0, "places": 0, "failures": 0, "missing": ["media/bad.png"]}
+
+
 def test_remove_needs_to_know_what(run: Run, media: Path) -> None:
     assert "not both" in run("catalog", "remove", "c").error
     assert run("catalog", "remove", "c", "x", "--where", "kind = 'text'").code == 2
@@ -125,6 +138,21 @@ def test_migrate_makes_the_catalog_searchable_again(run: Run, media: Path) -> No
     with Catalog.open("c", read_only=True) as opened:
         assert opened.fingerprints == newer.fingerprints()
     assert "nothing to do" in run("catalog", "migrate", "c", space=newer).out
+
+
+@pytest.mark.parametrize("option", ["--space", "--weights"])
+def test_migrate_to_a_space_of_another_width(run: Run, media: Path, option: str) -> None:
+    wider = CliSpace("wide", embed_dim=96)
+    refused = run("index", media, "--catalog", "c", space=wider)
+    assert refused.code == 2 and "embedspace catalog migrate c" in refused.error
+    assert "come from another encoder" in run("search", "c", "x", space=wider).error
+    result = run("catalog", "migrate", "c", option, "wide", space=wider)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("audio, image, speech, text: 6 encoded, 0 kept, 0 removed, 0 failed")
+    assert json.loads(run("catalog", "info", "c", "--json").out)["embed_dim"] == 96
+    (line,) = run("search", "c", "tall grass", "-k", "1", "--json", space=wider).out.splitlines()
+    assert json.loads(line)["uri"].endswith("b.txt")
+    assert run("catalog", "verify", "c").code == 0
 
 
 @pytest.mark.parametrize("verb", ["info", "verify", "migrate"])
@@ -210,7 +238,7 @@ def test_missing_setting_is_a_damaged_catalog(run: Run, media: Path, key: str) -
     ("sql", "message"),
     [
         ("UPDATE meta SET value = 'many' WHERE key = 'embed_dim'", "its setting embed_dim"),
-        ("UPDATE meta SET value = '[' WHERE key = 'recipe'", "not an index recipe"),
+        ("UPDATE meta SET value = '[' WHERE key = 'recipe'", "not index settings"),
         ("DROP TABLE fields", "the catalog is damaged"),
         ("DROP TABLE meta", "the catalog is damaged"),
     ],
@@ -249,5 +277,5 @@ def test_what_changes_a_catalog_speaks_json(run: Run, media: Path, tmp_path: Pat
     migrated = run("catalog", "migrate", "c", "--json", space=CliSpace("2"))
     assert json.loads(migrated.out)["encoded"] > 0 and migrated.err == ""
     removed = run("catalog", "remove", "c", "one more text", "nothing of the kind", "--json")
-    assert json.loads(removed.out) == {"items": 1, "places": 1, "missing": ["nothing of the kind"]}
+    assert json.loads(removed.out) == {"items": 1, "places": 1, "failures": 0, "missing": ["nothing of the kind"]}
     assert removed.err == ""

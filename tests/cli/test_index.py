@@ -273,14 +273,17 @@ def test_index_refuses_a_locked_catalog(run: Run, media: Path, monkeypatch: pyte
     assert _count("c") == 1
 
 
-def test_index_recipes(run: Run, media: Path) -> None:
-    assert run("index", media, "--catalog", "c", "--recipe", "hnsw").code == 0
-    assert json.loads(run("catalog", "info", "c", "--json").out)["recipe"] == "hnsw"
-    result = run("index", media, "--catalog", "c", "--recipe", "exact")
+@pytest.mark.parametrize("option", ["--settings", "--recipe"])  # the second is its old name
+def test_index_settings(run: Run, media: Path, option: str) -> None:
+    assert run("index", media, "--catalog", "c", option, "hnsw").code == 0
+    assert json.loads(run("catalog", "info", "c", "--json").out)["settings"] == "hnsw"
+    result = run("index", media, "--catalog", "c", option, "exact")
     assert (result.code, "'hnsw'" in result.error) == (2, True)
-    assert "no index recipe 'fast'" in run("index", media, "--catalog", "d", "--recipe", "fast").error
+    assert "no index settings 'fast'" in run("index", media, "--catalog", "d", option, "fast").error
     Path("odd.toml").write_text("speed = 3\n")
-    assert "unknown key 'speed'" in run("index", media, "--catalog", "d", "--recipe", "odd.toml").error
+    assert "unknown key 'speed'" in run("index", media, "--catalog", "d", option, "odd.toml").error
+    Path("cloud.toml").write_text('engine = "cloud"\n')
+    assert "unknown engine 'cloud'; known: local" in run("index", media, "--catalog", "d", option, "cloud.toml").error
     assert not Path("d").exists()
 
 

@@ -89,7 +89,7 @@ def test_faults_count_a_reader_that_dies_or_is_slow() -> None:
 
 
 def test_samples_cover_every_suffix_that_is_read(tmp_path: Path) -> None:
-    from embedspace.catalog.ingest.manifests import MANIFEST_SUFFIXES
+    from embedspace.catalog.places import MANIFEST_SUFFIXES
     from embedspace.modality import SUFFIXES
 
     files = [*write_samples(tmp_path / "samples"), *tables(tmp_path, "a.png")]

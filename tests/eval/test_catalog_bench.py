@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from embedspace.catalog import Recipe
+from embedspace.catalog import IndexSettings
 from eval.bench.common import FakeEncoder, make_media
 from indexes import sweep
 
@@ -19,18 +19,18 @@ def run(monkeypatch: pytest.MonkeyPatch, module: str, *arguments: str) -> None:
     importlib.import_module(module).main()
 
 
-@pytest.mark.parametrize("path", sorted(sweep.RECIPES.glob("*.toml")), ids=lambda path: path.stem)
-def test_recipe_file_is_valid_and_explained(path: Path) -> None:
-    assert Recipe.from_toml(path).name == path.stem
+@pytest.mark.parametrize("path", sorted(sweep.SETTINGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_settings_file_is_valid_and_explained(path: Path) -> None:
+    assert IndexSettings.from_toml(path).name == path.stem
     assert path.read_text(encoding="utf-8").startswith("# ")
 
 
 def test_sweep_writes_json_and_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    some = [str(sweep.RECIPES / f"{name}.toml") for name in ("exact", "hnsw-sq8", "ivf-sq8")]
+    some = [str(sweep.SETTINGS / f"{name}.toml") for name in ("exact", "hnsw-sq8", "ivf-sq8")]
     sizes = ("--vectors", "2000", "--embed-dim", "32", "--queries", "20")
-    run(monkeypatch, "indexes.sweep", *sizes, "--out", str(tmp_path), "--recipes", *some)
+    run(monkeypatch, "indexes.sweep", *sizes, "--out", str(tmp_path), "--settings", *some)
     result = json.loads((tmp_path / "sweep-2000x32.json").read_text(encoding="utf-8"))
-    recalls = {one["recipe"]: one["recall_at_10"] for one in result["outcomes"]}
+    recalls = {one["settings"]: one["recall_at_10"] for one in result["outcomes"]}
     assert recalls["exact"] == 1.0 and recalls["hnsw-sq8"] > 0.9 and recalls["ivf-sq8"] > 0.5
     table = (tmp_path / "sweep-2000x32.md").read_text(encoding="utf-8")
     assert table.count("\n| ") == 4 and "python -m indexes.sweep --vectors 2000" in table

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.catalog import Catalog, CatalogItem, Recipe
+from embedspace.catalog import Catalog, CatalogItem, IndexSettings
 from embedspace.catalog.ingest.ingest import ingest
+from embedspace.catalog.migrate import migrate
 from embedspace.errors import MediaError
 from embedspace.segment import Decoded, Segment
 
@@ -33,8 +34,10 @@ def unit(content: bytes | str, embed_dim: int = EMBED_DIM) -> NDArray[np.float32
 class HashEncoder:
     """Files that begin with b"bad" cannot be decoded; recordings that hold b"speech" have a speech segment, too."""
 
-    def __init__(self, versions: Mapping[str, str] | None = None, *, delay: float = 0.0) -> None:
-        self.embed_dim = EMBED_DIM
+    def __init__(
+        self, versions: Mapping[str, str] | None = None, *, delay: float = 0.0, embed_dim: int = EMBED_DIM
+    ) -> None:
+        self.embed_dim = embed_dim
         self.versions = dict.fromkeys(MODALITIES, "1") | dict(versions or {})
         self.delay = delay
         self.decoded: list[Any] = []
@@ -73,7 +76,7 @@ class HashEncoder:
 
     def _segment(self, modality: str, label: str, content: bytes | str) -> Segment:
         raw = content.encode() if isinstance(content, str) else content
-        vector = unit(self.versions[modality].encode() + modality.encode() + raw)
+        vector = unit(self.versions[modality].encode() + modality.encode() + raw, self.embed_dim)
         if raw.startswith(b"nan"):
             vector = vector * np.float32(np.nan)
         text = raw.decode(errors="replace") if modality == "text" else ""
@@ -84,10 +87,10 @@ class HashEncoder:
         return self._segment(modality, "", content).vector
 
 
-def new_catalog(path: Path, recipe: Recipe | None = None, encoder: HashEncoder | None = None) -> Catalog:
+def new_catalog(path: Path, settings: IndexSettings | None = None, encoder: HashEncoder | None = None) -> Catalog:
     """Make an empty catalog of the fake encoder's."""
     encoder = encoder or HashEncoder()
-    return Catalog.create(path, embed_dim=EMBED_DIM, fingerprints=encoder.fingerprints(), recipe=recipe)
+    return Catalog.create(path, embed_dim=encoder.embed_dim, fingerprints=encoder.fingerprints(), settings=settings)
 
 
 def vector_items(
@@ -109,7 +112,17 @@ def random_units(count: int, seed: int = 0, embed_dim: int = EMBED_DIM) -> NDArr
     return unit_rows
 
 
-if __name__ == "__main__":  # python -m tests.support.catalog_encoder CATALOG FOLDER DELAY: an ingest to be killed
-    target = Path(sys.argv[1])
+def wider_encoder(delay: float = 0.0) -> HashEncoder:
+    """Return another encoder whose vectors are longer."""
+    return HashEncoder(dict.fromkeys(MODALITIES, "wide"), delay=delay, embed_dim=24)
+
+
+if (
+    __name__ == "__main__"
+):  # an ingest or a migration to be killed: ... CATALOG FOLDER DELAY, or ... CATALOG migrate DELAY
+    target, wait = Path(sys.argv[1]), float(sys.argv[3])
     with Catalog.open(target) if target.exists() else new_catalog(target) as opened:
-        ingest(opened, [sys.argv[2]], HashEncoder(delay=float(sys.argv[3])), batch_size=4)
+        if sys.argv[2] == "migrate":
+            migrate(opened, wider_encoder(wait), batch_size=4)
+        else:
+            ingest(opened, [sys.argv[2]], HashEncoder(delay=wait), batch_size=4)

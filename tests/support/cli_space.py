@@ -18,24 +18,23 @@ from embedspace.segment import Decoded, Segment
 DIM = 64
 
 
-def vector_of(content: str | bytes) -> np.ndarray:
+def vector_of(content: str | bytes, dim: int = DIM) -> np.ndarray:
     """Return the unit vector of some content."""
     raw = content.encode() if isinstance(content, str) else content
     seed = int.from_bytes(hashlib.sha256(raw).digest()[:8], "little")
-    row = np.random.default_rng(seed).standard_normal(DIM)
+    row = np.random.default_rng(seed).standard_normal(dim)
     return (row / np.linalg.norm(row)).astype(np.float32)
 
 
 class CliSpace:
     """Equal content has equal vectors. A recording's speech is the content of the .txt file beside it."""
 
-    embed_dim = DIM
     modalities = ("image", "audio", "text", "speech")
 
-    def __init__(self, version: str = "1") -> None:
-        self.version = version
+    def __init__(self, version: str = "1", embed_dim: int = DIM) -> None:
+        self.version, self.embed_dim = version, embed_dim
         pairs = {f"{a}>{b}": PairCalibration(0.0, 0.2, 40.0, -24.0) for a in self.modalities for b in self.modalities}
-        self.calibration = Calibration({name: np.zeros(DIM, np.float32) for name in self.modalities}, pairs)
+        self.calibration = Calibration({name: np.zeros(embed_dim, np.float32) for name in self.modalities}, pairs)
 
     def names(self, vectors: np.ndarray, modality: str) -> list[list[tuple[str, float]]]:
         return [[] for _ in vectors]
@@ -68,7 +67,7 @@ class CliSpace:
             [
                 Segment(
                     modality,
-                    vector_of(content),
+                    vector_of(content, self.embed_dim),
                     0.0 if modality in ("audio", "speech") else None,
                     1.5 if modality in ("audio", "speech") else None,
                     content if modality == "text" else "",

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.catalog.index.exact import Best, Rows, best_items
-from embedspace.catalog.index.settings import Recipe
+from embedspace.catalog.index.settings import IndexSettings
+from embedspace.files import replacing
 
 __all__ = ["AnnIndex", "build_index", "index_path", "index_size", "load_index", "save_index", "search_index"]
 
@@ -34,13 +33,13 @@ class AnnIndex:
 
     Attributes:
         index: The FAISS index; its ids are sequence numbers.
-        recipe: How it was built.
+        settings: How it was built.
         built_at: Highest sequence number in it.
         size: Vectors in it.
     """
 
     index: Any
-    recipe: Recipe
+    settings: IndexSettings
     built_at: int
     size: int
 
@@ -50,76 +49,80 @@ def index_path(folder: Path, modality: str) -> Path:
     return folder / f"{modality}.faiss"
 
 
-def _signature(recipe: Recipe, catalog_id: str, embed_dim: int) -> str:
+def _signature(settings: IndexSettings, catalog_id: str, embed_dim: int) -> str:
     """Return what must agree for a stored index to be used; how it is searched may change without a rebuild."""
-    built = [recipe.index, recipe.quantizer, recipe.nlist, recipe.hnsw_m, recipe.ef_construction, recipe.seed]
+    built = [
+        settings.index,
+        settings.quantizer,
+        settings.nlist,
+        settings.hnsw_m,
+        settings.ef_construction,
+        settings.seed,
+    ]
     return hashlib.blake2b(json.dumps([catalog_id, embed_dim, *built]).encode(), digest_size=16).hexdigest()
 
 
-def build_index(rows: Rows, recipe: Recipe) -> AnnIndex:
-    """Build the index of a recipe over the living rows of one modality.
+def build_index(rows: Rows, settings: IndexSettings) -> AnnIndex:
+    """Build the index that settings describe over the living rows of one modality.
 
     Args:
         rows: All rows.
-        recipe: Its `index` is "hnsw" or "ivf".
+        settings: Its `index` is "hnsw" or "ivf".
     """
     faiss: Any = importlib.import_module("faiss")
 
     alive = np.arange(len(rows)) if rows.alive is None else np.flatnonzero(rows.alive)
     embed_dim = rows.base.vectors.shape[1]
-    index = faiss.index_factory(embed_dim, _factory(recipe, len(alive)), faiss.METRIC_INNER_PRODUCT)
-    if recipe.index == "hnsw":
-        faiss.downcast_index(index).hnsw.efConstruction = recipe.ef_construction
+    index = faiss.index_factory(embed_dim, _factory(settings, len(alive)), faiss.METRIC_INNER_PRODUCT)
+    if settings.index == "hnsw":
+        faiss.downcast_index(index).hnsw.efConstruction = settings.ef_construction
         index = faiss.IndexIDMap2(index)
     if not index.is_trained:
-        chosen = np.random.default_rng(recipe.seed).permutation(len(alive))[: max(recipe.train_vectors, 1)]
+        chosen = np.random.default_rng(settings.seed).permutation(len(alive))[: max(settings.train_vectors, 1)]
         index.train(rows.take(np.sort(alive[chosen])))
     for first in range(0, len(alive), _ADD):
         some = alive[first : first + _ADD]
         index.add_with_ids(rows.take(some), rows.seq[some])
-    return AnnIndex(index, recipe, int(rows.seq[-1]) if len(rows) else 0, len(alive))
+    return AnnIndex(index, settings, int(rows.seq[-1]) if len(rows) else 0, len(alive))
 
 
-def index_size(rows: Rows, recipe: Recipe) -> int:
-    """Return about how many bytes the index of a recipe over these rows takes."""
-    width: int = {"none": 4, "fp16": 2, "sq8": 1}[recipe.quantizer] * rows.base.vectors.shape[1] + 8
-    return len(rows) * (width + (8 * recipe.hnsw_m if recipe.index == "hnsw" else 0))
+def index_size(rows: Rows, settings: IndexSettings) -> int:
+    """Return about how many bytes the index that settings describe over these rows takes."""
+    width: int = {"none": 4, "fp16": 2, "sq8": 1}[settings.quantizer] * rows.base.vectors.shape[1] + 8
+    return len(rows) * (width + (8 * settings.hnsw_m if settings.index == "hnsw" else 0))
 
 
-def _factory(recipe: Recipe, count: int) -> str:
-    quantizer = {"none": "Flat", "fp16": "SQfp16", "sq8": "SQ8"}[recipe.quantizer]
-    if recipe.index == "hnsw":
-        return f"HNSW{recipe.hnsw_m},{quantizer}"
-    return f"IVF{_nlist(recipe, count)},{quantizer}"
+def _factory(settings: IndexSettings, count: int) -> str:
+    quantizer = {"none": "Flat", "fp16": "SQfp16", "sq8": "SQ8"}[settings.quantizer]
+    if settings.index == "hnsw":
+        return f"HNSW{settings.hnsw_m},{quantizer}"
+    return f"IVF{_nlist(settings, count)},{quantizer}"
 
 
-def _nlist(recipe: Recipe, count: int) -> int:
-    wanted = recipe.nlist or round(4 * count**0.5)
-    return max(1, min(wanted, min(count, recipe.train_vectors) // 39 or 1))  # FAISS wants 39 vectors a cell
+def _nlist(settings: IndexSettings, count: int) -> int:
+    wanted = settings.nlist or round(4 * count**0.5)
+    return max(1, min(wanted, min(count, settings.train_vectors) // 39 or 1))  # FAISS wants 39 vectors per cell
 
 
 def save_index(ann: AnnIndex, path: Path, catalog_id: str, embed_dim: int) -> bool:
     """Write an index and, beside it, what it was built from; returns whether that was possible."""
     faiss: Any = importlib.import_module("faiss")
 
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     facts = {
-        "signature": _signature(ann.recipe, catalog_id, embed_dim),
+        "signature": _signature(ann.settings, catalog_id, embed_dim),
         "built_at": ann.built_at,
         "size": ann.size,
     }
     try:
-        faiss.write_index(ann.index, str(partial))
-        facts["bytes"] = partial.stat().st_size
-        facts["crc"] = _file_digest(partial)
-        facts_path(path).unlink(missing_ok=True)  # between the two renames there is no index, rather than a wrong one
-        partial.replace(path)
-        partial.write_text(json.dumps(facts), encoding="utf-8")
-        partial.replace(facts_path(path))
+        with replacing(path) as partial:
+            faiss.write_index(ann.index, str(partial))
+            facts["bytes"] = partial.stat().st_size
+            facts["crc"] = _file_digest(partial)
+            facts_path(path).unlink(missing_ok=True)  # between the two renames there is no index, not a wrong one
+        with replacing(facts_path(path)) as partial:
+            partial.write_text(json.dumps(facts), encoding="utf-8")
     except (OSError, RuntimeError):  # derived: a search does without it
         return False
-    finally:
-        partial.unlink(missing_ok=True)
     return True
 
 
@@ -133,11 +136,11 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def load_index(path: Path, recipe: Recipe, catalog_id: str, embed_dim: int) -> AnnIndex | None:
-    """Return a stored index, or `None` where it is missing, damaged, or built by another recipe or catalog."""
+def load_index(path: Path, settings: IndexSettings, catalog_id: str, embed_dim: int) -> AnnIndex | None:
+    """Return a stored index, or `None` where it is missing, damaged, or of other settings or another catalog."""
     try:
         facts = json.loads(facts_path(path).read_text(encoding="utf-8"))
-        if facts["signature"] != _signature(recipe, catalog_id, embed_dim):
+        if facts["signature"] != _signature(settings, catalog_id, embed_dim):
             return None
         if path.stat().st_size != facts["bytes"] or _file_digest(path) != facts["crc"]:
             return None  # FAISS trusts the sizes it reads: a damaged file could take all memory, or the process
@@ -146,7 +149,7 @@ def load_index(path: Path, recipe: Recipe, catalog_id: str, embed_dim: int) -> A
         index = faiss.read_index(str(path))
         if index.d != embed_dim or index.ntotal != facts["size"]:
             return None
-        return AnnIndex(index, recipe, int(facts["built_at"]), int(facts["size"]))
+        return AnnIndex(index, settings, int(facts["built_at"]), int(facts["size"]))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):
         return None
 
@@ -154,16 +157,16 @@ def load_index(path: Path, recipe: Recipe, catalog_id: str, embed_dim: int) -> A
 def _parameters(ann: AnnIndex, candidates: int) -> Any:  # noqa: ANN401
     faiss: Any = importlib.import_module("faiss")
 
-    if ann.recipe.index == "hnsw":
-        return faiss.SearchParametersHNSW(efSearch=max(ann.recipe.ef_search, candidates))
+    if ann.settings.index == "hnsw":
+        return faiss.SearchParametersHNSW(efSearch=max(ann.settings.ef_search, candidates))
     nlist = faiss.extract_index_ivf(ann.index).nlist
-    return faiss.SearchParametersIVF(nprobe=min(nlist, ann.recipe.nprobe or max(8, nlist // 8)))
+    return faiss.SearchParametersIVF(nprobe=min(nlist, ann.settings.nprobe or max(8, nlist // 8)))
 
 
 def search_index(
     ann: AnnIndex, rows: Rows, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None = None
 ) -> list[Best]:
-    """Return the k best items a query: candidates of the index and every newer row, all scored exactly.
+    """Return the k best items per query: candidates of the index and every newer row, all scored exactly.
 
     Args:
         ann: An index over the older of the rows.
@@ -178,11 +181,11 @@ def search_index(
     results: list[Best] = []
     wanted = np.arange(len(queries))
     found: dict[int, Best] = {}
-    candidates = min(max(k * ann.recipe.overfetch, 16), ann.size)
+    candidates = min(max(k * ann.settings.overfetch, 16), ann.size)
     while len(wanted):
         _, ids = ann.index.search(queries[wanted], candidates, params=_parameters(ann, candidates))
         for query, proposed in zip(wanted, ids, strict=True):
-            subset = np.concatenate([_rows_of(rows, proposed), fresh])
+            subset = np.concatenate([rows.positions(np.unique(proposed[proposed >= 0])), fresh])
             subset = subset if usable is None else subset[usable[subset]]
             found[int(query)] = best_items(rows, queries[query : query + 1], k, subset)[0]
         if candidates >= min(ann.size, _MAX_CANDIDATES):
@@ -192,10 +195,3 @@ def search_index(
         candidates = min(candidates * 4, ann.size, _MAX_CANDIDATES)
     results.extend(found[query] for query in range(len(queries)))
     return results
-
-
-def _rows_of(rows: Rows, sequence: NDArray[np.int64]) -> NDArray[np.int64]:
-    sequence = np.unique(sequence[sequence >= 0])
-    at = np.searchsorted(rows.seq, sequence)
-    at = np.minimum(at, max(len(rows) - 1, 0))
-    return at[rows.seq[at] == sequence].astype(np.int64) if len(rows) else at.astype(np.int64)

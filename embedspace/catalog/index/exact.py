@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.catalog.index.packed import PackedRows
+from embedspace.catalog.store.vectors import SegmentRows
 
 __all__ = ["Best", "Rows", "Watch", "best_items", "best_of"]
 
@@ -40,7 +40,7 @@ class Best:
 class Rows:
     """Rows of one modality behind one numbering: packed ones (maybe on disk) first, newer ones after them."""
 
-    def __init__(self, base: PackedRows, tail: PackedRows, *, in_memory_bytes: int = 512 << 20) -> None:
+    def __init__(self, base: SegmentRows, tail: SegmentRows, *, in_memory_bytes: int = 512 << 20) -> None:
         """Join two runs of rows.
 
         Args:
@@ -75,6 +75,14 @@ class Rows:
         if self._starts is None:
             self._starts = _starts(self.item)
         return self._starts
+
+    def positions(self, sequence: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the ascending rows that have these ascending sequence numbers, of those that some row has."""
+        if not len(self):
+            return np.zeros(0, np.int64)
+        at = np.minimum(np.searchsorted(self.seq, sequence), len(self) - 1)
+        found: NDArray[np.int64] = at[self.seq[at] == sequence]
+        return found
 
     def block(self, first: int, last: int) -> NDArray[np.float32]:
         """Return rows first to last as (n, embed_dim) float32."""
@@ -130,12 +138,12 @@ def best_items(
     Args:
         rows: What is searched.
         queries: (Q, embed_dim) float32 unit rows.
-        k: Items wanted a query.
+        k: Items wanted per query.
         subset: Ascending rows to search; all where `None`.
         watch: Told of every item's score.
 
     Returns:
-        One `Best` a query; ties are broken by content id.
+        One `Best` per query; ties are broken by content id.
     """
     if subset is None and rows.alive is not None:
         subset = np.flatnonzero(rows.alive).astype(np.int64)
@@ -214,7 +222,7 @@ class _Merge:
 
 
 def best_of(rows: NDArray[np.int64], scores: NDArray[np.float32], key: NDArray[np.uint64], k: int) -> Best:
-    """Sort candidates, one an item, by score and then by content id; return the first k."""
+    """Sort candidates, one per item, by score and then by content id; return the first k."""
     rounded = np.round(scores, _DECIMALS)
     order = np.lexsort((key[rows, 1], key[rows, 0], -rounded))[:k]
     return Best(rows[order], rounded[order])

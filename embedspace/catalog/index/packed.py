@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
-import threading
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.catalog.store.store import Store, unpack
+from embedspace.catalog.store.store import Store
+from embedspace.catalog.store.vectors import SegmentRows, modality_counts, segment_batches
 from embedspace.errors import CatalogError
+from embedspace.files import replacing
 
-__all__ = ["PACKED", "Packed", "PackedRows", "load_packed", "read_rows", "write_packed"]
+__all__ = ["PACKED", "Packed", "load_packed", "write_packed"]
 
 PACKED = "vectors.packed"
 _MAGIC = b"EMBSPACK"
@@ -31,70 +30,15 @@ _ALIGN = 64
 _CHECKED_BYTES = 32 << 20
 """Checksums of larger arrays are left to `verify`: a cold search has no time for them."""
 
-_ROWS = """
-SELECT s.seq, s.item, i.id, v.vector FROM segments s JOIN items i ON i.item = s.item JOIN vectors v ON v.seq = s.seq
-WHERE s.modality = ? AND s.seq > ? ORDER BY s.seq
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class PackedRows:
-    """Rows of one modality, by sequence number; an item's rows are neighbours.
-
-    Attributes:
-        seq: (N,) int64, ascending.
-        item: (N,) int64 item numbers.
-        key: (N, 2) uint64, the content id as a big number: breaks ties.
-        vectors: (N, embed_dim) float16 unit rows, maybe memory-mapped.
-    """
-
-    seq: NDArray[np.int64]
-    item: NDArray[np.int64]
-    key: NDArray[np.uint64]
-    vectors: NDArray[np.float16]
-
-    @classmethod
-    def empty(cls, embed_dim: int) -> PackedRows:
-        """Return no rows."""
-        ints = np.zeros(0, np.int64)
-        return cls(ints, ints, np.zeros((0, 2), np.uint64), np.zeros((0, embed_dim), np.float16))
-
 
 @dataclass(frozen=True, slots=True)
 class Packed:
     """What a packed file holds, and the state of the catalog that it was written at."""
 
+    embed_dim: int
     last_seq: int
     deletions: int
-    rows: dict[str, PackedRows]
-
-
-def content_key(ids: list[str]) -> NDArray[np.uint64]:
-    """Return (N, 2) uint64 of which the order is that of the hex ids."""
-    raw = b"".join(bytes.fromhex(content_id) for content_id in ids)
-    return np.frombuffer(raw, ">u8").reshape(-1, 2).astype(np.uint64)
-
-
-def _batches(connection: sqlite3.Connection, modality: str, after: int, embed_dim: int) -> Iterator[PackedRows]:
-    cursor = connection.execute(_ROWS, (modality, after))
-    while batch := cursor.fetchmany(8192):
-        seq, item, ids, blobs = zip(*batch, strict=True)
-        vectors = unpack(blobs, embed_dim)
-        yield PackedRows(np.asarray(seq, np.int64), np.asarray(item, np.int64), content_key(list(ids)), vectors)
-
-
-def read_rows(store: Store, modality: str, after: int = 0) -> PackedRows:
-    """Return a modality's rows with a sequence number above `after`, from SQLite."""
-    with store.reading("read its vectors") as connection:
-        batches = list(_batches(connection, modality, after, store.embed_dim))
-    if not batches:
-        return PackedRows.empty(store.embed_dim)
-    return PackedRows(
-        np.concatenate([batch.seq for batch in batches]),
-        np.concatenate([batch.item for batch in batches]),
-        np.concatenate([batch.key for batch in batches]),
-        np.concatenate([batch.vectors for batch in batches]),
-    )
+    rows: dict[str, SegmentRows]
 
 
 def _aligned(offset: int) -> int:
@@ -115,25 +59,18 @@ def _layout(counts: dict[str, int], embed_dim: int) -> tuple[dict[str, dict[str,
 
 def write_packed(store: Store) -> bool:
     """Write the packed file, atomically; returns whether that was possible (it is not on a read-only medium)."""
-    partial = store.folder / f"{PACKED}.{os.getpid()}-{threading.get_ident()}.partial"
     try:
-        with store.reading("read its vectors") as connection, partial.open("wb") as file:
-            connection.execute("BEGIN")  # one snapshot for the counts and the rows
-            try:
-                _write(store, connection, file)
-            finally:
-                connection.execute("COMMIT")
-        partial.replace(store.folder / PACKED)
+        with replacing(store.folder / PACKED) as partial, partial.open("wb") as file:
+            with store.snapshot("read its vectors"):  # the counts and the rows are of one moment
+                _write(store, file)
     except (OSError, CatalogError):  # derived: a search does without it
         return False
-    finally:
-        partial.unlink(missing_ok=True)
     return True
 
 
-def _write(store: Store, connection: sqlite3.Connection, file: BinaryIO) -> None:
-    counts = dict(connection.execute("SELECT modality, count(*) FROM segments GROUP BY modality ORDER BY modality"))
+def _write(store: Store, file: BinaryIO) -> None:
     _, last_seq, deletions = store.state()
+    counts = modality_counts(store)
     layout, size = _layout(counts, store.embed_dim)
     header: dict[str, Any] = {
         "catalog": store.catalog_id,
@@ -147,7 +84,7 @@ def _write(store: Store, connection: sqlite3.Connection, file: BinaryIO) -> None
     start = _aligned(len(_MAGIC) + 8 + len(json.dumps(header)))
     for modality, arrays in layout.items():
         crc, row = 0, 0
-        for batch in _batches(connection, modality, 0, store.embed_dim):
+        for batch in segment_batches(store, modality):
             for name, width in (("seq", 8), ("item", 8), ("key", 16), ("vectors", 2 * store.embed_dim)):
                 block = np.ascontiguousarray(getattr(batch, name)).tobytes()
                 file.seek(start + arrays[name] + row * width)
@@ -169,13 +106,15 @@ def load_packed(store: Store, *, check: bool = False) -> Packed | None:
         check: Compare the checksums of arrays of any size.
 
     Returns:
-        Its arrays, or `None` where it is missing, damaged or of another catalog.
+        Its arrays, or `None` where it is missing, damaged, or of another catalog; unless checked, also where its
+        vectors have another length than the catalog's.
     """
     try:
         with (store.folder / PACKED).open("rb") as file:
-            return _load(store, file, check=check)
+            packed = _load(store, file, check=check)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return packed if packed is None or check or packed.embed_dim == store.embed_dim else None
 
 
 def _load(store: Store, file: BinaryIO, *, check: bool) -> Packed | None:
@@ -183,27 +122,28 @@ def _load(store: Store, file: BinaryIO, *, check: bool) -> Packed | None:
         return None
     length = int.from_bytes(file.read(8), "little")
     header = json.loads(file.read(min(length, 1 << 20)))
-    if header["catalog"] != store.catalog_id or header["embed_dim"] != store.embed_dim:
+    if header["catalog"] != store.catalog_id:
         return None
+    embed_dim = int(header["embed_dim"])
     start = _aligned(len(_MAGIC) + 8 + length)
     if os.fstat(file.fileno()).st_size != start + header["size"]:
         return None
     mapped = np.memmap(file, np.uint8, mode="r")
     rows = {}
     for modality, arrays in header["modalities"].items():
-        rows[modality] = _map(mapped, start, arrays, store.embed_dim)
+        rows[modality] = _map(mapped, start, arrays, embed_dim)
         small = rows[modality].vectors.nbytes <= _CHECKED_BYTES
         if (check or small) and _checksum(rows[modality]) != header["crc"][modality]:
             return None
-    return Packed(int(header["last_seq"]), int(header["deletions"]), rows)
+    return Packed(embed_dim, int(header["last_seq"]), int(header["deletions"]), rows)
 
 
-def _map(mapped: NDArray[np.uint8], start: int, arrays: dict[str, int], embed_dim: int) -> PackedRows:
+def _map(mapped: NDArray[np.uint8], start: int, arrays: dict[str, int], embed_dim: int) -> SegmentRows:
     def view(name: str, dtype: str, width: int) -> NDArray[Any]:
         first = start + arrays[name]
         return np.asarray(mapped[first : first + arrays["rows"] * width]).view(dtype)
 
-    return PackedRows(
+    return SegmentRows(
         view("seq", "<i8", 8),
         view("item", "<i8", 8),
         view("key", "<u8", 16).reshape(-1, 2),
@@ -211,7 +151,7 @@ def _map(mapped: NDArray[np.uint8], start: int, arrays: dict[str, int], embed_di
     )
 
 
-def _checksum(rows: PackedRows) -> str:
+def _checksum(rows: SegmentRows) -> str:
     crc = 0
     for first in range(0, len(rows.seq), 8192):
         last = first + 8192

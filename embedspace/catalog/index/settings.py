@@ -1,4 +1,4 @@
-"""Index recipes: which FAISS index, from how many vectors on, with which settings."""
+"""Index settings: which engine and kind of index, from how many vectors on, and how it is built and searched."""
 
 from __future__ import annotations
 
@@ -12,36 +12,39 @@ from typing import Any
 from embedspace.config import build, load
 from embedspace.errors import ConfigError
 
-__all__ = ["Recipe"]
+__all__ = ["IndexSettings"]
 
 _INDEXES = ("exact", "hnsw", "ivf")
 _QUANTIZERS = ("none", "fp16", "sq8")
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a catalog searches one modality. A recipe file lists only what differs from these defaults.
+class IndexSettings:
+    """How a catalog searches one modality. A settings file lists only what differs from these defaults.
 
     Attributes:
         name: Shown by `info`.
+        engine: What searches: "local", exact search and FAISS beside the catalog, or the name of a registered one, see
+            `embedspace.catalog.index.base`. All other settings are the local engine's.
         index: "exact" (never approximate), "hnsw" or "ivf".
         quantizer: How the index stores a vector: "none" (float32), "fp16" or "sq8". Scores are exact in any case:
             candidates are scored again with the catalog's own vectors.
         min_vectors: Below this many vectors of a modality the search stays exact.
         nlist: Cells of an IVF index; 0 means 4 * sqrt(vectors).
         nprobe: Cells that a search visits; 0 means nlist / 8, at least 8.
-        hnsw_m: Links a node of an HNSW graph.
+        hnsw_m: Links per node of an HNSW graph.
         ef_construction: Candidates while building an HNSW graph.
         ef_search: Candidates while searching it.
-        overfetch: Candidates taken from the index a wanted hit.
+        overfetch: Candidates taken from the index per wanted hit.
         train_vectors: Vectors that an IVF or SQ index learns from, at most.
         rebuild_fraction: The index is rebuilt when newer rows exceed this share of it; until then they are searched
             exactly beside it.
         exact_below: A filter that leaves at most this many rows is searched exactly.
-        seed: Of the sample that the index learns from.
+        seed: Seed of the sample that the index learns from.
     """
 
     name: str = "default"
+    engine: str = "local"
     index: str = "ivf"
     quantizer: str = "sq8"
     min_vectors: int = 100_000
@@ -58,21 +61,24 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that no index could be built with."""
+        where = f"index settings {self.name!r}"
         for name, allowed in (("index", _INDEXES), ("quantizer", _QUANTIZERS)):
             value = getattr(self, name)
             if value not in allowed:
-                raise ConfigError(f"recipe {self.name!r}: {name} = {value!r}; allowed: {', '.join(allowed)}")
+                raise ConfigError(f"{where}: {name} = {value!r}; allowed: {', '.join(allowed)}")
         for field in dataclasses.fields(self):
             default: Any = field.default
             number: Any = getattr(self, field.name)
             if not isinstance(number, type(default)) or isinstance(number, bool):
-                raise ConfigError(f"recipe {self.name!r}: {field.name} = {number!r}; expected {type(default).__name__}")
+                raise ConfigError(
+                    f"index settings {self.name!r}: {field.name} = {number!r}; expected {type(default).__name__}"
+                )
             if not isinstance(number, str) and number < 0:
-                raise ConfigError(f"recipe {self.name!r}: {field.name} = {number!r}; must not be negative")
+                raise ConfigError(f"{where}: {field.name} = {number!r}; must not be negative")
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Recipe:
-        """Make a recipe of its keys; what is left out has its default.
+    def from_mapping(cls, values: Mapping[str, Any]) -> IndexSettings:
+        """Make settings of their keys; what is left out has its default.
 
         Raises:
             ConfigError: If a key is unknown or a value wrong.
@@ -80,29 +86,29 @@ class Recipe:
         return build(cls, values, "index settings")
 
     @classmethod
-    def from_toml(cls, path: str | Path) -> Recipe:
-        """Read a recipe file; its name is the file's unless it says another.
+    def from_toml(cls, path: str | Path) -> IndexSettings:
+        """Read a settings file; their name is the file's unless it says another.
 
         Raises:
             ConfigError: If the file is missing, no TOML, or has an unknown key or wrong value.
         """
-        return load(cls, path, what="recipe", hint="the shipped ones are in indexes/recipes")
+        return load(cls, path, what="index settings", hint="some are in indexes/settings")
 
     def to_json(self) -> str:
-        """Return the resolved recipe, every key with its value."""
+        """Return the resolved settings, every key with its value."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Recipe:
+    def from_json(cls, text: str) -> IndexSettings:
         """Read what `to_json` wrote.
 
         Raises:
-            ConfigError: If the text is not a recipe.
+            ConfigError: If the text is not index settings.
         """
         try:
             values = json.loads(text)
         except (ValueError, TypeError) as error:
-            raise ConfigError(f"not an index recipe: {error}") from error
+            raise ConfigError(f"not index settings: {error}") from error
         if not isinstance(values, dict):
-            raise ConfigError(f"not an index recipe: {text!r}")
+            raise ConfigError(f"not index settings: {text!r}")
         return cls.from_mapping(values)

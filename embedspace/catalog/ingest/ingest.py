@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from embedspace.catalog.catalog import Catalog
-from embedspace.catalog.ingest.census import Census
-from embedspace.catalog.ingest.run import Run
-from embedspace.catalog.ingest.sources import scan
+from embedspace.catalog.ingest.counting import SourceCounter
+from embedspace.catalog.ingest.ingestion import Ingestion
+from embedspace.catalog.ingest.scan import scan
 from embedspace.catalog.records import Failure, IngestReport, Loss, Progress
-from embedspace.errors import InputError
+from embedspace.errors import FingerprintMismatchError, InputError
 from embedspace.modality import Modality
 from embedspace.segment import SegmentEncoder
 
@@ -45,7 +45,7 @@ def ingest(
         sources: Files, folders (recursive) and manifests (.csv .tsv .jsonl .json .parquet).
         encoder: Makes the vectors; it must be the one the catalog was made with.
         batch_size: Items encoded, and committed, at a time.
-        workers: Threads that read and decode; one a core, at most 4, where `None`.
+        workers: Threads that read and decode; one per core, at most 4, where `None`.
         prune: Forget places under the sources where nothing is any more, and items that thereby lie nowhere.
         confirm_loss: Asked before more than half of a source's places (and more than ten) are forgotten, or all of an
             empty one; where `None` they are kept, and the report says so.
@@ -55,7 +55,7 @@ def ingest(
         callback: Called with the progress, in the calling thread.
 
     Returns:
-        The report, also after Ctrl-C (`interrupted`); one bad file never ends an ingest.
+        The report, also after Ctrl-C (`interrupted`); unreadable files are skipped and listed with the reason.
 
     Raises:
         InputError: If none of the sources exists.
@@ -68,13 +68,18 @@ def ingest(
     missing = [str(source) for source in sources if not os.path.exists(source)]
     if sources and len(missing) == len(sources):
         raise InputError(f"no such file or folder: {', '.join(missing)}")
+    if encoder.embed_dim != catalog.embed_dim:
+        raise FingerprintMismatchError(
+            f"{catalog.path}: is for vectors of length {catalog.embed_dim}, the encoder makes {encoder.embed_dim}. "
+            f"Run: embedspace catalog migrate {catalog.path}, or index into a new catalog"
+        )
     catalog.adopt_fingerprints(encoder.fingerprints(), encoder.calibration_json())
     started = time.perf_counter()
     threads = workers or min(4, os.cpu_count() or 1)
-    census = Census(sources)
-    run = Run(
+    counter = SourceCounter(sources)
+    run = Ingestion(
         catalog, encoder, batch_size=batch_size, workers=threads, retry_failed=retry_failed, callback=callback,
-        census=census,
+        counter=counter,
     )  # fmt: skip
     run.report.failed.extend(Failure(uri, "no such file or folder") for uri in missing)
     try:
@@ -88,6 +93,6 @@ def ingest(
         run.report.interrupted = True
     finally:
         run.pipeline.close()
-        census.close()
+        counter.close()
     run.report.seconds = time.perf_counter() - started
     return run.report

@@ -1,4 +1,4 @@
-"""What the rows of a manifest mean: files that they name, or texts that they hold, one row an item.
+"""What the rows of a manifest mean: files that they name, or texts that they hold, one row per item.
 
 A row with a path column names a file and says more about it; a row without one is a text, or, like a recipe, a text
 with named fields. What else a row says becomes metadata. Hugging Face's `metadata.csv` and `metadata.jsonl` beside the
@@ -14,9 +14,8 @@ from typing import Any
 
 from embedspace.modality import Modality
 
-__all__ = ["FOLDER_METADATA", "KNOWN_COLUMNS", "MANIFEST_SUFFIXES", "WHOLE", "BadRow", "Row", "plain", "row_of"]
+__all__ = ["FOLDER_METADATA", "KNOWN_COLUMNS", "WHOLE", "BadRow", "Row", "plain", "row_of"]
 
-MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"})
 FOLDER_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 WHOLE = "whole"
 """Label of the segment that joins all fields of a text."""
@@ -65,7 +64,7 @@ def row_of(raw: Mapping[str, Any], number: int, text_fields: Sequence[str] | Non
 
     Args:
         raw: Column -> value.
-        number: Of the row, from 1.
+        number: Number of the row, from 1.
         text_fields: Columns that hold the text of a row without a file; guessed where `None`.
     """
     columns = {key.strip().lower(): key for key in raw if isinstance(key, str)}

@@ -9,7 +9,6 @@ import numpy as np
 
 from embedspace.catalog.ingest.pipeline import Prepared
 from embedspace.catalog.records import CatalogItem
-from embedspace.catalog.store.damaged import mark_damaged
 from embedspace.catalog.store.store import Store
 from embedspace.segment import Segment
 
@@ -27,7 +26,7 @@ class Unindexed:
         """Write it down inside an open transaction; where every byte could be read, what was there before is gone."""
         candidate = self.prepared.candidate
         if self.prepared.readable:
-            mark_damaged(store, candidate.uri, candidate.kind, self.prepared.digest)
+            store.mark_damaged(candidate.uri, candidate.kind, self.prepared.digest)
         store.fail(candidate.uri, self.reason, candidate.size, candidate.mtime_ns)
 
 

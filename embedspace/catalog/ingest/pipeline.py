@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from embedspace.catalog.ingest.reading import UNSETTLED, read_file
-from embedspace.catalog.ingest.sources import Candidate
+from embedspace.catalog.ingest.scan import Candidate
 from embedspace.segment import Decoded, SegmentEncoder
 
 __all__ = ["Pipeline", "Prepared"]
 
 _BUDGET = 256 << 20
 _GROWTH = {"image": 0, "audio": 60, "text": 4, "video": 1}
-"""Decoded bytes a file byte, at most about: a compressed recording grows most, an image shrinks."""
+"""Decoded bytes per byte of the file, at most about: a compressed recording grows most, an image shrinks."""
 _LEAST = {"image": 1 << 20, "audio": 1 << 19, "text": 1 << 12, "video": 1 << 25}
 _MOST = {"audio": 1 << 25, "video": 1 << 25}
 """Only the first minutes of a recording are decoded ahead."""
@@ -119,7 +119,7 @@ class Pipeline:
                 return prepared
             reading = read_file(candidate.uri, candidate.kind, lambda digest: self._wanted(prepared, digest))
             prepared.decoded, prepared.error = reading.decoded, reading.error
-        except Exception as error:  # one bad file never ends an ingest
+        except Exception as error:  # listed with its reason; the ingest goes on
             prepared.error, prepared.readable = error, bool(candidate.content_hash)
             if not prepared.readable:  # it may be another time, though its size and time stay what they are
                 prepared.candidate = dataclasses.replace(candidate, mtime_ns=UNSETTLED)

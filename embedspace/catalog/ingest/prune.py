@@ -7,15 +7,16 @@ A place is forgotten only if one can look and nothing is there. What would take 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from embedspace.catalog.ingest.places import is_gone, manifest_of
-from embedspace.catalog.ingest.sources import Candidate, Skipped
+from embedspace.catalog.ingest.scan import Candidate, Skipped
+from embedspace.catalog.places import is_gone, manifest_of
 from embedspace.catalog.records import Failure, Loss
 from embedspace.catalog.store.damaged import damaged_places, forget_damaged
 from embedspace.catalog.store.store import Store
+from embedspace.catalog.store.uris import failures_under, places_from, places_under
 
 __all__ = ["FEW", "MOST", "Listed", "prune"]
 
@@ -28,7 +29,7 @@ class Listed:
     """What a manifest held when it was read.
 
     Attributes:
-        uris: Of its rows, and of the files that they name.
+        uris: Places of its rows, and of the files that they name.
         bad: Rows that could not be read: any place may be theirs.
     """
 
@@ -92,7 +93,7 @@ def prune(
 
 def _folder(store: Store, root: str) -> _Finding:
     finding = _Finding()
-    places = list(_under(store, root))
+    places = places_under(store, root)
     finding.known = len(places)
     try:
         with os.scandir(root) as entries:
@@ -106,7 +107,7 @@ def _folder(store: Store, root: str) -> _Finding:
                 finding.gone.append(uri)
         except OSError as error:
             finding.hidden, finding.obstacle = finding.hidden + 1, error.strerror or str(error)
-    for (uri,) in store.rows("SELECT uri FROM failures WHERE uri >= ? AND uri < ?", _span(root)):
+    for uri in failures_under(store, root):
         try:
             finding.failures.extend([uri] if is_gone(uri) else [])
         except OSError:
@@ -116,7 +117,7 @@ def _folder(store: Store, root: str) -> _Finding:
 
 
 def _manifest(store: Store, root: str, listed: Listed) -> _Finding:
-    places = store.rows("SELECT uri, source FROM uris WHERE source = ?", (root,))
+    places = places_from(store, root)
     finding = _Finding(len(places))
     for uri, source in places:
         try:
@@ -136,22 +137,3 @@ def _manifest(store: Store, root: str, listed: Listed) -> _Finding:
 def _too_many(finding: _Finding) -> str:
     gone = len(finding.gone)
     return f"that is more than {MOST:.0%}" if gone > FEW and gone > MOST * finding.known else ""
-
-
-def _span(folder: str) -> tuple[str, str]:
-    """Return the bounds of what sorts between "folder/" and "folder0", for "0" follows "/"."""
-    return f"{folder.rstrip('/')}/", f"{folder.rstrip('/')}0"
-
-
-def _under(store: Store, root: str) -> Iterator[tuple[str, str]]:
-    """Yield (uri, source) of the files in a folder, and of the rows of manifests in it."""
-    span = _span(root)
-    rows = store.rows(
-        "SELECT uri, source FROM uris WHERE uri >= ? AND uri < ? UNION "
-        "SELECT uri, source FROM uris WHERE source >= ? AND source < ?",
-        (*span, *span),
-    )
-    inside = span[0]
-    for uri, source in rows:
-        if uri.startswith(inside) or manifest_of(uri, source) is not None:
-            yield uri, source

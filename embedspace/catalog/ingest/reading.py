@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedspace.catalog.content_ids import file_hash
 from embedspace.catalog.ingest.encoding import is_fatal
-from embedspace.catalog.ingest.sources import file_hash
 from embedspace.errors import ChangingFileError
 from embedspace.segment import Decoded
 

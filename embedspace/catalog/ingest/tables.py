@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from embedspace.catalog.ingest.manifests import KNOWN_COLUMNS, BadRow
-from embedspace.catalog.ingest.places import open_regular
+from embedspace.catalog.places import open_regular
 from embedspace.errors import InputError, MissingExtraError
 
 __all__ = ["read_rows"]

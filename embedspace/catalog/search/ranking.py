@@ -6,14 +6,15 @@ import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.calibration.background import Background
 from embedspace.calibration.model import Calibration, shared_log_odds, to_probability
+from embedspace.catalog.index.base import Nearest
 from embedspace.catalog.records import Hit
+from embedspace.catalog.store.lookup import found_segments
 from embedspace.catalog.store.store import Store
 
 __all__ = ["Candidate", "Scan", "fetch_hits", "merge_candidates", "rate_candidates", "standardised", "uncalibrated"]
@@ -24,24 +25,17 @@ _CONSTANT = 1e-12
 """Variances below this are of scores that do not differ: then plain cosines rank."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What one query found in one modality.
+class Scan(NamedTuple):
+    """What one query, or one reading of it, found in one modality.
 
     Attributes:
         modality: The modality that was searched.
-        seq: (n,) int64 sequence number of each item's best segment.
-        key: (n, 2) uint64 content ids, as big numbers.
-        scores: (n,) float32 cosines, descending.
-        background: How the query scores against all items of the modality.
+        nearest: The best items.
         share: Probability that what searched is the right reading of the query, in (0, 1].
     """
 
     modality: str
-    seq: NDArray[np.int64]
-    key: NDArray[np.uint64]
-    scores: NDArray[np.float32]
-    background: Background
+    nearest: Nearest
     share: float = 1.0
 
 
@@ -82,48 +76,62 @@ def rate_candidates(scans: Sequence[Scan], query: str, calibration: Calibration)
     Args:
         scans: What was found in each modality.
         query: Modality of the query.
-        calibration: Of the catalog's space.
+        calibration: Calibration of the catalog's space.
     """
     strengths: Iterable[NDArray[np.float64]]
     calibrated = not uncalibrated([query], [scan.modality for scan in scans], calibration)
     if calibrated:
         strengths = [
-            shared_log_odds(calibration.log_odds(scan.scores, query, scan.modality, scan.background), scan.share)
-            for scan in scans
+            shared_log_odds(calibration.log_odds(one.scores, query, name, one.background), share)
+            for name, one, share in scans
         ]
     else:
         strengths = [rows + np.log(scan.share) for rows, scan in zip(standardised(scans), scans, strict=True)]
     candidates: list[Candidate] = []
-    for scan, strength in zip(scans, strengths, strict=True):
+    for (modality, one, _), strength in zip(scans, strengths, strict=True):
         chances = to_probability(strength).tolist() if calibrated else [None] * len(strength)
-        columns = (scan.seq.tolist(), scan.key.tolist(), scan.scores.tolist(), strength.tolist(), chances)
+        columns = (one.seq.tolist(), one.key.tolist(), one.scores.tolist(), strength.tolist(), chances)
         for seq, key, score, value, chance in zip(*columns, strict=True):
-            candidates.append(Candidate(seq, (key[0], key[1]), scan.modality, score, value, chance))
+            candidates.append(Candidate(seq, (key[0], key[1]), modality, score, value, chance))
     return candidates
 
 
 def standardised(scans: Sequence[Scan]) -> list[NDArray[np.float64]]:
-    """Return each scan's scores in standard deviations above the query's mean score in that modality.
+    """Return how far each score stands out from the query's other scores in its modality, in standard deviations.
 
-    Cosines of different modalities differ by an offset and a scale. The scores of a few items say little about either,
-    so the mean and variance of a modality of n items are drawn towards those of all modalities, by `_PRIOR`/n. Within
-    one modality the order is that of the cosines.
+    Cosines of different modalities differ by an offset and a scale. A few items say little about either, so the mean
+    and variance of a modality are drawn towards those of all modalities, as if it had `_PRIOR` items more. A score is
+    not among those that it is compared with. Within one modality the order is that of the cosines.
+
+    Args:
+        scans: What one query found in each modality.
+
+    Returns:
+        For each scan (n,) values, descending as its scores are.
     """
-    sizes = np.array([scan.background.size for scan in scans], np.float64)
-    means = np.array([scan.background.mean or 0.0 for scan in scans])
-    variances = np.array([scan.background.std**2 for scan in scans])
+    sizes = np.array([scan.nearest.background.size for scan in scans], np.float64)
+    means = np.array([scan.nearest.background.mean or 0.0 for scan in scans])
+    variances = np.array([scan.nearest.background.std**2 for scan in scans])
     total = max(float(sizes.sum()), 1.0)
-    means = (sizes * means + _PRIOR * (sizes @ means) / total) / (sizes + _PRIOR)
-    variances = (sizes * variances + _PRIOR * (sizes @ variances) / total) / (sizes + _PRIOR)
-    stds = np.where(variances > _CONSTANT, np.sqrt(variances), 1.0)
-    return [(scan.scores.astype(np.float64) - means[at]) / stds[at] for at, scan in enumerate(scans)]
+    prior_mean, prior_variance = float(sizes @ means) / total, float(sizes @ variances) / total
+    found = []
+    for scan, size, mean, variance in zip(scans, sizes, means, variances, strict=True):
+        scores = scan.nearest.scores.astype(np.float64)
+        others = max(size - 1.0, 0.0)
+        rest = (size * mean - scores) / max(others, 1.0)  # mean of the other scores
+        spread = np.maximum((size * (variance + mean**2) - scores**2) / max(others, 1.0) - rest**2, 0.0)
+        centre = (others * rest + _PRIOR * prior_mean) / (others + _PRIOR)
+        scale = (others * spread + _PRIOR * prior_variance) / (others + _PRIOR)
+        values = (scores - centre) / np.where(scale > _CONSTANT, np.sqrt(scale), 1.0)
+        found.append(np.minimum.accumulate(values))
+    return found
 
 
 def merge_candidates(candidates: list[Candidate], k: int, min_probability: float | None) -> list[Candidate]:
     """Keep the best segment per item, and of these the best k; ties are broken by content id.
 
     Args:
-        candidates: Of all modalities searched.
+        candidates: Candidates of all modalities searched.
         k: Items wanted.
         min_probability: Items that are less likely a match are left out.
     """
@@ -136,24 +144,17 @@ def merge_candidates(candidates: list[Candidate], k: int, min_probability: float
 
 def fetch_hits(store: Store, ranked: Sequence[Candidate]) -> list[Hit]:
     """Read what a user sees of each candidate; one that was deleted meanwhile is left out."""
-    rows: dict[int, tuple[Any, ...]] = {}
-    for first in range(0, len(ranked), 5000):  # SQLite bounds the parameters of one statement
-        sequence = [candidate.seq for candidate in ranked[first : first + 5000]]
-        found = store.rows(
-            'SELECT s.seq, i.id, i.kind, i.metadata, s.start, s."end", s.text, s.label, '
-            "(SELECT u.uri FROM uris u WHERE u.item = i.item ORDER BY u.place LIMIT 1) "
-            f"FROM segments s JOIN items i ON i.item = s.item WHERE s.seq IN ({','.join('?' * len(sequence))})",
-            sequence,
-        )
-        rows.update({row[0]: row[1:] for row in found})
+    found = found_segments(store, [candidate.seq for candidate in ranked])
     hits: list[Hit] = []
     for candidate in ranked:
-        if candidate.seq not in rows:
+        if candidate.seq not in found:
             continue
-        content_id, kind, metadata, start, end, text, label, uri = rows[candidate.seq]
+        one = found[candidate.seq]
         score = float(np.clip(candidate.score, -1.0, 1.0))
         hits.append(
-            Hit(content_id, uri or "", kind, candidate.modality, score, candidate.probability, start, end, text, label,
-                json.loads(metadata), len(hits) + 1)
+            Hit(
+                one.content_id, one.uri or "", one.kind, candidate.modality, score, candidate.probability,
+                one.start, one.end, one.text, one.label, json.loads(one.metadata), len(hits) + 1,
+            )
         )  # fmt: skip
     return hits

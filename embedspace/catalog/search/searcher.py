@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedspace.calibration.model import Calibration
-from embedspace.catalog.index.gallery import Gallery
+from embedspace.catalog.index.base import VectorIndex
 from embedspace.catalog.records import Hit
 from embedspace.catalog.search.ranking import Scan, fetch_hits, merge_candidates, rate_candidates, uncalibrated
-from embedspace.catalog.search.where import Condition, compile_where
+from embedspace.catalog.store.lookup import document_segments, field_names, segments_where
 from embedspace.catalog.store.store import Store
+from embedspace.catalog.store.where import Condition, compile_where
 from embedspace.errors import InputError
 from embedspace.modality import Modality
 
@@ -23,7 +24,6 @@ __all__ = ["Searcher"]
 _FILTERS = 16
 _DOCUMENT_CHARACTERS = 200
 """A text segment of at least this many characters is a passage of a document, with fields or without."""
-_DOCUMENTS = "SELECT seq FROM segments WHERE modality = 'text' AND (label <> '' OR \"end\" - start >= ?) ORDER BY seq"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,9 +44,14 @@ class Readings:
 class Searcher:
     """What `Catalog.search` does; it remembers recent filters and the parsed calibration."""
 
-    def __init__(self, store: Store, gallery: Gallery) -> None:
-        """Search a gallery and read what hits show from its store."""
-        self.store, self._gallery = store, gallery
+    def __init__(self, store: Store, current: Callable[[], VectorIndex]) -> None:
+        """Search an index and read what hits show from the store.
+
+        Args:
+            store: The catalog's rows.
+            current: Returns the index, as new as these rows are.
+        """
+        self.store, self._current = store, current
         self._calibration: tuple[str, Calibration] | None = None
         self._filters: dict[tuple[str, int], NDArray[np.int64]] = {}
         self._documents: tuple[int, NDArray[np.int64]] | None = None
@@ -70,6 +75,7 @@ class Searcher:
         document_vectors: ArrayLike | None = None,
     ) -> list[list[Hit]]:
         """Return the best items for each query; see `Catalog.search`."""
+        index = self._current()
         queries = self._queries(vectors)
         readings = None if document_vectors is None else self._readings(document_vectors, len(queries))
         names = (
@@ -83,8 +89,8 @@ class Searcher:
             raise InputError(f"search: k = {k}; it must be at least 1")
         if min_probability is not None and not 0.0 <= min_probability <= 1.0:
             raise InputError(f"search: min_probability = {min_probability}; it must be between 0 and 1")
-        sizes = self._gallery.modalities()
-        targets = [name for name in self._targets(to) if name in sizes]
+        held = index.counts()
+        targets = [name for name in self._targets(to) if name in held]
         if min_probability is not None and (lacking := uncalibrated(names, targets, self.calibration)):
             raise InputError(
                 f"search: min_probability = {min_probability}, but the catalog's space gives no probabilities for "
@@ -94,8 +100,11 @@ class Searcher:
         scans: list[list[Scan]] = [[] for _ in queries]
         for target in targets:
             whole = Readings(queries, np.arange(len(queries)), np.ones(len(queries)))
-            for rows, sequence in self._parts(target, whole, readings, allowed):
-                self._search_modality(target, rows, k, sequence, scans)
+            for part, sequence in self._parts(target, whole, readings, allowed):
+                found = index.search(target, part.vectors, max(k, 2), sequence)  # a margin needs two
+                owners, shares = part.queries.tolist(), part.shares.tolist()
+                for query, share, nearest in zip(owners, shares, found, strict=True):
+                    scans[query].append(Scan(target, nearest, share))
         rated = (rate_candidates(found, name, self.calibration) for found, name in zip(scans, names, strict=True))
         return [fetch_hits(self.store, merge_candidates(found, k, min_probability)) for found in rated]
 
@@ -128,8 +137,7 @@ class Searcher:
         """Return the ascending sequence numbers of text that belongs to documents: fields, and long passages."""
         state = self.store.state()[0]
         if self._documents is None or self._documents[0] != state:
-            found = self.store.rows(_DOCUMENTS, (_DOCUMENT_CHARACTERS,))
-            self._documents = (state, np.fromiter((seq for (seq,) in found), np.int64, len(found)))
+            self._documents = (state, document_segments(self.store, _DOCUMENT_CHARACTERS))
         return self._documents[1]
 
     def _readings(self, vectors: ArrayLike, queries: int) -> Readings:
@@ -164,34 +172,15 @@ class Searcher:
                 raise InputError(f"unknown modality {name!r}; known: {', '.join(known)}")
         return list(dict.fromkeys(str(name) for name in wanted))
 
-    def _search_modality(
-        self,
-        target: str,
-        readings: Readings,
-        k: int,
-        allowed: NDArray[np.int64] | None,
-        scans: list[list[Scan]],
-    ) -> None:
-        rows, found, backgrounds = self._gallery.search(target, readings.vectors, max(k, 2), allowed)  # a margin: two
-        owners, shares = readings.queries.tolist(), readings.shares.tolist()
-        for query, share, best, background in zip(owners, shares, found, backgrounds, strict=True):
-            scan = Scan(target, rows.seq[best.rows], rows.key[best.rows], best.scores, background, share)
-            scans[query].append(scan)
-
     def condition(self, where: str) -> Condition:
         """Compile a filter against the names that this catalog's metadata has."""
-        return compile_where(where, {name for (name,) in self.store.rows("SELECT name FROM fields")})
+        return compile_where(where, field_names(self.store))
 
     def _filtered(self, where: str) -> NDArray[np.int64]:
         """Return the ascending sequence numbers that a filter leaves; recent filters are remembered."""
         key = (where, self.store.state()[0])
         if key not in self._filters:
-            condition = self.condition(where)
-            found = self.store.rows(
-                f"SELECT s.seq FROM segments s JOIN items i ON i.item = s.item WHERE {condition.sql} ORDER BY s.seq",
-                condition.parameters,
-            )
             while len(self._filters) >= _FILTERS:
                 self._filters.pop(next(iter(self._filters)))
-            self._filters[key] = np.fromiter((seq for (seq,) in found), np.int64, len(found))
+            self._filters[key] = segments_where(self.store, self.condition(where))
         return self._filters[key]

@@ -2,35 +2,57 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.catalog.records import CatalogInfo, CatalogItem, ItemRecord
-from embedspace.catalog.search.where import Condition
+from embedspace.catalog.records import CatalogInfo, ItemRecord
 from embedspace.catalog.store.schema import FORMAT_VERSION
 from embedspace.catalog.store.store import Store
+from embedspace.catalog.store.vectors import modality_counts, unpack, vectors_of
+from embedspace.catalog.store.where import Condition
 
-__all__ = ["catalog_info", "content_id", "item_records", "segment_vectors"]
+__all__ = [
+    "EXPORTED",
+    "catalog_info",
+    "count_items",
+    "count_segments",
+    "item_records",
+    "segment_pages",
+    "segment_vectors",
+]
 
-_CONTENT_ID = re.compile(r"[0-9a-f]{32}")
+EXPORTED = ("id", "uri", "kind", "modality", "start", "end", "text", "label", "metadata")
+"""Columns of `segment_pages`."""
+_PAGE = 2048
+_SEGMENTS = """
+SELECT s.seq, i.id, (SELECT u.uri FROM uris u WHERE u.item = i.item ORDER BY u.place LIMIT 1), i.kind, s.modality,
+s.start, s."end", s.text, s.label, i.metadata, v.vector
+FROM segments s JOIN items i ON i.item = s.item JOIN vectors v ON v.seq = s.seq
+WHERE s.seq > ? ORDER BY s.seq LIMIT ?
+"""
 
 
-def content_id(item: CatalogItem) -> str:
-    """Return the id of an item: its content hash, made of the segments where the caller gave none."""
-    if _CONTENT_ID.fullmatch(item.content_hash):
-        return item.content_hash
-    digest = hashlib.blake2b(f"{item.kind}\0{item.content_hash}\0".encode(), digest_size=16)
-    if not item.content_hash:
-        for segment in item.segments:
-            digest.update(f"{segment.modality}\0{segment.text}\0{segment.label}\0".encode())
-            digest.update(np.asarray(segment.vector, "<f4").tobytes())
-    return digest.hexdigest()
+def count_items(store: Store) -> int:
+    """Return the number of items."""
+    return int(store.rows("SELECT count(*) FROM items")[0][0])
+
+
+def count_segments(store: Store) -> int:
+    """Return the number of segments of all modalities."""
+    return int(store.rows("SELECT count(*) FROM segments")[0][0])
+
+
+def segment_pages(store: Store) -> Iterator[tuple[list[tuple[Any, ...]], NDArray[np.float32]]]:
+    """Yield all segments in the order they were added: (rows of `EXPORTED`, (n, embed_dim) float32 unit rows)."""
+    last = 0
+    while rows := store.rows(_SEGMENTS, (last, _PAGE)):
+        last = rows[-1][0]
+        yield [row[1:-1] for row in rows], unpack([row[-1] for row in rows], store.embed_dim).astype(np.float32)
 
 
 def item_records(store: Store, condition: Condition) -> Iterator[ItemRecord]:
@@ -54,6 +76,7 @@ def segment_vectors(
     store: Store, modality: str | None, ids: Iterable[str] | None
 ) -> tuple[list[str], NDArray[np.float32]]:
     """Return the item id of every segment and (N, embed_dim) float32 vectors; see `Catalog.vectors`."""
+    store.state()  # a migration in another process may have changed the length of the vectors
     sql = "SELECT s.seq, i.id FROM segments s JOIN items i ON i.item = s.item"
     parameters: tuple[str, ...] = ()
     if modality is not None:
@@ -62,10 +85,10 @@ def segment_vectors(
     if ids is not None:
         wanted = set(ids)
         rows = [row for row in rows if row[1] in wanted]
-    return [row[1] for row in rows], store.vectors_of([row[0] for row in rows])
+    return [row[1] for row in rows], vectors_of(store, [row[0] for row in rows])
 
 
-def catalog_info(store: Store, recipe: str, *, indexes: Mapping[str, str], calibrated: bool) -> CatalogInfo:
+def catalog_info(store: Store, settings: str, *, indexes: Mapping[str, str], calibrated: bool) -> CatalogInfo:
     """Return a catalog at a glance; see `Catalog.info`."""
     rows = store.rows
     with os.scandir(store.folder) as entries:
@@ -74,14 +97,14 @@ def catalog_info(store: Store, recipe: str, *, indexes: Mapping[str, str], calib
         path=str(store.path),
         format_version=FORMAT_VERSION,
         embed_dim=store.embed_dim,
-        items=int(rows("SELECT count(*) FROM items")[0][0]),
+        items=count_items(store),
         uris=int(rows("SELECT count(*) FROM uris")[0][0]),
         kinds=dict(rows("SELECT kind, count(*) FROM items GROUP BY kind ORDER BY kind")),
-        segments=dict(rows("SELECT modality, count(*) FROM segments GROUP BY modality ORDER BY modality")),
+        segments=modality_counts(store),
         failures=tuple(store.failures()),
         fingerprints=store.fingerprints(),
         fields=tuple(name for (name,) in rows("SELECT name FROM fields ORDER BY name")),
-        recipe=recipe,
+        settings=settings,
         indexes=dict(indexes),
         size_bytes=size,
         calibrated=calibrated,

@@ -1,35 +1,23 @@
-"""The SQLite file of a catalog: its tables, how it is opened, and what each of its errors means to a user."""
+"""The SQLite file of a catalog: its tables, and how it is made whole or not at all."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import shutil
 import sqlite3
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from embedspace.errors import (
-    CatalogCorruptError,
-    CatalogError,
-    CatalogExistsError,
-    CatalogLockedError,
-    CatalogNotFoundError,
-    StorageFullError,
-)
+from embedspace.errors import CatalogExistsError
 
 __all__ = [
     "APPLICATION_ID",
     "DATABASE",
     "FORMAT_VERSION",
-    "connect",
     "create_schema",
     "database_path",
     "exists",
     "is_vacant",
-    "translated",
 ]
 
 DATABASE = "catalog.sqlite"
@@ -64,7 +52,7 @@ CREATE TABLE uris(
 CREATE INDEX uris_item ON uris(item);
 CREATE INDEX uris_folder ON uris(folder);
 CREATE INDEX uris_source ON uris(source);
--- AUTOINCREMENT: a sequence number is never given twice, so whatever is derived can say up to which one it knows.
+-- AUTOINCREMENT: a sequence number is never given twice, so an index can say up to which one it knows.
 CREATE TABLE segments(
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     item INTEGER NOT NULL REFERENCES items(item) ON DELETE CASCADE,
@@ -107,134 +95,6 @@ CREATE INDEX staged_item ON staged(item);
 def database_path(path: Path) -> Path:
     """Return the SQLite file of a catalog, given its folder or the file itself."""
     return path if path.is_file() else path / DATABASE
-
-
-@contextlib.contextmanager
-def translated(path: Path, doing: str) -> Iterator[None]:
-    """Turn SQLite's and the disk's errors into the catalog's.
-
-    Args:
-        path: The catalog, for the message.
-        doing: What was tried, for the message.
-
-    Raises:
-        CatalogLockedError: If another process holds the write lock for longer than the busy timeout.
-        StorageFullError: If the disk is full.
-        CatalogCorruptError: If the file is not a catalog, or is damaged.
-        CatalogError: For anything else that SQLite or the disk refuses.
-    """
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _explain(path, doing, error) from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _full(path, doing) from error
-        raise CatalogError(f"{path}: cannot {doing}: {error.strerror or error}") from error
-
-
-def _full(path: Path, doing: str) -> StorageFullError:
-    return StorageFullError(
-        f"{path}: the disk is full, cannot {doing}; what was committed before is intact. "
-        "Free some space and run the same command again: it goes on where it stopped"
-    )
-
-
-def _explain(path: Path, doing: str, error: sqlite3.Error) -> CatalogError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return CatalogLockedError(
-            f"{path}: another process is writing to this catalog, cannot {doing}; wait for it to finish "
-            "(searching works meanwhile), then run the same command again"
-        )
-    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _no_space(path)):
-        return _full(path, doing)
-    if code == sqlite3.SQLITE_NOTADB:  # perhaps a file of the user's: nothing that should be deleted
-        return CatalogCorruptError(
-            f"{path}: not a catalog, or one whose beginning is damaged ({error}); name another path, or restore the "
-            "catalog from a copy"
-        )
-    if code == sqlite3.SQLITE_CORRUPT or (code == sqlite3.SQLITE_ERROR and str(error).startswith("no such ")):
-        return CatalogCorruptError(
-            f"{path}: the catalog is damaged, cannot {doing} ({error}); restore it from a copy, "
-            "or delete it and index again"
-        )
-    if code == sqlite3.SQLITE_READONLY:
-        return CatalogError(f"{path}: the catalog is read-only, cannot {doing}; check the permissions of its folder")
-    if code == sqlite3.SQLITE_CANTOPEN:
-        return CatalogError(
-            f"{path}: cannot {doing}: {DATABASE}, or what SQLite keeps beside it (-wal, -shm), cannot be opened "
-            "or made; check the permissions of the folder and of the files in it"
-        )
-    if code == sqlite3.SQLITE_IOERR:
-        return CatalogError(
-            f"{path}: cannot {doing}: its drive reports an error ({error.sqlite_errorname}); check that it is "
-            f"mounted and sound, then run: embedspace catalog verify {path}"
-        )
-    return CatalogError(f"{path}: cannot {doing}: {error}")
-
-
-def _no_space(path: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return shutil.disk_usage(path).free < 1 << 20
-    return False
-
-
-def connect(path: Path, *, read_only: bool = False, timeout: float = 5.0) -> sqlite3.Connection:
-    """Open the SQLite file of an existing catalog.
-
-    Args:
-        path: The catalog's folder, or the SQLite file in it.
-        read_only: Refuse every write.
-        timeout: Seconds to wait for another writer.
-
-    Returns:
-        A connection in autocommit mode: transactions are explicit.
-
-    Raises:
-        CatalogNotFoundError: If there is nothing at the path.
-        CatalogCorruptError: If what is there is not a catalog, is damaged, or is of a newer format.
-        CatalogLockedError: If another process holds it exclusively.
-    """
-    database = database_path(path)
-    if not database.is_file():
-        raise _absent(path)
-    with translated(path, "open it"):
-        connection = _open(database, read_only=read_only, timeout=timeout)
-        try:
-            _check_identity(path, connection)
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = NORMAL")
-        except BaseException:
-            connection.close()
-            raise
-    return connection
-
-
-def _absent(path: Path) -> CatalogError:
-    if not is_vacant(path):
-        return CatalogCorruptError(f"{path}: not a catalog (a folder without {DATABASE}); name another path")
-    return CatalogNotFoundError(f"{path}: no catalog here; make one with: embedspace index FOLDER --catalog {path}")
-
-
-def _open(database: Path, *, read_only: bool, timeout: float) -> sqlite3.Connection:
-    mode = "ro" if read_only else "rw"
-    uri = f"{database.absolute().as_uri()}?mode={mode}"
-    if read_only and not os.access(database.parent, os.W_OK) and not Path(f"{database}-wal").exists():
-        uri += "&immutable=1"  # a WAL database on a read-only medium cannot make its shared-memory file
-    return sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
-
-
-def _check_identity(path: Path, connection: sqlite3.Connection) -> None:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if application != APPLICATION_ID:
-        what = "an SQLite file of another application" if database_path(path).stat().st_size else "an empty file"
-        raise CatalogCorruptError(f"{path}: not a catalog ({what}); name another path")
-    if version > FORMAT_VERSION:
-        raise CatalogCorruptError(
-            f"{path}: catalog format {version}, this embedspace reads up to {FORMAT_VERSION}; upgrade embedspace"
-        )
 
 
 def is_vacant(path: Path) -> bool:

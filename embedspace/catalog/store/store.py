@@ -1,4 +1,4 @@
-"""The truth: items, their places, segments and vectors, in one SQLite file, one transaction a batch.
+"""The truth: items, their places, segments and vectors, in one SQLite file, one transaction per batch.
 
 A catalog is a folder, `media.catalog/`, with `catalog.sqlite` and what is derived from it (packed vectors, FAISS
 indexes). A folder because SQLite in WAL mode keeps two files beside its own while it is open, and because FAISS and the
@@ -11,25 +11,24 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from embedspace.catalog.ingest.places import manifest_of
+from embedspace.catalog.places import manifest_of
 from embedspace.catalog.records import CatalogItem, Failure
-from embedspace.catalog.store.damaged import recall_damaged
-from embedspace.catalog.store.schema import connect, database_path, translated
-from embedspace.catalog.store.settings import read_settings
-from embedspace.errors import CatalogCorruptError, InputError
+from embedspace.catalog.store.damaged import keep_damaged, recall_damaged
+from embedspace.catalog.store.database import Database
+from embedspace.catalog.store.facts import read_facts
+from embedspace.errors import InputError
 from embedspace.segment import Segment
 
-__all__ = ["Store", "flat_fields", "folder_of", "segments_digest", "unpack"]
+__all__ = ["Store", "flat_fields", "folder_of", "segments_digest"]
 
 _NORM_TOLERANCE = 1e-2
 
@@ -50,17 +49,6 @@ def flat_fields(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def unpack(blobs: Sequence[bytes], embed_dim: int) -> NDArray[np.float16]:
-    """Return stored vectors as (N, embed_dim) float16.
-
-    Raises:
-        CatalogCorruptError: If one has another length.
-    """
-    if any(len(blob) != 2 * embed_dim for blob in blobs):
-        raise CatalogCorruptError("a stored vector has the wrong length; run: embedspace catalog verify")
-    return np.frombuffer(b"".join(blobs), "<f2").reshape(-1, embed_dim)
-
-
 def segments_digest(content_id: str, rows: Iterable[tuple[Any, ...]]) -> bytes:
     """Return the digest that ties an item to its segments and vectors.
 
@@ -75,66 +63,35 @@ def segments_digest(content_id: str, rows: Iterable[tuple[Any, ...]]) -> bytes:
     return digest.digest()
 
 
-class Store:
-    """Rows of one catalog. Safe to share between threads: one connection, one lock."""
+class Store(Database):
+    """Items, places, segments and vectors of one catalog, and how they are written.
+
+    Attributes:
+        catalog_id: Names the catalog for as long as it exists, wherever it lies.
+        embed_dim: Length of its vectors; a migration may change it, which `state` and every transaction notice.
+    """
 
     def __init__(self, path: Path, *, read_only: bool = False, timeout: float = 5.0) -> None:
         """Open an existing catalog; see `connect` for what it raises."""
-        self.path = path
-        self.folder = database_path(path).parent
-        self.read_only = read_only
-        self.lock = threading.RLock()
-        self.connection = connect(path, read_only=read_only, timeout=timeout)
+        super().__init__(path, read_only=read_only, timeout=timeout)
         try:
-            settings = read_settings(self)
+            facts = read_facts(self)
         except BaseException:
             self.connection.close()
             raise
-        self.embed_dim, self.catalog_id = int(settings["embed_dim"]), str(settings["catalog_id"])
-
-    def close(self) -> None:
-        """Close the connection; the last one to close folds the write-ahead log into the file."""
-        with self.lock:
-            self.connection.close()
-
-    @contextlib.contextmanager
-    def reading(self, doing: str = "read it") -> Iterator[sqlite3.Connection]:
-        """Hold the lock and translate errors around reads."""
-        with self.lock, translated(self.path, doing):
-            yield self.connection
+        self.embed_dim, self.catalog_id = int(facts["embed_dim"]), str(facts["catalog_id"])
 
     @contextlib.contextmanager
     def writing(self, doing: str) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of the block is committed, or, whatever interrupts it, nothing."""
-        with self.lock, translated(self.path, doing):
-            self.connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self.connection
-                self.connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'revision'")
-                self.connection.execute("COMMIT")
-            except BaseException:
-                if self.connection.in_transaction:
-                    self.connection.execute("ROLLBACK")
-                raise
-
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Return all rows of a query."""
-        with self.reading() as connection:
-            return connection.execute(sql, parameters).fetchall()
-
-    def meta(self, key: str) -> Any:  # noqa: ANN401
-        """Return one fact about the catalog; `None` where it is not known."""
-        found = self.rows("SELECT value FROM meta WHERE key = ?", (key,))
-        return found[0][0] if found else None
-
-    def set_meta(self, key: str, value: str | int) -> None:
-        """Write one fact about the catalog."""
-        with self.writing("write its settings") as connection:
-            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        """One transaction, see `Database.writing`; vectors written in it have the length that is right by then."""
+        with super().writing(doing) as connection:
+            self.embed_dim = int(self.meta("embed_dim"))
+            yield connection
 
     def state(self) -> tuple[int, int, int]:
         """Return (revision, highest sequence number ever given, deletions); any change changes the revision."""
-        values = dict(self.rows("SELECT key, value FROM meta WHERE key IN ('revision', 'deletions')"))
+        values = dict(self.rows("SELECT key, value FROM meta WHERE key IN ('revision', 'deletions', 'embed_dim')"))
+        self.embed_dim = int(values["embed_dim"])
         last = self.rows("SELECT seq FROM sqlite_sequence WHERE name = 'segments'")
         return int(values["revision"]), int(last[0][0]) if last else 0, int(values["deletions"])
 
@@ -159,6 +116,7 @@ class Store:
             raise InputError(f"{item.uri}: an item needs at least one segment")
         if number is not None:
             self.drop_segments("item = ?", (number,))
+            self.connection.execute("DELETE FROM staged WHERE item = ?", (number,))
         facts = json.dumps(dict(item.facts), ensure_ascii=False, default=str)
         content = None if item.content is None else json.dumps(item.content, ensure_ascii=False)
         values = (content_id, item.kind, item.as_modality, facts, facts, content, segments_digest(content_id, rows))
@@ -184,19 +142,27 @@ class Store:
             )
             self.connection.execute("INSERT INTO vectors VALUES (?, ?)", (cursor.lastrowid, vector))
 
-    def segment_row(self, segment: Segment, uri: str) -> tuple[Any, ...]:
+    def segment_row(self, segment: Segment, uri: str, embed_dim: int | None = None) -> tuple[Any, ...]:
         """Return (modality, start, end, text, label, vector as float16 bytes of unit norm) of a segment.
 
+        Args:
+            segment: One encoded segment.
+            uri: Place of its item, for the message.
+            embed_dim: Length that its vector must have; the catalog's where `None`.
+
         Raises:
-            InputError: If its vector has another length, a NaN, or is not of unit norm.
+            InputError: If its vector has another length, a NaN, or is not of unit norm, or a bound is not finite.
         """
         vector = np.asarray(segment.vector, dtype=np.float32).reshape(-1)
-        if vector.shape != (self.embed_dim,):
-            raise InputError(f"{uri}: a vector of length {vector.size}; this catalog holds {self.embed_dim}")
+        wanted = self.embed_dim if embed_dim is None else embed_dim
+        if vector.shape != (wanted,):
+            raise InputError(f"{uri}: a vector of length {vector.size}; this catalog holds {wanted}")
         norm = float(np.linalg.norm(vector))
         if not abs(norm - 1.0) <= _NORM_TOLERANCE:  # written so that NaN is refused too
             raise InputError(f"{uri}: a vector of norm {norm:.4g}; the catalog takes unit vectors")
         start, end = (None if bound is None else float(bound) for bound in (segment.start, segment.end))
+        if any(bound is not None and not math.isfinite(bound) for bound in (start, end)):
+            raise InputError(f"{uri}: a segment from {start} to {end}; its bounds must be finite, or None")
         text, label = (said.encode("utf-8", "replace").decode() for said in (segment.text, segment.label))
         return str(segment.modality), start, end, text, label, (vector / norm).astype("<f2").tobytes()
 
@@ -276,6 +242,28 @@ class Store:
 
     # -- failures and fingerprints -----------------------------------------------------------------------------------
 
+    def mark_damaged(self, uri: str, kind: str, content_id: str) -> bool:
+        """Forget what was at a place if it is no longer there, inside an open transaction; see `damaged`.
+
+        Args:
+            uri: The place.
+            kind: What was to be read there; a place that holds an item of another kind is left alone.
+            content_id: Id of the unreadable content that is there now.
+
+        Returns:
+            Whether an item was found there until now.
+        """
+        found = self.connection.execute(
+            "SELECT u.source, u.metadata FROM uris u JOIN items i ON i.item = u.item "
+            "WHERE u.uri = ? AND i.kind = ? AND i.id != ?",
+            (uri, kind, content_id),
+        ).fetchone()
+        if found is None:
+            return False
+        self.unlink([uri])
+        keep_damaged(self, uri, *found)
+        return True
+
     def fail(self, uri: str, reason: str, size: int, mtime_ns: int) -> None:
         """Record, inside an open transaction, that a file could not be indexed."""
         self.connection.execute(
@@ -292,13 +280,3 @@ class Store:
     def fingerprints(self) -> dict[str, str]:
         """Return modality -> digest of the encoder whose vectors are here."""
         return dict(self.rows("SELECT modality, digest FROM fingerprints"))
-
-    def vectors_of(self, sequence: Sequence[int]) -> NDArray[np.float32]:
-        """Return the vectors of sequence numbers, (N, embed_dim) float32, in that order."""
-        found: dict[int, bytes] = {}
-        for first in range(0, len(sequence), 500):
-            part = [int(seq) for seq in sequence[first : first + 500]]
-            marks = ",".join("?" * len(part))
-            found.update(self.rows(f"SELECT seq, vector FROM vectors WHERE seq IN ({marks})", part))
-        blobs = [found.get(int(seq), b"") for seq in sequence]
-        return unpack(blobs, self.embed_dim).astype(np.float32)

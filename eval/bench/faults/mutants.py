@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from embedspace.catalog.ingest.manifests import MANIFEST_SUFFIXES
+from embedspace.catalog.places import MANIFEST_SUFFIXES
 from embedspace.errors import EmbedspaceError
 from embedspace.media.audio import iter_audio
 from embedspace.media.image import load_image
@@ -124,7 +124,7 @@ def _read_all(order: dict[str, Any]) -> None:
 
 def _reader(fake: bool) -> Callable[[Path, bool], tuple[str, str]]:
     """Return a function (file, whether to encode) -> (outcome, what was said)."""
-    from embedspace.catalog.ingest.sources import Candidate, scan
+    from embedspace.catalog.ingest.scan import Candidate, scan
 
     encode = _encoder(fake)
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from embedspace.catalog import Catalog, CatalogItem, Recipe
+from embedspace.catalog import Catalog, CatalogItem, IndexSettings
 from embedspace.errors import MediaError
 from embedspace.segment import Decoded, Segment
 
 __all__ = ["EMBED_DIM", "Digests", "content_of", "new_catalog", "vector_of", "write_collection", "written_items"]
 
 EMBED_DIM = 16
-RECIPE = Recipe(name="small", index="hnsw", min_vectors=32, hnsw_m=8)
+SETTINGS = IndexSettings(name="small", index="hnsw", min_vectors=32, hnsw_m=8)
 """An index from a few vectors on, so that its files are written and damaged as well."""
 
 
@@ -89,7 +89,7 @@ def written_items(count: int, first: int = 0) -> list[CatalogItem]:
 
 def new_catalog(path: Path) -> Catalog:
     """Make an empty catalog."""
-    return Catalog.create(path, embed_dim=EMBED_DIM, fingerprints=Digests().fingerprints(), recipe=RECIPE)
+    return Catalog.create(path, embed_dim=EMBED_DIM, fingerprints=Digests().fingerprints(), settings=SETTINGS)
 
 
 def content_of(catalog: Catalog) -> dict[str, Any]:

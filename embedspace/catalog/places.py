@@ -12,10 +12,10 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
-from embedspace.catalog.ingest.manifests import MANIFEST_SUFFIXES
+__all__ = ["MANIFEST_SUFFIXES", "NOT_REGULAR", "folder_span", "is_gone", "manifest_of", "open_regular", "row_uri"]
 
-__all__ = ["NOT_REGULAR", "is_gone", "manifest_of", "open_regular", "row_uri"]
-
+MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"})
+"""Suffixes of tables whose rows are items."""
 NOT_REGULAR = "not a regular file"
 
 
@@ -32,7 +32,7 @@ def manifest_of(uri: str, source: str | None = None) -> str | None:
     """Return the manifest of a row's uri, `None` for the uri of a file.
 
     Args:
-        uri: Of a file or row.
+        uri: Place of a file or row.
         source: The manifest that named it, empty where it was found in a folder; `None` where that is not known, and
             the uri itself must tell.
     """
@@ -44,11 +44,16 @@ def manifest_of(uri: str, source: str | None = None) -> str | None:
     return path if sharp and os.path.splitext(path)[1].lower() in MANIFEST_SUFFIXES else None
 
 
+def folder_span(folder: str) -> tuple[str, str]:
+    """Return the bounds of all uris in a folder: they sort between "folder/" and "folder0", for "0" follows "/"."""
+    return f"{folder.rstrip('/')}/", f"{folder.rstrip('/')}0"
+
+
 def is_gone(uri: str, source: str | None = None) -> bool:
     """Return whether nothing is at a place any more: no file, or for a row no manifest; what is no file does not count.
 
     Args:
-        uri: Of a file or row.
+        uri: Place of a file or row.
         source: As in `manifest_of`.
 
     Raises:

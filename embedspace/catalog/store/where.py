@@ -87,14 +87,14 @@ def compile_where(expression: str, fields: Collection[str]) -> Condition:
     try:
         expression.encode()
     except UnicodeEncodeError:
-        raise InputError(f"--where: {expression!r} is not UTF-8; is the terminal's encoding another?") from None
+        raise InputError(f"where: {expression!r} is not UTF-8; is the terminal's encoding another?") from None
     if len(expression) > _MAX_LENGTH:
-        raise InputError(f"--where: an expression of {len(expression)} characters; at most {_MAX_LENGTH}")
+        raise InputError(f"where: an expression of {len(expression)} characters; at most {_MAX_LENGTH}")
     parser = _Parser(expression, fields)
     sql = parser.any_of(0)
     parser.finish()
     if len(parser.parameters) > _MAX_PARAMETERS:
-        raise InputError(f"--where: {len(parser.parameters)} values; at most {_MAX_PARAMETERS}")
+        raise InputError(f"where: {len(parser.parameters)} values; at most {_MAX_PARAMETERS}")
     return Condition(sql, parser.parameters)
 
 
@@ -122,7 +122,7 @@ class _Parser:
             position = self.tokens[self.at][2] if self.at < len(self.tokens) else len(self.expression)
         rest = self.expression[position : position + 30].strip() or "its end"
         return InputError(
-            f"--where: {problem} at character {position + 1} ({rest}) of {self.expression!r}; "
+            f"where: {problem} at character {position + 1} ({rest}) of {self.expression!r}; "
             "example: duration < 5 and kind = 'audio' and title like '%soup%'"
         )
 
@@ -202,7 +202,7 @@ class _Parser:
             return COLUMNS[column]
         if name in COLUMNS:
             raise InputError(
-                f"--where: {name!r} is a name in the metadata and a column of the catalog; write meta.{name} or "
+                f"where: {name!r} is a name in the metadata and a column of the catalog; write meta.{name} or "
                 f"catalog.{name} in {self.expression!r}"
             )
         key = name.removeprefix("meta.") if name.startswith("meta.") and name not in self.fields else name

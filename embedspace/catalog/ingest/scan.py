@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,15 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from embedspace.catalog.ingest.manifests import FOLDER_METADATA, MANIFEST_SUFFIXES, BadRow, row_of
-from embedspace.catalog.ingest.places import NOT_REGULAR, manifest_of, open_regular, row_uri
+from embedspace.catalog.content_ids import content_hash
+from embedspace.catalog.ingest.manifests import FOLDER_METADATA, BadRow, row_of
 from embedspace.catalog.ingest.tables import read_rows
+from embedspace.catalog.places import MANIFEST_SUFFIXES, NOT_REGULAR, manifest_of, row_uri
 from embedspace.catalog.records import Failure
 from embedspace.catalog.store.schema import DATABASE
 from embedspace.errors import InputError, MissingExtraError, UnknownModalityError
 from embedspace.modality import SUFFIXES, Modality, modality_of
 
-__all__ = ["Candidate", "Skipped", "chunks", "content_hash", "file_hash", "scan"]
+__all__ = ["Candidate", "Skipped", "chunks", "scan"]
 
 _HELD = 64 << 20
 """Bytes that the rows of one chunk may hold, about."""
@@ -35,7 +34,7 @@ class Candidate:
         uri: Where it is.
         kind: "image", "audio", "text" or "video".
         size: Bytes.
-        mtime_ns: Of the file; 0 for a row.
+        mtime_ns: Modification time of the file; 0 for a row.
         as_modality: "audio" or "speech" where the user or the row says so.
         content: The text of a row that has no file.
         embedded: The bytes of a file that its manifest holds.
@@ -62,27 +61,6 @@ class Skipped:
 
     uri: str
     suffix: str
-
-
-def file_hash(path: str | Path, kind: str) -> str:
-    """Return the content id of a file: BLAKE2b-128 of its kind and bytes, in hex.
-
-    Raises:
-        OSError: If it cannot be read, or is not a regular file.
-    """
-    digest = hashlib.blake2b(f"{kind}\0".encode(), digest_size=16)
-    buffer = bytearray(1 << 18)
-    view = memoryview(buffer)
-    with open_regular(path) as file:
-        while count := file.readinto(buffer):
-            digest.update(view[:count])
-    return digest.hexdigest()
-
-
-def content_hash(content: str | Mapping[str, str] | bytes, kind: str) -> str:
-    """Return the content id of what a row holds itself."""
-    raw = content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=True).encode()
-    return hashlib.blake2b(f"{kind}\0".encode() + raw, digest_size=16).hexdigest()
 
 
 def scan(

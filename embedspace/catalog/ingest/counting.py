@@ -8,17 +8,17 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from embedspace.catalog.ingest.manifests import MANIFEST_SUFFIXES
-from embedspace.catalog.ingest.sources import Skipped, scan
+from embedspace.catalog.ingest.scan import Skipped, scan
 from embedspace.catalog.ingest.tables import read_rows
+from embedspace.catalog.places import MANIFEST_SUFFIXES
 from embedspace.errors import EmbedspaceError
 
-__all__ = ["Census"]
+__all__ = ["SourceCounter"]
 
 _PATIENCE = 1.0
 
 
-class Census:
+class SourceCounter:
     """Counts files and rows in a thread of its own, which starts only when a run turns out to take a while."""
 
     def __init__(self, sources: Sequence[str | Path], patience: float = _PATIENCE) -> None:

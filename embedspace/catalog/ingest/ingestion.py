@@ -7,26 +7,34 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from embedspace.catalog.catalog import Catalog
-from embedspace.catalog.ingest.census import Census
+from embedspace.catalog.ingest.counting import SourceCounter
 from embedspace.catalog.ingest.encoding import PART, encode_each, encode_long, groups, is_fatal, reason_of
 from embedspace.catalog.ingest.outcomes import Unindexed, catalog_item
 from embedspace.catalog.ingest.pipeline import Pipeline, Prepared
-from embedspace.catalog.ingest.places import is_gone
 from embedspace.catalog.ingest.prune import Listed, prune
-from embedspace.catalog.ingest.sources import Candidate, Skipped, chunks
+from embedspace.catalog.ingest.scan import Candidate, Skipped, chunks
+from embedspace.catalog.places import is_gone
 from embedspace.catalog.records import CatalogItem, Failure, IngestReport, Loss, Progress
+from embedspace.catalog.store.uris import (
+    KnownFailure,
+    KnownPlace,
+    item_at,
+    item_of,
+    known_failures,
+    known_places,
+    places_of_item,
+)
 from embedspace.errors import InputError
 from embedspace.segment import Decoded, Segment, SegmentEncoder
 
-__all__ = ["Run"]
+__all__ = ["Ingestion"]
 
 _CHUNK = 500
 
 
-class Run:
+class Ingestion:
     """One ingest under way; everything here runs in the calling thread."""
 
     def __init__(
@@ -38,13 +46,14 @@ class Run:
         workers: int,
         retry_failed: bool,
         callback: Callable[[Progress], None] | None,
-        census: Census,
+        counter: SourceCounter,
     ) -> None:
         """Start the threads; see `ingest` for the arguments."""
         self.catalog, self.store, self.encoder = catalog, catalog.store, encoder
         self.batch_size, self.retry_failed, self.callback = max(1, batch_size), retry_failed, callback
         self.pipeline = Pipeline(encoder, self.number_of, workers, depth=2 * self.batch_size + workers)
-        self.census = census
+        self.counter = counter
+        self.fingerprints = encoder.fingerprints()
         self.report = IngestReport()
         self.waiting: dict[str, list[Prepared]] = {}
         self.links: list[tuple[Candidate, str]] = []
@@ -56,8 +65,8 @@ class Run:
 
     def number_of(self, digest: str, as_modality: str) -> int | None:
         """Return the item with this content, unless it was encoded as another modality than is now imposed."""
-        found = self.store.rows("SELECT item, as_modality FROM items WHERE id = ?", (digest,))
-        return found[0][0] if found and as_modality in ("", found[0][1]) else None
+        found = item_of(self.store, digest)
+        return found[0] if found and as_modality in ("", found[1]) else None
 
     def source(self, source: str | Path, found: Iterator[Candidate | Skipped | Failure], *, prune: bool) -> None:
         """Work through one source; a manifest that turns out unreadable is one failure."""
@@ -90,35 +99,27 @@ class Run:
             else:
                 candidates.append(entry)
         uris = [candidate.uri for candidate in candidates]
-        known = self._by_uri(
-            "SELECT u.uri, u.size, u.mtime_ns, u.metadata, i.as_modality, i.id FROM uris u "
-            "JOIN items i ON i.item = u.item WHERE u.uri", uris
-        )  # fmt: skip
-        failed = self._by_uri("SELECT uri, size, mtime_ns, reason FROM failures WHERE uri", uris)
+        known, failed = known_places(self.store, uris), known_failures(self.store, uris)
         for candidate in candidates:
             if not self._settled(candidate, known.get(candidate.uri), failed.get(candidate.uri)):
                 for prepared in self.pipeline.submit(candidate):
                     self.take(prepared)
         self._tell(uris[-1] if uris else "")
 
-    def _by_uri(self, sql: str, uris: list[str]) -> dict[str, tuple[Any, ...]]:
-        rows = self.store.rows(f"{sql} IN ({','.join('?' * len(uris))})", uris)
-        return {row[0]: row[1:] for row in rows}
-
-    def _settled(self, candidate: Candidate, known: tuple[Any, ...] | None, failed: tuple[Any, ...] | None) -> bool:
+    def _settled(self, candidate: Candidate, known: KnownPlace | None, failed: KnownFailure | None) -> bool:
         stat = (candidate.size, candidate.mtime_ns)
-        if known is not None and candidate.as_modality in ("", known[3]):
-            if known[:2] == stat and candidate.content_hash in ("", known[4]):
-                if candidate.metadata and json.loads(known[2]) != dict(candidate.metadata):
+        if known is not None and candidate.as_modality in ("", known.as_modality):
+            if known[:2] == stat and candidate.content_hash in ("", known.content_id):
+                if candidate.metadata and json.loads(known.metadata) != dict(candidate.metadata):
                     # What a manifest says may change while the file does not: no need to read that.
-                    self.links.append((candidate, known[4]))
+                    self.links.append((candidate, known.content_id))
                     self._flush_if(len(self.links) >= _CHUNK)
                 else:
                     self.report.unchanged += 1
                     self.done += 1
                 return True
         if failed is not None and failed[:2] == stat and not self.retry_failed:
-            self.report.failed.append(Failure(candidate.uri, failed[2], known=True))
+            self.report.failed.append(Failure(candidate.uri, failed.reason, known=True))
             self.done += 1
             return True
         return False
@@ -201,6 +202,7 @@ class Run:
         links, failures = self.links, self.failures
         counts = dict.fromkeys(("added", "updated", "known", "unchanged", "moved", "duplicates"), 0)
         with self.store.writing("add a batch"):
+            self.catalog.check_fingerprint(self.fingerprints)  # a migration may have changed the encoder meanwhile
             for item in items:
                 counts[self.store.put(item, item.content_hash)] += 1
             for candidate, digest in links:
@@ -222,19 +224,19 @@ class Run:
 
     def _link(self, candidate: Candidate, digest: str) -> str:
         """Give known content one more place, inside the transaction; places where it no longer is are forgotten."""
-        found = self.store.connection.execute("SELECT item FROM items WHERE id = ?", (digest,)).fetchone()
+        found = item_of(self.store, digest)
         if found is None:  # removed meanwhile by another process: the next run encodes it again
             return "unchanged"
         number = found[0]
-        rows = self.store.connection.execute("SELECT uri, source FROM uris WHERE item = ?", (number,)).fetchall()
-        before = self.store.connection.execute("SELECT item FROM uris WHERE uri = ?", (candidate.uri,)).fetchone()
+        places = places_of_item(self.store, number)
+        before = item_at(self.store, candidate.uri)
         self.store.link(
             number, candidate.uri, candidate.size, candidate.mtime_ns,
             source=candidate.manifest, metadata=candidate.metadata,
         )  # fmt: skip
         if before is not None:
-            return "unchanged" if before[0] == number else "updated"
-        gone = [uri for uri, source in rows if uri != candidate.uri and _surely_gone(uri, source)]
+            return "unchanged" if before == number else "updated"
+        gone = [uri for uri, source in places if uri != candidate.uri and _surely_gone(uri, source)]
         self.store.unlink(gone)
         return "moved" if gone else "duplicates"
 
@@ -275,7 +277,7 @@ class Run:
         if self.callback is not None:
             report = self.report
             changed = report.added + report.updated
-            total = self.census.total()
+            total = self.counter.total()
             self.callback(Progress(report.seen, self.done, changed, len(report.failed), uri, total, part))
 
 

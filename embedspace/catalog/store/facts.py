@@ -3,42 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from embedspace.catalog.store.database import Database
 from embedspace.errors import CatalogCorruptError, CatalogError
 
-if TYPE_CHECKING:
-    from embedspace.catalog.store.store import Store
-
-__all__ = ["read_settings"]
+__all__ = ["read_facts"]
 
 _COUNTS = ("embed_dim", "revision", "deletions")
 _NEEDED = ("catalog_id", "calibration", "recipe", *_COUNTS)
 
 
-def read_settings(store: Store) -> dict[str, Any]:
+def read_facts(database: Database) -> dict[str, Any]:
     """Return all facts about a catalog, brought up to date where it is open for writing.
 
     Raises:
         CatalogCorruptError: If one that it cannot be read without is missing, or is no number.
     """
-    settings = dict(store.rows("SELECT key, value FROM meta"))
-    wrong = [key for key in _NEEDED if key not in settings]
-    wrong += [key for key in _COUNTS if not isinstance(settings.get(key, 0), int)]
+    facts = dict(database.rows("SELECT key, value FROM meta"))
+    wrong = [key for key in _NEEDED if key not in facts]
+    wrong += [key for key in _COUNTS if not isinstance(facts.get(key, 0), int)]
     if wrong:
         raise CatalogCorruptError(
-            f"{store.path}: the catalog is damaged, its setting {', '.join(wrong)} is missing or wrong; restore it "
+            f"{database.path}: the catalog is damaged, its setting {', '.join(wrong)} is missing or wrong; restore it "
             "from a copy, or delete it and index again"
         )
-    if not store.read_only and "row_uris" not in settings:
+    if not database.read_only and "row_uris" not in facts:
         with contextlib.suppress(CatalogError):  # another process is writing: the next opening does it
-            _escape_manifests(store)
-    return settings
+            _escape_manifests(database)
+    return facts
 
 
-def _escape_manifests(store: Store) -> None:
+def _escape_manifests(database: Database) -> None:
     """Write the uris of rows as `row_uri` does: earlier versions did not escape the paths of manifests."""
-    with store.writing("bring its uris up to date") as connection:
+    with database.writing("bring its uris up to date") as connection:
         connection.execute(
             "UPDATE OR IGNORE uris SET uri = replace(replace(source, '%', '%25'), '#', '%23') || "
             "substr(uri, length(source) + 1) WHERE (instr(source, '#') OR instr(source, '%')) "

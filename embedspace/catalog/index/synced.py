@@ -1,0 +1,102 @@
+"""Keeping an index as new as the catalog's rows, whoever changed them."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedspace.catalog.index.base import IndexState, VectorIndex, factory_of
+from embedspace.catalog.index.settings import IndexSettings
+from embedspace.catalog.store.store import Store
+from embedspace.catalog.store.vectors import modality_names, segment_batches, segment_numbers
+
+__all__ = ["SyncedIndex"]
+
+_SAVED_ROWS = 2000
+"""A first use that had to read at least this many rows from SQLite saves the index."""
+
+
+class SyncedIndex:
+    """The index of a catalog; before each use it is told what any process added or removed."""
+
+    def __init__(self, store: Store, settings: IndexSettings) -> None:
+        """Watch a store; nothing is read before the first use.
+
+        Raises:
+            ConfigError: If the settings name an unknown engine.
+        """
+        self.store, self.settings = store, settings
+        self._lock = threading.RLock()
+        self._create = factory_of(settings)
+        self._index = self._create(store, settings)
+        self._embed_dim = store.embed_dim
+        self._revision = -1
+
+    def current(self) -> VectorIndex:
+        """Return the index, which knows all rows that there are now."""
+        with self._lock:
+            first = self._revision < 0
+            added = self._refresh()
+            if first and added >= _SAVED_ROWS and not self.store.read_only:
+                self._index.save(0)
+            return self._index
+
+    def optimize(self, max_bytes: int | None = None) -> None:
+        """Save what makes the next start fast; a read-only catalog is left as it is.
+
+        Args:
+            max_bytes: Leave out what takes more memory than this to build.
+        """
+        with self._lock:
+            if self.store.read_only:
+                return
+            self._renew()
+            self._index.save(max_bytes)  # before anything is read: saving may stream what would not fit in memory
+            self._refresh()
+
+    def _renew(self) -> tuple[int, IndexState]:
+        """Return the revision and state of the catalog; begin anew where its vectors have another length by now."""
+        revision, last_seq, deletions = self.store.state()
+        if self.store.embed_dim != self._embed_dim:
+            self._index, self._embed_dim = self._create(self.store, self.settings), self.store.embed_dim
+        return revision, IndexState(last_seq, deletions)
+
+    def _refresh(self) -> int:
+        """Tell the index what is new; returns how many segments were added."""
+        if self.store.state()[0] == self._revision:
+            return 0
+        try:
+            with self.store.snapshot("read its vectors"):
+                return self._tell()
+        except BaseException:
+            self._index, self._revision = self._create(self.store, self.settings), -1  # it was told only a part
+            raise
+
+    def _tell(self) -> int:
+        revision, state = self._renew()
+        index, known = self._index, self._index.state()
+        added, modalities = 0, modality_names(self.store)
+        for modality in modalities:
+            for rows in segment_batches(self.store, modality, known.last_seq):
+                index.add(modality, rows)
+                added += len(rows)
+        if state.deletions != known.deletions:
+            for modality in {*modalities, *index.counts()}:
+                held = index.segments(modality)
+                gone = _missing(held, segment_numbers(self.store, modality))
+                if len(gone):
+                    index.remove(modality, gone)
+        index.commit(state)
+        self._revision = revision
+        return added
+
+
+def _missing(held: NDArray[np.int64], living: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return which of the ascending numbers held are not among the ascending ones that live."""
+    if not len(living):
+        return held
+    at = np.minimum(np.searchsorted(living, held), len(living) - 1)
+    gone: NDArray[np.int64] = held[living[at] != held]
+    return gone
