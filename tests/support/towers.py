@@ -19,6 +19,7 @@ __all__ = [
     "tiny_clip",
     "tiny_open_clip",
     "tiny_sentence_clip",
+    "tiny_siglip",
     "tiny_tokenizer",
 ]
 
@@ -122,6 +123,24 @@ def tiny_clip(folder: Path) -> Path:
     size = {"shortest_edge": 32}
     images = CLIPImageProcessor(size=size, crop_size={"height": 32, "width": 32})
     CLIPProcessor(images, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def tiny_siglip(folder: Path) -> Path:
+    """Write a SigLIP as transformers saves it: its text network reads the last token of a text padded to the limit."""
+    from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipProcessor
+
+    torch.manual_seed(4)
+    tokenizer = tiny_tokenizer(folder.with_name(f"{folder.name}-words"), 16)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    text = {**sizes, "vocab_size": len(tokenizer), "max_position_embeddings": 16, "projection_size": 16}
+    SiglipModel(
+        SiglipConfig(
+            text_config={**text, "bos_token_id": 0, "eos_token_id": 2},
+            vision_config={**sizes, "image_size": 32, "patch_size": 16},
+        )
+    ).save_pretrained(folder)
+    SiglipProcessor(SiglipImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
     return folder
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from embedspace.encoders.towers import Tower, create_tower
 from embedspace.errors import ConfigError, InputError, MissingExtraError, UnknownModalityError, WeightsError
-from tests.support.towers import noise, picture, tiny_clap, tiny_tokenizer
+from tests.support.towers import noise, picture, tiny_clap, tiny_siglip, tiny_tokenizer
 
 ADAPTERS = ("sentence-transformers", "transformers")
-MEDIA = {
+MEDIA: dict[str, list[Any]] = {
     "text": ["a dog", "a cat that sleeps.", ""],
     "image": [picture(0), picture(1, 33, 200)],
     "audio": [noise(0, 0.4), noise(1, 3), noise(2, 10)],
@@ -35,8 +37,12 @@ def clap(clap_folder: Path) -> Tower:
 
 
 def check_batches(tower: Tower) -> None:
+    check_batches_of(tower, MEDIA)
+
+
+def check_batches_of(tower: Tower, media: Mapping[str, Sequence[Any]]) -> None:
     for modality in tower.modalities:
-        prepared = [tower.prepare(modality, item) for item in MEDIA[modality]]
+        prepared = [tower.prepare(modality, item) for item in media[modality]]
         together = tower.encode(modality, prepared)
         assert together.shape == (len(prepared), tower.feature_dim(modality))
         assert together.dtype == torch.float32
@@ -148,6 +154,20 @@ def test_remote_names_and_missing_libraries(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf"pip install embedspace\[{adapter}\]"):
         create_tower(f"{adapter}:laion/clap-htsat-unfused")
+
+
+def test_siglip_reads_texts_padded_to_its_limit(tmp_path: Path) -> None:
+    from transformers import AutoModel, AutoProcessor
+
+    folder = tiny_siglip(tmp_path / "siglip")
+    tower = create_tower(f"transformers:{folder}")
+    assert (tower.modalities, tower.max_tokens, tower.image_size) == (("text", "image"), 16, 32)
+    check_batches_of(tower, {"text": ["a dog", "a cat"], "image": MEDIA["image"]})
+    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    inputs = processor.tokenizer(["a dog"], padding="max_length", max_length=16, return_tensors="pt")
+    with torch.inference_mode():
+        expected = model.get_text_features(input_ids=inputs["input_ids"]).pooler_output
+    torch.testing.assert_close(tower.encode("text", [tower.prepare("text", "a dog")]), expected)
 
 
 def test_pe_av(tmp_path: Path) -> None:

@@ -110,7 +110,9 @@ class TransformersTower(Tower):
         self.require(modality)
         if modality == "text":
             require_length(self, media, self.count_tokens(media))
-            whole = {"padding": "max_length", "max_length": self.max_tokens} if _pads_to_limit(self.model) else {}
+            whole: dict[str, Any] = {}
+            if _pads_to_limit(self.model):
+                whole = {"padding": "max_length", "max_length": self.max_tokens, "return_attention_mask": False}
             with self._lock:
                 return dict(self._processor.tokenizer(media, return_tensors="pt", **whole))
         if modality == "image":
