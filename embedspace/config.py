@@ -33,7 +33,9 @@ __all__ = ["build", "load", "read_toml"]
 Record = TypeVar("Record")
 
 
-def load(record: type[Record], path: str | Path, *, what: str = "configuration", hint: str = "") -> Record:
+def load(
+    record: type[Record], path: str | Path, *, what: str = "configuration", hint: str = "", **given: object
+) -> Record:
     """Read a TOML file into a frozen dataclass.
 
     Args:
@@ -41,6 +43,7 @@ def load(record: type[Record], path: str | Path, *, what: str = "configuration",
         path: The file.
         what: What the file is called in messages.
         hint: What to do when there is no such file, for messages.
+        given: As `build`.
 
     Raises:
         ConfigError: As `read_toml` and `build`.
@@ -49,7 +52,7 @@ def load(record: type[Record], path: str | Path, *, what: str = "configuration",
     table = read_toml(path, what=what, hint=hint)
     if any(field.name == "name" for field in dataclasses.fields(record)):  # type: ignore[arg-type]
         table = {"name": path.stem, **table}
-    return build(record, table, str(path))
+    return build(record, table, str(path), **given)
 
 
 def read_toml(path: str | Path, *, what: str = "configuration", hint: str = "") -> dict[str, Any]:

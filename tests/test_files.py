@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from embedspace.files import replacing
+from embedspace.files import replacing, write_text
 
 
 def test_replacing_a_file_when_all_of_it_is_written(tmp_path: Path) -> None:
@@ -25,3 +25,9 @@ def test_replacing_a_file_that_could_not_be_written(tmp_path: Path) -> None:
         partial.write_text("half of the n")
         raise OSError(28, "No space left on device")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_text_is_written_whole_in_utf8(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "né\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"n\xc3\xa9\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

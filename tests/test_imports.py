@@ -33,7 +33,7 @@ ALLOWED = {
     "space": BOTTOM | {"media", "encoders"},
     "query": SPACE,
     "generate": SPACE,
-    "train": SPACE | {"generate"},
+    "train": SPACE | {"generate", "catalog"},
     "catalog": BOTTOM,
     "evaluate": SPACE | {"query", "catalog", "generate"},
     "integrations": SPACE | {"query", "catalog", "generate", "evaluate"},

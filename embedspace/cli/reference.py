@@ -44,7 +44,8 @@ def _commands(
     context = typer.Context(command, info_name=name, parent=parent, **settings)
     yield context.command_path, command.get_help(context)
     for sub in getattr(command, "commands", {}).values():
-        yield from _commands(sub, sub.name, context)
+        if not sub.hidden:  # a name of earlier versions
+            yield from _commands(sub, sub.name, context)
 
 
 def markdown() -> str:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedspace.cli.shared.options import Device
 from embedspace.errors import ConfigError
 
 if TYPE_CHECKING:
     from embedspace.train.loop import FitProgress
 
-__all__ = ["app", "head"]
+__all__ = ["align", "app", "generator"]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make weights.")
+
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", min=0.0, help="Stop after so many minutes, with what there is.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FOLDER", help="Where the weights, checkpoints, logs and plots go.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Another seed than the recipe's.")]
 
 
 @app.callback()
@@ -23,27 +35,78 @@ def group() -> None:
 
 
 @app.command()
-def head(
-    recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="A head's recipe, for example training/recipes/heads/text.toml.")
-    ],
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0.0, help="Stop after so many minutes, with what there is.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the head, checkpoints, logs and plots go.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
-    seed: Annotated[int | None, typer.Option("--seed", help="Another seed than the recipe's.")] = None,
+def align(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file: towers, pairs and how long to train.")],
+    minutes: Minutes = None,
+    out: Out = None,
+    resume: Resume = False,
+    seed: Seed = None,
+    device: Device = "cpu",
+    download: Annotated[bool, typer.Option("--download", help="Fetch towers that are not on this machine.")] = False,
 ) -> None:
-    """Train a generator head on vectors of a space, as a recipe says; prints its folder at the end."""
-    if not recipe.is_file():
-        raise ConfigError(f"{recipe}: no such recipe; the shipped ones are in training/recipes/heads")
-    from embedspace.cli.shared.output import Interrupted
+    """Train projections, and if wanted towers, on your pairs of media and captions; prints the space's folder.
+
+    Pairs come from CSV, JSONL or parquet manifests and from WebDataset shards. With --resume the recipe may name
+    another number of steps. Started by torchrun (torchrun --nproc-per-node 2 -m embedspace train align RECIPE), the
+    processes train together.
+    """
+    _require(recipe)
+    from embedspace.train.align import align as run
+
+    with _interrupted():
+        report = run(
+            recipe,
+            minutes=minutes,
+            out=out,
+            resume=resume,
+            seed=seed,
+            device=device,
+            download=download,
+            callback=_tell,
+        )
+    for line in report.skipped[:_SHOWN]:
+        typer.echo(f"skipped: {line}", err=True)
+    if len(report.skipped) > _SHOWN:
+        typer.echo(f"skipped: {len(report.skipped) - _SHOWN} more", err=True)
+    print(report.folder or "out of time; go on with --resume")
+
+
+_SHOWN = 10
+
+
+@app.command()
+def generator(
+    recipe: Annotated[
+        Path,
+        typer.Argument(metavar="RECIPE", help="A generator's recipe, for example training/recipes/heads/text.toml."),
+    ],
+    minutes: Minutes = None,
+    out: Out = None,
+    resume: Resume = False,
+    seed: Seed = None,
+) -> None:
+    """Train a generator on vectors of a space, as a recipe says; prints its folder at the end."""
+    _require(recipe)
     from embedspace.train.generators.run import train_head
 
-    try:
+    with _interrupted():
         print(train_head(recipe, minutes=minutes, out=out, resume=resume, seed=seed, callback=_tell))
+
+
+app.command("head", hidden=True)(generator)  # its name in earlier versions
+
+
+def _require(recipe: Path) -> None:
+    if not recipe.is_file():
+        raise ConfigError(f"{recipe}: no such recipe; name a TOML file")
+
+
+@contextlib.contextmanager
+def _interrupted() -> Iterator[None]:
+    from embedspace.cli.shared.output import Interrupted
+
+    try:
+        yield
     except KeyboardInterrupt:
         raise Interrupted("interrupted; go on from the last checkpoint with --resume") from None
 

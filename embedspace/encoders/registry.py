@@ -100,6 +100,7 @@ _TYPES: dict[str, EncoderType] = {
         _shipped("image", "image_tail.safetensors", "image_network.safetensors", "text.safetensors"),
         _shipped("audio", "text.safetensors"),
         _shipped("speech", "text.safetensors"),
+        EncoderType("tower", "embedspace.encoders.tower"),
     )
 }
 _FACTORIES: dict[str, Factory] = {}

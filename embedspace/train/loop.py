@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from embedspace.train.checkpoint import load_checkpoint, save_checkpoint
+from embedspace.train.distributed import World
 
 __all__ = ["FitConfig", "FitProgress", "fit"]
 
@@ -32,6 +33,7 @@ class FitConfig:
             touched by it.
         evaluate_every: Steps between calls of `evaluate`.
         checkpoint_seconds: Seconds between checkpoints.
+        shares: Prefix of parameters' names -> share of the learning rate that they are trained with.
     """
 
     steps: int = 1500
@@ -43,6 +45,7 @@ class FitConfig:
     cooldown: float = 0.0
     evaluate_every: int = 250
     checkpoint_seconds: float = 60.0
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +75,17 @@ def _time_factor(config: FitConfig, seconds: float) -> float:
 
 
 def _optimizer(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            share = next((share for prefix, share in config.shares.items() if name.startswith(prefix)), 1.0)
+            groups.setdefault((share, parameter.ndim >= 2), []).append(parameter)
+    # matrices first: checkpoints of earlier versions name parameters in this order
+    ordered = sorted(groups.items(), key=lambda group: (-group[0][0], not group[0][1]))
     return torch.optim.AdamW(
         [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            {"params": found, "weight_decay": config.weight_decay * matrices, "share": share}
+            for (share, matrices), found in ordered
         ],
         lr=config.learning_rate,
         betas=(0.9, 0.98),
@@ -94,6 +103,7 @@ def fit(
     recipe: str = "",
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     callback: Callable[[FitProgress], None] | None = None,
+    world: World | None = None,
 ) -> bool:
     """Train `model` in place.
 
@@ -107,28 +117,32 @@ def fit(
         recipe: Digest of what determines the training besides `config`; a checkpoint of another one is refused.
         evaluate: Returns scalars of a validation split; called every `evaluate_every` steps and at the end.
         callback: Told after each evaluation and about once a minute.
+        world: The processes that train together; the first evaluates, writes and reports. `loss_of_step` gathers.
 
     Returns:
         True if all steps are done, False if the time ran out first.
     """
+    world = world or World()
     optimizer = _optimizer(model, config)
     step = load_checkpoint(checkpoint, model, optimizer, stage, recipe) if resume and checkpoint else 0
     started = saved = told = time.monotonic()
     running: Tensor | None = None
 
     def tell(scalars: dict[str, float]) -> None:
-        if callback is not None:
+        if callback is not None and world.first:
             callback(FitProgress(stage, step, config.steps, time.monotonic() - started, scalars))
 
     while step < config.steps:
         for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(config, step) * _time_factor(config, time.monotonic() - started)
+            group["lr"] = group.get("share", 1.0) * _learning_rate(config, step)
+            group["lr"] *= _time_factor(config, time.monotonic() - started)
         model.train()
         torch.manual_seed(config.seed * 1_000_003 + step)  # dropout draws from the global generator
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         loss = loss_of_step(model, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        world.average_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step += 1
@@ -136,13 +150,22 @@ def fit(
         now = time.monotonic()
         if step % config.evaluate_every == 0 or step == config.steps:
             model.eval()
-            tell({"loss": float(running if running is not None else "nan"), **(evaluate(model) if evaluate else {})})
+            tell(
+                {
+                    "loss": float(running if running is not None else "nan"),
+                    **(evaluate(model) if evaluate and world.first else {}),
+                }
+            )
             told = now
         elif now - told > 60:
             tell({"loss": float(running if running is not None else "nan")})
             told = now
-        out_of_time = now - started > config.minutes * 60
-        if checkpoint and (out_of_time or now - saved > config.checkpoint_seconds or step == config.steps):
+        out_of_time = world.any(now - started > config.minutes * 60)
+        if (
+            checkpoint
+            and world.first
+            and (out_of_time or now - saved > config.checkpoint_seconds or step == config.steps)
+        ):
             save_checkpoint(checkpoint, model, optimizer, stage, step, recipe)
             saved = now
         if out_of_time and step < config.steps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 __all__ = ["info_nce", "mixup_pairs", "siglip", "soft_targets"]
 
@@ -71,6 +72,8 @@ def siglip(
     logit_bias: Tensor,
     positive: Tensor | None = None,
     ignored: Tensor | None = None,
+    *,
+    chunk: int = 0,
 ) -> Tensor:
     """Return the pairwise sigmoid loss.
 
@@ -81,6 +84,8 @@ def siglip(
         logit_bias: Scalar added to every logit.
         positive: (B, B) boolean; the identity where None.
         ignored: (B, B) boolean, True where a pair takes no part.
+        chunk: Rows of `a` that are compared at once, 0 for all: the (B, B) logits are then never held, not even for
+            the gradient, which computes them again.
 
     Returns:
         Scalar loss: summed over pairs, divided by B.
@@ -88,14 +93,26 @@ def siglip(
     Source:
         Zhai et al. 2023 (SigLIP), algorithm 1.
     """
-    logits = logit_scale * a @ b.T + logit_bias
-    if positive is None:
-        positive = torch.eye(len(a), dtype=torch.bool, device=a.device)
-    sign = positive.to(logits.dtype) * 2 - 1
-    loss = -F.logsigmoid(sign * logits)
-    if ignored is not None:
-        loss = loss.masked_fill(ignored, 0.0)
-    return loss.sum() / len(a)
+
+    def total(start: int, end: int) -> Tensor:
+        logits = logit_scale * a[start:end] @ b.T + logit_bias
+        if positive is None:
+            sign = torch.full_like(logits, -1.0)
+            sign[torch.arange(end - start), torch.arange(start, end)] = 1.0
+        else:
+            sign = positive[start:end].to(logits.dtype) * 2 - 1
+        loss = -F.logsigmoid(sign * logits)
+        if ignored is not None:
+            loss = loss.masked_fill(ignored[start:end], 0.0)
+        return loss.sum()
+
+    if not chunk or chunk >= len(a):
+        return total(0, len(a)) / len(a)
+    parts = [
+        checkpoint(total, start, min(start + chunk, len(a)), use_reentrant=False) for start in range(0, len(a), chunk)
+    ]
+    summed: Tensor = torch.stack(parts).sum()
+    return summed / len(a)
 
 
 def mixup_pairs(features: Tensor, text: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ import pytest
 from embedspace.errors import ConfigError
 from embedspace.train.loop import FitProgress
 from tests.support.cli_media import Run, make_run
+from tests.support.tiny_towers import write_recipe
 
 SUITE = """
 name = "tiny"
@@ -24,7 +25,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     return make_run(capsys, monkeypatch)
 
 
-def _replace_align(monkeypatch: pytest.MonkeyPatch, align: Any) -> None:
+def _replace_training(monkeypatch: pytest.MonkeyPatch, align: Any) -> None:
     module = ModuleType("embedspace.train.generators.run")
     module.train_head = align  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -70,9 +71,9 @@ def test_train_passes_on_what_it_is_told(run: Run, monkeypatch: pytest.MonkeyPat
         options.pop("callback")(FitProgress("image", 250, 1500, 12.4, {"loss": 1.23456, "recall_at_10": 0.5}))
         calls.append((recipe, options))
 
-    _replace_align(monkeypatch, align)
+    _replace_training(monkeypatch, align)
     Path("recipe.toml").write_text("seed = 1\n")
-    result = run("train", "head", "recipe.toml", "--minutes", "2", "--out", "weights", "--resume", "--seed", "3")
+    result = run("train", "generator", "recipe.toml", "--minutes", "2", "--out", "weights", "--resume", "--seed", "3")
     assert result.code == 0
     assert result.out == "image  step 250/1500  12 s  loss 1.235  recall_at_10 0.5\nNone\n"
     assert calls == [
@@ -86,7 +87,7 @@ def test_train_refuses_a_bad_recipe(run: Run, monkeypatch: pytest.MonkeyPatch) -
     def align(recipe: Path, **_: Any) -> None:
         raise ConfigError(f"{recipe}: unknown key speed")
 
-    _replace_align(monkeypatch, align)
+    _replace_training(monkeypatch, align)
     Path("recipe.toml").write_text("speed = 1\n")
     result = run("train", "head", "recipe.toml")
     assert (result.code, result.error) == (2, "embedspace: recipe.toml: unknown key speed")
@@ -96,8 +97,32 @@ def test_train_interrupted_says_how_to_go_on(run: Run, monkeypatch: pytest.Monke
     def align(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    _replace_align(monkeypatch, align)
+    _replace_training(monkeypatch, align)
     Path("recipe.toml").write_text("")
     result = run("train", "head", "recipe.toml")
     assert result.code == 130
     assert "--resume" in result.error
+
+
+def test_train_align_makes_a_space_of_anyones_towers(run: Run, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, {"steps = 60": "steps = 4", "evaluate_every = 30": "evaluate_every = 4"})
+    with (tmp_path / "squares.csv").open("a") as file:
+        file.write("none.png,a thing,train\n")
+    result = run("train", "align", recipe, "--out", "made", "--seed", "3")
+    assert result.code == 0
+    lines = result.out.splitlines()
+    assert lines[-1] == str(Path("made/space"))
+    assert any(line.startswith("align  step 4/4") and "recall_at_10" in line for line in lines)
+    assert result.err.startswith("skipped: ")
+    assert "none.png: no such file" in result.err
+    assert json.loads(Path("made/space/recipe.json").read_text())["seed"] == 3
+    assert "go on with --resume" in run("train", "align", recipe, "--out", "short", "--minutes", "0").out
+    assert "nothing.toml: no such recipe" in run("train", "align", "nothing.toml").error
+
+
+def test_a_generator_is_trained_under_its_old_name_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    _replace_training(monkeypatch, lambda recipe, **options: f"head of {recipe}")
+    Path("recipe.toml").write_text("")
+    assert run("train", "generator", "recipe.toml").out == run("train", "head", "recipe.toml").out
+    assert "generator" in run("train", "--help").out
+    assert "head " not in run("train", "--help").out

@@ -1,0 +1,79 @@
+"""The space that training made: projections and tuned tensors, a configuration, what validation pairs calibrate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedspace.calibration.model import Calibration
+from embedspace.encoders.trained import Projection, save_projection, save_tuned
+from embedspace.files import write_text
+from embedspace.space import write_config
+from embedspace.train.align.recipe import options_of
+from embedspace.train.align.tuning import changed_tensors
+from embedspace.train.calibrate import Anchored, calibrate
+
+if TYPE_CHECKING:
+    from embedspace.train.align.run import Run
+
+__all__ = ["calibration_of", "write_space"]
+
+
+def write_space(run: Run, folder: Path) -> None:
+    """Write the space's folder.
+
+    Args:
+        run: A run that is done.
+        folder: Where it goes; files of an earlier run are replaced.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tuned = {name: f"{name}.tuned.safetensors" for name in set(run.of.values()) if run.recipe.towers[name].tuned}
+    for name, file in tuned.items():
+        save_tuned(run.towers[name], changed_tensors(run.towers[name], run.recipe.towers[name]), folder / file)
+    sections: dict[str, Any] = {}
+    for modality, name in run.of.items():
+        sections[modality] = {"type": "tower", "tower": name}
+        if modality in run.model.projections:
+            projection = run.model.projections[modality]
+            assert isinstance(projection, Projection)
+            sections[modality]["projection"] = f"{modality}.projection.safetensors"
+            save_projection(projection, folder / sections[modality]["projection"])
+        if name in tuned:
+            sections[modality]["tuned"] = tuned[name]
+    write_config(folder, sections, run.embed_dim, _references(run))
+    write_text(folder / "recipe.json", json.dumps(dataclasses.asdict(run.recipe), indent=1, default=str) + "\n")
+    calibration = calibration_of(run)
+    if calibration is None:
+        (folder / "calibration.json").unlink(missing_ok=True)
+    else:
+        write_text(folder / "calibration.json", calibration.to_json() + "\n")
+
+
+def _references(run: Run) -> dict[str, Any]:
+    """Return name -> what makes the tower again."""
+    return {
+        name: {**run.towers[name].reference(), "options": options_of(run.recipe.towers[name])}
+        for name in sorted(set(run.of.values()))
+    }
+
+
+def calibration_of(run: Run) -> Calibration | None:
+    """Return what hits are worth by the validation pairs; None where there are too few, so that nothing is invented."""
+    names: dict[int, str] = {}
+    anchored: dict[str, Anchored] = {}
+    for items in run.validation:
+        firsts = [int(known[0]) for known in items.captions]
+        names |= {k: run.texts.captions[k].casefold() for k in firsts}
+        concepts = np.array([names[k] for k in firsts], dtype=str)
+        anchored[items.modality] = Anchored(run.encode(items).numpy(), concepts)
+    if not names:
+        return None
+    said = np.array(sorted(names), np.int64)
+    texts = Anchored(run.encode_texts(said).numpy(), np.array([names[k] for k in said.tolist()], dtype=str))
+    anchored.setdefault("text", texts)
+    made = calibrate(anchored, run.recipe.seed)
+    return made if made.pairs else None
