@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from embedspace.calibration.model import Calibration, PairCalibration
     from embedspace.catalog import Catalog
     from embedspace.errors import (
+        ArgumentError,
         CatalogCorruptError,
         CatalogError,
         CatalogExistsError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArgumentError",
     "Calibration",
     "Catalog",
     "CatalogCorruptError",

@@ -2,6 +2,7 @@
 
     EmbedspaceError
     ├── InputError                 the caller gave something unusable
+    │   ├── ArgumentError          an argument is out of range, or its target does not take it
     │   ├── MediaError             one file cannot be decoded
     │   │   ├── MediaTooLargeError     it exceeds a stated limit
     │   │   ├── EmptyMediaError        it decodes to nothing (silent, no samples, no words)
@@ -26,6 +27,7 @@ A message says what happened, the value received, the values allowed, and what t
 from __future__ import annotations
 
 __all__ = [
+    "ArgumentError",
     "CatalogCorruptError",
     "CatalogError",
     "CatalogExistsError",
@@ -54,6 +56,23 @@ class EmbedspaceError(Exception):
 
 class InputError(EmbedspaceError):
     """The caller gave something unusable."""
+
+
+class ArgumentError(InputError):
+    """An argument is out of range, or its target does not take it.
+
+    Attributes:
+        argument: Its name in Python; the command line puts the flag in its place.
+        problem: The value, what is wrong with it, and what is allowed.
+    """
+
+    def __init__(self, argument: str, problem: str) -> None:
+        super().__init__(f"{argument} {problem}")
+        self.argument, self.problem = argument, problem
+
+    def __reduce__(self) -> tuple[type[ArgumentError], tuple[str, str]]:
+        """Let it pass between processes."""
+        return type(self), (self.argument, self.problem)
 
 
 class MediaError(InputError):

@@ -1,14 +1,42 @@
-"""Files are written whole or not at all, and nothing half-written stays behind. The standard library alone."""
+"""Files are written whole or not at all, nothing half-written stays behind; configurations say their format.
+
+The standard library alone.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-__all__ = ["replacing", "write_text"]
+from embedspace.errors import WeightsError
+
+__all__ = ["read_config", "replacing", "write_text"]
+
+
+def read_config(path: Path, newest: int, what: str) -> dict[str, Any]:
+    """Read a JSON configuration that lies beside weights.
+
+    Args:
+        path: The file; its key "format" is a number.
+        newest: The newest format that the caller reads.
+        what: What the file should be, for the message: "configuration of a generator".
+
+    Raises:
+        WeightsError: If it is missing, damaged or of a newer format.
+    """
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        newer = int(config["format"]) > newest
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: not the {what}: {error!r}") from error
+    if newer:
+        raise WeightsError(f"{path}: format {config['format']}, this version reads up to {newest}; update embedspace")
+    return dict(config)
 
 
 @contextlib.contextmanager

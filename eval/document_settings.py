@@ -6,7 +6,7 @@ The pictures are dishes as vendors drew them whose emoji training saw, as they a
 colours, blurred), so that their names are as often wrong as those of drawings never seen; and validation pictures of
 food. No picture of the held-out vendor and no stamp is among them. For each number of names and temperature the table
 says how often a recipe whose title holds the dish's name is found, by its title or its text and by the picture or one
-of its readings, whichever makes a match likelier. `embedspace/generate/api.py` holds the choice.
+of its readings, whichever makes a match likelier. `embedspace/vocabulary.py` holds the choice.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from training.corpora.recipes import matches
 
+from embedspace.calibration.centring import centre
 from embedspace.evaluate.encode import SuiteEncoder
 from embedspace.evaluate.items import EvalItem, Row, field_of, read_rows
 from embedspace.evaluate.report import CACHE
 from embedspace.evaluate.retrieval.direction import evaluate_pair
 from embedspace.evaluate.retrieval.documents import document_search
 from embedspace.evaluate.retrieval.run import corpora_folder
-from embedspace.generate.api import heads_folder
-from embedspace.generate.captions.vocabulary import load_memory
-from embedspace.generate.conditioning import centre
 from embedspace.media.image import load_image
 from embedspace.space import EmbeddingSpace
+from embedspace.vocabulary import load_vocabulary
 
 VENDORS = ("emoji-google", "openmoji")
 NUMBERS = (10, 20)
@@ -110,7 +109,7 @@ def _table(
     gallery: NDArray[np.float32],
     positives: list[list[int]],
 ) -> None:
-    memory, centred = load_memory(heads_folder(space)), centre(pictures, "image", space.calibration.means)
+    memory, centred = load_vocabulary(space.generators.folder), centre(pictures, "image", space.calibration.means)
     _report(f"{name}: as they are", pictures, gallery, positives)
     for number, temperature in itertools.product(NUMBERS, TEMPERATURES):
         readings = memory.readings(centred, number, temperature)

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedspace.evaluate.generation.sources import VOICE
+from embedspace.evaluate.generation.suites import VOICE
 from embedspace.evaluate.suite import load_suite, modalities_of, read_suite
-from embedspace.generate import heads_folder
-from embedspace.generate.base import digest_of
+from embedspace.generate.registry import digest_of
 from embedspace.space import EmbeddingSpace
 
 __all__ = ["Shipped", "shipped", "stale_reports"]
@@ -38,7 +37,7 @@ class Shipped:
 def shipped(weights: Path | None = None) -> Shipped:
     """Return what a space has; the one in the package by default. Nothing is loaded but files' bytes."""
     space = EmbeddingSpace.from_pretrained(weights)
-    folders = [folder for folder in sorted(heads_folder(space).iterdir()) if folder.is_dir()]
+    folders = [folder for folder in sorted(space.generators.folder.iterdir()) if folder.is_dir()]
     return Shipped(dict(space.fingerprints()), {folder.name: digest_of(folder) for folder in folders})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from embedspace.generate.latents.neighbours import Gallery, load_gallery
+from embedspace.generate.latents.neighbours import Neighbours, load_neighbours
 from training import notice
 from training.corpora.fetch import package, packages
 from training.corpora.pictures.openclipart import licence_of
@@ -73,11 +73,13 @@ def test_clear_takes_rows_and_names_out_and_leaves_the_rest_as_stored(tmp_path: 
     generator = torch.Generator().manual_seed(0)
     items = [f"beeps/{number}" for number in range(80)]
     keys = torch.nn.functional.normalize(torch.randn(80, 256, generator=generator), dim=1)
-    Gallery(keys, torch.randn(80, 4, 8, 8, generator=generator), items, [item.upper() for item in items]).save(tmp_path)
-    before = load_gallery(tmp_path)
+    Neighbours(keys, torch.randn(80, 4, 8, 8, generator=generator), items, [item.upper() for item in items]).save(
+        tmp_path
+    )
+    before = load_neighbours(tmp_path)
     of = {item: ("CC0-1.0", "") for item in items} | {items[3]: (UNCLEAR, ""), items[40]: ("CC-BY-SA-3.0", "me")}
     assert clear(tmp_path, ["CC0-1.0"], of) == [items[3], items[40]]
-    after = load_gallery(tmp_path)
+    after = load_neighbours(tmp_path)
     rows = [row for row in range(80) if row not in (3, 40)]
     assert after.items == [items[row] for row in rows]
     assert after.captions == [before.captions[row] for row in rows]

@@ -15,7 +15,7 @@ import typer
 import embedspace
 from embedspace.cli import catalog, embed, evaluate, generate, index, search, train
 from embedspace.cli.shared.output import Interrupted
-from embedspace.errors import EmbedspaceError
+from embedspace.errors import ArgumentError, EmbedspaceError
 
 __all__ = ["app", "main"]
 
@@ -142,8 +142,16 @@ def _is_mistake(error: Exception) -> bool:
     return isinstance(error, EmbedspaceError) or hasattr(error, "format_message")
 
 
+_FLAGS = {"num_samples": "-n", "num_steps": "--steps", "guidance_scale": "--guidance"}
+"""Argument of the library -> its flag, where it is not called the same."""
+
+
 def _report(error: Exception) -> int:
     """Print one line about an error; returns the exit code."""
+    if isinstance(error, ArgumentError):
+        flag = _FLAGS.get(error.argument, f"--{error.argument.replace('_', '-')}")
+        _complain(f"{flag} {error.problem}")
+        return EXIT_USER_ERROR
     if isinstance(error, EmbedspaceError):
         _complain(str(error))
         return EXIT_USER_ERROR

@@ -7,10 +7,27 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from embedspace.cli.shared.generate_options import (
+    Candidates,
+    Family,
+    Force,
+    Guidance,
+    Morph,
+    Neighbours,
+    Number,
+    Out,
+    Overwrite,
+    Seconds,
+    Seed,
+    Sheet,
+    Size,
+    Sources,
+    Steps,
+    Target,
+    Voice,
+)
 from embedspace.cli.shared.options import AsModality, Device, Json, SpaceName
 from embedspace.cli.shared.targets import check_targets, files_of, sample_paths
 from embedspace.errors import InputError
@@ -46,54 +63,23 @@ class _Job:
 
 
 def generate(
-    sources: Annotated[
-        list[str],
-        typer.Option(
-            "--from",
-            metavar="QUERY",
-            help="Words, a file, or a composition such as '2:dog.png + rain.wav - grass'; repeated, one output each.",
-        ),
-    ],
-    to: Annotated[Modality, typer.Option("--to", help="What to make.")],
-    number: Annotated[int, typer.Option("-n", help="Samples of each source, or frames of a morph.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", help="Sample i is drawn with seed + i.")] = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Where to write; several samples become name-1, name-2, ..."),
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option("--guidance", help="How strongly the source binds; 1 is no guidance.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Steps of the sampler.")] = None,
-    family: Annotated[str | None, typer.Option("--family", help="Which of a head's networks: flow or vae.")] = None,
-    size: Annotated[
-        int | None, typer.Option("--size", help="Pictures: side in pixels that they are scaled to.")
-    ] = None,
-    candidates: Annotated[
-        int | None,
-        typer.Option("--candidates", help="Pictures: draw so many for each sample and keep the one that fits best."),
-    ] = None,
-    seconds: Annotated[float | None, typer.Option("--seconds", help="Sounds: length.")] = None,
-    voice: Annotated[
-        str | None,
-        typer.Option("--voice", help="Speech: piper:joe, flite:slt, espeak:en-us, ...; the best by default."),
-    ] = None,
-    sheet: Annotated[
-        Path | None,
-        typer.Option("--sheet", metavar="FILE", help="Also draw one picture of all: source, nearest items, samples."),
-    ] = None,
-    morph: Annotated[
-        str | None, typer.Option("--morph", metavar="QUERY", help="Go from the source to this in -n frames.")
-    ] = None,
-    neighbours: Annotated[
-        int, typer.Option("--neighbours", min=0, help="Show so many nearest training items of each sample.")
-    ] = 0,
-    force: Annotated[
-        bool, typer.Option("--force", help="Also from a source that is far from everything known.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that exist; a file that a sample is made from never is.")
-    ] = False,
+    sources: Sources,
+    to: Target,
+    number: Number = 1,
+    seed: Seed = 0,
+    out: Out = None,
+    guidance: Guidance = None,
+    steps: Steps = None,
+    family: Family = None,
+    size: Size = None,
+    candidates: Candidates = None,
+    seconds: Seconds = None,
+    voice: Voice = None,
+    sheet: Sheet = None,
+    morph: Morph = None,
+    neighbours: Neighbours = 0,
+    force: Force = False,
+    overwrite: Overwrite = False,
     as_modality: AsModality = None,
     json: Json = False,
     space_name: SpaceName = None,
@@ -101,13 +87,12 @@ def generate(
 ) -> None:
     """Make a picture, a sound, a caption or speech from words, files, or a composition of them.
 
-    A file that exists is replaced only with --overwrite. A file says where it comes from: seed, head, hash of its
+    A file that exists is replaced only with --overwrite. A file says where it comes from: seed, generator, hash of its
     weights and the source's terms are inside. Captions are printed, and written only with --out. With --json one object
     a sample.
     """
     from embedspace.cli.shared.space import load_space, quick_start
     from embedspace.generate import Request
-    from embedspace.generate.api import head_of
     from embedspace.query.composition import compose, parse
 
     asked = Request(number, seed, steps, guidance, family, size, seconds, voice, candidates)
@@ -119,13 +104,13 @@ def generate(
     check_targets(written, files_of(parsed, as_modality), overwrite=overwrite)
     with quick_start(words_only=False):
         space = load_space(space_name, device)
-        head_of(space, to)  # a missing head is said before anything is encoded
+        space.generators[to].check(asked)  # what cannot be done is said before anything is encoded
         composed = [compose(one, space, as_modality=as_modality) for one in parsed]
     jobs, request = _jobs(sources, composed, asked, space, paths, morph)
     options = {"to": to, "neighbours": max(neighbours, 4 if sheet else 0), "force": force}
-    made = _run(space, jobs, request, options, as_json=json, shown=neighbours)
+    samples = _run(space, jobs, request, options, as_json=json, shown=neighbours)
     if sheet is not None:
-        _draw(sheet, jobs, made, space)
+        _draw(sheet, jobs, samples, space)
 
 
 def _check(asked: Request, to: Modality, out: Path | None, sheet: Path | None, number: int, morph: str | None) -> None:
@@ -154,15 +139,15 @@ def _jobs(
     """Return what to make, and the request for each of them: a morph's frames are one sample each."""
     import dataclasses
 
+    from embedspace.calibration.centring import MIXED
     from embedspace.generate import interpolate
-    from embedspace.generate.conditioning import MIXED
 
     terms = [[dataclasses.asdict(term) for term in query.terms] for query in composed]
     # terms of one modality keep their mean, whatever their signs; mixed ones have lost theirs
     kinds = [MIXED if query.centred else query.terms[0].modality for query in composed]
     if morph is None:
-        made = zip(sources, terms, composed, kinds, paths, strict=True)
-        return [_Job(s, t, c.vector, kind, where) for s, t, c, kind, where in made], asked
+        each = zip(sources, terms, composed, kinds, paths, strict=True)
+        return [_Job(s, t, c.vector, kind, where) for s, t, c, kind, where in each], asked
     ends = [(query.vector, kind) for query, kind in zip(composed, kinds, strict=True)]
     rows = interpolate(ends[0], ends[1], asked.num_samples, space)
     files, both = paths[0], [*terms[0], *terms[1]]
@@ -183,7 +168,7 @@ def _run(
     """Make and write everything, a few samples at a time."""
     from embedspace.cli.shared.output import Interrupted
 
-    made: list[list[Sample]] = []
+    finished: list[list[Sample]] = []
     written = 0
     total = len(jobs) * request.num_samples
     try:
@@ -194,10 +179,10 @@ def _run(
                     _deliver(sample, job, len(own), options["to"], as_json=as_json, shown=shown)
                     own.append(sample)
                     written += 1
-            made.append(own)
+            finished.append(own)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {written} of {total} samples are finished and kept") from None
-    return made
+    return finished
 
 
 def _parts(request: Request, to: Modality) -> list[Request]:
@@ -221,7 +206,7 @@ def _generate(space: EmbeddingSpace, job: _Job, request: Request, options: dict[
     try:
         return run(space, job.vector, modality=job.modality, request=request, texts=[text], **options)[0]
     except OutsideError as error:
-        raise OutsideError(f"{job.query}: {error}") from None
+        raise OutsideError(f"{job.query}: {error}".replace("force=True", "--force")) from None
 
 
 def _deliver(sample: Sample, job: _Job, number: int, to: Modality, *, as_json: bool, shown: int) -> None:
@@ -255,24 +240,23 @@ def _copied(sample: Sample) -> str:
     return ", near copy" if sample.provenance.get("near_copy") else ""
 
 
-def _draw(sheet: Path, jobs: Sequence[_Job], made: Sequence[Sequence[Sample]], space: EmbeddingSpace) -> None:
-    """Write the contact sheet: a row a source, with the nearest training items before the samples."""
-    from embedspace.generate.api import head_of
+def _draw(sheet: Path, jobs: Sequence[_Job], drawn: Sequence[Sequence[Sample]], space: EmbeddingSpace) -> None:
+    """Write the contact sheet: one row per source, with the nearest training items before the samples."""
     from embedspace.generate.files import contact_sheet
     from embedspace.media.image import flatten, load_image
     from embedspace.media.write import write_image
     from embedspace.modality import SUFFIXES
 
-    head: Any = head_of(space, Modality.IMAGE)
+    generator: Any = space.generators[Modality.IMAGE]
     rows: list[tuple[str, list[tuple[str, Any]]]] = []
-    for number, (job, samples) in enumerate(zip(jobs, made, strict=True)):
+    for number, (job, samples) in enumerate(zip(jobs, drawn, strict=True)):
         if number and job.query == jobs[0].query:  # a morph's frames stand in one row
             rows[0][1].extend((f"frame {number + 1}{_copied(sample)}", sample.content) for sample in samples)
             continue
         cells: list[tuple[str, Any]] = []
         if SUFFIXES.get(Path(job.query).suffix.lower()) == "image" and Path(job.query).is_file():
             cells.append(("source", flatten(load_image(job.query, min_side=_SHEET_SIDE))))
-        for neighbour, picture in head.gallery_pictures(job.vector, job.modality, space, 3) if samples else ():
+        for neighbour, picture in generator.neighbour_pictures(job.vector, job.modality, space, 3) if samples else ():
             cells.append((f"near: {neighbour.caption}", picture))
         cells += [(f"seed {sample.seed}{_copied(sample)}", sample.content) for sample in samples]
         rows.append((job.query, cells))

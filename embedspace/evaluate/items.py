@@ -21,7 +21,7 @@ from embedspace.encoders.towers.imagenet import imagenet_classes
 from embedspace.errors import ConfigError
 from embedspace.evaluate.suite import ItemSet, Novelty, Suite
 
-__all__ = ["EvalItem", "field_of", "read_rows", "rows_hash", "select", "select_all"]
+__all__ = ["EvalItem", "field_of", "read_rows", "rows_hash", "select", "select_all", "select_sets"]
 
 Row = Mapping[str, Any]
 
@@ -197,12 +197,21 @@ def select_all(suite: Suite, corpora: Path) -> dict[str, list[EvalItem]]:
     Raises:
         ConfigError: If a manifest cannot be read or a set is empty.
     """
-    sets: dict[str, list[EvalItem]] = {}
-    for name, item_set in suite.sets.items():
-        sets[name] = select(item_set, corpora, sets)
-        if not sets[name]:
-            raise ConfigError(f"suite {suite.name}: set {name!r} selects no row; check its where, key and use")
-    return sets
+    return select_sets(suite.name, suite.sets, corpora)
+
+
+def select_sets(suite: str, sets: Mapping[str, ItemSet], corpora: Path) -> dict[str, list[EvalItem]]:
+    """Return the items of every set of a suite of any kind; `suite` names it in messages.
+
+    Raises:
+        ConfigError: If a manifest cannot be read or a set is empty.
+    """
+    items: dict[str, list[EvalItem]] = {}
+    for name, item_set in sets.items():
+        items[name] = select(item_set, corpora, items)
+        if not items[name]:
+            raise ConfigError(f"suite {suite}: set {name!r} selects no row; check its where, key and use")
+    return items
 
 
 def rows_hash(sets: Mapping[str, list[EvalItem]]) -> str:

@@ -1,31 +1,32 @@
-"""From vectors of the space to media: one head a modality, one way of calling them.
+"""From vectors of the space to media: one generator per target modality, one way to call them.
 
-    condition   a vector, centred by its modality's mean, with the known size of the noise in it     conditioning.py
-    memory      what the generators know: captions of the training split with their vectors          memory.py
-    head        a trained generator of one modality, made by name from a folder of weights           base.py
-    family      how a network is sampled, as a free function: flow, VAE, autoregressive              flow.py, ...
-    generate    all of it together                                                                   generator.py
-
-`EmbeddingSpace.generate` and `embedspace generate` stand on `generate`.
+conditioning   a centred vector, with the known size of the noise in it
+base           the contract of a generator: `Request` in, `Sample`s out, and which options it takes
+registry       a generator by the type that its configuration names
+families       how a network is sampled: flow, VAE, autoregressive; a family by its name
+latents, captions, speech    what the generators that ship are made of
+api            `Generators` of a space, and `generate`, which `EmbeddingSpace.generate` and the commands stand on
 """
 
 from __future__ import annotations
 
-from embedspace.generate.api import generate, heads_folder, interpolate, names_of, readings
-from embedspace.generate.base import GeneratorHead, Neighbour, Request, Sample, create_head, register_head
+from embedspace.generate.api import Generators, generate, interpolate
+from embedspace.generate.base import Generator, Neighbour, Request, Sample
 from embedspace.generate.conditioning import Condition
+from embedspace.generate.families.registry import Family, register_family
+from embedspace.generate.registry import create_generator, register_generator
 
 __all__ = [
     "Condition",
-    "GeneratorHead",
+    "Family",
+    "Generator",
+    "Generators",
     "Neighbour",
     "Request",
     "Sample",
-    "create_head",
+    "create_generator",
     "generate",
-    "heads_folder",
     "interpolate",
-    "names_of",
-    "readings",
-    "register_head",
+    "register_family",
+    "register_generator",
 ]

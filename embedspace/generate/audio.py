@@ -1,42 +1,47 @@
-"""The sound head: four seconds at 16 kHz from latents of a log-mel spectrogram; longer ones are joined of several."""
+"""The generator of sounds: four seconds at 16 kHz from latents of a log-mel spectrogram; longer ones are joined."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedspace.generate.base import GeneratorHead, Request, Sample, register_head
-from embedspace.generate.latents.generator import LatentHead, LatentOptions, load_parts, memory_beside
+from embedspace.generate.base import Generator, GeneratorSpace, Request, Sample
+from embedspace.generate.latents.files import LatentParts, load_parts
+from embedspace.generate.latents.generator import LatentGenerator
+from embedspace.generate.registry import register_generator
 from embedspace.generate.spectrogram import LEVEL, SpectrogramConfig, to_waveform
 from embedspace.modality import Modality
 
-if TYPE_CHECKING:
-    from embedspace.space import EmbeddingSpace
-
-__all__ = ["AudioHead"]
+__all__ = ["AudioGenerator"]
 
 _FADE = 0.25
 """Seconds over which one piece of a longer sound passes into the next."""
-_NEXT = 1_000_003
+_PIECE_STRIDE = 1_000_003
 """Seeds of the pieces of one sound lie this far apart."""
 _SILENT = 0.01
 """Peak below which nothing is heard."""
 
 
-class AudioHead(LatentHead):
-    """Sounds."""
+class AudioGenerator(LatentGenerator):
+    """Sounds.
 
-    modality: ClassVar[Modality] = Modality.AUDIO
+    Args:
+        parts: From `load_parts`; the autoencoder reads spectrograms.
+        spectrogram: Size of those.
+    """
 
-    def __init__(self, *parts: Any, spectrogram: SpectrogramConfig) -> None:  # noqa: ANN401 - those of LatentHead
-        super().__init__(*parts)
+    modality = Modality.AUDIO.value
+    options = frozenset({"num_steps", "guidance_scale", "family", "seconds"})
+
+    def __init__(self, parts: LatentParts, spectrogram: SpectrogramConfig) -> None:
+        super().__init__(parts)
         self.spectrogram = spectrogram
 
     def generate(
@@ -49,18 +54,14 @@ class AudioHead(LatentHead):
         fade = min(_FADE, whole / 4)
         pieces = 1 if wanted <= whole else 1 + int(np.ceil((wanted - whole) / (whole - fade)))
         plain = dataclasses.replace(request, seconds=None)
-        made = [
-            super(AudioHead, self).generate(vectors, sigma, dataclasses.replace(plain, seed=request.seed + k * _NEXT))
-            for k in range(pieces)
-        ]
-        out: list[list[Sample]] = []
-        for row in zip(*made, strict=True):
-            joined = []
-            for parts in zip(*row, strict=True):
-                waveform = _join([np.asarray(part.content, np.float32) for part in parts], round(fade * rate))
-                joined.append(dataclasses.replace(parts[0], content=_ended(waveform[: round(wanted * rate)], rate)))
-            out.append(joined)
-        return out
+        seeded = [dataclasses.replace(plain, seed=request.seed + k * _PIECE_STRIDE) for k in range(pieces)]
+        drawn = [super(AudioGenerator, self).generate(vectors, sigma, one) for one in seeded]
+
+        def join(parts: Sequence[Sample]) -> Sample:
+            waveform = _join([np.asarray(part.content, np.float32) for part in parts], round(fade * rate))
+            return dataclasses.replace(parts[0], content=_fade_out(waveform[: round(wanted * rate)], rate))
+
+        return [[join(parts) for parts in zip(*row, strict=True)] for row in zip(*drawn, strict=True)]
 
     def to_media(self, decoded: Tensor, request: Request) -> list[tuple[NDArray[Any], int]]:
         """Turn spectrograms (B, 1, n_mels, T) into waveforms (T,)."""
@@ -87,7 +88,7 @@ def _join(parts: list[NDArray[np.float32]], fade: int) -> NDArray[np.float32]:
     return whole
 
 
-def _ended(waveform: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+def _fade_out(waveform: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     """Fade the last hundredth of a second out, so that a cut does not click."""
     size = min(rate // 100, len(waveform))
     waveform = waveform.copy()
@@ -95,10 +96,8 @@ def _ended(waveform: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     return waveform
 
 
-@register_head(Modality.AUDIO)
-def _create(config: Mapping[str, Any], folder: Path, space: EmbeddingSpace) -> GeneratorHead:
+@register_generator("audio")
+def _create(config: Mapping[str, Any], folder: Path, space: GeneratorSpace) -> Generator:
     del space
     size = SpectrogramConfig(**config["spectrogram"])
-    options = LatentOptions(**config.get("options", {}))
-    parts = load_parts(config, folder)
-    return AudioHead(*parts, config["sigma"], options, memory_beside(folder), spectrogram=size)
+    return AudioGenerator(load_parts(config, folder), size)

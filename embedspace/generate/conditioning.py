@@ -1,8 +1,8 @@
 """What a generator is told: a centred vector, and how much noise is in it.
 
-Vectors of each modality sit around a mean of their own (the modality gap). With the mean out, a text's vector and a
-picture's of the same thing differ by what looks like noise; a network that was trained on text vectors with noise of
-random size, and told that size, takes any of them.
+Vectors of each modality sit around a mean of their own (`embedspace.calibration.centring` takes it out). With the mean
+out, a text's vector and a picture's of the same thing differ by what looks like noise; a network that was trained on
+text vectors with noise of random size, and told that size, takes any of them.
 
 Source: Nukrai et al. 2022 (CapDec, https://arxiv.org/abs/2211.00575), section 3, for text vectors with noise; Zhang et
 al. 2024 (C3, https://arxiv.org/abs/2401.08567), section 4, for centring first; Ho et al. 2022 (Cascaded diffusion,
@@ -12,22 +12,14 @@ https://arxiv.org/abs/2106.15282), section 4, for noise of random, known size on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from embedspace.errors import InputError
-from embedspace.modality import Modality
-
-__all__ = ["MIXED", "Condition", "add_noise", "centre", "noise_for_cosine", "normal"]
-
-MIXED = "mixed"
-"""The modality of a vector whose means are out already: a composed query's."""
+__all__ = ["Condition", "add_noise", "noise_for_cosine", "normal"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,38 +47,6 @@ class Condition:
         keep = (~rows).to(self.vector.dtype)
         context = None if self.context is None else self.context * keep[:, None, None, None, None]
         return Condition(self.vector * keep[:, None], self.sigma * keep, context)
-
-
-def centre(
-    vectors: NDArray[np.float32], modalities: str | Sequence[str], means: Mapping[str, NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Take each modality's mean out.
-
-    Args:
-        vectors: (N, embed_dim) rows of the space.
-        modalities: Modality of all rows or of each; `MIXED` rows have no mean left in them.
-        means: Modality -> (embed_dim,) mean of its unit vectors; a missing one counts as zero.
-
-    Returns:
-        (N, embed_dim) float32 unit rows.
-
-    Raises:
-        InputError: If a modality is unknown, a row is not finite, or nothing is left of one.
-    """
-    rows = np.atleast_2d(np.asarray(vectors, np.float64))
-    names = [modalities] * len(rows) if isinstance(modalities, str) else list(modalities)
-    if len(names) != len(rows):
-        raise InputError(f"{len(rows)} vectors and {len(names)} modalities; give one modality for all, or one each")
-    unknown = sorted(set(names) - set(Modality) - {MIXED})
-    if unknown:
-        raise InputError(f"unknown modality {', '.join(unknown)}; known: {', '.join(Modality)}, {MIXED}")
-    zero = np.zeros(rows.shape[1])
-    rows = rows - np.stack([np.asarray(means.get(name, zero), np.float64) for name in names]).reshape(rows.shape)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not (np.isfinite(norms) & (norms > 1e-6)).all():
-        raise InputError("a vector to generate from is zero or not a number; encode the source again")
-    unit: NDArray[np.float32] = (rows / norms).astype(np.float32)
-    return unit
 
 
 def add_noise(vectors: Tensor, sigma: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -1,33 +1,40 @@
-"""The image head: small square pictures from latents of an eighth as many cells."""
+"""The generator of pictures: small square pictures from latents of an eighth as many cells."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from embedspace.generate.base import Neighbour, Request, Sample, register_head
-from embedspace.generate.conditioning import centre
-from embedspace.generate.latents.generator import LatentHead, LatentOptions, load_parts, memory_beside
+from embedspace.calibration.centring import centre
+from embedspace.generate.base import GeneratorSpace, Neighbour, Request, Sample
+from embedspace.generate.latents.files import LatentParts, load_parts
+from embedspace.generate.latents.generator import LatentGenerator
+from embedspace.generate.registry import register_generator
 from embedspace.modality import Modality
 
-if TYPE_CHECKING:
-    from embedspace.space import EmbeddingSpace
-
-__all__ = ["ImageHead"]
+__all__ = ["ImageGenerator"]
 
 
-class ImageHead(LatentHead):
-    """Pictures."""
+class ImageGenerator(LatentGenerator):
+    """Pictures.
 
-    modality: ClassVar[Modality] = Modality.IMAGE
-    space: EmbeddingSpace | None = None
-    """Whose image encoder tells candidates apart; None to take the first."""
+    Args:
+        parts: From `load_parts`.
+        space: Whose image encoder tells candidates apart; None to take the first.
+    """
+
+    modality = Modality.IMAGE.value
+    options = frozenset({"num_steps", "guidance_scale", "family", "size", "candidates"})
+
+    def __init__(self, parts: LatentParts, space: GeneratorSpace | None = None) -> None:
+        super().__init__(parts)
+        self.space = space
 
     def fits(self, vector: NDArray[np.float32], samples: Sequence[Sample]) -> list[float] | None:
         """Return the cosines of the pictures' own centred vectors with the condition."""
@@ -43,11 +50,11 @@ class ImageHead(LatentHead):
         pixels = ((decoded.clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).byte().numpy()
         return [(_scaled(picture, request.size), 0) for picture in pixels]
 
-    def gallery_pictures(
-        self, vector: NDArray[np.float32], modality: str, space: EmbeddingSpace, k: int
+    def neighbour_pictures(
+        self, vector: NDArray[np.float32], modality: str, space: GeneratorSpace, k: int
     ) -> list[tuple[Neighbour, NDArray[np.uint8]]]:
-        """Return the k gallery items nearest to a vector of the space, as the autoencoder keeps them."""
-        return self.gallery_media(centre(vector[None], modality, space.calibration.means)[0], k)
+        """Return the k training items nearest to a vector of the space, as the autoencoder keeps them."""
+        return self.neighbour_media(centre(vector[None], modality, space.calibration.means)[0], k)
 
 
 def _scaled(picture: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
@@ -56,9 +63,6 @@ def _scaled(picture: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
 
 
-@register_head(Modality.IMAGE)
-def _create(config: Mapping[str, Any], folder: Path, space: EmbeddingSpace) -> ImageHead:
-    options = LatentOptions(**config.get("options", {}))
-    head = ImageHead(*load_parts(config, folder), config["sigma"], options, memory_beside(folder))
-    head.space = space
-    return head
+@register_generator("image")
+def _create(config: Mapping[str, Any], folder: Path, space: GeneratorSpace) -> ImageGenerator:
+    return ImageGenerator(load_parts(config, folder), space)

@@ -7,6 +7,7 @@ space.similarity(vectors, vectors)
 
 from __future__ import annotations
 
+import functools
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from embedspace.space.config import DEFAULT_WEIGHTS, compare_files, fingerprint,
 
 if TYPE_CHECKING:
     from embedspace.encoders.base import Encoders
+    from embedspace.generate.api import Generators
 
 __all__ = ["EmbeddingSpace"]
 
@@ -279,9 +281,10 @@ class EmbeddingSpace:
             For each row its nearest names with shares that sum to one, nearest first; none where this space came
             without the names, which its generators use as well.
         """
-        from embedspace.generate import names_of
+        from embedspace.vocabulary import generators_folder, names_of, vocabulary_of
 
-        return names_of(self, vectors, str(modality), k)
+        vocabulary = vocabulary_of(generators_folder(self.folder))
+        return names_of(vocabulary, vectors, str(modality), k, self.calibration.means)
 
     def unknown_words(self, text: str) -> list[str]:
         """Return the parts of a text that the text encoder does not know, each once, in order.
@@ -313,9 +316,17 @@ class EmbeddingSpace:
         Source: a query as a distribution over names, each searched as itself: Norouzi et al. 2014 (ConSE,
             https://arxiv.org/abs/1312.5650) mixes the names' vectors, here their hits are mixed.
         """
-        from embedspace.generate import readings
+        from embedspace.vocabulary import generators_folder, readings_of, vocabulary_of
 
-        return readings(self, vectors, str(modality))
+        vocabulary = vocabulary_of(generators_folder(self.folder))
+        return readings_of(vocabulary, vectors, str(modality), self.calibration.means)
+
+    @functools.cached_property
+    def generators(self) -> Generators:
+        """The generators of this space by what they make, as in `space.generators["image"]`; loaded when first used."""
+        from embedspace.generate.api import Generators
+
+        return Generators(self)
 
     def generate(
         self,
@@ -343,7 +354,7 @@ class EmbeddingSpace:
         Raises:
             InputError: If the vectors are none of this space, or the request asks for the impossible.
             OutsideError: If a vector is far from everything that the generators know, without `force`.
-            WeightsError: If this space has no head for the target.
+            WeightsError: If this space has no generator of the target.
         """
         from embedspace.generate import Request, generate
 

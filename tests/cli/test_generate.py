@@ -14,20 +14,28 @@ from PIL import Image
 from embedspace.cli import generate as verb
 from embedspace.generate.speech import voices
 from tests.support.cli_media import Result, Run, make_run, picture, sound
-from tests.support.heads import HeadSpace, write_latent_head, write_memory, write_speech_head, write_text_head
+from tests.support.generators import (
+    SpaceWithGenerators,
+    write_latent_generator,
+    write_speech_generator,
+    write_text_generator,
+    write_vocabulary,
+)
 
 
 @pytest.fixture
-def space(tmp_path: Path) -> HeadSpace:
+def space(tmp_path: Path) -> SpaceWithGenerators:
     heads = tmp_path / "space" / "heads"
-    write_text_head(heads)
-    write_speech_head(heads)
-    write_memory(heads, threshold=0.9)
-    return HeadSpace(tmp_path / "space")
+    write_text_generator(heads)
+    write_speech_generator(heads)
+    write_vocabulary(heads, threshold=0.9)
+    return SpaceWithGenerators(tmp_path / "space")
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, space: HeadSpace) -> Run:
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, space: SpaceWithGenerators
+) -> Run:
     monkeypatch.chdir(tmp_path)
     inner = make_run(capsys, monkeypatch)
 
@@ -80,8 +88,10 @@ def test_speech_is_named_after_its_source_and_carries_its_words(run: Run, voice:
     assert about["terms"][0]["modality"] == "image"
 
 
-def test_pictures_are_written_with_their_record_and_a_sheet(run: Run, space: HeadSpace, tmp_path: Path) -> None:
-    write_latent_head(space.folder / "heads", "image")
+def test_pictures_are_written_with_their_record_and_a_sheet(
+    run: Run, space: SpaceWithGenerators, tmp_path: Path
+) -> None:
+    write_latent_generator(space.folder / "heads", "image")
     picture(tmp_path / "photo.png")
     options = ("--to", "image", "-n", 3, "--seed", 6, "--guidance", 2, "--steps", 2, "--size", 32, "--force")
     result = run("--from", tmp_path / "photo.png", *options, "--sheet", "sheet.png")
@@ -98,8 +108,8 @@ def test_pictures_are_written_with_their_record_and_a_sheet(run: Run, space: Hea
         assert np.asarray(sheet).std() > 0
 
 
-def test_a_morph_s_frames_stand_in_one_row(run: Run, space: HeadSpace, tmp_path: Path) -> None:
-    write_latent_head(space.folder / "heads", "image")
+def test_a_morph_s_frames_stand_in_one_row(run: Run, space: SpaceWithGenerators, tmp_path: Path) -> None:
+    write_latent_generator(space.folder / "heads", "image")
     options = ("--from", "a dog", "--to", "image", "--force", "--sheet", "sheet.png", "--overwrite")
     assert run(*options, "--morph", "a cat", "-n", 4).code == 0
     with Image.open(tmp_path / "sheet.png") as sheet:
@@ -109,25 +119,27 @@ def test_a_morph_s_frames_stand_in_one_row(run: Run, space: HeadSpace, tmp_path:
         assert sheet.size == whole
 
 
-def test_a_near_copy_is_called_one(run: Run, space: HeadSpace) -> None:
-    write_latent_head(space.folder / "heads", "image", options={"num_steps": 2, "copy_similarity": -1.0})
+def test_a_near_copy_is_called_one(run: Run, space: SpaceWithGenerators) -> None:
+    write_latent_generator(space.folder / "heads", "image", options={"num_steps": 2, "copy_similarity": -1.0})
     result = run("--from", "a dog", "--to", "image", "--sheet", "sheet.png")
     assert result.out.splitlines() == ["a-dog.image.png  (near copy of a training item)", "sheet.png"]
     again = run("--from", "a dog", "--to", "image", "--json", "--overwrite")
     assert json.loads(again.out)["near_copy"] is True
 
 
-def test_a_family_can_be_chosen_and_an_unknown_one_is_refused(run: Run, space: HeadSpace, tmp_path: Path) -> None:
-    write_latent_head(space.folder / "heads", "image")
+def test_a_family_can_be_chosen_and_an_unknown_one_is_refused(
+    run: Run, space: SpaceWithGenerators, tmp_path: Path
+) -> None:
+    write_latent_generator(space.folder / "heads", "image")
     options = ("--from", "a dog", "--to", "image", "--json", "--overwrite", "--family")
     assert json.loads(run(*options, "vae").out)["family"] == "vae"
     result = run(*options, "gan")
     assert result.code == 2
-    assert "--family 'gan': the image head has flow, vae" in result.error
+    assert "--family 'gan': the generator of image has flow, vae" in result.error
 
 
-def test_sounds_are_as_long_as_asked(run: Run, space: HeadSpace, tmp_path: Path) -> None:
-    write_latent_head(space.folder / "heads", "audio")
+def test_sounds_are_as_long_as_asked(run: Run, space: SpaceWithGenerators, tmp_path: Path) -> None:
+    write_latent_generator(space.folder / "heads", "audio")
     assert run("--from", "a dog", "--to", "audio", "--seconds", 0.9, "--out", "bark.wav", "-n", 2).code == 0
     for name in ("bark-1.wav", "bark-2.wav"):
         with soundfile.SoundFile(tmp_path / name) as file:
@@ -138,10 +150,10 @@ def test_sounds_are_as_long_as_asked(run: Run, space: HeadSpace, tmp_path: Path)
 @pytest.mark.parametrize("source", ["a dog", "photo.png", "tone.wav", "said.wav"])
 @pytest.mark.parametrize("target", ["image", "audio", "text", "speech"])
 def test_all_sixteen_directions(
-    run: Run, voice: None, space: HeadSpace, tmp_path: Path, source: str, target: str
+    run: Run, voice: None, space: SpaceWithGenerators, tmp_path: Path, source: str, target: str
 ) -> None:
     for modality in ("image", "audio"):
-        write_latent_head(space.folder / "heads", modality)
+        write_latent_generator(space.folder / "heads", modality)
     picture(tmp_path / "photo.png")
     sound(tmp_path / "tone.wav")
     sound(tmp_path / "said.wav", frequency=300).with_suffix(".words").write_text("a cat")
@@ -184,12 +196,15 @@ def test_morph_goes_from_one_to_the_other(run: Run) -> None:
         (("--from", "a dog", "--to", "text", "--out", "none/x.txt"), "there is no folder"),
         (("--from", "a dog", "--to", "text", "--out", "."), "is a folder"),
         (("--from", "a dog", "--to", "text", "--out", "x.png"), ".txt or .json"),
-        (("--from", "a dog", "--to", "image"), "this space has no head that makes image"),
+        (("--from", "a dog", "--to", "image"), "this space has no generator of image"),
         (("--from", "zzz", "--to", "text"), "zzz: outside what the generator knows"),
         (("--from", "a dog", "--to", "text", "--morph", "a cat"), "at least 2 frames"),
         (("--from", "a dog", "--from", "a cat", "--morph", "grass", "-n", 4, "--to", "text"), "give one --from"),
         (("--from", "a dog", "--to", "text", "--sheet", "x.png"), "--sheet shows pictures"),
-        (("--from", "a dog", "--to", "speech", "--voice", "smell:x"), "unknown; known"),
+        (("--from", "a dog", "--to", "speech", "--voice", "smell:x"), "--voice 'smell:x': unknown; known"),
+        (("--from", "a dog", "--to", "text", "--seconds", 2), "--seconds 2.0: a generator of text does not take it"),
+        (("--from", "a dog", "--to", "text", "--voice", "flite:slt"), "it takes: num_steps, guidance_scale, family"),
+        (("--from", "a dog", "--to", "speech", "--size", 64), "--size 64: a generator of speech does not take it"),
     ],
 )
 def test_mistakes_end_in_one_line(run: Run, arguments: tuple[object, ...], what: str) -> None:

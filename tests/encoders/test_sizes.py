@@ -13,10 +13,10 @@ import pytest
 
 from embedspace.encoders.sizes import make_checked
 from embedspace.errors import ConfigError, EmbedspaceError, WeightsError
-from embedspace.generate.base import create_head
+from embedspace.generate.registry import create_generator
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
-from tests.support.heads import HeadSpace, write_latent_head, write_memory, write_text_head
+from tests.support.generators import SpaceWithGenerators, write_latent_generator, write_text_generator, write_vocabulary
 from tests.support.spaces import write_space
 
 HUGE = 10**12
@@ -125,13 +125,13 @@ def test_a_generator_that_asks_for_too_much_is_one_clear_error(
     tmp_path: Path, modality: str, where: tuple[str, ...], value: int
 ) -> None:
     heads = tmp_path / "heads"
-    write_memory(heads)
-    own = write_text_head(heads) if modality == "text" else write_latent_head(heads, modality)
-    create_head(Modality(modality), heads, HeadSpace(tmp_path))  # type: ignore[arg-type]
+    write_vocabulary(heads)
+    own = write_text_generator(heads) if modality == "text" else write_latent_generator(heads, modality)
+    create_generator(Modality(modality), heads, SpaceWithGenerators(tmp_path))  # type: ignore[arg-type]
     config = json.loads((own / "config.json").read_text())
     (own / "config.json").write_text(json.dumps(_change(config, where, value)))
     with pytest.raises(EmbedspaceError) as caught:
-        create_head(Modality(modality), heads, HeadSpace(tmp_path))  # type: ignore[arg-type]
+        create_generator(Modality(modality), heads, SpaceWithGenerators(tmp_path))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 

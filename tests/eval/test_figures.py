@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from embedspace.evaluate import load_suite
-from embedspace.evaluate.generation.media_suite import load_media_suite
+from embedspace.evaluate.generation.media.suite import load_media_suite
 from eval import figures
 from eval.composed_pairs import fresh_pairs_of, pairs_of, rest_of
 from eval.composed_scenes import couples

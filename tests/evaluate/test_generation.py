@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 
 from embedspace.errors import ConfigError
-from embedspace.evaluate.generation.captions import _error_row, evaluate_generation, load_generation_suite, markdown
+from embedspace.evaluate.generation.captions.speech import error_row
+from embedspace.evaluate.generation.captions.suite import load_caption_suite
+from embedspace.evaluate.generation.kinds import evaluate, table
 from embedspace.evaluate.generation.measures.words import content_words, names_all, names_any, spoken_words, word_errors
 from embedspace.generate.speech import voices
-from tests.support.heads import WORDS, HeadSpace, write_memory, write_speech_head, write_text_head
+from tests.support.generators import (
+    WORDS,
+    SpaceWithGenerators,
+    write_speech_generator,
+    write_text_generator,
+    write_vocabulary,
+)
 
 SUITES = Path(__file__).resolve().parents[2] / "eval/suites"
 
@@ -81,9 +89,9 @@ def test_a_suite_is_measured_beside_its_baselines(
     tmp_path: Path, corpora: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heads = tmp_path / "space" / "heads"
-    write_text_head(heads)
-    write_speech_head(heads)
-    write_memory(heads)
+    write_text_generator(heads)
+    write_speech_generator(heads)
+    write_vocabulary(heads)
     spoken: list[str] = []
 
     def say(text: str, voice: str | None = None) -> tuple[np.ndarray, str]:
@@ -96,8 +104,8 @@ def test_a_suite_is_measured_beside_its_baselines(
     judge.hear = lambda clips: [WORDS[0]] * len(clips)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tiny_judge", judge)
     monkeypatch.setattr(voices, "speak", say)
-    space: Any = HeadSpace(tmp_path / "space")
-    entry = evaluate_generation(_suite(tmp_path), space, tmp_path / "out", corpora=corpora, cache=None)
+    space: Any = SpaceWithGenerators(tmp_path / "space")
+    entry = evaluate(_suite(tmp_path), space, tmp_path / "out", corpora=corpora, cache=None)
     rows = {row["system"]: row for row in entry["captions"]}
     assert set(rows) == {"generated", "nearest training caption", "shuffled condition", "no condition"}
     assert rows["nearest training caption"]["names_all"][0] == 1.0  # the memory holds these very words
@@ -110,13 +118,13 @@ def test_a_suite_is_measured_beside_its_baselines(
     assert "espeak:en-us" in entry["failures"]
     written = json.loads((tmp_path / "out/gen.json").read_text())
     assert written["captions"] == entry["captions"]
-    assert "| words | generated | 8 |" in markdown(entry)
+    assert "| words | generated | 8 |" in table(entry)
     assert "suite" not in written  # the retrieval tables read every file that has one
 
 
 def test_error_rate_is_over_words() -> None:
-    suite = load_generation_suite(SUITES / "generation.toml")
-    row = _error_row(suite, "x", ["a b c d", "e"], ["a b c d", "f g"])
+    suite = load_caption_suite(SUITES / "generation.toml")
+    row = error_row("x", ["a b c d", "e"], ["a b c d", "f g"], suite.resamples)
     assert row["word_error_rate"][0] == pytest.approx(2 / 5)
     assert row["misheard"] == [{"meant": "e", "heard": "f g"}]
 
@@ -138,6 +146,6 @@ def test_a_wrong_suite_is_refused(tmp_path: Path, change: dict[str, str], what: 
         text = text.replace(old, new)
     path.write_text(text)
     with pytest.raises(ConfigError, match=what):
-        load_generation_suite(path)
+        load_caption_suite(path)
     with pytest.raises(ConfigError, match="cannot read"):
-        load_generation_suite(tmp_path / "none.toml")
+        load_caption_suite(tmp_path / "none.toml")

@@ -9,9 +9,9 @@ import pytest
 
 from embedspace.errors import ConfigError
 from embedspace.evaluate.generation.kinds import evaluate, table
-from embedspace.evaluate.generation.matrix import load_matrix_suite
+from embedspace.evaluate.generation.matrix.suite import load_matrix_suite
 from tests.evaluate.test_media import SUITES, corpora, space  # noqa: F401 - fixtures
-from tests.support.heads import WORDS
+from tests.support.generators import WORDS
 
 _SUITE = """
 kind = "matrix"
@@ -60,13 +60,13 @@ def test_every_cell_is_scored(tmp_path: Path, space: Any, corpora: Path) -> None
     assert "| speech | 6 |" in table(entry)
 
 
-def test_a_missing_head_leaves_its_cells_out(tmp_path: Path, space: Any, corpora: Path) -> None:  # noqa: F811
+def test_a_missing_generator_leaves_its_cells_out(tmp_path: Path, space: Any, corpora: Path) -> None:  # noqa: F811
     shutil.rmtree(space.folder / "heads" / "audio")
     path = tmp_path / "suite.toml"
     path.write_text(_SUITE)
     entry = evaluate(path, space, corpora=corpora, cache=None)
     assert len(entry["results"]) == 12
-    assert "this space has no head that makes audio" in entry["failures"]["text -> audio"]
+    assert "this space has no generator of audio" in entry["failures"]["text -> audio"]
     assert "–" in table(entry)
 
 

@@ -14,24 +14,32 @@ import torch
 from PIL import Image
 
 from embedspace.errors import ConfigError, MissingExtraError
-from embedspace.evaluate.generation import made, media_report
+from embedspace.evaluate.generation import samples
 from embedspace.evaluate.generation.kinds import evaluate, table
-from embedspace.evaluate.generation.measures.bench import open_bench
-from embedspace.evaluate.generation.media import Pictures, TrainingIndex, reconstruct, unconditional
-from embedspace.evaluate.generation.media_run import evaluate_media
-from embedspace.evaluate.generation.media_suite import load_media_suite
-from embedspace.evaluate.generation.sheets import draw_sheet
+from embedspace.evaluate.generation.media import report
+from embedspace.evaluate.generation.media.medium import Pictures, reconstruct, unconditional
+from embedspace.evaluate.generation.media.opening import open_scorer
+from embedspace.evaluate.generation.media.sheets import draw_sheet
+from embedspace.evaluate.generation.media.suite import load_media_suite
+from embedspace.evaluate.generation.media.training_index import TrainingIndex
+from embedspace.evaluate.generation.session import open_session
 from embedspace.generate import generate
-from embedspace.generate.api import head_of
 from embedspace.generate.speech import voices
 from tests.support.cli_space import vector_of
-from tests.support.heads import WORDS, HeadSpace, write_latent_head, write_memory, write_speech_head, write_text_head
+from tests.support.generators import (
+    WORDS,
+    SpaceWithGenerators,
+    write_latent_generator,
+    write_speech_generator,
+    write_text_generator,
+    write_vocabulary,
+)
 
 SUITES = Path(__file__).resolve().parents[2] / "eval/suites"
 COLOURS = np.random.default_rng(5).integers(0, 256, (len(WORDS), 3)).astype(np.float32)
 
 
-class MediaSpace(HeadSpace):
+class MediaSpace(SpaceWithGenerators):
     """A stand-in that also takes files and waveforms."""
 
     def encode_image(self, images: Sequence[Any], **options: Any) -> np.ndarray:
@@ -71,11 +79,11 @@ class ColourJudge:
 @pytest.fixture
 def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MediaSpace:
     heads = tmp_path / "space" / "heads"
-    write_latent_head(heads, "image")
-    write_latent_head(heads, "audio")
-    write_text_head(heads)
-    write_speech_head(heads)
-    write_memory(heads)
+    write_latent_generator(heads, "image")
+    write_latent_generator(heads, "audio")
+    write_text_generator(heads)
+    write_speech_generator(heads)
+    write_vocabulary(heads)
     judge = types.ModuleType("colour_judge")
     judge.load = ColourJudge  # type: ignore[attr-defined]
     judge.closed = lambda: ColourJudge(WORDS[:6])  # type: ignore[attr-defined]
@@ -83,12 +91,11 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MediaSpace:
     monkeypatch.setitem(sys.modules, "colour_judge", judge)
 
     def say(text: str, voice: str | None = None) -> tuple[np.ndarray, str]:
-        if voice == "flite:rms":
-            return np.full(2205, len(text) / 100, np.float32), voice
-        raise MissingExtraError(f"{voice} is not installed")
+        if voice == "none:none":
+            raise MissingExtraError(f"{voice} is not installed")
+        return np.full(2205, len(text) / 100, np.float32), voice or "flite:rms"
 
     monkeypatch.setattr(voices, "speak", say)
-    monkeypatch.setattr("embedspace.generate.speech.generator.speak", lambda text, voice: say(text, "flite:rms"))
     return MediaSpace(tmp_path / "space")
 
 
@@ -198,7 +205,7 @@ def test_pictures_are_measured_beside_their_baselines(tmp_path: Path, space: Any
     assert [row["guidance_scale"] for row in entry["sweep"]] == [1.0, 2.0]
     assert entry["held"]["items"] == len(WORDS)
     assert entry["training_items"] == len(WORDS) + 2 * len(WORDS)
-    assert entry["heads"]["image"] == head_of(space, "image").digest
+    assert entry["heads"]["image"] == space.generators["image"].digest
     assert any("none:none" in key for key in entry["failures"]) and "gan" in entry["failures"]
     assert "suite" not in entry  # the retrieval tables read every file that has one
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -218,9 +225,9 @@ def test_a_second_run_makes_nothing_anew_and_says_the_same(
     tmp_path: Path, space: Any, corpora: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"corpora": corpora, "cache": tmp_path / "cache"}
-    first = evaluate_media(_suite(tmp_path), space, **options)
-    monkeypatch.setattr(made, "generate", None)
-    again = evaluate_media(_suite(tmp_path), space, **options)
+    first = evaluate(_suite(tmp_path), space, **options)
+    monkeypatch.setattr(samples, "generate", None)
+    again = evaluate(_suite(tmp_path), space, **options)
     assert again["rows"] == first["rows"] and again["sweep"] == first["sweep"]
     assert again["seconds_each"] is None
 
@@ -229,7 +236,7 @@ def test_other_noise_makes_only_what_it_changes_anew(
     tmp_path: Path, space: Any, corpora: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"corpora": corpora, "cache": tmp_path / "cache"}
-    evaluate_media(_suite(tmp_path), space, **options)
+    evaluate(_suite(tmp_path), space, **options)
     path = space.folder / "heads/image/config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "sigma": {**config["sigma"], "speech": 9.0}}))
@@ -239,10 +246,10 @@ def test_other_noise_makes_only_what_it_changes_anew(
         asked.append(modality)
         return generate(*arguments, modality=modality, **rest)
 
-    monkeypatch.setattr(made, "generate", counted)
-    again = evaluate_media(_suite(tmp_path), MediaSpace(space.folder), **options)
+    monkeypatch.setattr(samples, "generate", counted)
+    again = evaluate(_suite(tmp_path), MediaSpace(space.folder), **options)
     assert set(asked) <= {"speech"}
-    assert again["heads"]["image"] != head_of(space, "image").digest  # the report names what was measured
+    assert again["heads"]["image"] != space.generators["image"].digest  # the report names what was measured
 
 
 def test_sounds_are_measured_by_a_judge_of_few_concepts(tmp_path: Path, space: Any, corpora: Path) -> None:
@@ -255,7 +262,7 @@ def test_sounds_are_measured_by_a_judge_of_few_concepts(tmp_path: Path, space: A
 
 
 def test_a_reconstruction_is_what_the_autoencoder_keeps(space: Any) -> None:
-    head: Any = head_of(space, "image")
+    head: Any = space.generators["image"]
     medium = Pictures(head)
     picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
     (kept,) = reconstruct(head, medium, [picture])
@@ -266,7 +273,7 @@ def test_a_reconstruction_is_what_the_autoencoder_keeps(space: Any) -> None:
 
 
 def test_the_unconditional_depend_on_their_own_seed_alone(space: Any) -> None:
-    head: Any = head_of(space, "image")
+    head: Any = space.generators["image"]
     both = unconditional(head, Pictures(head), "flow", [3, 4])
     (alone,) = unconditional(head, Pictures(head), "flow", [4])
     assert np.abs(both[1].astype(int) - alone).max() <= 1
@@ -274,7 +281,7 @@ def test_the_unconditional_depend_on_their_own_seed_alone(space: Any) -> None:
 
 
 def test_a_training_item_and_its_mirror_image_are_found(space: Any) -> None:
-    head: Any = head_of(space, "image")
+    head: Any = space.generators["image"]
     pictures = [np.random.default_rng(n).integers(0, 256, (16, 16, 3)).astype(np.uint8) for n in range(3)]
     index = TrainingIndex(head, Pictures(head))
     index.add([f"more/{n}" for n in range(3)], index.rows_of(pictures))
@@ -324,7 +331,7 @@ def test_the_shipped_suites_load() -> None:
 
 def test_a_curve_without_distances_is_drawn_too(tmp_path: Path) -> None:
     sweep = [{"guidance_scale": g, "top_1": [0.1, 0.0, 0.2], "near_copies": [0.0, 0.0, 0.0]} for g in (1.0, 2.0)]
-    path = media_report.draw_sweep({"generation_suite": "x", "sweep": sweep}, tmp_path / "curve.png")
+    path = report.draw_sweep({"generation_suite": "x", "sweep": sweep}, tmp_path / "curve.png")
     with Image.open(path) as drawn:
         assert np.asarray(drawn.convert("L")).std() > 0
 
@@ -332,9 +339,9 @@ def test_a_curve_without_distances_is_drawn_too(tmp_path: Path) -> None:
 def test_a_ratio_to_nothing_is_none_and_draws_without_hits_are_left_out(
     tmp_path: Path, space: Any, corpora: Path
 ) -> None:
-    bench = open_bench(load_media_suite(_suite(tmp_path)), space, corpora, None, None)
-    assert bench.ratio(np.ones(3), np.zeros(3), "abc") is None
-    value, low, high = bench.ratio(np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.0]), "abc") or [0.0] * 3
+    scorer = open_scorer(open_session(load_media_suite(_suite(tmp_path)), space, corpora, None, None))
+    assert scorer.ratio(np.ones(3), np.zeros(3), "abc") is None
+    value, low, high = scorer.ratio(np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.0]), "abc") or [0.0] * 3
     assert (value, low, high) == (1.0, 1.0, 1.0)
 
 

@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from embedspace.errors import ConfigError
-from embedspace.generate import Request, create_head
-from embedspace.generate.audio import AudioHead, _join
+from embedspace.generate import Request, create_generator
+from embedspace.generate.audio import AudioGenerator, _join
+from embedspace.generate.families import flow
 from embedspace.generate.latents.autoencoder import Autoencoder, AutoencoderConfig
-from embedspace.generate.latents.neighbours import Gallery
+from embedspace.generate.latents.files import LatentParts
+from embedspace.generate.latents.neighbours import Neighbours
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 from embedspace.generate.spectrogram import LEVEL, SpectrogramConfig, griffin_lim, to_spectrogram, to_waveform
 from embedspace.modality import Modality
@@ -76,14 +78,15 @@ def test_join_fades_with_equal_power() -> None:
     assert joined[7:9].max() <= 2**0.5 + 1e-6
 
 
-def _head() -> AudioHead:
+def _head() -> AudioGenerator:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     keys = F.normalize(torch.randn(4, 8, generator=generator), dim=1)
-    gallery = Gallery(keys, torch.randn(4, 2, 2, 2, generator=generator), list("abcd"), list("ABCD"))
+    items = Neighbours(keys, torch.randn(4, 2, 2, 2, generator=generator), list("abcd"), list("ABCD"))
     autoencoder = Autoencoder(AutoencoderConfig(1, 8, (1, 1, 1), 2, 1))
     network = LatentUNet(UNetConfig(2, 2, 2, 8, 2, 16, (1,), 1))
-    return AudioHead(autoencoder, {"flow": network}, gallery, {"text": 0.0}, None, spectrogram=SMALL).eval()
+    parts = LatentParts(autoencoder, {"flow": network}, {"flow": flow.sample}, items, {"text": 0.0})
+    return AudioGenerator(parts, SMALL).eval()
 
 
 @pytest.mark.parametrize("seconds", [None, 0.05, 0.3])
@@ -159,11 +162,11 @@ def test_audio_head_is_written_and_sounds(kind: str, tmp_path: Path) -> None:
     heads = tmp_path / "heads"
     heads.mkdir()
     train_head(recipe(tmp_path, "audio", body), out=tmp_path / "run").rename(heads / "audio")
-    head = create_head(Modality.AUDIO, heads, EmbeddingSpace.from_pretrained())
-    assert isinstance(head, AudioHead)
-    assert "beeps/11" not in head.gallery.items  # a test item
-    assert "beeps/5" not in head.gallery.items  # its licence asks to share alike
-    assert len(set(head.gallery.items)) == len(head.gallery.items) == 10  # one view of each
+    head = create_generator(Modality.AUDIO, heads, EmbeddingSpace.from_pretrained())
+    assert isinstance(head, AudioGenerator)
+    assert "beeps/11" not in head.neighbours.items  # a test item
+    assert "beeps/5" not in head.neighbours.items  # its licence asks to share alike
+    assert len(set(head.neighbours.items)) == len(head.neighbours.items) == 10  # one view of each
     (samples,) = head.generate(vector_of("beep 3")[None], np.zeros(1, np.float32), Request(1, num_steps=1))
     assert len(samples[0].content) == head.spectrogram.samples == 8192
     with pytest.raises(ConfigError, match="no sounds of whistles"):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from embedspace.calibration.centring import centre
 from embedspace.errors import InputError
-from embedspace.generate.conditioning import Condition, add_noise, centre, noise_for_cosine, normal
+from embedspace.generate.conditioning import Condition, add_noise, noise_for_cosine, normal
 
 
 def test_centre_takes_each_modality_mean_out() -> None:

@@ -10,18 +10,17 @@ import torch
 import torch.nn.functional as F
 
 from embedspace.errors import WeightsError
-from embedspace.generate import Request, create_head
+from embedspace.generate import Request, create_generator
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.families import flow, vae
 from embedspace.generate.families.vae import LatentVAE, VAEConfig
-from embedspace.generate.latents import generator as latent
 from embedspace.generate.latents.autoencoder import Autoencoder, AutoencoderConfig, kl_divergence
 from embedspace.generate.latents.blocks import embed_scalar
-from embedspace.generate.latents.neighbours import Gallery, load_gallery
+from embedspace.generate.latents.neighbours import Neighbours, load_neighbours
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 from embedspace.modality import Modality
 from tests.support.cli_space import vector_of
-from tests.support.heads import HeadSpace, write_latent_head
+from tests.support.generators import SpaceWithGenerators, write_latent_generator
 
 DIM = 16
 
@@ -173,41 +172,41 @@ def test_embed_scalar_tells_near_values_apart() -> None:
     assert float((rows[0] - rows[1]).norm()) > 0.5
 
 
-def _gallery() -> Gallery:
+def _neighbours() -> Neighbours:
     generator = torch.Generator().manual_seed(0)
     keys = F.normalize(torch.randn(5, DIM, generator=generator), dim=1)
-    return Gallery(keys, torch.randn(5, 2, 4, 4, generator=generator), list("abcde"), list("ABCDE"))
+    return Neighbours(keys, torch.randn(5, 2, 4, 4, generator=generator), list("abcde"), list("ABCDE"))
 
 
-def test_gallery_finds_by_name_and_never_the_item_itself(tmp_path: Path) -> None:
-    _gallery().save(tmp_path)
-    gallery = load_gallery(tmp_path)
-    rows, cosines = gallery.nearest(gallery.keys[2:4], 2)
+def test_neighbours_finds_by_name_and_never_the_item_itself(tmp_path: Path) -> None:
+    _neighbours().save(tmp_path)
+    items = load_neighbours(tmp_path)
+    rows, cosines = items.nearest(items.keys[2:4], 2)
     assert rows[:, 0].tolist() == [2, 3]
     assert cosines[0, 0] == pytest.approx(1.0, abs=1e-3)
-    without, _ = gallery.nearest(gallery.keys[2:4], 4, exclude=torch.tensor([2, -1]))
+    without, _ = items.nearest(items.keys[2:4], 4, exclude=torch.tensor([2, -1]))
     assert 2 not in without[0].tolist()
     assert without[1, 0] == 3
 
 
-def test_gallery_sees_a_copy() -> None:
-    gallery = _gallery()
-    (copy,) = gallery.nearest_output(gallery.latents[1:2] + 0.05)
+def test_neighbours_sees_a_copy() -> None:
+    items = _neighbours()
+    (copy,) = items.nearest_output(items.latents[1:2] + 0.05)
     assert (copy.item, copy.caption, copy.of) == ("b", "B", "output")
     assert copy.similarity > 0.98
-    (other,) = gallery.nearest_output(torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(9)))
+    (other,) = items.nearest_output(torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(9)))
     assert other.similarity < 0.7
 
 
-def test_gallery_refuses_what_does_not_match(tmp_path: Path) -> None:
+def test_neighbours_refuses_what_does_not_match(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="do not match"):
-        Gallery(torch.zeros(2, DIM), torch.zeros(1, 2, 4, 4), ["a", "b"], ["A", "B"])
-    with pytest.raises(WeightsError, match="no gallery"):
-        load_gallery(tmp_path)
-    _gallery().save(tmp_path)
+        Neighbours(torch.zeros(2, DIM), torch.zeros(1, 2, 4, 4), ["a", "b"], ["A", "B"])
+    with pytest.raises(WeightsError, match="no training items"):
+        load_neighbours(tmp_path)
+    _neighbours().save(tmp_path)
     (tmp_path / "gallery.json").write_text('{"shape": [3, 3, 3], "items": [], "captions": []}')
-    with pytest.raises(WeightsError, match="no gallery"):
-        load_gallery(tmp_path)
+    with pytest.raises(WeightsError, match="no training items"):
+        load_neighbours(tmp_path)
 
 
 def test_a_flow_may_begin_at_a_neighbour() -> None:
@@ -233,27 +232,27 @@ def test_a_flow_may_begin_at_a_neighbour() -> None:
     torch.testing.assert_close(arrived, torch.ones(1, 1, 2, 2))
 
 
-def test_a_near_copy_is_drawn_again_from_earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_near_copy_is_drawn_again_from_earlier(tmp_path: Path) -> None:
     heads = tmp_path / "space" / "heads"
     options = {"num_steps": 2, "start": 0.4, "copy_similarity": 0.9}
-    write_latent_head(heads, "image", options=options)
-    head: Any = create_head(Modality.IMAGE, heads, HeadSpace(tmp_path / "space"))
+    write_latent_generator(heads, "image", options=options)
+    head: Any = create_generator(Modality.IMAGE, heads, SpaceWithGenerators(tmp_path / "space"))
     drawn: list[tuple[float, int]] = []
 
     def sampler(network: Any, condition: Condition, *, start: float, generator: Any, **_: Any) -> torch.Tensor:
         drawn.append((start, len(condition.vector)))
         made = torch.stack([torch.randn(2, 2, 2, generator=one) for one in generator])
         if start == 0.4:  # the first of the batch comes out as a training item
-            made[0] = head.gallery.latents[3]
+            made[0] = head.neighbours.latents[3]
         return made
 
-    monkeypatch.setitem(latent.SAMPLERS, "flow", sampler)
+    head.samplers = {**head.samplers, "flow": sampler}
     vectors, sigma = np.stack([vector_of("a dog")] * 2), np.zeros(2, np.float32)
     first, second = (samples[0] for samples in head.generate(vectors, sigma, Request(seed=3)))
     assert drawn[:2] == [(0.4, 2), (pytest.approx(0.32), 1)]
     assert "near_copy" not in first.provenance
     np.testing.assert_array_equal(first.content, second.content)  # the same seed, now that it is no copy
-    head.options = dataclasses.replace(head.options, redraws=0)
+    head.sampling = dataclasses.replace(head.sampling, redraws=0)
     copy = head.generate(vectors, sigma, Request(seed=3))[0][0]
     assert copy.provenance["near_copy"] is True
     assert copy.provenance["nearest_output"]["item"] == "tiny/3"
@@ -261,9 +260,9 @@ def test_a_near_copy_is_drawn_again_from_earlier(tmp_path: Path, monkeypatch: py
 
 def test_of_several_candidates_the_one_that_fits_best_is_kept(tmp_path: Path) -> None:
     heads = tmp_path / "space" / "heads"
-    write_latent_head(heads, "image", options={"num_steps": 2})
-    space = HeadSpace(tmp_path / "space")
-    head: Any = create_head(Modality.IMAGE, heads, space)
+    write_latent_generator(heads, "image", options={"num_steps": 2})
+    space = SpaceWithGenerators(tmp_path / "space")
+    head: Any = create_generator(Modality.IMAGE, heads, space)
     seen: list[np.ndarray] = []
 
     def encode_image(pictures: list[np.ndarray]) -> np.ndarray:

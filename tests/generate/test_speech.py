@@ -15,7 +15,7 @@ from embedspace.generate import Request, generate
 from embedspace.generate.speech import voices as module
 from embedspace.generate.speech.voices import SAMPLE_RATE, available, speak
 from tests.support.cli_space import vector_of
-from tests.support.heads import HeadSpace, write_memory, write_speech_head, write_text_head
+from tests.support.generators import SpaceWithGenerators, write_speech_generator, write_text_generator, write_vocabulary
 
 
 def _tone(rate: int = 16_000) -> bytes:
@@ -98,10 +98,10 @@ def test_piper_ids_are_padded_one_by_one() -> None:
 
 def test_speech_head_says_the_caption_and_returns_the_words(tmp_path: Path, flite_only: list[list[str]]) -> None:
     heads = tmp_path / "heads"
-    write_text_head(heads)
-    write_speech_head(heads)
-    write_memory(heads)
-    space = HeadSpace(tmp_path)
+    write_text_generator(heads)
+    write_speech_generator(heads)
+    write_vocabulary(heads)
+    space = SpaceWithGenerators(tmp_path)
     caption = generate(space, vector_of("a dog"), to="text")[0][0]
     (spoken,) = generate(space, vector_of("a dog"), to="speech", request=Request(voice="flite:slt"))[0]
     assert spoken.text == caption.text

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from embedspace.errors import InputError, OutsideError, UnknownModalityError, WeightsError
-from embedspace.generate import Request, create_head, generate, interpolate
-from embedspace.generate.captions.generator import whole
+from embedspace.generate import Request, create_generator, generate, interpolate
+from embedspace.generate.captions.generator import without_open_bracket
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.families.autoregressive import (
     BEGIN,
@@ -25,14 +25,14 @@ from embedspace.generate.families.autoregressive import (
 from embedspace.modality import Modality
 from embedspace.train.generators.captions import caption_loss, encode_captions, make_vocabulary, places_of
 from tests.support.cli_space import DIM, vector_of
-from tests.support.heads import WORDS, HeadSpace, write_memory, write_text_head
+from tests.support.generators import WORDS, SpaceWithGenerators, write_text_generator, write_vocabulary
 
 
 @pytest.fixture
-def space(tmp_path: Path) -> HeadSpace:
-    write_text_head(tmp_path / "heads")
-    write_memory(tmp_path / "heads")
-    return HeadSpace(tmp_path)
+def space(tmp_path: Path) -> SpaceWithGenerators:
+    write_text_generator(tmp_path / "heads")
+    write_vocabulary(tmp_path / "heads")
+    return SpaceWithGenerators(tmp_path)
 
 
 def _decoder(**changes: int) -> CaptionDecoder:
@@ -134,7 +134,7 @@ def test_caption_loss_overfits_a_few_captions() -> None:
     assert tokenizer.decode(best) == WORDS[4]
 
 
-def test_generate_ranks_captions_by_the_space(space: HeadSpace) -> None:
+def test_generate_ranks_captions_by_the_space(space: SpaceWithGenerators) -> None:
     (samples,) = generate(space, vector_of("a dog"), to="text", request=Request(2, seed=3), neighbours=1)
     assert len(samples) == 2
     assert samples[0].content == samples[0].text
@@ -151,7 +151,7 @@ def test_generate_ranks_captions_by_the_space(space: HeadSpace) -> None:
     assert [s.text for s in again] == [s.text for s in samples]
 
 
-def test_generate_says_when_a_vector_is_outside(space: HeadSpace) -> None:
+def test_generate_says_when_a_vector_is_outside(space: SpaceWithGenerators) -> None:
     with pytest.raises(OutsideError, match="outside what the generator knows"):
         generate(space, vector_of("zzz"), to="text")
     with pytest.raises(OutsideError, match="vector 2: outside"):
@@ -160,14 +160,14 @@ def test_generate_says_when_a_vector_is_outside(space: HeadSpace) -> None:
     assert forced.provenance["outside"] is True
 
 
-def test_generate_refuses_what_is_no_vector(space: HeadSpace) -> None:
+def test_generate_refuses_what_is_no_vector(space: SpaceWithGenerators) -> None:
     with pytest.raises(InputError, match="must be"):
         generate(space, np.zeros((2, 3), np.float32), to="text")
     with pytest.raises(InputError, match="zero"):
         generate(space, np.zeros(DIM, np.float32), to="text")
     with pytest.raises(UnknownModalityError, match="smell"):
         generate(space, vector_of("a dog"), to="smell")
-    with pytest.raises(WeightsError, match=r"no head that makes image.*it makes: text"):
+    with pytest.raises(WeightsError, match=r"no generator of image.*it makes: text"):
         generate(space, vector_of("a dog"), to="image")
     with pytest.raises(InputError, match="family 'flow'"):
         generate(space, vector_of("a dog"), to="text", request=Request(family="flow"))
@@ -191,27 +191,27 @@ def test_request_refuses_the_impossible(wrong: dict[str, float]) -> None:
         Request(**wrong)  # type: ignore[arg-type]
 
 
-def test_heads_belong_to_a_text_head(space: HeadSpace) -> None:
-    write_text_head(space.folder / "heads", text_head="other")
-    with pytest.raises(WeightsError, match="another text head"):
-        create_head(Modality.TEXT, space.folder / "heads", space)
+def test_generators_belong_to_a_text_projection(space: SpaceWithGenerators) -> None:
+    write_text_generator(space.folder / "heads", text_head="other")
+    with pytest.raises(WeightsError, match="another text projection"):
+        create_generator(Modality.TEXT, space.folder / "heads", space)
 
 
-def test_heads_load_strictly(space: HeadSpace) -> None:
+def test_generators_load_strictly(space: SpaceWithGenerators) -> None:
     folder = space.folder / "heads"
-    own = write_text_head(folder)
-    head = create_head(Modality.TEXT, folder, space)
+    own = write_text_generator(folder)
+    head = create_generator(Modality.TEXT, folder, space)
     config = json.loads((own / "config.json").read_text())
     config["decoder"]["width"] = 32
     (own / "config.json").write_text(json.dumps(config))
     with pytest.raises(WeightsError, match="do not fit"):
-        create_head(Modality.TEXT, folder, space)
-    write_text_head(folder, sigma={"text": 0.5})
-    assert create_head(Modality.TEXT, folder, space).digest != head.digest
+        create_generator(Modality.TEXT, folder, space)
+    write_text_generator(folder, sigma={"text": 0.5})
+    assert create_generator(Modality.TEXT, folder, space).digest != head.digest
 
 
 def test_interpolate_goes_along_the_great_circle() -> None:
-    space = HeadSpace(Path("unused"))
+    space = SpaceWithGenerators(Path("unused"))
     a, b = vector_of("a dog"), vector_of("a cat")
     rows = interpolate((a, "text"), (b, "text"), 5, space)
     np.testing.assert_allclose(rows[[0, 4]], [a, b], atol=1e-5)
@@ -237,4 +237,4 @@ def test_request_is_frozen() -> None:
     ],
 )
 def test_a_caption_that_was_cut_in_brackets_ends_before_them(cut: str, expected: str) -> None:
-    assert whole(cut) == expected
+    assert without_open_bracket(cut) == expected

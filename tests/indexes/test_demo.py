@@ -9,7 +9,7 @@ import pytest
 import indexes.demo as demo
 from embedspace.errors import EmbedspaceError
 from tests.support.cli_media import picture, sound
-from tests.support.heads import HeadSpace, write_latent_head, write_text_head
+from tests.support.generators import SpaceWithGenerators, write_latent_generator, write_text_generator
 
 NAMES = (
     "animals/birds/penguin",
@@ -59,10 +59,10 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_reports(tmp_path / "results", {"recall_at_5": [0.6, 0.5, 0.7]})
     monkeypatch.setattr(demo, "unpacked", lambda name: tmp_path / name)
     heads = tmp_path / "space" / "heads"
-    write_text_head(heads)
+    write_text_generator(heads)
     for modality in ("image", "audio"):
-        write_latent_head(heads, modality)
-    monkeypatch.setattr("embedspace.cli.shared.space.load_space", lambda *_: HeadSpace(tmp_path / "space"))
+        write_latent_generator(heads, modality)
+    monkeypatch.setattr("embedspace.cli.shared.space.load_space", lambda *_: SpaceWithGenerators(tmp_path / "space"))
     monkeypatch.setattr("embedspace.generate.speech.voices.available", list)
     monkeypatch.chdir(tmp_path)
     return tmp_path

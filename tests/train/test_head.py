@@ -13,13 +13,13 @@ from PIL import Image
 from torch import nn
 
 from embedspace.errors import ConfigError
-from embedspace.generate import Request, create_head
-from embedspace.generate.captions.vocabulary import load_memory
+from embedspace.generate import Request, create_generator
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
 from embedspace.train.generators.latents import Averaged
 from embedspace.train.generators.recipe import load_head_recipe
 from embedspace.train.generators.run import train_head
+from embedspace.vocabulary import load_vocabulary
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "white", "pink", "grey")
 
@@ -95,8 +95,8 @@ batch_size = 4
 
 def test_memory_holds_the_training_split_only(built: Path, tmp_path: Path) -> None:
     folder = train_head(recipe(built, "memory"), out=tmp_path / "run")
-    load_memory.cache_clear()
-    memory = load_memory(folder)
+    load_vocabulary.cache_clear()
+    memory = load_vocabulary(folder)
     assert "a red square" in memory.captions and "red" in memory.captions
     assert "a grey square" not in memory.captions  # validation
     assert len(memory) == 12  # class names have no vectors in this corpus
@@ -108,7 +108,7 @@ def test_speech_head_is_the_text_head_and_a_voice(built: Path, tmp_path: Path) -
     heads.mkdir()
     for kind, body in (("text", TEXT), ("speech", "")):
         train_head(recipe(built, kind, body), out=tmp_path / kind).rename(heads / kind)
-    head = create_head(Modality.SPEECH, heads, EmbeddingSpace.from_pretrained())
+    head = create_generator(Modality.SPEECH, heads, EmbeddingSpace.from_pretrained())
     assert head.families == ("spoken caption",)
 
 
@@ -138,10 +138,10 @@ def test_image_head_is_written_and_draws(built: Path, tmp_path: Path, perceptual
     heads.mkdir()
     train_head(path, out=tmp_path / "run").rename(heads / "image")
     space = EmbeddingSpace.from_pretrained()
-    head: Any = create_head(Modality.IMAGE, heads, space)
+    head: Any = create_generator(Modality.IMAGE, heads, space)
     assert head.families == ("flow", "vae")
     # nothing shy, nothing held out, nothing under a licence that lets no copy ship
-    assert sorted(head.gallery.items) == sorted(f"squares/{c}" for c in COLOURS[:6] if c != COLOURS[5])
+    assert sorted(head.neighbours.items) == sorted(f"squares/{c}" for c in COLOURS[:6] if c != COLOURS[5])
     vectors = vector_of("red")[None]
     for family in head.families:
         request = Request(3, seed=2, num_steps=2, family=family, size=48)

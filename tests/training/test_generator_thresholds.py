@@ -9,10 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedspace.generate.captions.vocabulary import Memory
 from embedspace.train.generators.texts import OwnVectors
 from embedspace.train.generators.vocabulary import Validation, refused_share, threshold_of
-from tests.support.heads import WORDS, write_latent_head, write_memory, write_speech_head, write_text_head
+from embedspace.vocabulary import Vocabulary
+from tests.support.generators import (
+    WORDS,
+    write_latent_generator,
+    write_speech_generator,
+    write_text_generator,
+    write_vocabulary,
+)
 from training.generators import thresholds
 
 CAPTIONS = np.eye(8, dtype=np.float32)
@@ -26,14 +32,14 @@ def held(rng: np.random.Generator, size: float = 0.3) -> Validation:
 
 
 def test_a_threshold_refuses_about_as_many_known_things_as_it_says(rng: np.random.Generator) -> None:
-    memory, items = Memory(CAPTIONS, list("abcdefgh"), list("abcdefgh")), held(rng)
+    memory, items = Vocabulary(CAPTIONS, list("abcdefgh"), list("abcdefgh")), held(rng)
     nearest = memory.cosines(items.vectors).max(axis=1)
     assert (nearest < threshold_of(memory, items.vectors, 10.0)).mean() == pytest.approx(0.1, abs=0.02)
     assert refused_share(memory, items, 10.0) == pytest.approx(0.1, abs=0.06)
 
 
 def test_what_is_refused_is_measured_on_concepts_that_set_no_threshold(rng: np.random.Generator) -> None:
-    memory, items = Memory(CAPTIONS, list("abcdefgh"), list("abcdefgh")), held(rng, 0.05)
+    memory, items = Vocabulary(CAPTIONS, list("abcdefgh"), list("abcdefgh")), held(rng, 0.05)
     far = Validation(items.vectors.copy(), items.concepts)
     far.vectors[40:80] = np.full(8, 8**-0.5)  # all of concept b is far from everything
     assert threshold_of(memory, far.vectors, 1.0) == pytest.approx(8**-0.5, abs=1e-3)
@@ -41,7 +47,7 @@ def test_what_is_refused_is_measured_on_concepts_that_set_no_threshold(rng: np.r
 
 
 def test_a_concept_that_is_left_out_is_found_outside(rng: np.random.Generator) -> None:
-    memory, items = Memory(CAPTIONS, list("abcdefgh"), list("abcdefgh")), held(rng, 0.1)
+    memory, items = Vocabulary(CAPTIONS, list("abcdefgh"), list("abcdefgh")), held(rng, 0.1)
     texts = dict(zip("abcd", CAPTIONS, strict=False))
     assert thresholds.left_out_share(memory, items, texts, 0.5) == 0.0
     assert thresholds.left_out_share(memory, items, texts, -0.5) == 1.0
@@ -49,9 +55,9 @@ def test_a_concept_that_is_left_out_is_found_outside(rng: np.random.Generator) -
 
 
 def test_a_head_is_told_no_more_noise_than_it_learnt(tmp_path: Path) -> None:
-    write_memory(tmp_path)
+    write_vocabulary(tmp_path)
     for name, own in (("text", {"max_sigma": 2.0}), ("image", {"flow": {"max_sigma": 1.5}})):
-        (write_text_head(tmp_path) if name == "text" else write_latent_head(tmp_path, name)).joinpath(
+        (write_text_generator(tmp_path) if name == "text" else write_latent_generator(tmp_path, name)).joinpath(
             "recipe.json"
         ).write_text(json.dumps({"kind": name, name: own}))
     thresholds.write(tmp_path, {"speech": {"sigma": 6.5, "threshold": 0.3}})
@@ -81,11 +87,11 @@ def test_known_and_outside_are_told_apart_by_rank() -> None:
 
 
 def test_figures_are_written_and_nothing_else_changes(tmp_path: Path) -> None:
-    write_memory(tmp_path)
+    write_vocabulary(tmp_path)
     for modality in ("image", "audio"):
-        write_latent_head(tmp_path, modality)
-    write_text_head(tmp_path)
-    write_speech_head(tmp_path)
+        write_latent_generator(tmp_path, modality)
+    write_text_generator(tmp_path)
+    write_speech_generator(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     found = {"audio": {"sigma": 1.5, "threshold": 0.25}, "speech": {"sigma": 0.75, "threshold": 0.375}}
     changed = thresholds.write(tmp_path, found)

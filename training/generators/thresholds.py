@@ -34,9 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from embedspace.generate.api import HEADS
-from embedspace.generate.captions.vocabulary import Memory, load_memory
-from embedspace.generate.conditioning import centre
+from embedspace.calibration.centring import centre
 from embedspace.space import EmbeddingSpace
 from embedspace.train.generators.recipe import load_head_recipe
 from embedspace.train.generators.run import HeadRun, measured_sigma, open_run
@@ -48,6 +46,7 @@ from embedspace.train.generators.vocabulary import (
     threshold_of,
     validation_rows,
 )
+from embedspace.vocabulary import SHIPPED_GENERATORS, Vocabulary, load_vocabulary
 
 __all__ = ["measure", "outside_vectors", "write"]
 
@@ -123,7 +122,9 @@ def told_apart(known: NDArray[np.float32], outside: NDArray[np.float32]) -> floa
     return float(above)
 
 
-def left_out_share(memory: Memory, held: Validation, texts: Mapping[str, NDArray[np.float32]], limit: float) -> float:
+def left_out_share(
+    memory: Vocabulary, held: Validation, texts: Mapping[str, NDArray[np.float32]], limit: float
+) -> float:
     """Return the share of items that lie above a threshold although their concept was taken out of the memory."""
     known = [k for k, name in enumerate(held.concepts) if name in texts]
     if not known:
@@ -140,7 +141,7 @@ def has_captions(run: HeadRun, modality: str) -> bool:
     return sum(bool(row.get("captions")) and row["captions"][0] in run.vectors for row in rows) >= FEWEST
 
 
-def measure(run: HeadRun, memory: Memory, only: list[str]) -> dict[str, dict[str, Any]]:
+def measure(run: HeadRun, memory: Vocabulary, only: list[str]) -> dict[str, dict[str, Any]]:
     """Return modality -> its figures, of those that have validation vectors.
 
     Args:
@@ -244,12 +245,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=["text", "image", "audio", "speech"], help="all by default")
     parser.add_argument("--write", action="store_true", help="put the figures into the heads' configurations")
-    parser.add_argument("--heads", type=Path, default=HEADS, help="folder of the heads; the shipped ones by default")
+    parser.add_argument(
+        "--heads", type=Path, default=SHIPPED_GENERATORS, help="folder of the generators; those that ship by default"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     arguments = parser.parse_args()
     only = arguments.only or ["text", "image", "audio", "speech"]
     run = open_run(load_head_recipe(RECIPE), Path("build/runs/heads/memory"))
-    memory = load_memory(arguments.heads)
+    memory = load_vocabulary(arguments.heads)
     found = measure(run, memory, only)
     path = arguments.out / f"{NAME}.json"
     earlier = json.loads(path.read_text("utf-8"))["modalities"] if path.is_file() else {}

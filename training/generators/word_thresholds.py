@@ -15,12 +15,11 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.generate.api import HEADS
+from embedspace.calibration.centring import centre
 from embedspace.generate.captions.legible import BROKEN, NEAR, needed_cosine
-from embedspace.generate.captions.vocabulary import load_memory
-from embedspace.generate.conditioning import centre
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
+from embedspace.vocabulary import SHIPPED_GENERATORS, load_vocabulary
 from training.corpora.manifest import CORPORA, read_manifest
 from training.generators.thresholds import random_words
 
@@ -48,12 +47,12 @@ def _shares(
 
 def main() -> None:
     """Print the setting that is chosen, and both errors of it, of the one that is in use, and of the cosine alone."""
-    space, memory = EmbeddingSpace.from_pretrained(), load_memory(HEADS)
+    space, memory = EmbeddingSpace.from_pretrained(), load_vocabulary(SHIPPED_GENERATORS)
     known = set(memory.captions)
     items = (item for path in sorted(CORPORA.glob("*/manifest.jsonl")) for item in read_manifest(path))
     good = sorted({item.captions[0] for item in items if item.split == "val" and item.captions} - known)
     sets = {"chosen": (good[::2], random_words(_PROBES, 1)), "measured": (good[1::2], random_words(_PROBES, 2))}
-    encoder, floor = space.encoder(Modality.TEXT), memory.nearest["text"]
+    encoder, floor = space.encoder(Modality.TEXT), memory.known_cosine["text"]
     parts = {}
     for name, pair in sets.items():
         parts[name] = [

@@ -36,9 +36,9 @@ from embedspace.encoders.towers.whisper import SAMPLE_RATE, WhisperEncoder, log_
 from embedspace.errors import ConfigError
 from embedspace.evaluate.generation.measures.copies import aligned_likeness
 from embedspace.evaluate.generation.measures.layouts import SOUND_REACH, sound_layouts
-from embedspace.generate.api import HEADS
 from embedspace.generate.spectrogram import SpectrogramConfig, to_spectrogram, to_waveform
 from embedspace.media.resample import resample_waveform
+from embedspace.vocabulary import SHIPPED_GENERATORS
 from training.align.augment import augment_sound
 from training.convert.backbones import convert
 from training.corpora.fetch import package, unpacked
@@ -65,7 +65,7 @@ _KERNEL = 64
 _VOCODED = 3
 """Every so many-th view is a sound that went through a spectrogram and back, as generated ones do."""
 _FLOOR = 1e-3  # of the peak: quieter at the ends is silence
-_GALLERY = HEADS / "audio" / "gallery.json"
+_GALLERY = SHIPPED_GENERATORS / "audio" / "gallery.json"
 _FONT = "timgm6mb-soundfont"
 _NOTES = "judge-notes"
 _ALIKE = 0.95

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import EmbedspaceError
-from embedspace.evaluate.encode import Progress, SuiteEncoder
+from embedspace.evaluate.generation.session import Session
+from embedspace.evaluate.generation.suites import VOICE
 from embedspace.evaluate.items import EvalItem
-from embedspace.evaluate.suite import ItemSet
+from embedspace.generate.speech import voices
 from embedspace.modality import Modality
-from embedspace.space import EmbeddingSpace
 
-__all__ = ["VOICE", "SourceVectors", "source_vectors", "spoken_vectors"]
-
-VOICE = "voice "
-"""A source that starts with this is the prompts' words, said by the voice that it names."""
+__all__ = ["SourceVectors", "vectors_for"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,48 +34,42 @@ class SourceVectors:
     modality: str
 
 
-def source_vectors(
-    prompts: Sequence[EvalItem],
-    source: str,
-    sets: Mapping[str, ItemSet],
-    items: Mapping[str, list[EvalItem]],
-    encoder: SuiteEncoder,
-) -> SourceVectors:
-    """Return the vectors of a set's items that have the prompts' keys, the first of each key.
+def vectors_for(session: Session[Any], prompts: Sequence[EvalItem], source: str) -> SourceVectors:
+    """Return the vectors of a source for the prompts that it has.
 
     Args:
+        session: Of the suite; failures are recorded there.
         prompts: What is asked for.
-        source: Name of the set.
-        sets: Of the suite.
-        items: Of each set.
-        encoder: Keeps vectors, and what could not be encoded.
+        source: Name of a set, whose first item with a prompt's key is taken; or "voice engine:name".
     """
-    modality = sets[source].modality
+    if source.startswith(VOICE):
+        return _spoken_vectors(session, prompts, source.removeprefix(VOICE))
+    return _set_vectors(session, prompts, source)
+
+
+def _set_vectors(session: Session[Any], prompts: Sequence[EvalItem], source: str) -> SourceVectors:
+    modality = session.suite.sets[source].modality
     firsts: dict[str, EvalItem] = {}
-    for item in items[source]:
+    for item in session.items[source]:
         firsts.setdefault(item.key, item)
     have = [number for number, item in enumerate(prompts) if item.key in firsts]
-    rows = encoder.encode([firsts[prompts[number].key] for number in have], modality, f"encode {source}")
+    rows = session.encoder.encode([firsts[prompts[number].key] for number in have], modality, f"encode {source}")
     good = [k for k in range(len(have)) if np.isfinite(rows[k]).all()]
     return SourceVectors([have[k] for k in good], rows[good], modality)
 
 
-def spoken_vectors(
-    prompts: Sequence[EvalItem], voice: str, space: EmbeddingSpace, failures: dict[str, str], tell: Progress
-) -> SourceVectors:
+def _spoken_vectors(session: Session[Any], prompts: Sequence[EvalItem], voice: str) -> SourceVectors:
     """Return the vectors of the prompts' words as a voice says them; what cannot be said is recorded and left out."""
-    from embedspace.generate.speech.voices import SAMPLE_RATE, speak
-
     have: list[int] = []
     rows: list[NDArray[np.float32]] = []
     for number, item in enumerate(prompts):
         try:
-            said, _ = speak(item.content, voice)
-            rows.append(space.encode_speech([said], sample_rate=SAMPLE_RATE)[0])
+            said, _ = voices.speak(item.content, voice)
+            rows.append(session.space.encode_speech([said], sample_rate=voices.SAMPLE_RATE)[0])
         except EmbedspaceError as error:
-            failures[f"{voice}: {item.id}"] = str(error)
+            session.failures[f"{voice}: {item.id}"] = str(error)
             continue
         have.append(number)
-        tell(f"hear {voice}", number + 1, len(prompts))
-    empty = np.zeros((0, space.embed_dim), np.float32)
+        session.tell(f"hear {voice}", number + 1, len(prompts))
+    empty = np.zeros((0, session.space.embed_dim), np.float32)
     return SourceVectors(have, np.stack(rows) if rows else empty, Modality.SPEECH.value)

@@ -1,4 +1,4 @@
-"""The text head: captions from a vector, ranked by the space itself."""
+"""The generator of captions: words from a vector, ranked by the space itself."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from embedspace.calibration.centring import centre
 from embedspace.encoders.base import load_strict
 from embedspace.encoders.sizes import make_checked
 from embedspace.errors import WeightsError
-from embedspace.generate.base import GeneratorHead, Request, Sample, generators_of, register_head
-from embedspace.generate.captions.vocabulary import Memory, load_memory
-from embedspace.generate.conditioning import Condition, centre
+from embedspace.generate.base import Generator, GeneratorSpace, Request, Sample, random_sources
+from embedspace.generate.conditioning import Condition
 from embedspace.generate.families.autoregressive import (
     BEGIN,
     END,
@@ -28,12 +28,11 @@ from embedspace.generate.families.autoregressive import (
     beam_search,
     sample,
 )
+from embedspace.generate.registry import register_generator
 from embedspace.modality import Modality
+from embedspace.vocabulary import Vocabulary, vocabulary_of
 
-if TYPE_CHECKING:
-    from embedspace.space import EmbeddingSpace
-
-__all__ = ["CaptionHead", "CaptionOptions", "whole"]
+__all__ = ["CaptionGenerator", "CaptionOptions", "without_open_bracket"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +42,10 @@ class CaptionOptions:
     Attributes:
         beams: Width of the beam search.
         draws: Captions sampled besides.
-        temperature: Of the sampling.
-        guidance_scale: Of both.
-        projection: Temperature of the projection onto the memory's vectors (DeCap), from which a second beam starts;
-            0 for none.
+        temperature: Temperature of the sampling.
+        guidance_scale: Weight of the guidance of both.
+        projection: Temperature of the projection onto the vocabulary (DeCap), from which a second beam starts; 0 for
+            none.
         projected_sigma: Noise assumed in a projected vector.
         likelihood: Weight of a caption's log-probability a piece beside its cosine with the condition.
         retrieved: So many captions of training items that lie nearest compete with the decoder's; 0 for none.
@@ -62,34 +61,34 @@ class CaptionOptions:
     retrieved: int = 3
 
 
-class CaptionHead(GeneratorHead):
+class CaptionGenerator(Generator):
     """A caption decoder whose hypotheses are encoded again, so that the space says which fits best."""
 
-    modality: ClassVar[Modality] = Modality.TEXT
+    modality = Modality.TEXT.value
+    options = frozenset({"num_steps", "guidance_scale", "family"})
     families = ("autoregressive",)
 
     def __init__(
         self,
         decoder: CaptionDecoder,
         tokenizer: Tokenizer,
-        space: EmbeddingSpace,
+        space: GeneratorSpace,
         sigma: Mapping[str, float],
-        memory: Memory | None = None,
-        options: CaptionOptions | None = None,
+        vocabulary: Vocabulary | None = None,
+        sampling: CaptionOptions | None = None,
     ) -> None:
         super().__init__()
         self.decoder = decoder
         self.tokenizer = tokenizer
         self.sigma = sigma
-        self.memory = memory
-        self.options = options or CaptionOptions()
+        self.vocabulary = vocabulary
+        self.sampling = sampling or CaptionOptions()
         self._space = space
 
     def generate(
         self, vectors: NDArray[np.float32], sigma: NDArray[np.float32], request: Request
     ) -> list[list[Sample]]:
         """Return for each vector its best captions, the rest of the ranking as the first one's alternatives."""
-        self.check_family(request)
         out: list[list[Sample]] = []
         for row, noise in zip(vectors, sigma, strict=True):
             known = self.retrieve(row)
@@ -121,19 +120,19 @@ class CaptionHead(GeneratorHead):
 
         Source: Ramos et al. 2023 (SmallCap, https://arxiv.org/abs/2209.15323), section 3, for retrieved captions.
         """
-        if self.memory is None or not self.options.retrieved:
+        if self.vocabulary is None or not self.sampling.retrieved:
             return {}
-        return {n.caption: n.item for n in self.memory.neighbours(vector, self.options.retrieved)}
+        return {n.caption: n.item for n in self.vocabulary.neighbours(vector, self.sampling.retrieved)}
 
     @torch.inference_mode()
     def candidates(self, vector: NDArray[np.float32], sigma: float, request: Request) -> list[str]:
         """Return different captions of one centred vector (embed_dim,): two beams' and as many draws."""
-        options = self.options
+        options = self.sampling
         steps = request.num_steps or self.decoder.config.max_pieces
         scale = options.guidance_scale if request.guidance_scale is None else request.guidance_scale
         starts = [(torch.from_numpy(vector[None]), torch.tensor([sigma]))]
-        if self.memory is not None and options.projection > 0 and sigma > options.projected_sigma:
-            projected = self.memory.project(vector[None], options.projection)
+        if self.vocabulary is not None and options.projection > 0 and sigma > options.projected_sigma:
+            projected = self.vocabulary.project(vector[None], options.projection)
             starts.append((torch.from_numpy(projected), torch.tensor([options.projected_sigma])))
         found: list[list[int]] = []
         for given, noise in starts:
@@ -152,12 +151,12 @@ class CaptionHead(GeneratorHead):
             Condition(given.expand(draws, -1), noise.expand(draws)),
             num_steps=steps,
             guidance_scale=scale,
-            generator=generators_of(request, 0, draws),
+            generator=random_sources(request, 0, draws),
             temperature=options.temperature,
         )
         found += [[piece for piece in row if piece != PAD] for row in drawn.tolist()]
         texts = [" ".join(self.tokenizer.decode(pieces).split()) for pieces in found]
-        return [text for text in dict.fromkeys(map(whole, texts)) if text] or ["nothing"]
+        return [text for text in dict.fromkeys(map(without_open_bracket, texts)) if text] or ["nothing"]
 
     @torch.inference_mode()
     def rank(self, vector: NDArray[np.float32], texts: list[str]) -> list[tuple[str, float]]:
@@ -167,7 +166,7 @@ class CaptionHead(GeneratorHead):
         keeps a word that merely lies close from winning.
         """
         rows = centre(self._space.encode_text(texts), Modality.TEXT, self._space.calibration.means)
-        scores = rows @ vector + self.options.likelihood * self.likelihoods(vector, texts)
+        scores = rows @ vector + self.sampling.likelihood * self.likelihoods(vector, texts)
         return [(texts[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")]
 
     @torch.inference_mode()
@@ -187,7 +186,7 @@ class CaptionHead(GeneratorHead):
         return means
 
 
-def whole(text: str) -> str:
+def without_open_bracket(text: str) -> str:
     """Return a caption without what was cut off in the middle: an open bracket and all behind it."""
     depth, opened = 0, len(text)
     for place, letter in enumerate(text):
@@ -199,8 +198,8 @@ def whole(text: str) -> str:
     return text[:opened].rstrip(" ,;:-") if depth else text
 
 
-@register_head(Modality.TEXT)
-def _create(config: Mapping[str, Any], folder: Path, space: EmbeddingSpace) -> CaptionHead:
+@register_generator("text")
+def _create(config: Mapping[str, Any], folder: Path, space: GeneratorSpace) -> CaptionGenerator:
     parsed, path = DecoderConfig(**config["decoder"]), folder / "decoder.safetensors"
     decoder = make_checked(lambda: CaptionDecoder(parsed), path)
     load_strict(decoder, path)
@@ -208,10 +207,9 @@ def _create(config: Mapping[str, Any], folder: Path, space: EmbeddingSpace) -> C
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # the library raises nothing narrower
         raise WeightsError(f"{folder / 'tokenizer.json'}: not a tokenizer: {error}") from error
-    shared = folder.parent
-    memory = load_memory(shared) if (shared / "memory.json").is_file() else None
     known = {field.name for field in dataclasses.fields(CaptionOptions)}
     given = config.get("options", {})
     if set(given) - known:
         raise KeyError(f"options {sorted(set(given) - known)}")
-    return CaptionHead(decoder, tokenizer, space, config["sigma"], memory, CaptionOptions(**given))
+    vocabulary = vocabulary_of(folder.parent)
+    return CaptionGenerator(decoder, tokenizer, space, config["sigma"], vocabulary, CaptionOptions(**given))

@@ -10,13 +10,15 @@ Source: Liu et al. 2022 (Rectified flow, https://arxiv.org/abs/2209.03003), equa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from embedspace.generate.conditioning import Condition, normal
+from embedspace.generate.families.registry import register_family
+from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 
 __all__ = ["Velocity", "flow_loss", "sample"]
 
@@ -97,3 +99,8 @@ def sample(
             velocity = other + guidance_scale * (velocity - other)
         latents = latents + size * velocity
     return latents
+
+
+@register_family("flow", sample)
+def _create(sizes: Mapping[str, Any]) -> LatentUNet:
+    return LatentUNet(UNetConfig(**sizes))

@@ -5,14 +5,16 @@ Source: Sohn et al. 2015 (conditional VAE, https://papers.nips.cc/paper/5775), e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedspace.generate.conditioning import Condition, normal
+from embedspace.generate.families.registry import register_family
 from embedspace.generate.latents.autoencoder import kl_divergence
 from embedspace.generate.latents.blocks import ResBlock
 
@@ -92,8 +94,8 @@ def vae_loss(
     """Return the squared error of the reconstruction plus `beta` times the divergence, both means over entries."""
     mean, log_variance = network.posterior(latents, condition)
     noise = torch.randn(mean.shape, generator=generator).to(mean.device)
-    made = network.decode(mean + noise * (0.5 * log_variance).exp(), condition)
-    return (made - latents).square().mean() + beta * kl_divergence(mean, log_variance)
+    decoded = network.decode(mean + noise * (0.5 * log_variance).exp(), condition)
+    return (decoded - latents).square().mean() + beta * kl_divergence(mean, log_variance)
 
 
 @torch.inference_mode()
@@ -113,8 +115,13 @@ def sample(
     """
     del num_steps, start
     code = normal((network.config.code_dim,), generator).to(condition.vector.device)
-    made = network.decode(code, condition)
+    latents = network.decode(code, condition)
     if guidance_scale != 1.0:
         other = network.decode(code, condition.dropped())
-        made = other + guidance_scale * (made - other)
-    return made
+        latents = other + guidance_scale * (latents - other)
+    return latents
+
+
+@register_family("vae", sample)
+def _create(sizes: Mapping[str, Any]) -> LatentVAE:
+    return LatentVAE(VAEConfig(**sizes))

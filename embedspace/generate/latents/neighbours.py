@@ -1,4 +1,4 @@
-"""The gallery of a latent generator: training items' latents, found by what they are called.
+"""The neighbours that condition a latent generator: training items' latents, found by what they are called.
 
 Keys are centred text vectors of the items' captions, so that it serves any source, and stays valid when the image or
 audio tower is replaced. Only items whose licence lets a small copy ship are in it; see NOTICE.
@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -17,14 +18,14 @@ from torch import Tensor
 
 from embedspace.encoders.quantize import from_rows, to_rows8
 from embedspace.errors import WeightsError
-from embedspace.generate.base import Neighbour
 from embedspace.media.source import one_line
+from embedspace.vocabulary import Neighbour
 
-__all__ = ["Gallery", "load_gallery"]
+__all__ = ["Neighbours", "load_neighbours"]
 
 
-class Gallery:
-    """Latents of training items.
+class Neighbours:
+    """Latents of training items; those nearest to a vector are its neighbours.
 
     Args:
         keys: (M, embed_dim) centred unit rows.
@@ -59,6 +60,33 @@ class Gallery:
         best = cosines.topk(min(k, len(self)), dim=1)
         return best.indices, best.values
 
+    def draw(self, vector: Tensor, sources: Sequence[torch.Generator], k: int, *, pool: int, spread: float) -> Tensor:
+        """Return (B, k) numbers of items for B samples of one vector (embed_dim,), nearest first.
+
+        A sample with an even seed takes the nearest k, any other draws k of the pool without replacement: samples then
+        differ in what they start from, and each depends on its own seed alone.
+
+        Args:
+            vector: Centred unit row.
+            sources: One seeded source of noise per sample.
+            k: Neighbours per sample.
+            pool: They are drawn from so many nearest.
+            spread: An item's chance goes with exp(cosine / spread).
+
+        Source: Vieira 2014 and Kool et al. 2019 (https://arxiv.org/abs/1903.06059), section 2.3, Gumbel-top-k.
+        """
+        found, cosines = self.nearest(vector[None], max(k, pool))
+        near, logits = found[0], cosines[0] / spread
+        rows = []
+        for source in sources:
+            chosen = near[:k]
+            if source.initial_seed() % 2:
+                uniform = torch.rand(len(near), generator=source).clamp(1e-9, 1 - 1e-9)
+                gumbel = -torch.log(-torch.log(uniform))
+                chosen = near[(logits + gumbel).topk(k).indices.sort().values]
+            rows.append(chosen)
+        return torch.stack(rows)
+
     def nearest_output(self, latents: Tensor) -> list[Neighbour]:
         """Return for latents (B, C, H, W) the item whose latents are most alike; similarity is their correlation."""
         flat = latents.flatten(1) - self.latents.flatten(1).mean(dim=0)
@@ -69,15 +97,15 @@ class Gallery:
         ]
 
     def save(self, folder: Path) -> None:
-        """Write gallery.safetensors (8-bit rows) and gallery.json."""
+        """Write gallery.safetensors (8-bit rows) and gallery.json, which keep the names that they had before."""
         tensors = {"keys": self.keys, "latents": self.latents.flatten(1)}
         save_file(to_rows8(tensors), folder / "gallery.safetensors")
         about = {"shape": list(self.latents.shape[1:]), "items": self.items, "captions": self.captions}
         (folder / "gallery.json").write_text(json.dumps(about, ensure_ascii=False) + "\n", "utf-8")
 
 
-def load_gallery(folder: Path) -> Gallery:
-    """Read what `Gallery.save` wrote.
+def load_neighbours(folder: Path) -> Neighbours:
+    """Read what `Neighbours.save` wrote.
 
     Raises:
         WeightsError: If it is missing or damaged.
@@ -86,6 +114,6 @@ def load_gallery(folder: Path) -> Gallery:
         about = json.loads((folder / "gallery.json").read_text("utf-8"))
         tensors = from_rows(load_file(folder / "gallery.safetensors"))
         latents = tensors["latents"].float().view(-1, *about["shape"])
-        return Gallery(F.normalize(tensors["keys"].float(), dim=1), latents, about["items"], about["captions"])
+        return Neighbours(F.normalize(tensors["keys"].float(), dim=1), latents, about["items"], about["captions"])
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        raise WeightsError(f"{folder}: no gallery of training items there: {one_line(error)}") from error
+        raise WeightsError(f"{folder}: no training items to find neighbours among there: {one_line(error)}") from error

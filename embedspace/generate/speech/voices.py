@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.errors import InputError, MissingExtraError
+from embedspace.errors import ArgumentError, InputError, MissingExtraError
 from embedspace.media.resample import resample_waveform
 
 __all__ = ["PREFERRED", "SAMPLE_RATE", "available", "speak"]
@@ -72,13 +72,13 @@ def speak(text: str, voice: str | None = None) -> tuple[NDArray[np.float32], str
         voice = found[0]
     engine, _, name = voice.partition(":")
     if engine not in _ENGINES or not name:
-        raise InputError(f"--voice {voice!r}: unknown; known: piper:joe, flite:{'|'.join(_FLITE)}, espeak:ACCENT")
+        raise ArgumentError("voice", f"{voice!r}: unknown; known: piper:joe, flite:{'|'.join(_FLITE)}, espeak:ACCENT")
     if not any(letter.isalnum() for letter in text):
         raise InputError(f"nothing in {text!r} can be said; give words")
     waveform, rate = _ENGINES[engine](text, name)
     peak = float(np.abs(waveform).max(initial=0.0))
     if not peak > 0:
-        raise InputError(f"voice {voice!r} says nothing for {text!r}; choose another --voice")
+        raise InputError(f"voice {voice!r} says nothing for {text!r}; choose another")
     sound = resample_waveform(waveform, rate, SAMPLE_RATE)
     return np.clip(sound * min(0.9 / peak, 4.0), -1.0, 1.0).astype(np.float32), voice
 
@@ -93,7 +93,7 @@ def _run(program: str, arguments: list[str], text: str) -> bytes:
         )
     except FileNotFoundError:
         raise MissingExtraError(
-            f"{program} is not installed; apt-get install {program}, or choose another --voice"
+            f"{program} is not installed; apt-get install {program}, or choose another voice"
         ) from None
     except subprocess.TimeoutExpired:
         raise InputError(f"{program} took more than {_TIMEOUT} s for {text[:60]!r}") from None
@@ -112,7 +112,7 @@ def _wave(content: bytes) -> tuple[NDArray[np.float32], int]:
 
 def _flite(text: str, name: str) -> tuple[NDArray[np.float32], int]:
     if name not in _FLITE:
-        raise InputError(f"--voice 'flite:{name}': flite has {', '.join(_FLITE)}")
+        raise ArgumentError("voice", f"'flite:{name}': flite has {', '.join(_FLITE)}")
     return _wave(_run("flite", ["-voice", name, "--setf", "duration_stretch=1.1", "-t", text, "-o", "/dev/stdout"], ""))
 
 
@@ -147,7 +147,7 @@ def _piper_session() -> tuple[Any, dict[str, Any]]:
 
 def _piper(text: str, name: str) -> tuple[NDArray[np.float32], int]:
     if name != "joe":
-        raise InputError(f"--voice 'piper:{name}': Piper's voice here is joe")
+        raise ArgumentError("voice", f"'piper:{name}': Piper's voice here is joe")
     session, config = _piper_session()
     ids = np.array([_piper_ids(f"{_ipa(text)}.", config["phoneme_id_map"])], np.int64)
     inputs = {
@@ -206,7 +206,9 @@ class _Espeak:
 
     def _choose(self, name: str) -> None:
         if self._lib.espeak_SetVoiceByName(name.encode()) != 0:
-            raise InputError(f"--voice 'espeak:{name}': espeak-ng has no such voice; en-us, en-gb, en-gb-scotland, ...")
+            raise ArgumentError(
+                "voice", f"'espeak:{name}': espeak-ng has no such voice; en-us, en-gb, en-gb-scotland, ..."
+            )
 
     def phonemes(self, text: str, name: str) -> str:
         """Return a text in the International Phonetic Alphabet."""

@@ -17,7 +17,7 @@ from embedspace.encoders.base import save_tensors
 from embedspace.generate.conditioning import Condition, add_noise
 from embedspace.generate.families.flow import flow_loss
 from embedspace.generate.families.vae import LatentVAE, VAEConfig, vae_loss
-from embedspace.generate.latents.neighbours import Gallery
+from embedspace.generate.latents.neighbours import Neighbours
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 from embedspace.train.generators.autoencoder import AUTOENCODER_SHARE, MediaSet, latents_of, sharpen, train_autoencoder
 from embedspace.train.generators.recipe import AutoencoderRecipe, FlowRecipe
@@ -85,7 +85,7 @@ def train_latent_head(
     views = torch.stack([latents_of(autoencoder, train, mirror) for mirror in (False, True)[: 1 + recipe.mirror]])
     chosen = np.flatnonzero(may_ship).tolist()
     kept = train.take(chosen)
-    gallery = Gallery(kept.keys, views[0, chosen], kept.items, kept.captions)
+    gallery = Neighbours(kept.keys, views[0, chosen], kept.items, kept.captions)
     gallery.save(run.head)
     place = {item: number for number, item in enumerate(gallery.items)}
     own = torch.tensor([place.get(item, -1) for item in train.items])
@@ -147,7 +147,7 @@ def train_latent_head(
     )
 
 
-def _copies(gallery: Gallery, held: Tensor | None) -> dict[str, float]:
+def _copies(gallery: Neighbours, held: Tensor | None) -> dict[str, float]:
     """Return the likeness that one in twenty real items that were never trained on has with some training item."""
     if held is None:
         return {}
@@ -161,7 +161,7 @@ def _fit_family(
     pair: Averaged,
     loss_of: Callable[..., Tensor],
     draw: Callable[[torch.Generator], tuple[Tensor, Condition]],
-    held: tuple[MediaSet, Tensor | None, Gallery],
+    held: tuple[MediaSet, Tensor | None, Neighbours],
     recipe: FlowRecipe,
     share: float,
 ) -> None:

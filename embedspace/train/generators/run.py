@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedspace.generate.base import FORMAT
+from embedspace.generate.registry import FORMAT
 from embedspace.space import EmbeddingSpace
 from embedspace.train.curves import Curves
 from embedspace.train.generators.recipe import HeadRecipe, load_head_recipe

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.calibration.centring import centre
 from embedspace.errors import ConfigError
-from embedspace.generate.conditioning import centre, noise_for_cosine
+from embedspace.generate.conditioning import noise_for_cosine
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.generate.captions.vocabulary import Memory
 from embedspace.train.generators.run import HeadRun
 from embedspace.train.loop import FitProgress
+from embedspace.vocabulary import Vocabulary
 
 __all__ = ["FEWEST", "KNOWN", "Validation", "refused_share", "threshold_of", "train", "validation_rows"]
 
@@ -38,10 +38,10 @@ def train(run: HeadRun) -> None:
     texts = run.texts
     unseen = {str(row["id"]) for row in run.rows if row.get("modality") != "image"}
     pictured = [place for place, item in enumerate(texts.items) if item not in unseen]
-    memory = Memory(texts.vectors, texts.texts, texts.items, pictured=pictured)
+    memory = Vocabulary(texts.vectors, texts.texts, texts.items, pictured=pictured)
     nearest = {name: threshold_of(memory, held.vectors) for name, held in validation_rows(run).items()}
     nearest["mixed"] = min(nearest.values(), default=0.0)
-    memory.nearest = nearest
+    memory.known_cosine = nearest
     memory.save(run.head, run.space.config["files"].get("text.safetensors", ""))
     run.tell(FitProgress("memory", 1, 1, 0.0, {"captions": float(len(memory)), **nearest}))
 
@@ -70,7 +70,7 @@ def validation_rows(run: HeadRun) -> dict[str, Validation]:
     return found
 
 
-def threshold_of(memory: Memory, vectors: NDArray[np.float32], percent: float = KNOWN) -> float:
+def threshold_of(memory: Vocabulary, vectors: NDArray[np.float32], percent: float = KNOWN) -> float:
     """Return the cosine with the nearest caption that `percent` of known things do not reach.
 
     Args:
@@ -81,7 +81,7 @@ def threshold_of(memory: Memory, vectors: NDArray[np.float32], percent: float = 
     return round(float(np.percentile(memory.cosines(vectors).max(axis=1), percent)), 4)
 
 
-def refused_share(memory: Memory, held: Validation, percent: float = KNOWN) -> float:
+def refused_share(memory: Vocabulary, held: Validation, percent: float = KNOWN) -> float:
     """Return the share of known things that a threshold set on other concepts refuses.
 
     Half of the concepts set the threshold, the other half is measured, and the other way round.
@@ -95,6 +95,6 @@ def refused_share(memory: Memory, held: Validation, percent: float = KNOWN) -> f
     return float(np.mean(refused))
 
 
-def _nearest(memory: Memory, vectors: NDArray[np.float32], limit: float) -> Sequence[bool]:
+def _nearest(memory: Vocabulary, vectors: NDArray[np.float32], limit: float) -> Sequence[bool]:
     found: list[bool] = (memory.cosines(vectors).max(axis=1) < limit).tolist()
     return found

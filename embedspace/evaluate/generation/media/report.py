@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from embedspace.errors import MissingExtraError
 
-__all__ = ["draw_sweep", "markdown", "write_report"]
+__all__ = ["draw_sweep", "markdown"]
 
 Entry = Mapping[str, Any]
-
-
-def write_report(entry: Entry, out_dir: Path) -> list[Path]:
-    """Write <suite>.json, <suite>.md and, if guidance was tried, <suite>.guidance.png; returns the paths.
-
-    Raises:
-        MissingExtraError: If a curve is due and matplotlib is not installed; the others are written by then.
-    """
-    out_dir.mkdir(parents=True, exist_ok=True)
-    name = entry["generation_suite"]
-    written = [out_dir / f"{name}.json", out_dir / f"{name}.md"]
-    written[0].write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    written[1].write_text(markdown(entry), "utf-8")
-    if entry["sweep"]:
-        written.append(draw_sweep(entry, out_dir / f"{name}.guidance.png"))
-    return written
 
 
 def _percent(values: list[float] | None) -> str:
@@ -65,7 +48,7 @@ def markdown(entry: Entry) -> str:
     """Return a report as Markdown.
 
     Args:
-        entry: From `evaluate_media`, or read back from its JSON.
+        entry: From `embedspace.evaluate.generation.kinds.evaluate`, or read back from its JSON.
     """
     head = ["what", "prompts", "top-1, %", "caption R@10, %", "KID", "Fréchet", "P / R / D / C", "diversity"]
     head += ["near-copies: latents, %", "features, %", "aligned, %", "likeness", "of text's top-1 / R@10, %"]
@@ -106,7 +89,7 @@ def markdown(entry: Entry) -> str:
     lines += [
         "",
         f"Commit `{entry['commit'][:12] or 'unknown'}`, {entry['date']}, seeds {seeds}, rows "
-        f"`{entry['split_hash'][:12]}`, head {heads} with {entry['gallery_size']} items in its gallery, judge "
+        f"`{entry['split_hash'][:12]}`, generator {heads} with {entry['gallery_size']} neighbours, judge "
         f"`{entry['judge']}` `{entry['judge_digest'][:12]}`.",
         "",
     ]
@@ -120,7 +103,7 @@ def _told_measures(entry: Entry) -> list[str]:
         return []
     found = ", ".join(f"{name} {100 * own['found']:.0f}%" for name, own in measures.items())
     return [
-        "The sampler draws again what is too like a gallery item by its latents, so that this measure is its own. The "
+        "The sampler draws again what is too like a training item by its latents, so that this measure is its own. The "
         "other two are not: features of the judge's network, and the cross-correlation of brightness or of log-mel "
         "frames at the best of small shifts, scales and mirror images. Each has its own threshold, set in the same "
         "way. Of disguised copies of training items (moved, scaled, mirrored, lighter; later, quieter, noisy) are "

@@ -1,40 +1,35 @@
-"""The bench that samples of a generator are measured on: its judge, its training items, real things to compare with."""
+"""Score samples of a generator: by a judge, beside its training items and beside real things."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import ConfigError, InputError
-from embedspace.evaluate.encode import Progress, SuiteEncoder
-from embedspace.evaluate.generation.judged import Judge, known_among, load_judge
-from embedspace.evaluate.generation.made import Maker
-from embedspace.evaluate.generation.measures.bench_training import training_copies
+from embedspace.evaluate.generation.judges import Judge, known_among
 from embedspace.evaluate.generation.measures.clusters import clustered_mean, clustered_ratio
-from embedspace.evaluate.generation.measures.copies import MEASURES, CopyIndex
+from embedspace.evaluate.generation.measures.copies import CopyIndex
 from embedspace.evaluate.generation.measures.distributions import (
-    copy_threshold,
     diversity,
     frechet_distance,
     kernel_distance,
     near_copies,
     precision_recall_density_coverage,
 )
-from embedspace.evaluate.generation.media import Content, Medium, TrainingIndex, medium_of
-from embedspace.evaluate.generation.media_suite import MediaSuite
-from embedspace.evaluate.generation.sources import VOICE, SourceVectors, source_vectors, spoken_vectors
-from embedspace.evaluate.items import EvalItem, select_all
-from embedspace.evaluate.suite import Direction, Suite
-from embedspace.generate.api import head_of
-from embedspace.generate.latents.generator import LatentHead
-from embedspace.space import EmbeddingSpace
+from embedspace.evaluate.generation.media.medium import Content, Medium
+from embedspace.evaluate.generation.media.suite import MediaSuite
+from embedspace.evaluate.generation.media.training_index import TrainingIndex
+from embedspace.evaluate.generation.samples import SampleCache
+from embedspace.evaluate.generation.session import Session
+from embedspace.evaluate.generation.sources import SourceVectors, vectors_for
+from embedspace.evaluate.items import EvalItem
+from embedspace.generate.latents.generator import LatentGenerator
 
-__all__ = ["Bench", "Measured", "Prompts", "open_bench"]
+__all__ = ["Prompts", "SampleScores", "Scorer"]
 
 _NEIGHBOURS = 5  # of precision, recall, density and coverage
 RECALL_AT = 10
@@ -43,8 +38,8 @@ PLANTED = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Measured:
-    """What the judge makes of some samples of each of some prompts.
+class SampleScores:
+    """What judge and training items say of some samples of each of some prompts.
 
     Attributes:
         contents: For each prompt its samples.
@@ -79,7 +74,7 @@ class Prompts:
     """What is asked for in a group.
 
     Attributes:
-        items: A prompt each.
+        items: One per prompt.
         names: What is to be seen or heard, as the judge is asked for it.
         classes: Names that one is chosen from.
         gallery: Names that the right one is ranked in; () for no ranking.
@@ -92,39 +87,57 @@ class Prompts:
 
     @property
     def concepts(self) -> list[str]:
-        """Of each prompt; prompts of one concept are drawn together where intervals are estimated."""
+        """The concept of each prompt; prompts of one concept are drawn together where intervals are estimated."""
         return [str(item.row.get("concept") or item.key) for item in self.items]
 
 
 @dataclass
-class Bench:
-    """Everything that a suite's rows are measured with."""
+class Scorer:
+    """Everything that a suite's rows are scored with.
 
-    suite: MediaSuite
-    space: EmbeddingSpace
-    head: LatentHead
+    Attributes:
+        session: Of the suite.
+        generator: What is scores.
+        medium: What it makes.
+        judge: Says what samples show.
+        samples: Makes them.
+        index: Training items by their latents.
+        copies: Training items by measures that no sampler looks at.
+        reference: (N, K) the judge's kernel features of real things.
+        held: Real things that the generator was never trained on, scored; what is far from being a copy.
+        threshold: Likeness of latents from which a thing counts as a near copy.
+        copy_limits: The same of each measure of `copies`.
+        reads: Id -> a real thing that was read.
+    """
+
+    session: Session[MediaSuite]
+    generator: LatentGenerator
     medium: Medium
     judge: Judge
-    items: dict[str, list[EvalItem]]
-    encoder: SuiteEncoder
-    maker: Maker
-    tell: Progress
+    samples: SampleCache
     index: TrainingIndex
-    reference: NDArray[np.float32]
-    held: Measured
-    threshold: float
     copies: CopyIndex
+    reference: NDArray[np.float32]
+    held: SampleScores
+    threshold: float = 1.0
     copy_limits: dict[str, float] = field(default_factory=dict)
     reads: dict[str, Content] = field(default_factory=dict)
 
-    def measure(self, contents: list[list[Content]]) -> Measured:
+    @property
+    def suite(self) -> MediaSuite:
+        """The suite."""
+        return self.session.suite
+
+    def score(self, contents: list[list[Content]]) -> SampleScores:
         """Let the judge and the training index see samples."""
         flat = [content for own in contents for content in own]
         features = self.judge.features(flat, self.medium.sample_rate)
         nearest, likeness = self.index.nearest(flat)
-        return Measured(contents, features, nearest, likeness, self.copied(flat, nearest))
+        return SampleScores(contents, features, nearest, likeness, self.likeness_to_copies(flat, nearest))
 
-    def copied(self, contents: Sequence[Content], nearest: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+    def likeness_to_copies(
+        self, contents: Sequence[Content], nearest: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.float32]]:
         """Return how like a training item contents are by the measures that no sampler looks at."""
         if not len(self.copies):
             return {}
@@ -135,33 +148,33 @@ class Bench:
 
     def planted_copies(self, count: int = PLANTED) -> dict[str, float]:
         """Return the share of disguised copies of training items that each measure finds."""
-        step = max(1, len(self.items[self.suite.training]) // count) if self.suite.training else 1
-        chosen = self.items[self.suite.training][::step][:count] if self.suite.training else []
+        step = max(1, len(self.session.items[self.suite.training]) // count) if self.suite.training else 1
+        chosen = self.session.items[self.suite.training][::step][:count] if self.suite.training else []
         contents = [self.medium.disguised(content, number) for number, content in enumerate(self.read(chosen))]
         if not contents:
             return {}
         nearest, likeness = self.index.nearest(contents)
         found = {"latents": near_copies(likeness, self.threshold)}
-        for name, values in self.copied(contents, nearest).items():
+        for name, values in self.likeness_to_copies(contents, nearest).items():
             found[name] = near_copies(values, self.copy_limits[name])
         return {name: round(float(values.mean()), 4) for name, values in found.items()}
 
-    def row(self, prompts: Prompts, measured: Measured, hits: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+    def row(self, prompts: Prompts, scores: SampleScores, hits: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
         """Return the figures of a row."""
-        near, groups = near_copies(measured.likeness, self.threshold), prompts.concepts
-        figures: dict[str, Any] = {"prompts": len(measured.contents), "samples": len(measured.features)}
+        near, groups = near_copies(scores.likeness, self.threshold), prompts.concepts
+        figures: dict[str, Any] = {"prompts": len(scores.contents), "samples": len(scores.features)}
         figures["concepts"] = len(set(groups))
         figures |= {name: self.estimate(values, groups) for name, values in hits.items()}
-        figures["near_copies"] = self.estimate(measured.per_prompt(near), groups)
+        figures["near_copies"] = self.estimate(scores.per_prompt(near), groups)
         for name, limit in self.copy_limits.items():
             figures[f"near_copies_{name}"] = self.estimate(
-                measured.per_prompt(near_copies(measured.copies[name], limit)), groups
+                scores.per_prompt(near_copies(scores.copies[name], limit)), groups
             )
-        figures["likeness"] = round(float(measured.likeness.mean()), 4)
-        apart = diversity(_split(self.judge.kernel_features(measured.features), measured))
+        figures["likeness"] = round(float(scores.likeness.mean()), 4)
+        apart = diversity(_split(self.judge.kernel_features(scores.features), scores))
         if np.isfinite(apart).any():
             figures["diversity"] = self.estimate(apart, groups)
-        return figures | self.distances(measured.features)
+        return figures | self.distances(scores.features)
 
     def distances(self, features: NDArray[np.float32]) -> dict[str, Any]:
         """Return how the samples as a whole compare with the reference."""
@@ -176,19 +189,19 @@ class Bench:
             **{name: round(share, 4) for name, share in spread.items()},
         }
 
-    def hits(self, prompts: Prompts, measured: Measured, shift: int = 0) -> dict[str, NDArray[np.float64]]:
+    def hits(self, prompts: Prompts, scores: SampleScores, shift: int = 0) -> dict[str, NDArray[np.float64]]:
         """Return for each prompt the share of its samples that the judge knows it in.
 
         Args:
-            prompts: As many as `measured` has.
-            measured: Of them.
+            prompts: As many as `scores` has.
+            scores: Theirs.
             shift: The name that is looked for is that of so many prompts further on.
         """
         count = len(prompts.names)
-        wanted = [prompts.names[(number + shift) % count] for number in measured.owner.tolist()]
+        wanted = [prompts.names[(number + shift) % count] for number in scores.owner.tolist()]
         asked = {"top_1": (prompts.classes, 1), f"recall_at_{RECALL_AT}": (prompts.gallery, RECALL_AT)}
         return {
-            name: measured.per_prompt(known_among(self.judge, measured.features, wanted, names, depth))
+            name: scores.per_prompt(known_among(self.judge, scores.features, wanted, names, depth))
             for name, (names, depth) in asked.items()
             if names
         }
@@ -209,16 +222,16 @@ class Bench:
         for item in items:
             if item.id not in self.reads:
                 try:
-                    self.reads[item.id] = self.medium.read(self.encoder.corpora / item.content)
+                    self.reads[item.id] = self.medium.read(self.session.corpora / item.content)
                 except InputError as error:
-                    self.encoder.failures[item.id] = str(error)
+                    self.session.failures[item.id] = str(error)
                     continue
             out.append(self.reads[item.id])
         return out
 
     def prompts_of(self, name: str, limit: Sequence[int] | None = None) -> Prompts:
         """Return the prompts of a set; `limit` keeps some of them, with the names of all to choose from."""
-        items = self.items[name]
+        items = self.session.items[name]
         if self.judge.concepts:
             known = [item for item in items if item.key in self.judge.concepts]
             names, classes, gallery = [item.key for item in known], list(self.judge.concepts), []
@@ -226,7 +239,7 @@ class Bench:
             known = items
             names = [item.content for item in known]
             classes = list(dict.fromkeys(names))
-            more = [item.content for captions in self.suite.captions for item in self.items[captions]]
+            more = [item.content for captions in self.suite.captions for item in self.session.items[captions]]
             gallery = list(dict.fromkeys([*classes, *more]))[: self.suite.gallery]
         if not known:
             raise ConfigError(f"suite {self.suite.name}: the judge knows no concept of set {name!r}")
@@ -236,44 +249,9 @@ class Bench:
 
     def vectors_of(self, prompts: Prompts, source: str) -> SourceVectors:
         """Return the vectors of a source, a set's name or "voice engine:name", for the prompts that it has."""
-        if source.startswith(VOICE):
-            voice = source.removeprefix(VOICE)
-            return spoken_vectors(prompts.items, voice, self.space, self.encoder.failures, self.tell)
-        return source_vectors(prompts.items, source, self.suite.sets, self.items, self.encoder)
+        return vectors_for(self.session, prompts.items, source)
 
 
-def _split(rows: NDArray[np.float32], measured: Measured) -> list[NDArray[np.float32]]:
-    ends = np.cumsum([len(own) for own in measured.contents])
+def _split(rows: NDArray[np.float32], scores: SampleScores) -> list[NDArray[np.float32]]:
+    ends = np.cumsum([len(own) for own in scores.contents])
     return np.split(rows, ends[:-1])
-
-
-def open_bench(
-    suite: MediaSuite, space: EmbeddingSpace, corpora: Path, cache: Path | None, callback: Progress | None
-) -> Bench:
-    """Read everything that a suite's rows are measured with.
-
-    Raises:
-        ConfigError: If a set is empty, or the judge or the head is not of the kind that is needed.
-        WeightsError: If the head is missing.
-    """
-    judge = load_judge(suite.judge)
-    head, medium = medium_of(head_of(space, suite.to))
-    items = select_all(Suite(suite.name, suite.description, suite.sets, (Direction("", ""),)), corpora)
-    tell = callback or (lambda doing, done, total: None)
-    maker = Maker(space, suite.to, medium, suite.seeds, cache, tell, candidates=suite.candidates or None)
-    index = TrainingIndex(head, medium)
-    nothing = np.zeros((0, 1), np.float32)
-    empty = Measured([], nothing, np.zeros(0, np.int64), np.zeros(0, np.float32))
-    encoder = SuiteEncoder(space, corpora, cache, callback)
-    copies = CopyIndex([], nothing, np.zeros((0, 1, 1), np.float16), medium.reach)
-    bench = Bench(suite, space, head, medium, judge, items, encoder, maker, tell, index, nothing, empty, 1.0, copies)
-    if suite.training:
-        bench.copies = training_copies(bench, items[suite.training], cache)
-    tell("see real ones", 0, 1)
-    bench.reference = judge.kernel_features(judge.features(bench.read(items[suite.reference]), medium.sample_rate))
-    bench.held = bench.measure([[content] for content in bench.read(items[suite.held])])
-    bench.threshold = copy_threshold(bench.held.likeness, suite.copies)
-    if len(bench.copies):
-        bench.copy_limits = {name: copy_threshold(bench.held.copies[name], suite.copies) for name in MEASURES}
-    tell("see real ones", 1, 1)
-    return bench

@@ -1,27 +1,24 @@
-"""Sample sheets: a prompt a row, its source, its nearest training items, what was made; near-copies are framed in red.
+"""Sample sheets: one prompt per row, with its source, its nearest training items and what was made of it.
 
-A person should be able to name what most rows show, and to see a copy as a copy.
+Near copies are framed in red. A person should be able to name what most rows show, and to see a copy as a copy.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from embedspace.calibration.centring import centre
 from embedspace.evaluate.generation.measures.distributions import near_copies
-from embedspace.evaluate.generation.media import Content
-from embedspace.evaluate.generation.sources import VOICE
-from embedspace.generate.conditioning import centre
+from embedspace.evaluate.generation.media.groups import GroupResult
+from embedspace.evaluate.generation.media.medium import Content
+from embedspace.evaluate.generation.media.scorer import Scorer
+from embedspace.evaluate.generation.suites import VOICE
 from embedspace.modality import Modality
-
-if TYPE_CHECKING:
-    from embedspace.evaluate.generation.measures.bench import Bench
-    from embedspace.evaluate.generation.media_run import GroupResult
 
 __all__ = ["Cell", "draw_sheet", "write_sheets"]
 
@@ -38,7 +35,7 @@ def draw_sheet(rows: list[list[Cell]], titles: list[str], path: Path) -> None:
 
     Args:
         rows: As many cells each as there are titles.
-        titles: Of the columns.
+        titles: One per column.
         path: The PNG file.
     """
     shapes = [cell[0].shape for row in rows for cell in row if cell[0] is not None]
@@ -64,59 +61,59 @@ def draw_sheet(rows: list[list[Cell]], titles: list[str], path: Path) -> None:
     sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=255).save(path, optimize=True)
 
 
-def write_sheets(bench: Bench, results: list[GroupResult], out_dir: Path) -> list[Path]:
+def write_sheets(scorer: Scorer, results: list[GroupResult], out_dir: Path) -> list[Path]:
     """Write <suite>.<group>.<source>.png for every source of every group; returns the paths."""
     written = []
-    for group, result in zip(bench.suite.groups, results, strict=True):
-        for label in result.made:
-            path = out_dir / f"{bench.suite.name}.{_slug(group.name)}.{_slug(label)}.png"
-            _write_sheet(bench, result, (label, str(group.sources[label]), group.items), path)
+    for group, result in zip(scorer.suite.groups, results, strict=True):
+        for label in result.samples:
+            path = out_dir / f"{scorer.suite.name}.{_slug(group.name)}.{_slug(label)}.png"
+            _write_sheet(scorer, result, (label, str(group.sources[label]), group.items), path)
             written.append(path)
     return written
 
 
-def _write_sheet(bench: Bench, result: GroupResult, source: tuple[str, str, str], path: Path) -> None:
+def _write_sheet(scorer: Scorer, result: GroupResult, source: tuple[str, str, str], path: Path) -> None:
     label, name, text_set = source
-    have, seen = result.made[label]
-    chosen = range(min(bench.suite.sheet, len(have)))
-    part = bench.prompts_of(text_set, [have[k] for k in chosen])
-    found = bench.vectors_of(part, name)
-    near = near_copies(seen.likeness, bench.threshold)
+    have, seen = result.samples[label]
+    chosen = range(min(scorer.suite.sheet, len(have)))
+    part = scorer.prompts_of(text_set, [have[k] for k in chosen])
+    found = scorer.vectors_of(part, name)
+    near = near_copies(seen.likeness, scorer.threshold)
     starts = np.cumsum([0, *(len(contents) for contents in seen.contents)])
     rows: list[list[Cell]] = []
     for k in range(len(found.have)):
-        row: list[Cell] = [(_source_picture(bench, part.items[k].key, name), part.names[k], False)]
-        centred = centre(found.vectors[k][None], found.modality, bench.space.calibration.means)[0]
-        for neighbour, content in bench.head.gallery_media(centred, _NEIGHBOURS):
-            row.append((bench.medium.thumbnail(content), neighbour.caption, False))
-        for number, content in enumerate(seen.contents[k]):
-            row.append(_made(bench, content, bool(near[starts[k] + number]), int(seen.nearest[starts[k] + number])))
+        row: list[Cell] = [(_source_picture(scorer, part.items[k].key, name), part.names[k], False)]
+        centred = centre(found.vectors[k][None], found.modality, scorer.session.space.calibration.means)[0]
+        for neighbour, content in scorer.generator.neighbour_media(centred, _NEIGHBOURS):
+            row.append((scorer.medium.thumbnail(content), neighbour.caption, False))
+        for place, content in enumerate(seen.contents[k], int(starts[k])):
+            row.append(_sample_cell(scorer, content, bool(near[place]), int(seen.nearest[place])))
         if name == text_set:
-            for other in result.other.values():
+            for other in result.other_families.values():
                 first = sum(len(contents) for contents in other.contents[: have[k]])
-                copied = bool(near_copies(other.likeness[first : first + 1], bench.threshold)[0])
-                row.append(_made(bench, other.contents[have[k]][0], copied, int(other.nearest[first])))
+                copied = bool(near_copies(other.likeness[first : first + 1], scorer.threshold)[0])
+                row.append(_sample_cell(scorer, other.contents[have[k]][0], copied, int(other.nearest[first])))
         rows.append(row)
     titles = [label, *(f"neighbour {n + 1}" for n in range(_NEIGHBOURS))]
-    titles += [f"seed {seed}" for seed in bench.suite.seeds]
-    titles += list(result.other) if name == text_set else []
+    titles += [f"seed {seed}" for seed in scorer.suite.seeds]
+    titles += list(result.other_families) if name == text_set else []
     if rows:
         draw_sheet(rows, titles, path)
 
 
-def _made(bench: Bench, content: Content, copied: bool, nearest: int) -> Cell:
-    words = f"like {bench.index.items[nearest].rpartition('/')[2]}" if copied else ""
-    return bench.medium.thumbnail(content), words, copied
+def _sample_cell(scorer: Scorer, content: Content, copied: bool, nearest: int) -> Cell:
+    words = f"like {scorer.index.items[nearest].rpartition('/')[2]}" if copied else ""
+    return scorer.medium.thumbnail(content), words, copied
 
 
-def _source_picture(bench: Bench, key: str, name: str) -> NDArray[np.uint8] | None:
+def _source_picture(scorer: Scorer, key: str, name: str) -> NDArray[np.uint8] | None:
     """Return what a prompt's source looks like, if it is of the medium that is made."""
-    if name.startswith(VOICE) or bench.suite.sets[name].modality not in (Modality.IMAGE, Modality.AUDIO):
+    if name.startswith(VOICE) or scorer.suite.sets[name].modality not in (Modality.IMAGE, Modality.AUDIO):
         return None
-    if bench.suite.sets[name].modality != bench.suite.to:
+    if scorer.suite.sets[name].modality != scorer.suite.to:
         return None
-    firsts = [item for item in bench.items[name] if item.key == key][:1]
-    return next((bench.medium.thumbnail(content) for content in bench.read(firsts)), None)
+    firsts = [item for item in scorer.session.items[name] if item.key == key][:1]
+    return next((scorer.medium.thumbnail(content) for content in scorer.read(firsts)), None)
 
 
 def _slug(text: str) -> str:

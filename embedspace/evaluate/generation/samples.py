@@ -12,34 +12,33 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.calibration.centring import centre
 from embedspace.evaluate.encode import Progress
-from embedspace.evaluate.generation.media import Content, Medium
+from embedspace.evaluate.generation.media.medium import Content, Medium
 from embedspace.files import replacing
 from embedspace.generate import Request, generate
-from embedspace.generate.api import head_of, heads_folder
-from embedspace.generate.conditioning import centre
-from embedspace.generate.latents.generator import LatentHead
+from embedspace.generate.latents.generator import LatentGenerator
 from embedspace.space import EmbeddingSpace
 
-__all__ = ["Maker", "networks_digest"]
+__all__ = ["SampleCache", "networks_digest"]
 
 _BATCH = 4  # vectors at once
 
 
 @dataclass
-class Maker:
-    """Makes samples with a head of a space.
+class SampleCache:
+    """Samples of one generator of a space, made where they are not kept.
 
     Attributes:
         space: The space.
         to: Target modality.
-        medium: Of its head.
-        seeds: Of every prompt's samples, one after the other.
-        candidates: Drawn for each sample; None for the head's own number.
+        medium: What the generator makes.
+        seeds: Seeds of every prompt's samples, one after the other.
+        candidates: Drawn for each sample; None for the generator's own number.
         cache: Folder that keeps samples; None to keep none.
         tell: Told of progress.
         seconds: Wall seconds spent on samples that were made now, not read.
-        made: How many those are.
+        count: How many those are.
     """
 
     space: EmbeddingSpace
@@ -50,10 +49,10 @@ class Maker:
     tell: Progress
     candidates: int | None = None
     seconds: float = 0.0
-    made: int = 0
+    count: int = 0
     _digest: str = field(default="", init=False)
 
-    def make(
+    def of(
         self,
         vectors: NDArray[np.float32],
         modality: str,
@@ -68,8 +67,8 @@ class Maker:
             vectors: (N, embed_dim) rows of the space.
             modality: What encoded them.
             doing: What the callback is told.
-            family: Of the head; its first by default.
-            guidance_scale: The head's own by default.
+            family: Which of the generator's; its first by default.
+            guidance_scale: The generator's own by default.
         """
         request = Request(
             num_samples=len(self.seeds),
@@ -94,7 +93,7 @@ class Maker:
         started = time.monotonic()
         found = generate(self.space, vectors, to=self.to, modality=modality, request=request, force=True)
         self.seconds += time.monotonic() - started
-        self.made += len(found) * len(self.seeds)
+        self.count += len(found) * len(self.seeds)
         return [[self.medium.rounded(np.asarray(sample.content)) for sample in own] for own in found]
 
     def _paths(self, vectors: NDArray[np.float32], modality: str, request: Request) -> list[Path | None]:
@@ -104,15 +103,15 @@ class Maker:
         """
         if self.cache is None:
             return [None] * len(vectors)
-        head = head_of(self.space, self.to)
+        generator = self.space.generators[self.to]
         if not self._digest:
-            self._digest = networks_digest(heads_folder(self.space) / self.to)
+            self._digest = networks_digest(self.space.generators.folder / self.to)
             if (request.candidates or 1) > 1:  # the encoder of what is made then chooses
                 self._digest += self.space.fingerprints()[self.to]
         rows = centre(vectors, modality, self.space.calibration.means)
-        noise = np.full(len(rows), head.noise_of(modality), np.float32)
-        if isinstance(head, LatentHead):
-            rows, noise = head.settled(rows, noise)
+        noise = np.full(len(rows), generator.noise_of(modality), np.float32)
+        if isinstance(generator, LatentGenerator):
+            rows, noise = generator.conditions(rows, noise)
         keys = [
             hashlib.sha256(f"{self._digest} {size:.6f} {request}".encode() + row.tobytes()).hexdigest()[:32]
             for row, size in zip(np.ascontiguousarray(rows, np.float32), noise.tolist(), strict=True)
@@ -137,7 +136,7 @@ class Maker:
 
 
 def networks_digest(folder: Path) -> str:
-    """Return the hex digest of a head's files but for the noise that it assumes, which is part of the condition."""
+    """Return the hex digest of a generator's files but for the noise it assumes, which is part of the condition."""
     total = hashlib.sha256()
     for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json")):
         content = path.read_bytes()

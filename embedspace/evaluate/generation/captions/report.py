@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = ["markdown"]
 
 
-def markdown(entry: dict[str, Any]) -> str:
+def markdown(entry: Mapping[str, Any]) -> str:
     """Return a report as Markdown."""
 
     def percent(values: list[float]) -> str:

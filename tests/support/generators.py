@@ -1,8 +1,9 @@
-"""Tiny generator heads with random weights for tests, and a stand-in for a space that knows words only."""
+"""Tiny generators with random weights for tests, and a stand-in for a space that knows words only."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,21 +14,22 @@ import torch
 
 from embedspace.calibration.model import Calibration
 from embedspace.encoders.base import save_tensors
-from embedspace.generate.captions.vocabulary import Memory
+from embedspace.generate.api import Generators
 from embedspace.generate.families.autoregressive import CaptionDecoder, DecoderConfig
 from embedspace.generate.families.vae import LatentVAE, VAEConfig
 from embedspace.generate.latents.autoencoder import Autoencoder, AutoencoderConfig
-from embedspace.generate.latents.neighbours import Gallery
+from embedspace.generate.latents.neighbours import Neighbours
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 from embedspace.generate.spectrogram import SpectrogramConfig
 from embedspace.train.generators.captions import make_vocabulary
+from embedspace.vocabulary import Vocabulary
 from tests.support.cli_space import DIM, CliSpace, vector_of
 
 WORDS = ("a dog", "a cat", "a barking dog", "rain on a roof", "a violin", "a red flower", "a house", "grass")
 
 
-class HeadSpace(CliSpace):
-    """The command line's fake space with a folder for heads."""
+class SpaceWithGenerators(CliSpace):
+    """The command line's fake space with a folder for generators."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -35,20 +37,25 @@ class HeadSpace(CliSpace):
         self.config = {"files": {"text.safetensors": "abc"}}
         self.calibration = Calibration({name: np.zeros(DIM, np.float32) for name in self.modalities})
 
+    @functools.cached_property
+    def generators(self) -> Generators:
+        return Generators(self)  # type: ignore[arg-type]
+
     def encode_text(self, texts: Sequence[str], **options: Any) -> np.ndarray:
         return np.stack([vector_of(text) for text in texts])
 
 
-def write_memory(folder: Path, threshold: float = 0.5) -> Memory:
-    """Write a memory of `WORDS`; vectors below `threshold` from all of them are unknown."""
+def write_vocabulary(folder: Path, threshold: float = 0.5) -> Vocabulary:
+    """Write a vocabulary of `WORDS`; vectors below `threshold` from all of them are unknown."""
     vectors = np.stack([vector_of(text) for text in WORDS])
-    memory = Memory(vectors, WORDS, [f"tiny/{n}" for n in range(len(WORDS))], {"text": threshold, "image": threshold})
-    memory.save(folder, "abc")
-    return memory
+    known = {"text": threshold, "image": threshold}
+    vocabulary = Vocabulary(vectors, WORDS, [f"tiny/{n}" for n in range(len(WORDS))], known)
+    vocabulary.save(folder, "abc")
+    return vocabulary
 
 
-def write_text_head(folder: Path, text_head: str = "abc", **config: Any) -> Path:
-    """Write a caption head of a few thousand weights."""
+def write_text_generator(folder: Path, text_head: str = "abc", **config: Any) -> Path:
+    """Write a generator of captions of a few thousand weights."""
     own = folder / "text"
     own.mkdir(parents=True, exist_ok=True)
     tokenizer = make_vocabulary(list(WORDS), 64)
@@ -68,15 +75,15 @@ def write_text_head(folder: Path, text_head: str = "abc", **config: Any) -> Path
     return own
 
 
-def write_speech_head(folder: Path) -> None:
-    """Write a speech head, which is the text head and an installed voice."""
+def write_speech_generator(folder: Path) -> None:
+    """Write a generator of speech, which is that of captions and an installed voice."""
     own = folder / "speech"
     own.mkdir(parents=True, exist_ok=True)
     (own / "config.json").write_text(json.dumps({"format": 1, "text_head": "abc"}))
 
 
-def write_latent_head(folder: Path, modality: str, **config: Any) -> Path:
-    """Write a head of pictures of 16 x 16, or of sounds of 16 frames: a flow and a VAE of a few thousand weights."""
+def write_latent_generator(folder: Path, modality: str, **config: Any) -> Path:
+    """Write a generator of pictures of 16 x 16, or of sounds of 16 frames: a flow and a VAE of few weights."""
     own = folder / modality
     own.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -92,7 +99,7 @@ def write_latent_head(folder: Path, modality: str, **config: Any) -> Path:
         save_tensors(makers[name](size), own / f"{name}.safetensors")
     keys = torch.from_numpy(np.stack([vector_of(text) for text in WORDS]))
     latents = torch.randn(len(WORDS), 2, height, width, generator=torch.Generator().manual_seed(1))
-    Gallery(keys, latents, [f"tiny/{n}" for n in range(len(WORDS))], WORDS).save(own)
+    Neighbours(keys, latents, [f"tiny/{n}" for n in range(len(WORDS))], WORDS).save(own)
     about = {
         "format": 1,
         "text_head": "abc",

@@ -11,7 +11,7 @@
     ...
     [[groups]]
     name = "held-in concepts"
-    items = "concepts"                         # a prompt an item; its caption, or its key, is what is to be seen
+    items = "concepts"                         # one prompt per item; its caption, or its key, is what is to be seen
     real = "drawn"                             # real things with the prompts' keys
     [groups.sources]                           # label -> set with the prompts' keys, or a voice
     text = "concepts"
@@ -21,7 +21,7 @@
     items = "validation"
     scales = [1, 2, 4]
 
-The head's first family makes everything; the others are compared with it on the prompts' texts.
+The generator's first family makes everything; the others are compared with it on the prompts' texts.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from embedspace.config import build
 from embedspace.errors import ConfigError
-from embedspace.evaluate.generation.sources import VOICE
-from embedspace.evaluate.suite import ItemSet, read_suite
+from embedspace.evaluate.generation.suites import VOICE, check_seeds, check_sets, read_generation_suite
+from embedspace.evaluate.suite import ItemSet
 from embedspace.modality import Modality
 
 __all__ = ["MediaSuite", "PromptGroup", "Sweep", "load_media_suite"]
@@ -46,7 +45,7 @@ class PromptGroup:
 
     Attributes:
         name: For the report.
-        items: A set of texts, a prompt each; keys are different.
+        items: A set of texts, one prompt each; keys are different.
         sources: Label -> a set whose items have the prompts' keys, or "voice engine:name".
         real: A set of real things with the prompts' keys; empty for none.
     """
@@ -75,7 +74,6 @@ class MediaSuite:
     """A suite for a generator of pictures or sounds; see the module's docstring.
 
     Attributes:
-        kind: "media".
         name: Also the name of its results.
         description: For the report.
         to: "image" or "audio".
@@ -84,13 +82,13 @@ class MediaSuite:
         groups: What is asked for.
         reference: Set of real things.
         held: Set of real things never trained on.
-        training: Set of training items beside those of the head's gallery; empty for none.
+        training: Set of training items beside the generator's neighbours; empty for none.
         captions: Sets of texts, in this order; none where the judge knows a list of concepts.
         gallery: Captions among which the right one is searched.
         seeds: One after the other; a sample of each prompt with each.
-        candidates: Drawn for each sample, of which the head keeps one; 0 for the head's own number.
-        families: Of the head; the first makes everything, each other one the text prompts beside it.
-        real_each: Real things a prompt, at most.
+        candidates: Drawn for each sample, of which the generator keeps one; 0 for its own number.
+        families: Families of the generator; the first makes everything, each other one the text prompts beside it.
+        real_each: Real things per prompt, at most.
         copies: Share of `held` that counts as near-copies.
         sweep: Guidance, if it is to be tried.
         sheet: Prompts on a sample sheet; 0 for no sheets.
@@ -98,7 +96,6 @@ class MediaSuite:
         folder: Where the suite lies.
     """
 
-    kind: str
     name: str
     description: str
     to: str
@@ -128,7 +125,7 @@ def load_media_suite(path: str | Path) -> MediaSuite:
         ConfigError: If the file is missing or no TOML, a key is unknown or wrong, or a name refers to no set.
     """
     path = Path(path)
-    suite = build(MediaSuite, read_suite(path), str(path), folder=path.parent)
+    suite = read_generation_suite(MediaSuite, path)
     _check(suite, path)
     return suite
 
@@ -138,8 +135,7 @@ def _check(suite: MediaSuite, path: Path) -> None:
         raise ConfigError(f"{path}: to must be 'image' or 'audio', got {suite.to!r}")
     if not suite.groups:
         raise ConfigError(f"{path}: nothing to measure; add a [[groups]] table")
-    if not suite.seeds or list(suite.seeds) != list(range(suite.seeds[0], suite.seeds[0] + len(suite.seeds))):
-        raise ConfigError(f"{path}: seeds must follow one another, such as [0, 1, 2], got {list(suite.seeds)}")
+    check_seeds(suite.seeds, path)
     if not suite.families:
         raise ConfigError(f"{path}: families names no family")
     named = [suite.reference, suite.held, suite.training, *suite.captions, suite.sweep.items if suite.sweep else ""]
@@ -148,9 +144,7 @@ def _check(suite: MediaSuite, path: Path) -> None:
             raise ConfigError(f"{path}: group {group.name!r} has no sources")
         named += [group.items, group.real]
         named += [str(source) for source in group.sources.values() if not str(source).startswith(VOICE)]
-    for name in filter(None, named):
-        if name not in suite.sets:
-            raise ConfigError(f"{path}: no set {name!r}; known: {' '.join(suite.sets)}")
+    check_sets(named, suite.sets, path)
     texts = [*(group.items for group in suite.groups), *suite.captions, *([suite.sweep.items] if suite.sweep else [])]
     for name in texts:
         if suite.sets[name].modality != Modality.TEXT:

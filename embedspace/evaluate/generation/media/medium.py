@@ -1,10 +1,10 @@
-"""Pictures and sounds as an evaluation meets them: real ones as the head would make them, and what is near to what."""
+"""Pictures and sounds as an evaluation meets them: real ones as the generator would make them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,15 +23,15 @@ from embedspace.evaluate.generation.measures.layouts import (
     picture_layouts,
     sound_layouts,
 )
-from embedspace.generate.audio import AudioHead
-from embedspace.generate.base import GeneratorHead, Request
+from embedspace.generate.audio import AudioGenerator
+from embedspace.generate.base import Generator, Request
 from embedspace.generate.conditioning import Condition
-from embedspace.generate.latents.generator import SAMPLERS, LatentHead
+from embedspace.generate.latents.generator import LatentGenerator
 from embedspace.generate.spectrogram import LEVEL, to_spectrogram
 from embedspace.media.audio import load_audio
 from embedspace.media.image import load_image
 
-__all__ = ["Content", "Medium", "Pictures", "Sounds", "TrainingIndex", "medium_of", "unconditional"]
+__all__ = ["Content", "Medium", "Pictures", "Sounds", "as_kept", "medium_of", "reconstruct", "unconditional"]
 
 Content = NDArray[Any]
 """(H, W, 3) uint8, or (T,) float32."""
@@ -41,7 +41,7 @@ _INT16 = 32_767.0
 
 
 class Medium(Protocol):
-    """How real things are read, reconstructed, kept and shown, for one head.
+    """How real things are read, reconstructed, kept and shown, for one generator.
 
     Attributes:
         sample_rate: Hz; 0 of pictures.
@@ -52,11 +52,11 @@ class Medium(Protocol):
     reach: tuple[int, int]
 
     def read(self, path: Path) -> Content:
-        """Return a real thing as the head would make it: its size, its length."""
+        """Return a real thing as the generator would make it: its size, its length."""
         ...
 
     def inputs(self, contents: Sequence[Content]) -> Tensor:
-        """Return what the head's autoencoder reads, (B, C, H, W) in [-1, 1]."""
+        """Return what the generator's autoencoder reads, (B, C, H, W) in [-1, 1]."""
         ...
 
     def mirrored(self, inputs: Tensor) -> Tensor | None:
@@ -85,13 +85,13 @@ class Medium(Protocol):
 
 
 class Pictures:
-    """Pictures of a head."""
+    """Pictures of a generator."""
 
     sample_rate = 0
     reach = PICTURE_REACH
 
-    def __init__(self, head: LatentHead) -> None:
-        self.side = 8 * int(head.gallery.latents.shape[2])
+    def __init__(self, generator: LatentGenerator) -> None:
+        self.side = 8 * int(generator.neighbours.latents.shape[2])
 
     def read(self, path: Path) -> Content:
         """Return (side, side, 3) uint8 on white, cut to its content, as training reads it."""
@@ -128,16 +128,16 @@ class Pictures:
 
 
 class Sounds:
-    """Sounds of a head."""
+    """Sounds of a generator."""
 
     reach = SOUND_REACH
 
-    def __init__(self, head: AudioHead) -> None:
-        self.size = head.spectrogram
-        self.sample_rate = head.spectrogram.sample_rate
+    def __init__(self, generator: AudioGenerator) -> None:
+        self.size = generator.spectrogram
+        self.sample_rate = generator.spectrogram.sample_rate
 
     def read(self, path: Path) -> Content:
-        """Return (T,) of the head's length and rate, at the level that training brings sounds to."""
+        """Return (T,) of the generator's length and rate, at the level that training brings sounds to."""
         waveform = load_audio(path, sample_rate=self.sample_rate).waveform[: self.size.samples]
         whole = np.zeros(self.size.samples, np.float32)
         whole[: len(waveform)] = waveform * (LEVEL / max(float(np.abs(waveform).max()), 1e-4))
@@ -179,107 +179,55 @@ class Sounds:
         return disguised_sound(content, seed)
 
 
-def medium_of(head: GeneratorHead) -> tuple[LatentHead, Medium]:
-    """Return a head that draws latents, and its medium.
+def medium_of(generator: Generator) -> tuple[LatentGenerator, Medium]:
+    """Return a generator that draws latents, and its medium.
 
     Raises:
-        ConfigError: If the head draws no latents.
+        ConfigError: If it draws no latents.
     """
-    if isinstance(head, AudioHead):
-        return head, Sounds(head)
-    if isinstance(head, LatentHead):
-        return head, Pictures(head)
-    raise ConfigError(f"the {head.modality} head draws no latents: measure it with another kind of suite")
+    if isinstance(generator, AudioGenerator):
+        return generator, Sounds(generator)
+    if isinstance(generator, LatentGenerator):
+        return generator, Pictures(generator)
+    raise ConfigError(f"the generator of {generator.modality} draws no latents: measure it with another kind of suite")
+
+
+def as_kept(medium: Medium, content: Content) -> Content:
+    """Return a content as it is once it has been kept as integers, as in a file."""
+    return medium.restored(medium.rounded(content))
+
+
+def _decoded(generator: LatentGenerator, medium: Medium, latents: Tensor) -> list[Content]:
+    media = generator.to_media(generator.autoencoder.decode(latents), Request())
+    return [as_kept(medium, content) for content, _ in media]
 
 
 @torch.inference_mode()
-def reconstruct(head: LatentHead, medium: Medium, contents: Sequence[Content]) -> list[Content]:
+def reconstruct(generator: LatentGenerator, medium: Medium, contents: Sequence[Content]) -> list[Content]:
     """Return what the autoencoder keeps of contents: the most that any generator on its latents can reach."""
     out: list[Content] = []
     for start in range(0, len(contents), _CHUNK):
-        latents = head.autoencoder.encode(medium.inputs(contents[start : start + _CHUNK]))
-        made = head.to_media(head.autoencoder.decode(latents), Request())
-        out += [medium.restored(medium.rounded(content)) for content, _ in made]
+        latents = generator.autoencoder.encode(medium.inputs(contents[start : start + _CHUNK]))
+        out += _decoded(generator, medium, latents)
     return out
 
 
 @torch.inference_mode()
-def unconditional(head: LatentHead, medium: Medium, family: str, seeds: Sequence[int]) -> list[Content]:
+def unconditional(generator: LatentGenerator, medium: Medium, family: str, seeds: Sequence[int]) -> list[Content]:
     """Return a sample of no condition for each seed."""
-    network: Any = head.networks[family]
+    network: Any = generator.networks[family]
     neighbours = int(getattr(network.config, "neighbours", 0))
     out: list[Content] = []
     for start in range(0, len(seeds), _CHUNK):
         own = seeds[start : start + _CHUNK]
         vector = torch.zeros(len(own), network.config.embed_dim)
         context = torch.zeros(len(own), neighbours, *network.shape) if neighbours else None
-        latents = SAMPLERS[family](
+        latents = generator.samplers[family](
             network,
             Condition(vector, torch.zeros(len(own)), context),
-            num_steps=head.options.num_steps,
+            num_steps=generator.sampling.num_steps,
             guidance_scale=1.0,
             generator=[torch.Generator().manual_seed(seed) for seed in own],
         )
-        made = head.to_media(head.autoencoder.decode(latents), Request())
-        out += [medium.restored(medium.rounded(content)) for content, _ in made]
+        out += _decoded(generator, medium, latents)
     return out
-
-
-class TrainingIndex:
-    """Training items by their latents: which of them a thing is most like.
-
-    Likeness is the correlation of latents less the gallery's mean, as the head itself reports it; a picture's mirror
-    image counts as the picture.
-
-    Args:
-        head: Its gallery is what it was trained on and keeps; `add` adds what else it was trained on.
-        medium: Of the head.
-    """
-
-    def __init__(self, head: LatentHead, medium: Medium) -> None:
-        self._head, self._medium = head, medium
-        self._mean = head.gallery.latents.flatten(1).mean(dim=0).numpy()
-        self.items = list(head.gallery.items)
-        self._rows = self._unit(head.gallery.latents)
-
-    def add(self, items: Sequence[str], rows: NDArray[np.float32]) -> None:
-        """Add training items by their ids and what `rows_of` gives for them."""
-        self.items += items
-        self._rows = np.concatenate([self._rows, rows])
-
-    def rows_of(self, contents: Sequence[Content]) -> NDArray[np.float32]:
-        """Return (N, C * H * W) unit rows of contents' latents."""
-        rows = [self._unit(self._latents(part)) for part in _chunks(contents)]
-        return np.concatenate(rows) if rows else self._rows[:0]
-
-    def __len__(self) -> int:
-        """Return the number of training items."""
-        return len(self.items)
-
-    def _latents(self, contents: Sequence[Content]) -> Tensor:
-        with torch.inference_mode():
-            return self._head.autoencoder.encode(self._medium.inputs(contents))
-
-    def _unit(self, latents: Tensor) -> NDArray[np.float32]:
-        flat = latents.flatten(1).numpy() - self._mean
-        rows: NDArray[np.float32] = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
-        return rows
-
-    def nearest(self, contents: Sequence[Content]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return numbers and similarities (N,) of the training items that contents are most like."""
-        numbers, values = [], []
-        for part in _chunks(contents):
-            with torch.inference_mode():
-                inputs = self._medium.inputs(part)
-                mirrored = self._medium.mirrored(inputs)
-                views = [self._head.autoencoder.encode(x) for x in (inputs, mirrored) if x is not None]
-            found = np.max([self._unit(view) @ self._rows.T for view in views], axis=0)  # (B, M)
-            numbers.append(found.argmax(axis=1))
-            values.append(found.max(axis=1))
-        if not numbers:
-            return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        return np.concatenate(numbers), cast("NDArray[np.float32]", np.concatenate(values))
-
-
-def _chunks(contents: Sequence[Content]) -> list[Sequence[Content]]:
-    return [contents[start : start + _CHUNK] for start in range(0, len(contents), _CHUNK)]

@@ -1,0 +1,1 @@
+"""Measure every modality from every other: a matrix whose cells are scored by who can tell."""

@@ -1,0 +1,176 @@
+"""A generator, a family and their options from outside the package."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embedspace.encoders.base import save_tensors
+from embedspace.errors import ArgumentError, ConfigError, UnknownModalityError
+from embedspace.generate import (
+    Condition,
+    Generator,
+    Request,
+    Sample,
+    generate,
+    register_family,
+    register_generator,
+)
+from embedspace.generate.base import OPTIONS, GeneratorSpace
+from embedspace.generate.registry import create_generator
+from tests.support.cli_space import DIM, vector_of
+from tests.support.generators import SpaceWithGenerators, write_latent_generator, write_vocabulary
+
+
+class Tone(Generator):
+    """A generator of pitches: the largest entry of a vector, in hertz."""
+
+    modality = "pitch"
+    options = frozenset({"seconds"})
+    sigma: Mapping[str, float] = {"text": 0.25}
+
+    def __init__(self, hertz: float) -> None:
+        super().__init__()
+        self.hertz = hertz
+
+    def generate(
+        self, vectors: NDArray[np.float32], sigma: NDArray[np.float32], request: Request
+    ) -> list[list[Sample]]:
+        length = round((request.seconds or 1.0) * 100)
+        return [
+            [
+                Sample("pitch", np.full(length, self.hertz * (1 + n) + noise, np.float32), request.seed + n)
+                for n in range(request.num_samples)
+            ]
+            for noise in sigma
+        ]
+
+
+@register_generator("tone")
+def _create_tone(config: Mapping[str, Any], folder: Path, space: GeneratorSpace) -> Tone:
+    return Tone(**config)
+
+
+class Constant(nn.Module):
+    """A network that draws its one weight."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.shape = (2, height, width)
+        self.config = type("Config", (), {"embed_dim": DIM, "neighbours": 0})()
+        self.level = nn.Parameter(torch.tensor(0.5))
+
+
+def _constant(
+    network: Constant,
+    condition: Condition,
+    *,
+    num_steps: int,
+    guidance_scale: float,
+    generator: Sequence[torch.Generator],
+    start: float = 0.0,
+) -> Tensor:
+    return network.level.expand(len(condition.vector), *network.shape).clone() * num_steps
+
+
+@register_family("constant", _constant)
+def _create_constant(sizes: Mapping[str, Any]) -> Constant:
+    return Constant(**sizes)
+
+
+def _space(tmp_path: Path, target: str, config: dict[str, Any]) -> SpaceWithGenerators:
+    own = tmp_path / "heads" / target
+    own.mkdir(parents=True)
+    (own / "config.json").write_text(json.dumps({"format": 1, **config}))
+    return SpaceWithGenerators(tmp_path)
+
+
+def test_a_new_target_is_made_by_a_generator_from_outside(tmp_path: Path) -> None:
+    space = _space(tmp_path, "pitch", {"type": "tone", "hertz": 440.0})
+    assert space.generators.targets == ["pitch"]
+    (samples,) = generate(space, vector_of("a dog"), to="pitch", request=Request(2, seed=5, seconds=0.5))
+    assert [sample.seed for sample in samples] == [5, 6]
+    np.testing.assert_allclose(np.asarray(samples[1].content), np.full(50, 880.25))
+    assert samples[0].provenance["head"] == "pitch"
+    assert samples[0].provenance["seconds"] == 0.5
+    with pytest.raises(UnknownModalityError, match=r"unknown modality 'smell'.*pitch"):
+        generate(space, vector_of("a dog"), to="smell")
+
+
+def test_a_target_of_ours_may_be_made_by_another_type(tmp_path: Path) -> None:
+    space = _space(tmp_path, "audio", {"type": "tone", "hertz": 220.0})
+    assert isinstance(space.generators["audio"], Tone)
+
+
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        ({"type": "gong", "hertz": 1.0}, "unknown type 'gong'; known: audio, image, speech, text, tone"),
+        ({"type": "tone"}, "does not fit the generator of pitch"),
+        ({"type": "tone", "hertz": 1.0, "loud": True}, "does not fit the generator of pitch"),
+    ],
+)
+def test_a_configuration_that_no_type_can_read_is_refused(tmp_path: Path, config: dict[str, Any], what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        _space(tmp_path, "pitch", config).generators["pitch"]
+
+
+def test_a_target_is_never_a_path(tmp_path: Path) -> None:
+    space = _space(tmp_path, "pitch", {"type": "tone", "hertz": 440.0})
+    for name in ("../heads/pitch", "pitch/", "pitch/../pitch", ""):
+        with pytest.raises(UnknownModalityError):
+            space.generators[name]
+
+
+@pytest.mark.parametrize("option", sorted(set(OPTIONS) - {"seconds", "family"}))
+def test_an_option_that_a_generator_does_not_take_is_refused(tmp_path: Path, option: str) -> None:
+    space = _space(tmp_path, "pitch", {"type": "tone", "hertz": 440.0})
+    value: Any = "flite:slt" if option == "voice" else 32
+    value = 2.0 if option == "guidance_scale" else value
+    with pytest.raises(ArgumentError, match=f"^{option} .*a generator of pitch does not take it; it takes: seconds$"):
+        generate(space, vector_of("a dog"), to="pitch", request=Request(**{option: value}))
+
+
+def test_pictures_take_no_seconds_and_sounds_no_size(tmp_path: Path) -> None:
+    space = SpaceWithGenerators(tmp_path)
+    for target in ("image", "audio"):
+        write_latent_generator(tmp_path / "heads", target)
+    with pytest.raises(ArgumentError, match=r"seconds 2\.0: a generator of image does not take it"):
+        generate(space, vector_of("a dog"), to="image", request=Request(seconds=2.0))
+    with pytest.raises(ArgumentError, match="candidates 4: a generator of audio does not take it"):
+        generate(space, vector_of("a dog"), to="audio", request=Request(candidates=4))
+    (sample,) = generate(space, vector_of("a dog"), to="image", request=Request(size=32))[0]
+    assert np.asarray(sample.content).shape == (32, 32, 3)
+
+
+def test_a_family_from_outside_draws_pictures(tmp_path: Path) -> None:
+    heads = tmp_path / "heads"
+    own = write_latent_generator(heads, "image")
+    write_vocabulary(heads)
+    config = json.loads((own / "config.json").read_text())
+    config["families"] = {"even": {"type": "constant", "height": 2, "width": 2}, "flow": config["families"]["flow"]}
+    (own / "config.json").write_text(json.dumps(config))
+    save_tensors(Constant(2, 2), own / "even.safetensors")
+    space = SpaceWithGenerators(tmp_path)
+    assert space.generators["image"].families == ("even", "flow")
+    first, second = generate(space, vector_of("a dog"), to="image", request=Request(2, num_steps=1))[0]
+    np.testing.assert_array_equal(first.content, second.content)  # it draws no noise
+    assert first.provenance["family"] == "even"
+    config["families"]["even"]["type"] = "gan"
+    (own / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"families\.even: unknown family 'gan'; known: constant, flow, vae"):
+        create_generator("image", heads, space)
+
+
+def test_every_option_is_a_field_of_a_request() -> None:
+    names = {field.name for field in dataclasses.fields(Request)}
+    assert set(OPTIONS) == names - {"num_samples", "seed"}
