@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Decoded", "Segment", "SegmentEncoder"]
+__all__ = ["Decoded", "Segment", "SegmentEncoder", "mean_vector"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,12 @@ class Segment:
     end: float | None = None
     text: str = ""
     label: str = ""
+
+
+def mean_vector(segments: Sequence[Segment], modality: str) -> NDArray[np.float64] | None:
+    """Return the mean (embed_dim,) of an item's segments of one modality, not normalised; None where it has none."""
+    rows = [segment.vector for segment in segments if segment.modality == modality]
+    return np.mean(rows, axis=0, dtype=np.float64) if rows else None
 
 
 @dataclass(slots=True)

@@ -9,8 +9,10 @@ import pytest
 
 from embedspace.calibration.model import Calibration
 from embedspace.errors import QueryError, UnknownModalityError
-from embedspace.query.composition import MIXED, Source, Term, compose, embed_sources, parse, resolve
+from embedspace.query.composition import MIXED, compose
+from embedspace.query.grammar import Term, parse
 from embedspace.query.reading import join_names, stands_apart
+from embedspace.query.sources import Source, embed_sources, resolve
 from embedspace.segment import Decoded, Segment
 
 

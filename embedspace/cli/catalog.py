@@ -148,7 +148,7 @@ def _catalog_item(value: str, facts: dict[str, Any], space: Any, as_modality: st
     from embedspace.catalog.content_ids import content_hash
     from embedspace.catalog.ingest.reading import read_file
     from embedspace.catalog.records import CatalogItem
-    from embedspace.query.composition import Source, resolve
+    from embedspace.query.sources import Source, resolve
 
     if len(value) > 2 and value[0] == value[-1] == '"':
         value = value[1:-1]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embedspace.query.composition import QueryEncoder, Source
+    from embedspace.query.sources import QueryEncoder, Source
 
 __all__ = ["embed"]
 
@@ -95,7 +95,7 @@ def embed(
 
 def _embed_all(items: list[str], space: QueryEncoder, as_modality: str | None, batch_size: int) -> Embedded:
     """Encode batch by batch; a batch with a bad item is done again one by one."""
-    from embedspace.query.composition import embed_sources, resolve
+    from embedspace.query.sources import embed_sources, resolve
 
     result = Embedded()
     for start in range(0, len(items), batch_size):

@@ -93,7 +93,8 @@ def generate(
     """
     from embedspace.cli.shared.space import load_space, quick_start
     from embedspace.generate import Request
-    from embedspace.query.composition import compose, parse
+    from embedspace.query.composition import compose
+    from embedspace.query.grammar import parse
 
     asked = Request(number, seed, steps, guidance, family, size, seconds, voice, candidates)
     texts = [*sources, *([morph] if morph is not None else [])]

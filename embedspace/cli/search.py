@@ -14,7 +14,8 @@ from embedspace.modality import Modality
 if TYPE_CHECKING:
     from embedspace.calibration.model import Calibration
     from embedspace.catalog import Catalog, Hit
-    from embedspace.query.composition import ComposedQuery, Query
+    from embedspace.query.composition import ComposedQuery
+    from embedspace.query.grammar import Query
 
 __all__ = ["search"]
 
@@ -51,7 +52,8 @@ def search(
     """
     from embedspace.catalog import Catalog
     from embedspace.cli.shared.space import load_space, quick_start
-    from embedspace.query.composition import compose, parse
+    from embedspace.query.composition import compose
+    from embedspace.query.grammar import parse
 
     texts = _queries(query)
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
@@ -102,7 +104,7 @@ def _search(opened: Any, composed: Sequence[ComposedQuery], **options: Any) -> l
 
 
 def _words_only(queries: Sequence[Query], as_modality: str | None) -> bool:
-    from embedspace.query.composition import resolve
+    from embedspace.query.sources import resolve
 
     terms = [term for query in queries for term in query.terms]
     return all(resolve(term.value, quoted=term.quoted, as_modality=as_modality).path is None for term in terms)

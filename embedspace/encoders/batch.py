@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embedspace.encoders.base import Encoders, Piece
 from embedspace.errors import InputError, MediaError, UnknownModalityError
 from embedspace.modality import Modality, is_modality, kind_of, leading, modality_names, modality_of, modality_spec
-from embedspace.segment import Decoded, Segment
+from embedspace.segment import Decoded, Segment, mean_vector
 
 __all__ = ["content_bytes", "encode_items", "pool_segments", "progress_bar", "resolve_item"]
 
@@ -177,10 +177,9 @@ def pool_segments(
     """
     present = leading({s.modality for s in segments})
     modality = wanted or (present[0] if present else "")
-    rows = [s.vector for s in segments if s.modality == modality]
-    if not rows:
+    mean = mean_vector(segments, modality)
+    if mean is None:
         raise MediaError(f"{source}: nothing in it could be encoded as {modality or 'any modality'}")
-    mean: NDArray[np.float64] = np.mean(rows, axis=0, dtype=np.float64)
     if normalize:
         mean = mean / np.linalg.norm(mean)
     return mean.astype(np.float32)

@@ -1,19 +1,9 @@
 """Composed queries: "2:dog.png + rain.wav - grass" becomes one vector, with its terms explained."""
 
-from embedspace.query.composition import (
-    MIXED,
-    ComposedQuery,
-    ComposedTerm,
-    Query,
-    QueryEncoder,
-    Source,
-    Term,
-    compose,
-    embed_sources,
-    parse,
-    resolve,
-)
+from embedspace.query.composition import MIXED, ComposedQuery, ComposedTerm, compose
+from embedspace.query.grammar import Query, Term, parse
 from embedspace.query.reading import Names, join_names, stands_apart
+from embedspace.query.sources import QueryEncoder, Source, embed_sources, resolve
 
 __all__ = [
     "MIXED",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["centre_terms", "phrase_row", "unit_rows", "weighted_sum"]
+__all__ = ["centre_terms", "compose_rows", "phrase_row", "unit_rows", "weighted_sum"]
 
 Rows = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ def centre_terms(
     return stacked, centred
 
 
-def weighted_sum(weights: Sequence[float], rows: Rows) -> Rows:
+def weighted_sum(weights: Sequence[float] | NDArray[np.float64], rows: Rows) -> Rows:
     """Return sum_i weights[i] rows[i] over the first axis of (terms, ..., embed_dim)."""
     total: Rows = np.tensordot(np.asarray(weights, np.float64), rows, axes=1)
     return total
@@ -61,3 +61,19 @@ def phrase_row(shares: Sequence[float], rows: NDArray[np.float32]) -> Rows:
     mean = np.asarray(shares, np.float64) @ np.asarray(rows, np.float64)
     row: Rows = mean / np.linalg.norm(mean)
     return row
+
+
+def compose_rows(
+    terms: Sequence[tuple[float, str, NDArray[np.float32]]], means: Mapping[str, NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Compose many queries of the same shape at once.
+
+    Args:
+        terms: For each term its weight, its modality and its (Q, embed_dim) unit rows, one row per query.
+        means: Modality -> (embed_dim,) mean; taken out where the terms mix modalities, absent ones count as zero.
+
+    Returns:
+        (Q, embed_dim) unit rows; NaN where a term is missing or the terms cancel.
+    """
+    rows, _ = centre_terms([own for _, _, own in terms], [modality for _, modality, _ in terms], means)
+    return unit_rows(weighted_sum([weight for weight, _, _ in terms], rows))

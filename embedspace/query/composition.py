@@ -1,124 +1,28 @@
-"""Composed queries: "2:dog.png + rain.wav - grass" becomes one vector, with its terms explained.
+"""Composed queries: terms become one vector, each explained; for search and generation alike.
 
-Grammar (that of rclip, with quotes)::
-
-    query  :=  ["-" | "+"] term { ("+" | "-") term }      an operator is a + or - with white space on both sides
-    term   :=  [weight ":"] value                         weight: a decimal number, 1 when left out
-    value  :=  words | path | '"' anything '"' | "'" anything "'"
-
-So "wi-fi", "a - b" in quotes and "rain+thunder" hold no operator. A value that names an existing file is that file; a
-value that looks like a path of a known kind but does not exist is an error rather than a search for its name, unless
-it is quoted. Everything else is words.
-
-The algebra, for search and generation alike, is `compose`. Numpy only: no torch, no FAISS.
+Numpy only: no torch, no FAISS.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.calibration.model import Calibration
-from embedspace.errors import QueryError, UnknownModalityError
-from embedspace.modality import SUFFIXES, Modality, modality_of
+from embedspace.calibration.centring import MIXED
+from embedspace.errors import QueryError
+from embedspace.modality import Modality
+from embedspace.query.algebra import centre_terms, phrase_row, unit_rows, weighted_sum
+from embedspace.query.grammar import Query, Term, parse
 from embedspace.query.reading import Names, join_names, stands_apart
-from embedspace.segment import Decoded, Segment
+from embedspace.query.sources import QueryEncoder, Source, embed_sources, resolve
 
-__all__ = [
-    "MIXED",
-    "ComposedQuery",
-    "ComposedTerm",
-    "Query",
-    "QueryEncoder",
-    "Source",
-    "Term",
-    "compose",
-    "embed_sources",
-    "parse",
-    "resolve",
-]
+__all__ = ["MIXED", "ComposedQuery", "ComposedTerm", "compose"]
 
-MIXED = "mixed"
-"""The `modality` of a composed query whose terms differ in modality or in sign."""
-
-_WEIGHT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)):(?=\S)")
-_OPERATOR = re.compile(r"[+-](?=\s|$)")
-_NEXT_OPERATOR = re.compile(r"\s[+-](?=\s|$)")
-_TERM_ENDS = re.compile(r"\s*(?:$|\s[+-](?=\s|$))")
 _SHOWN_UNKNOWN = 5
 _CANCELLED = 1e-4  # of the weights' sum: below it what is left of the terms is rounding, not meaning
-
-
-class QueryEncoder(Protocol):
-    """What a query needs of an embedding space; `EmbeddingSpace` fulfils it."""
-
-    embed_dim: int
-
-    @property
-    def calibration(self) -> Calibration:
-        """The space's modality means, used to centre mixed terms."""
-        ...
-
-    def decode(self, source: Any, kind: str, *, as_modality: str | None = None) -> Decoded:  # noqa: ANN401
-        """Decode a path, or for kind "text" a `str`."""
-        ...
-
-    def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:
-        """Encode a batch of decoded items."""
-        ...
-
-    def names(self, vectors: NDArray[np.float32], modality: str) -> Sequence[Names]:
-        """Say what each of (N, embed_dim) unit rows may be called; nothing where the space knows no names."""
-        ...
-
-    def for_documents(self, vectors: NDArray[np.float32], modality: str) -> NDArray[np.float32]:
-        """Return (N, K, embed_dim): what each row may be read as where documents are searched, as long as likely."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """One signed, weighted term of a query.
-
-    Attributes:
-        weight: Signed weight; the sign of its operator is in it.
-        value: Words or a path, without quotes.
-        quoted: It stood in quotes: words even if it looks like a path to nothing.
-    """
-
-    weight: float
-    value: str
-    quoted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A parsed query: its terms in order, at least one."""
-
-    terms: tuple[Term, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What a value refers to.
-
-    Attributes:
-        value: As the user wrote it.
-        kind: "image", "audio", "text" or "video", as in `embedspace.modality.SUFFIXES`.
-        path: The file, or None for words.
-    """
-
-    value: str
-    kind: str
-    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,144 +105,6 @@ class ComposedQuery:
         return "\n".join(lines)
 
 
-def parse(text: str) -> Query:
-    """Read a query.
-
-    Args:
-        text: For example "a barking dog" or "2:dog.png + rain.wav - grass".
-
-    Returns:
-        The terms in order.
-
-    Raises:
-        QueryError: If it is empty, an operator has no term, a quote is not closed, or a weight is not finite.
-    """
-    terms: list[Term] = []
-    position, sign = 0, 1.0
-    expects_term, operator = True, ""
-    while position < len(text):
-        if text[position].isspace():
-            position += 1
-        elif _OPERATOR.match(text, position):
-            if expects_term and (terms or operator):
-                raise QueryError(f"query {text!r}: two operators in a row; put words that are only a sign in quotes")
-            operator = text[position]
-            sign, expects_term, position = (-1.0 if operator == "-" else 1.0), True, position + 1
-        else:
-            term, position = _read_term(text, position, sign)
-            terms.append(term)
-            sign, expects_term = 1.0, False
-    if not terms:
-        raise QueryError("the query is empty; give words, a file, or terms such as '2:dog.png + rain.wav - grass'")
-    if expects_term:
-        raise QueryError(f"query {text!r}: nothing follows the last {operator!r}")
-    return Query(tuple(terms))
-
-
-def _read_term(text: str, position: int, sign: float) -> tuple[Term, int]:
-    """Read one term at `position`; returns it and where it ends."""
-    weight = 1.0
-    if match := _WEIGHT.match(text, position):
-        weight, position = float(match[1]), match.end()
-        if not math.isfinite(weight):
-            raise QueryError(f"query {text!r}: the weight {match[1][:20]}... is not a finite number")
-    if text[position] in "\"'":
-        quote, start = text[position], position + 1
-        end = text.find(quote, start)
-        while end >= 0:
-            if _TERM_ENDS.match(text, end + 1):
-                if not text[start:end].strip():
-                    raise QueryError(f"query {text!r}: empty quotes")
-                return Term(sign * weight, text[start:end], quoted=True), end + 1
-            end = text.find(quote, end + 1)
-        if quote == '"' and '"' not in text[start:]:
-            raise QueryError(f"query {text!r}: a quote is not closed")
-    following = _NEXT_OPERATOR.search(text, position)
-    end = following.start() if following else len(text)
-    return Term(sign * weight, text[position:end].rstrip()), end
-
-
-def resolve(value: str, *, quoted: bool = False, as_modality: str | None = None) -> Source:
-    """Say what a value refers to: a file, or words.
-
-    Args:
-        value: A path or words.
-        quoted: Words even where it looks like a path, unless that file exists.
-        as_modality: What a file of unknown suffix is.
-
-    Returns:
-        The source. A name without a suffix ("dog") is words even if there is such a file: write "./dog" for it.
-
-    Raises:
-        QueryError: If it looks like a path and no such file exists, is a folder, or is words that are not UTF-8.
-        UnknownModalityError: If it is a path to a file of unknown suffix and `as_modality` is None.
-    """
-    path = os.path.expanduser(value)
-    suffix = os.path.splitext(path)[1].lower()
-    explicit = value.startswith(("./", "../", "~/", "/")) and not any(char.isspace() for char in value)
-    if os.path.isfile(path) and (explicit or suffix):
-        if suffix in SUFFIXES:
-            return Source(value, SUFFIXES[suffix], path)
-        if as_modality is None:
-            modality_of(path)  # raises, naming the known suffixes
-        return Source(value, "audio" if as_modality == Modality.SPEECH else str(as_modality), path)
-    if os.path.isdir(path) and (explicit or path.endswith("/")):
-        raise QueryError(f"{value}: a folder cannot be a query; give a file, or words in double quotes")
-    if (suffix in SUFFIXES or explicit) and not quoted:
-        raise QueryError(f"{value}: no such file; if you mean these words, put them in double quotes")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise QueryError(f"query {value!a}: not UTF-8; write it so, or give the path of a file that exists") from None
-    return Source(value, "text")
-
-
-def embed_sources(
-    sources: Sequence[Source], space: QueryEncoder, *, as_modality: str | None = None
-) -> list[tuple[NDArray[np.float32], str]]:
-    """Encode sources, one vector each.
-
-    A recording that holds both gives what is said ("speech") unless `as_modality` is "audio"; a long item gives the
-    normalised mean of its segments.
-
-    Args:
-        sources: From `resolve`.
-        space: The encoder.
-        as_modality: Which modality recordings and videos are; words and images ignore it.
-
-    Returns:
-        For each source its (embed_dim,) unit vector and modality.
-
-    Raises:
-        MediaError: If one cannot be decoded.
-        UnknownModalityError: If one has no segment of the wanted modality.
-    """
-    decoded = []
-    for source in sources:
-        wanted = as_modality if source.kind in ("audio", "video") else None
-        content = Path(source.path) if source.path else source.value
-        decoded.append(space.decode(content, source.kind, as_modality=wanted))
-    encoded = space.encode_decoded(decoded)
-    return [_pool(source, segments, as_modality) for source, segments in zip(sources, encoded, strict=True)]
-
-
-def _pool(source: Source, segments: list[Segment], as_modality: str | None) -> tuple[NDArray[np.float32], str]:
-    """Return the normalised mean of an item's segments in its leading modality."""
-    present = {segment.modality for segment in segments}
-    wanted = as_modality if source.kind in ("audio", "video") and as_modality else None
-    order = (wanted,) if wanted else (Modality.IMAGE, Modality.TEXT, Modality.SPEECH, Modality.AUDIO)
-    modality = next((str(name) for name in order if name in present), None)
-    if modality is None:
-        found = ", ".join(sorted(present)) or "nothing"
-        raise UnknownModalityError(f"{source.value}: holds {found}, not {wanted or 'a known modality'}; change --as")
-    rows = np.stack([segment.vector for segment in segments if segment.modality == modality]).astype(np.float64)
-    mean = rows.mean(axis=0)
-    norm = float(np.linalg.norm(mean))
-    if not norm > 0:
-        raise QueryError(f"{source.value}: its vector is zero or not a number")
-    return (mean / norm).astype(np.float32), modality
-
-
 def compose(query: Query | str, space: QueryEncoder, *, as_modality: str | None = None) -> ComposedQuery:
     """Turn a query into one vector.
 
@@ -377,18 +143,13 @@ def compose(query: Query | str, space: QueryEncoder, *, as_modality: str | None 
     sources = [resolve(term.value, quoted=term.quoted, as_modality=as_modality) for term in terms]
     embedded = embed_sources(sources, space, as_modality=as_modality)
     modalities = [modality for _, modality in embedded]
-    rows = np.stack([vector for vector, _ in embedded]).astype(np.float64)  # (terms, embed_dim)
-    centred = len(set(modalities)) > 1
-    if centred:
-        means = space.calibration.means
-        rows -= np.stack([np.asarray(means.get(name, np.zeros(rows.shape[1])), np.float64) for name in modalities])
+    rows, centred = centre_terms([vector for vector, _ in embedded], modalities, space.calibration.means)
     weights = np.array([term.weight for term in terms])
     reading, phrase, notes = _read_together(terms, embedded, space) if centred else (0.0, "", ())
-    total = weights @ rows + reading
-    norm = float(np.linalg.norm(total))
-    if not norm > _CANCELLED * max(float(np.abs(weights).sum()), 1e-30):
+    total = weighted_sum(weights, rows) + reading
+    if not np.linalg.norm(total) > _CANCELLED * max(float(np.abs(weights).sum()), 1e-30):
         raise QueryError("the query's terms cancel each other, so nothing is left to search for; change the weights")
-    vector = (total / norm).astype(np.float32)
+    vector = unit_rows(total)
     cosines = rows @ vector / np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
     plain = not centred and bool((weights > 0).all())
     return ComposedQuery(
@@ -467,6 +228,7 @@ def _read_together(
         return 0.0, "", tuple(notes)
     read = join_names(parts)
     found = embed_sources([Source(text, "text") for text, _ in read], space)
-    mean = np.array([share for _, share in read]) @ np.stack([vector for vector, _ in found]).astype(np.float64)
-    mean = mean / np.linalg.norm(mean) - np.asarray(space.calibration.means.get("text", 0.0), np.float64)
-    return weight * mean, read[0][0], (*notes, f"read, too, as {read[0][0]!r}: the words say more of the same thing")
+    row = phrase_row([share for _, share in read], np.stack([vector for vector, _ in found]))
+    row -= np.asarray(space.calibration.means.get("text", 0.0), np.float64)
+    notes.append(f"read, too, as {read[0][0]!r}: the words say more of the same thing")
+    return weight * row, read[0][0], tuple(notes)

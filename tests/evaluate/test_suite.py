@@ -21,13 +21,13 @@ from embedspace.evaluate.items import EvalItem, rows_hash, select_all
 from embedspace.evaluate.report import heat_map, markdown
 from embedspace.evaluate.retrieval.composed import (
     ComposedPair,
-    compose_rows,
     composed_queries,
     paired_gain,
     phrase_rows,
 )
 from embedspace.evaluate.retrieval.documents import document_search
 from embedspace.evaluate.suite import Composed
+from embedspace.query.algebra import compose_rows
 from embedspace.query.composition import compose
 from embedspace.segment import Decoded, Segment
 

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from embedspace.calibration.model import Calibration, PairCalibration
 from embedspace.evaluate.encode import SuiteEncoder
 from embedspace.evaluate.items import EvalItem, Row, read_rows
-from embedspace.evaluate.retrieval.composed import compose_rows
 from embedspace.media.text import passages
+from embedspace.query.algebra import compose_rows
 from embedspace.space import EmbeddingSpace
 from embedspace.train.calibrate import Anchored, Searches, fit_pairs, with_cutoffs
 from training.align.measure import bridge

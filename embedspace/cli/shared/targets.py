@@ -12,7 +12,7 @@ from embedspace.errors import InputError
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:
-    from embedspace.query.composition import Query
+    from embedspace.query.grammar import Query
 
 __all__ = ["check_targets", "files_of", "sample_paths"]
 
@@ -57,7 +57,7 @@ def files_of(queries: Iterable[Query], as_modality: str | None) -> list[Path]:
     Raises:
         QueryError: If one does not exist.
     """
-    from embedspace.query.composition import resolve
+    from embedspace.query.sources import resolve
 
     found = [
         resolve(term.value, quoted=term.quoted, as_modality=as_modality).path

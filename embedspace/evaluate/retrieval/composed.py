@@ -1,12 +1,12 @@
 """Composed queries: does picture + words find a picture that neither finds alone?
 
-The algebra is that of `embedspace.query.compose` (a test holds the two equal), over vectors already there.
+The algebra is that of `embedspace.query.compose`, over vectors that are there already.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from embedspace.errors import ConfigError
 from embedspace.evaluate.encode import EvalSpace
 from embedspace.evaluate.intervals import Estimate, bootstrap
 from embedspace.evaluate.suite import Composed
+from embedspace.query.algebra import compose_rows, phrase_row
 from embedspace.query.reading import Names, join_names, stands_apart
 
-__all__ = ["PARTS", "ComposedPair", "compose_rows", "composed_queries", "paired_gain", "phrase_rows", "read_pairs"]
+__all__ = ["PARTS", "ComposedPair", "composed_queries", "paired_gain", "phrase_rows", "read_pairs"]
 
 PARTS = ("picture + words", "picture alone", "words alone")
 """Labels of the composed query and of what it is made of."""
@@ -73,10 +74,12 @@ def phrase_rows(named: Sequence[Names], words: Sequence[str], embed: Embed) -> N
         return None
     read = [join_names([names, [(own, 1.0)]]) for names, own in zip(named, words, strict=True)]
     texts = sorted({text for phrases in read for text, _ in phrases})
-    rows = dict(zip(texts, embed(texts).astype(np.float64), strict=True))
-    means = np.stack([np.sum([share * rows[text] for text, share in phrases], axis=0) for phrases in read])
-    unit: NDArray[np.float32] = (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
-    return unit
+    rows = dict(zip(texts, embed(texts), strict=True))
+    phrases = [
+        phrase_row([share for _, share in own], np.stack([rows[text] for text, _ in own])).astype(np.float32)
+        for own in read
+    ]
+    return np.stack(phrases)
 
 
 def composed_queries(
@@ -115,29 +118,6 @@ def composed_queries(
     if all(pair.name for pair in pairs):
         queries["target's full name"] = embed([pair.name for pair in pairs])
     return queries
-
-
-def compose_rows(
-    terms: Sequence[tuple[float, str, NDArray[np.float32]]], means: Mapping[str, NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Compose many queries of the same shape at once.
-
-    Args:
-        terms: For each term its weight, its modality and its (Q, embed_dim) unit rows, a row a query.
-        means: Modality -> (embed_dim,) mean; taken out where the terms mix modalities, absent ones count as zero.
-
-    Returns:
-        (Q, embed_dim) unit rows; NaN where a term is missing or the terms cancel.
-    """
-    centred = len({modality for _, modality, _ in terms}) > 1
-    total = np.zeros(terms[0][2].shape)
-    for weight, modality, rows in terms:
-        mean = np.asarray(means[modality], np.float64) if centred and modality in means else 0.0
-        total += weight * (rows.astype(np.float64) - mean)
-    norms = np.linalg.norm(total, axis=1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        composed = np.where(norms > 0, total / norms, np.nan)
-    return composed.astype(np.float32)
 
 
 def paired_gain(

@@ -91,7 +91,7 @@ def evaluate_pair(
         ks: Depths of the recalls.
         primary_metric: The metric to quote.
         resamples: Bootstrap samples; 0 for values without intervals.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
         label: Kept in the result.
 
     Returns:
@@ -101,12 +101,7 @@ def evaluate_pair(
         InputError: If shapes or lists disagree, no query can be answered, or the primary metric is unknown.
     """
     queries = np.asarray(queries, dtype=np.float32)
-    kept = [row for row, entry in enumerate(positives) if len(entry)]
-    if len(positives) != len(queries) or not kept:
-        raise InputError(
-            f"{query or 'queries'} -> {gallery or 'corpus'}: {len(queries)} queries with {len(positives)} lists of "
-            f"positives, of which {len(kept)} hold any; at least one query needs an answer in the gallery"
-        )
+    kept = _answered(queries, positives, f"{query or 'queries'} -> {gallery or 'corpus'}")
     hidden = None if exclude is None else [exclude[q] for q in kept]
     ranks = positive_ranks(queries[kept], corpus, [positives[q] for q in kept], exclude=hidden)
     missing = ~np.isfinite(queries[kept]).all(axis=1) | ~(queries[kept] != 0).any(axis=1)
@@ -128,6 +123,23 @@ def evaluate_pair(
     mean = _group_mean(table, list(parts.values()), own, resamples, seed) if parts else {}
     whole = measure(np.arange(len(kept)))
     return replace(whole, groups=inner, group_mean=mean, num_unanswerable=len(queries) - len(kept))
+
+
+def _answered(
+    queries: NDArray[np.float32], positives: Sequence[Sequence[int] | NDArray[np.int64]], where: str
+) -> list[int]:
+    """Return the rows of the queries that have an answer.
+
+    Raises:
+        InputError: If there is none, or the numbers differ.
+    """
+    kept = [row for row, entry in enumerate(positives) if len(entry)]
+    if len(positives) != len(queries) or not kept:
+        raise InputError(
+            f"{where}: {len(queries)} queries with {len(positives)} lists of positives, of which {len(kept)} hold any; "
+            "at least one query needs an answer in the gallery"
+        )
+    return kept
 
 
 def _of(clusters: Mapping[str, Sequence[str]], rows: Sequence[int] | NDArray[np.intp]) -> dict[str, list[str]]:

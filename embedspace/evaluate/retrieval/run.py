@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +15,8 @@ from embedspace.evaluate.encode import EvalSpace, Progress, SuiteEncoder
 from embedspace.evaluate.intervals import Estimate, cluster_codes
 from embedspace.evaluate.items import EvalItem, field_of, rows_hash, select_all
 from embedspace.evaluate.metrics import per_query_metrics
-from embedspace.evaluate.retrieval.composed import PARTS, composed_queries, paired_gain, read_pairs
+from embedspace.evaluate.retrieval.answers import beside_suite, clusters_of, excluded, places_by_key, positives_of
+from embedspace.evaluate.retrieval.composed import PARTS, ComposedPair, composed_queries, paired_gain, read_pairs
 from embedspace.evaluate.retrieval.direction import RetrievalResult, evaluate_pair
 from embedspace.evaluate.retrieval.documents import document_search
 from embedspace.evaluate.search import positive_ranks
@@ -132,38 +131,6 @@ def evaluate_suite(
     )
 
 
-def _by_key(items: Sequence[EvalItem]) -> dict[str, list[int]]:
-    positions: dict[str, list[int]] = defaultdict(list)
-    for position, item in enumerate(items):
-        positions[item.key].append(position)
-    return dict(positions)
-
-
-def _beside(name: str, suite: Suite, corpora: Path) -> Path:
-    """Return the path of a file that lies beside the suite or in the corpora folder."""
-    path = next((folder / name for folder in (suite.folder, corpora) if (folder / name).is_file()), None)
-    if path is None:
-        raise ConfigError(f"suite {suite.name}: {name!r} lies neither in {suite.folder} nor in {corpora}")
-    return path
-
-
-def _read_positives(direction: Direction, suite: Suite, corpora: Path) -> dict[str, list[str]]:
-    """Read a direction's query key -> gallery keys."""
-    path = _beside(direction.positives, suite, corpora)
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if not direction.positives_fields:
-            return {str(key): [str(answer) for answer in answers] for key, answers in raw.items()}
-        asked, answering = direction.positives_fields
-        table: dict[str, list[str]] = defaultdict(list)
-        for entry in raw:
-            for key in entry[asked]:
-                table[str(key)] += [str(answer) for answer in entry[answering]]
-        return table
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
-        raise ConfigError(f"{path}: not the table of answers that the suite expects: {error!r}") from None
-
-
 def _searched(
     direction: Direction, suite: Suite, sets: Mapping[str, list[EvalItem]], vectors: Vectors, space: EvalSpace
 ) -> Vectors:
@@ -189,53 +156,22 @@ def _direction(
     suite: Suite, direction: Direction, sets: Mapping[str, list[EvalItem]], vectors: Vectors, corpora: Path
 ) -> RetrievalResult:
     queries, gallery = sets[direction.query], sets[direction.gallery]
-    positions = _by_key(gallery)
-    if direction.positives:
-        table = _read_positives(direction, suite, corpora)
-        positives = [[p for key in table.get(item.key, ()) for p in positions.get(key, ())] for item in queries]
-    else:
-        positives = [positions.get(item.key, []) for item in queries]
-    if direction.query == direction.gallery:
-        positives = [[p for p in entry if p != own] for own, entry in enumerate(positives)]
+    positives = positives_of(direction, queries, gallery, suite, corpora)
     return evaluate_pair(
         vectors[direction.query],
         vectors[direction.gallery],
         positives,
         query=direction.query,
         gallery=direction.gallery,
-        exclude=_excluded(direction, queries, gallery, positives),
+        exclude=excluded(direction, queries, gallery, positives),
         groups=[str(field_of(item.row, direction.by) or "") for item in queries] if direction.by else None,
-        clusters=_clusters(direction, queries, suite.sets[direction.query].key),
+        clusters=clusters_of(direction, queries, suite.sets[direction.query].key),
         ks=suite.ks,
         primary_metric=suite.primary_metric,
         resamples=suite.resamples,
         seed=suite.seed,
         label=direction.label,
     )
-
-
-def _clusters(direction: Direction, queries: Sequence[EvalItem], key: str) -> dict[str, list[str]]:
-    """Return kind of cluster -> each query's: what they share with their answers, or what the direction names."""
-    if not direction.clusters:
-        return {key.rpartition(".")[2]: [item.key for item in queries]}
-    return {
-        name.rpartition(".")[2]: [str(field_of(item.row, name) or "") for item in queries]
-        for name in direction.clusters
-    }
-
-
-def _excluded(
-    direction: Direction, queries: list[EvalItem], gallery: list[EvalItem], positives: list[list[int]]
-) -> list[list[int]] | None:
-    """Return what each query may not find: itself, and what shares its `exclude_by` value without being an answer."""
-    if direction.exclude_by:
-        shared: dict[str, list[int]] = defaultdict(list)
-        for position, item in enumerate(gallery):
-            shared[str(field_of(item.row, direction.exclude_by))].append(position)
-        values = [str(field_of(item.row, direction.exclude_by)) for item in queries]
-        pairs = zip(values, positives, strict=True)
-        return [[p for p in shared.get(value, ()) if p not in set(mine)] for value, mine in pairs]
-    return [[own] for own in range(len(queries))] if direction.query == direction.gallery else None
 
 
 def _composed(
@@ -254,29 +190,25 @@ def _composed(
     def embed_texts(texts: Sequence[str]) -> NDArray[np.float32]:
         return embed([EvalItem(f"words {n}", text, "", {}) for n, text in enumerate(texts)], "text")
 
-    bases, targets = _by_key(sets[composed.base]), _by_key(sets[composed.gallery])
-    pairs = read_pairs(_beside(composed.pairs, suite, corpora))
-    lost = [pair for pair in pairs if pair.base not in bases or pair.target not in targets]
-    if lost or not pairs:
-        raise ConfigError(
-            f"suite {suite.name}: {len(lost)} of {len(pairs)} pairs of {composed.pairs} name no item of the sets, "
-            f"for example {lost[:1]}; the corpora or their splits have changed: build the pairs again"
-        )
+    bases, targets = places_by_key(sets[composed.base]), places_by_key(sets[composed.gallery])
+    pairs = _pairs_among(suite, composed, bases, targets, corpora)
     pictures = vectors[composed.base][[bases[pair.base][0] for pair in pairs]]
     queries = composed_queries(composed, pairs, pictures, suite.sets[composed.base].modality, space, embed_texts)
-    positives = [targets[pair.target] for pair in pairs]
-    exclude = [_without(targets.get(pair.base, []), targets[pair.target]) for pair in pairs]
-    gallery = vectors[composed.gallery]
-    clusters = {"picture": [pair.base for pair in pairs], "words": [pair.words for pair in pairs]}
+    asked = _ComposedTask(
+        gallery=vectors[composed.gallery],
+        positives=[targets[pair.target] for pair in pairs],
+        exclude=[_without(targets.get(pair.base, []), targets[pair.target]) for pair in pairs],
+        clusters={"picture": [pair.base for pair in pairs], "words": [pair.words for pair in pairs]},
+    )
     results = [
         evaluate_pair(
             rows,
-            gallery,
-            positives,
+            asked.gallery,
+            asked.positives,
             query=composed.base,
             gallery=composed.gallery,
-            exclude=exclude,
-            clusters=clusters,
+            exclude=asked.exclude,
+            clusters=asked.clusters,
             ks=suite.ks,
             primary_metric=suite.primary_metric,
             resamples=suite.resamples,
@@ -285,22 +217,51 @@ def _composed(
         )
         for label, rows in queries.items()
     ]
+    return results, _gains(suite, [queries[label] for label in PARTS], asked)
+
+
+@dataclass(frozen=True, slots=True)
+class _ComposedTask:
+    """What composed queries search: the gallery, each query's answers and what is hidden from it, their clusters."""
+
+    gallery: NDArray[np.float32]
+    positives: list[list[int]]
+    exclude: list[list[int]]
+    clusters: dict[str, list[str]]
+
+
+def _pairs_among(
+    suite: Suite, composed: Composed, bases: Mapping[str, list[int]], targets: Mapping[str, list[int]], corpora: Path
+) -> list[ComposedPair]:
+    """Return the pairs; each must name items of the sets."""
+    pairs = read_pairs(beside_suite(composed.pairs, suite, corpora))
+    lost = [pair for pair in pairs if pair.base not in bases or pair.target not in targets]
+    if lost or not pairs:
+        raise ConfigError(
+            f"suite {suite.name}: {len(lost)} of {len(pairs)} pairs of {composed.pairs} name no item of the sets, "
+            f"for example {lost[:1]}; the corpora or their splits have changed: build the pairs again"
+        )
+    return pairs
+
+
+def _gains(suite: Suite, queries: Sequence[NDArray[np.float32]], asked: _ComposedTask) -> dict[str, Estimate]:
+    """Return by how much each recall of the first queries is above that of the better of the others."""
     values = [
-        per_query_metrics(positive_ranks(queries[label], gallery, positives, exclude=exclude), suite.ks)
-        for label in PARTS
+        per_query_metrics(positive_ranks(rows, asked.gallery, asked.positives, exclude=asked.exclude), suite.ks)
+        for rows in queries
     ]
-    gains = {
+    clusters = cluster_codes(*asked.clusters.values())
+    return {
         name: paired_gain(
             values[0][name],
             [part[name] for part in values[1:]],
             resamples=suite.resamples,
             seed=suite.seed,
-            clusters=cluster_codes(*clusters.values()),
+            clusters=clusters,
         )
         for name in values[0]
         if name.startswith("recall_at_")
     }
-    return results, gains
 
 
 def _without(positions: list[int], answers: list[int]) -> list[int]:
