@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from json import dumps as dump
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,19 +39,10 @@ def retrieval(
 
     Prints the table in Markdown; --out also keeps it, the JSON and the heat map.
     """
-    if not suite.is_file():
-        raise ConfigError(f"{suite}: no such suite; the shipped ones are in eval/suites")
-    from embedspace.cli.shared.output import print_json
-    from embedspace.cli.shared.progress import ProgressReport
-    from embedspace.cli.shared.space import load_space
+    _check(suite)
     from embedspace.evaluate.report import evaluate_retrieval, markdown
 
-    with ProgressReport(quiet=quiet) as report:
-        entry = evaluate_retrieval(suite, load_space(space_name, device), out, report.update)
-    if json:
-        print_json(entry)
-    else:
-        print(markdown(entry))
+    _run(suite, (evaluate_retrieval, markdown), _Options(space_name, out, json, quiet, device))
 
 
 @app.command()
@@ -68,19 +61,10 @@ def generation(
     Prints the table in Markdown; --out also keeps it, the JSON, curves and sample sheets. The suite names the judge,
     which is found from the repository's root. Samples are kept under build/eval-cache: a run that was stopped goes on.
     """
-    if not suite.is_file():
-        raise ConfigError(f"{suite}: no such suite; the shipped ones are eval/suites/generation*.toml")
-    from embedspace.cli.shared.output import print_json
-    from embedspace.cli.shared.progress import ProgressReport
-    from embedspace.cli.shared.space import load_space
+    _check(suite)
     from embedspace.evaluate.generation.kinds import evaluate, table
 
-    with ProgressReport(quiet=quiet) as report:
-        entry = evaluate(suite, load_space(space_name, device), out, report.update)
-    if json:
-        print_json(entry)
-    else:
-        print(table(entry))
+    _run(suite, (evaluate, table), _Options(space_name, out, json, quiet, device))
 
 
 @app.command()
@@ -138,3 +122,35 @@ def mteb(
         return
     rows = [[r["task"], r["split"], r["subset"], r["metric"], f"{r['score']:.4f}"] for r in records]
     print_table(["task", "split", "subset", "metric", "score"], rows, right=[4])
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What both verbs are asked for beside the suite."""
+
+    space: str | None
+    out: Path | None
+    json: bool
+    quiet: bool
+    device: str
+
+
+def _check(suite: Path) -> None:
+    """Refuse a suite that is not there before anything is loaded."""
+    if not suite.is_file():
+        raise ConfigError(f"{suite}: no such suite; the shipped ones are in eval/suites")
+
+
+def _run(suite: Path, measure: tuple[Callable[..., Any], Callable[[Any], str]], asked: _Options) -> None:
+    """Measure a suite and print its report; `measure` measures it and writes the report as a table."""
+    from embedspace.cli.shared.output import print_json
+    from embedspace.cli.shared.progress import ProgressReport
+    from embedspace.cli.shared.space import load_space
+
+    evaluate, table = measure
+    with ProgressReport(quiet=asked.quiet) as report:
+        entry = evaluate(suite, load_space(asked.space, asked.device), asked.out, report.update)
+    if asked.json:
+        print_json(entry)
+    else:
+        print(table(entry))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from embedspace.errors import InputError
 
-__all__ = ["Estimate", "bootstrap", "cluster_codes", "draw_counts", "estimates_of", "mean_of_groups"]
+__all__ = ["Estimate", "bootstrap", "cluster_codes", "draw_counts", "estimates_of", "interval_of", "mean_of_groups"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,12 @@ class Estimate:
     value: float
     low: float
     high: float
+
+
+def interval_of(samples: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of the 95% percentile interval of bootstrap samples (B, ...); NaN samples say nothing."""
+    low, high = np.nanpercentile(samples, [2.5, 97.5], axis=0)
+    return low, high
 
 
 def cluster_codes(*names: Sequence[str]) -> NDArray[np.int64]:
@@ -175,6 +181,6 @@ def mean_of_groups(
     blocks = draw_counts(len(table), resamples=resamples, seed=seed, clusters=clusters)
     samples = [over_groups(counts) for counts in blocks]
     # a sample in which a group has no query says nothing of the mean
-    low, high = np.nanpercentile(np.concatenate(samples), [2.5, 97.5], axis=0) if samples else (values, values)
+    low, high = interval_of(np.concatenate(samples)) if samples else (values, values)
     named = zip([*means, "medr"], values, low, high, strict=True)
     return {name: Estimate(float(v), float(a), float(b)) for name, v, a, b in named}

@@ -153,7 +153,7 @@ class Suite:
         primary_metric: The metric to quote.
         ks: Depths of the recalls.
         resamples: Bootstrap samples.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
         folder: Where the suite file lies.
     """
 

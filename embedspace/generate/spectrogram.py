@@ -1,4 +1,4 @@
-"""Between waveforms and the spectrograms that the sound head draws, and back without a learnt vocoder.
+"""Between waveforms and the spectrograms that the generator of sounds draws, and back without a learnt vocoder.
 
 Source: Griffin and Lim 1984, algorithm of section III; Perraudin et al. 2013 ("A fast Griffin-Lim algorithm"),
 algorithm 2, for the momentum; Slaney 1998 for the mel scale; Lee and Seung 2000 ("Algorithms for non-negative matrix

@@ -18,7 +18,9 @@ from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
 from embedspace.train.generators.latents import Averaged
 from embedspace.train.generators.recipe import load_head_recipe
-from embedspace.train.generators.run import train_head
+from embedspace.train.generators.run import measured_sigma, train_head
+from embedspace.train.generators.texts import OwnVectors
+from embedspace.train.loop import FitProgress
 from embedspace.vocabulary import load_vocabulary
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "white", "pink", "grey")
@@ -219,3 +221,23 @@ def test_the_average_follows_the_weights() -> None:
         pair.update()
     assert pair.average.weight.item() == pytest.approx(3.0, abs=1e-4)
     assert not any(p.requires_grad for p in pair.average.parameters())
+
+
+class Unmeasured:
+    """A run without vectors of pictures, and with sounds that no caption has a vector for."""
+
+    def __init__(self) -> None:
+        self.told: list[FitProgress] = []
+
+    def own(self, modality: str) -> OwnVectors | None:
+        return OwnVectors(modality, np.ones((1, 8), np.float32), [{}], None) if modality == "audio" else None
+
+    def tell(self, progress: FitProgress) -> None:
+        self.told.append(progress)
+
+
+def test_noise_that_nothing_measures_is_assumed_and_said() -> None:
+    run = Unmeasured()
+    assert measured_sigma(run) == {"text": 0.0, "audio": 1.0, "mixed": 0.5}  # type: ignore[arg-type]
+    assert [progress.scalars for progress in run.told] == [{"audio": 1.0, "mixed": 0.5}]
+    assert "noise assumed" in run.told[0].stage

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from embedspace.errors import ConfigError
 from embedspace.evaluate.encode import EvalSpace
-from embedspace.evaluate.intervals import Estimate, bootstrap
+from embedspace.evaluate.intervals import Estimate, bootstrap, interval_of
 from embedspace.evaluate.suite import Composed
 from embedspace.query.algebra import compose_rows, phrase_row
 from embedspace.query.reading import Names, join_names, stands_apart
@@ -143,5 +143,5 @@ def paired_gain(
     if resamples < 1:
         return Estimate(value, value, value)
     samples = bootstrap(table, resamples=resamples, seed=seed, clusters=clusters)
-    low, high = np.nanpercentile(samples[:, 0] - samples[:, 1:].max(axis=1), [2.5, 97.5])
+    low, high = interval_of(samples[:, 0] - samples[:, 1:].max(axis=1))
     return Estimate(value, float(low), float(high))

@@ -26,6 +26,8 @@ _MODULES = {
     "image": "embedspace.train.generators.image",
     "audio": "embedspace.train.generators.audio",
 }
+UNMEASURED_SIGMA = 1.0
+"""Noise assumed in vectors that nothing is known of: their cosine with the caption's would be 0.71."""
 _CLASSES = Path(__file__).resolve().parents[2] / "weights" / "imagenet_classes.json"
 
 
@@ -170,11 +172,21 @@ def write_head_config(run: HeadRun, sections: Mapping[str, Any]) -> None:
 
 
 def measured_sigma(run: HeadRun) -> dict[str, float]:
-    """Return source modality -> noise in its centred vectors; 0 for texts, for compositions that of pictures."""
-    sigma = {"text": 0.0}
+    """Return source modality -> noise in its centred vectors; 0 for texts, for compositions half of that of pictures.
+
+    Where nothing measures it, `UNMEASURED_SIGMA` is assumed, and the run is told so.
+    """
+    sigma, assumed = {"text": 0.0}, {}
     for modality in ("image", "audio", "speech"):
         own = run.own(modality)
-        if own is not None:
-            sigma[modality] = round(own.sigma, 4)
-    sigma["mixed"] = sigma.get("image", 1.0) / 2
+        if own is None:
+            continue
+        if own.sigma is None:
+            assumed[modality] = UNMEASURED_SIGMA
+        sigma[modality] = round(UNMEASURED_SIGMA if own.sigma is None else own.sigma, 4)
+    if "image" not in sigma:
+        assumed["mixed"] = UNMEASURED_SIGMA / 2
+    sigma["mixed"] = sigma.get("image", UNMEASURED_SIGMA) / 2
+    if assumed:
+        run.tell(FitProgress("noise assumed, for no vectors with captions measure it", 1, 1, 0.0, assumed))
     return sigma

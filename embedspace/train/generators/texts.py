@@ -118,13 +118,14 @@ class OwnVectors:
         modality: Which encoder made them.
         vectors: (N, embed_dim) centred unit rows.
         rows: Their manifest rows.
-        sigma: Noise that would give the same cosine with the caption's vector, by the median of validation items.
+        sigma: Noise that would give the same cosine with the caption's vector, by the median of validation items; None
+            where no item has a caption to compare with.
     """
 
     modality: str
     vectors: NDArray[np.float32]
     rows: list[Row]
-    sigma: float
+    sigma: float | None
 
     def of_split(self, split: str) -> tuple[NDArray[np.float32], list[Row]]:
         """Return vectors and rows of a split."""
@@ -170,5 +171,5 @@ def own_vectors(
         for split in (judge_split, "train")
     }
     enough = cosines[judge_split] if len(cosines[judge_split]) >= 20 else cosines["train"]
-    sigma = noise_for_cosine(float(np.median(enough))) if enough else 1.0
+    sigma = noise_for_cosine(float(np.median(enough))) if enough else None
     return OwnVectors(modality, centred, chosen, sigma)

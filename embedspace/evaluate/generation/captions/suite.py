@@ -1,13 +1,15 @@
 """Suites of captions and speech, as TOML files.
 
-name = "generation"
-judge = "judges.recogniser:transcribe_batch"     # hears speech; never trains anything
-[sets.image]                                       # sources, as in retrieval suites
-manifests = ["emoji-twitter"]
-limit = 150
-[speech]
-captions = "text"                                  # the set whose captions are spoken
-real = "human"                                     # the set of people who speak theirs
+    name = "generation"
+    judge = "judges.recogniser:transcribe_batch"     # hears speech; never trains anything
+    [sets.image]                                       # sources, as in retrieval suites
+    manifests = ["emoji-twitter"]
+    limit = 150
+    [speech]
+    captions = "text"                                  # the set whose captions are spoken
+    real = "human"                                     # the set of people who speak theirs
+
+Either part may be left out: `targets` names the sets that are captioned.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.evaluate.intervals import bootstrap, cluster_codes
+from embedspace.evaluate.intervals import bootstrap, cluster_codes, interval_of
 
 __all__ = ["clustered_mean", "clustered_ratio"]
 
@@ -59,5 +59,5 @@ def _ratio(
     values = np.stack([above, below], axis=1)
     draws = bootstrap(values, resamples=resamples, clusters=cluster_codes(clusters))
     draws = draws[draws[:, 1] > 0]  # with few clusters a draw may hold nothing to divide by
-    low, high = np.percentile(draws[:, 0] / draws[:, 1], [2.5, 97.5])
+    low, high = interval_of(draws[:, 0] / draws[:, 1])
     return [round(float(v), 4) for v in (above.sum() / below.sum(), low, high)]

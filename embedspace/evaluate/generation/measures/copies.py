@@ -1,6 +1,6 @@
 """Near-copies of training items as the sampler does not look for them: by another network, and by aligned pixels.
 
-The samplers of the latent heads draw again what is too much like a gallery item, by the correlation of latents. A
+The samplers of latent generators draw again what is too much like a training item, by the correlation of latents. A
 measure that is the same correlation can then say little. These two are others:
 
 - `features`: the cosine of what the judge makes of two things, less the training items' mean.

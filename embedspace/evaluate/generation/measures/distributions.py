@@ -1,6 +1,6 @@
 """How alike two sets of things are, by the features of a judge; all exact, in double precision, numpy alone.
 
-Features are rows (N, D). `real` is always the reference, `made` what is compared with it.
+Features are rows (N, D). `real` is always the reference, `generated` what is compared with it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Rows = NDArray[np.float32] | NDArray[np.float64]
 _CHUNK = 512
 
 
-def _checked(real: Rows, made: Rows, least: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    a, b = np.asarray(real, np.float64), np.asarray(made, np.float64)
+def _checked(real: Rows, generated: Rows, least: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    a, b = np.asarray(real, np.float64), np.asarray(generated, np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise InputError(f"features must be (N, D) with one D, got {a.shape} and {b.shape}")
     if min(len(a), len(b)) < least:
@@ -35,12 +35,12 @@ def _checked(real: Rows, made: Rows, least: int) -> tuple[NDArray[np.float64], N
     return a, b
 
 
-def kernel_distance(real: Rows, made: Rows) -> tuple[float, float]:
+def kernel_distance(real: Rows, generated: Rows) -> tuple[float, float]:
     """Return the unbiased squared maximum mean discrepancy with a cubic kernel, KID, and its standard error.
 
     Args:
         real: (N, D).
-        made: (M, D).
+        generated: (M, D).
 
     Returns:
         The distance, around 0 (also below it) where both come from one distribution, and its jackknife standard
@@ -52,7 +52,7 @@ def kernel_distance(real: Rows, made: Rows) -> tuple[float, float]:
     Source: Bińkowski et al. 2018 (https://arxiv.org/abs/1801.01401), section 3 and equation 3, with the kernel
     (x . y / D + 1)^3; Gretton et al. 2012, equation 4, of which this is the unequal-sizes form (their lemma 6).
     """
-    a, b = _checked(real, made, 3)
+    a, b = _checked(real, generated, 3)
     n, m = len(a), len(b)
     own_a = _kernel_sums(a, a, skip_self=True)  # (N,) of row i: the sum over j != i
     own_b = _kernel_sums(b, b, skip_self=True)
@@ -81,18 +81,18 @@ def _kernel_sums(a: NDArray[np.float64], b: NDArray[np.float64], *, skip_self: b
     return out
 
 
-def precision_recall_density_coverage(real: Rows, made: Rows, k: int = 5) -> dict[str, float]:
+def precision_recall_density_coverage(real: Rows, generated: Rows, k: int = 5) -> dict[str, float]:
     """Return how much of what is made lies where real things lie, and how much of the real it reaches.
 
     Args:
         real: (N, D).
-        made: (M, D).
+        generated: (M, D).
         k: A ball around each item reaches to its k-th nearest neighbour on its own side.
 
     Returns:
-        precision: share of `made` within a ball of `real`; recall: share of `real` within a ball of `made`; density:
-        balls of `real` that hold an item of `made`, over k, around 1 for one distribution; coverage: share of the
-        balls of `real` that hold an item of `made`.
+        precision: share of `generated` within a ball of `real`; recall: share of `real` within a ball of `generated`;
+        density: balls of `real` that hold an item of `generated`, over k, around 1 for one distribution; coverage:
+        share of the balls of `real` that hold an item of `generated`.
 
     Raises:
         InputError: If a side has no more than k items, or the widths differ.
@@ -100,7 +100,7 @@ def precision_recall_density_coverage(real: Rows, made: Rows, k: int = 5) -> dic
     Source: Kynkäänniemi et al. 2019 (https://arxiv.org/abs/1904.06991), equations 1 to 3; Naeem et al. 2020
     (https://arxiv.org/abs/2002.09797), equations 5 and 7.
     """
-    a, b = _checked(real, made, k + 1)
+    a, b = _checked(real, generated, k + 1)
     ball_a, ball_b = _radii(a, k), _radii(b, k)
     between = _distances(a, b)  # (N, M), squared
     inside = between <= ball_a[:, None]
@@ -127,7 +127,7 @@ def _radii(rows: NDArray[np.float64], k: int) -> NDArray[np.float64]:
     return radii
 
 
-def frechet_distance(real: Rows, made: Rows) -> float:
+def frechet_distance(real: Rows, generated: Rows) -> float:
     """Return the Fréchet distance of two normal distributions with the sides' means and covariances.
 
     With features of a sound network it is the Fréchet audio distance, FAD. It is biased upwards by few items: compare
@@ -135,14 +135,14 @@ def frechet_distance(real: Rows, made: Rows) -> float:
 
     Args:
         real: (N, D).
-        made: (M, D).
+        generated: (M, D).
 
     Raises:
         InputError: If a side has fewer than 2 items, or the widths differ.
 
     Source: Dowson and Landau 1982, equation 4; Kilgour et al. 2019 (https://arxiv.org/abs/1812.08466), equation 1.
     """
-    a, b = _checked(real, made, 2)
+    a, b = _checked(real, generated, 2)
     covariance_a, covariance_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
     values, vectors = np.linalg.eigh(covariance_a)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
