@@ -147,5 +147,5 @@ def test_a_wrong_suite_is_refused(tmp_path: Path, change: dict[str, str], what: 
     path.write_text(text)
     with pytest.raises(ConfigError, match=what):
         load_caption_suite(path)
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match="no such suite"):
         load_caption_suite(tmp_path / "none.toml")
