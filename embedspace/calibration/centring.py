@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import InputError
-from embedspace.modality import Modality
+from embedspace.modality import is_modality, modality_names
 
 __all__ = ["MIXED", "centre"]
 
@@ -40,9 +40,9 @@ def centre(
     names = [modalities] * len(rows) if isinstance(modalities, str) else list(modalities)
     if len(names) != len(rows):
         raise InputError(f"{len(rows)} vectors and {len(names)} modalities; give one modality for all, or one each")
-    unknown = sorted(set(names) - set(Modality) - {MIXED})
+    unknown = sorted(name for name in set(names) - {MIXED} if not is_modality(name))
     if unknown:
-        raise InputError(f"unknown modality {', '.join(unknown)}; known: {', '.join(Modality)}, {MIXED}")
+        raise InputError(f"unknown modality {', '.join(unknown)}; known: {', '.join(modality_names())}, {MIXED}")
     zero = np.zeros(rows.shape[1])
     rows = rows - np.stack([np.asarray(means.get(name, zero), np.float64) for name in names]).reshape(rows.shape)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)

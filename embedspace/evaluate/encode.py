@@ -63,6 +63,10 @@ class EvalSpace(Protocol):
         """Return (N, K, embed_dim): what each row may be read as where documents are searched, as long as likely."""
         ...
 
+    def encode(self, items: Any) -> NDArray[np.float32]:  # noqa: ANN401
+        """Return (N, embed_dim) unit rows of items of any modality, such as [{"depth": path}]."""
+        ...
+
     def encode_image(self, images: Sequence[Any]) -> NDArray[np.float32]:
         """Return (N, embed_dim) unit rows of image files."""
         ...
@@ -179,6 +183,8 @@ class SuiteEncoder:
             return self.space.encode_text([item.content for item in items])
         if modality == Modality.IMAGE:
             return self.space.encode_image([self.corpora / item.content for item in items])
+        if modality not in (Modality.AUDIO, Modality.SPEECH):  # one that was registered from elsewhere
+            return self.space.encode([{modality: self.corpora / item.content} for item in items])
         encode = self.space.encode_audio if modality == Modality.AUDIO else self.space.encode_speech
         rows = np.empty((len(items), self.space.embed_dim), np.float32)
         groups: dict[int | None, list[tuple[int, Any]]] = {}

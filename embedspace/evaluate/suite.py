@@ -36,7 +36,7 @@ from embedspace.evaluate.suite_records import (
     described,
     modalities_of,
 )
-from embedspace.modality import Modality
+from embedspace.modality import is_modality, modality_names
 
 __all__ = [
     "Composed",
@@ -107,9 +107,9 @@ def _check(suite: Suite, path: Path) -> None:
         for other in filter(None, (item_set.within, item_set.not_within)):
             if other not in known[:position]:
                 raise ConfigError(f"{path}: sets.{name}: {other!r} is no earlier set; earlier: {known[:position]}")
-        if item_set.modality not in list(Modality):
+        if not is_modality(item_set.modality):
             raise ConfigError(
-                f"{path}: sets.{name}: unknown modality {item_set.modality!r}; known: {' '.join(Modality)}"
+                f"{path}: sets.{name}: unknown modality {item_set.modality!r}; known: {' '.join(modality_names())}"
             )
         if item_set.novel_to and item_set.novel_to.words not in ("all", "phrase"):
             raise ConfigError(f"{path}: sets.{name}.novel_to.words: 'all' or 'phrase', got {item_set.novel_to.words!r}")
@@ -122,8 +122,9 @@ def _check(suite: Suite, path: Path) -> None:
         if name not in known:
             raise ConfigError(f"{path}: description counts {{{name}}}, which is no set; known: {' '.join(known)}")
     for modality in suite.own_weights:
-        if modality not in list(Modality):
-            raise ConfigError(f"{path}: own_weights: unknown modality {modality!r}; known: {' '.join(Modality)}")
+        if not is_modality(modality):
+            known_ones = " ".join(modality_names())
+            raise ConfigError(f"{path}: own_weights: unknown modality {modality!r}; known: {known_ones}")
     for direction in suite.directions:
         if len(direction.positives_fields) not in (0, 2):
             raise ConfigError(f"{path}: positives_fields must name two fields, got {direction.positives_fields}")

@@ -3,7 +3,8 @@
     @register_generator("tone")                 # "type": "tone" in <space>/heads/<target>/config.json
     def create(config, folder, space): ...
 
-A configuration without a type has that of its target: "image", "audio", "text" and "speech" ship.
+A configuration without a type has that of its target: "image", "audio", "text" and "speech" ship. What another
+distribution registers is found by its entry points (`embedspace.plugins`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.files import read_config
 from embedspace.generate.base import Generator, GeneratorSpace
+from embedspace.plugins import load_plugins
 
 __all__ = ["FORMAT", "create_generator", "digest_of", "register_generator", "targets_in"]
 
@@ -89,6 +91,8 @@ def create_generator(target: str, folder: Path, space: GeneratorSpace) -> Genera
 def _factory_of(kind: str, path: Path) -> Factory:
     if kind not in _FACTORIES and kind in _MODULES:
         importlib.import_module(_MODULES[kind])
+    if kind not in _FACTORIES:
+        load_plugins()
     if kind not in _FACTORIES:
         known = ", ".join(sorted({*_FACTORIES, *_MODULES}))
         raise ConfigError(f"{path}: unknown type {kind!r}; known: {known}; import what registers it first")

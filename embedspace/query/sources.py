@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedspace.calibration.model import Calibration
 from embedspace.errors import QueryError, UnknownModalityError
-from embedspace.modality import SUFFIXES, Modality, modality_of
+from embedspace.modality import SUFFIXES, Modality, leading, modality_of
 from embedspace.query.reading import Names
 from embedspace.segment import Decoded, Segment, mean_vector
 
@@ -130,8 +130,7 @@ def _pool(source: Source, segments: list[Segment], as_modality: str | None) -> t
     """Return the normalised mean of an item's segments in its leading modality."""
     present = {segment.modality for segment in segments}
     wanted = as_modality if source.kind in ("audio", "video") and as_modality else None
-    order = (wanted,) if wanted else (Modality.IMAGE, Modality.TEXT, Modality.SPEECH, Modality.AUDIO)
-    modality = next((str(name) for name in order if name in present), None)
+    modality = next((name for name in leading(present) if wanted in (None, name)), None)
     if modality is None:
         found = ", ".join(sorted(present)) or "nothing"
         raise UnknownModalityError(f"{source.value}: holds {found}, not {wanted or 'a known modality'}; change --as")

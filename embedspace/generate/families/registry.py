@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from embedspace.errors import ConfigError
 from embedspace.generate.conditioning import Condition
+from embedspace.plugins import load_plugins
 
 __all__ = ["Create", "Family", "Sampler", "family_of", "register_family"]
 
@@ -93,6 +94,8 @@ def family_of(name: str) -> Family:
     """
     if name not in _FAMILIES and name in _MODULES:
         importlib.import_module(_MODULES[name])
+    if name not in _FAMILIES:
+        load_plugins()
     if name not in _FAMILIES:
         known = ", ".join(sorted({*_FAMILIES, *_MODULES}))
         raise ConfigError(f"unknown family {name!r}; known: {known}; import what registers it first")
