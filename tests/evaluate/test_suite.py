@@ -584,3 +584,13 @@ def test_document_search_finds_what_a_catalog_finds(tmp_path: Path) -> None:
     odds, items = document_search(queries, readings, gallery, calibration, "image")
     assert np.isnan(items[7]).all()
     assert np.isnan(odds).all(axis=1).tolist() == [False, True, False]
+
+
+def test_items_of_a_modality_from_elsewhere_are_encoded_by_the_space_itself(tmp_path: Path) -> None:
+    class DepthSpace(FakeSpace):
+        def encode(self, items: Any) -> np.ndarray:
+            return np.stack([vector_of(Path(item["depth"]).name) for item in items])
+
+    items = [EvalItem(name, f"{name}.npy", name, {}) for name in ("near", "far")]
+    rows = SuiteEncoder(DepthSpace(), tmp_path).encode(items, "depth")
+    np.testing.assert_allclose(rows, [vector_of("near.npy"), vector_of("far.npy")], atol=1e-6)
