@@ -102,7 +102,7 @@ def test_memory_holds_the_training_split_only(built: Path, tmp_path: Path) -> No
     assert "a red square" in memory.captions and "red" in memory.captions
     assert "a grey square" not in memory.captions  # validation
     assert len(memory) == 12  # class names have no vectors in this corpus
-    assert set(memory.nearest) == {"text", "image", "mixed"}
+    assert set(memory.known_cosine) == {"text", "image", "mixed"}
 
 
 def test_speech_head_is_the_text_head_and_a_voice(built: Path, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_image_head_is_written_and_draws(built: Path, tmp_path: Path, perceptual
         for one, other in zip(samples, again, strict=True):
             assert int(np.abs(one.content.astype(int) - other.content).max()) <= 1
             assert one.provenance["context"] == other.provenance["context"]
-    pictures = head.gallery_pictures(vector_of("a blue square"), "mixed", space, 2)
+    pictures = head.neighbour_pictures(vector_of("a blue square"), "mixed", space, 2)
     assert pictures[0][0].caption == "a blue square"
 
 
@@ -201,7 +201,7 @@ def test_vectors_of_other_weights_are_refused(built: Path, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="made with other weights"):
         train_head(recipe(tmp_path, "memory"), out=tmp_path / "run")
     (tmp_path / "features/vectors/text/texts.npz").unlink()
-    with pytest.raises(ConfigError, match=r"python -m training\.align\.vectors"):
+    with pytest.raises(ConfigError, match="no vectors there; encode the text items"):
         train_head(recipe(tmp_path, "memory"), out=tmp_path / "run")
 
 
