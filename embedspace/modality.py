@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import importlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,8 +21,10 @@ from embedspace.plugins import load_plugins
 __all__ = [
     "NOT_READ",
     "SUFFIXES",
+    "DecodedSize",
     "Modality",
     "ModalitySpec",
+    "holds_several",
     "is_modality",
     "kind_of",
     "kind_of_modality",
@@ -48,6 +50,26 @@ class Modality(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class DecodedSize:
+    """Bytes that a decoded item holds, at most about.
+
+    Attributes:
+        growth: Per byte of its file: a compressed recording grows, a picture is made smaller.
+        least: However small the file is.
+        most: However large it is, as only the first minutes of a recording are decoded ahead; None: no limit.
+    """
+
+    growth: int = 2
+    least: int = 1 << 20
+    most: int | None = None
+
+    def of(self, size: int) -> int:
+        """Return the bytes for a file of so many bytes."""
+        need = max(self.least, size * self.growth)
+        return need if self.most is None else min(need, self.most)
+
+
+@dataclass(frozen=True, slots=True)
 class ModalitySpec:
     """What is known of a modality, or of a kind of media that holds several.
 
@@ -60,8 +82,7 @@ class ModalitySpec:
         holds: Modalities that the segments of its files may be of; itself where empty. A kind that does not hold
             itself, such as "video", is no modality: nothing encodes it as a whole.
         order: Of an item with several, the modality with the lowest number stands for the item.
-        memory: Bytes that decoding a source takes, "module:function" or the function `(source) -> int`: decoding
-            waits until so many are free. Empty where the decoder sees to that itself, or needs next to none.
+        memory: What a decoded item holds: so many are decoded ahead as fit into a budget.
         writes: Suffix of the files that generated items are written to, such as ".png"; empty where none are made.
     """
 
@@ -71,7 +92,7 @@ class ModalitySpec:
     kind: str = ""
     holds: tuple[str, ...] = ()
     order: int = 50
-    memory: str | Callable[[Any], int] = ""
+    memory: DecodedSize = field(default_factory=lambda: DecodedSize())
     writes: str = ""
 
     @property
@@ -81,21 +102,12 @@ class ModalitySpec:
 
     def decode(self) -> Callable[..., Any] | None:
         """Return the decoder, imported; None where its files are another kind's."""
-        return _named(self.decoder)
-
-    def memory_of(self, source: Any) -> int:  # noqa: ANN401 - whatever the decoder takes
-        """Return the bytes that decoding a source takes; 0 where that is not estimated here."""
-        estimate = _named(self.memory)
-        return 0 if estimate is None else int(estimate(source))
-
-
-def _named(function: str | Callable[..., Any]) -> Callable[..., Any] | None:
-    if not isinstance(function, str):
-        return function
-    if not function:
-        return None
-    module, _, name = function.partition(":")
-    return cast("Callable[..., Any]", getattr(importlib.import_module(module), name))
+        if not isinstance(self.decoder, str):
+            return self.decoder
+        if not self.decoder:
+            return None
+        module, _, name = self.decoder.partition(":")
+        return cast("Callable[..., Any]", getattr(importlib.import_module(module), name))
 
 
 _SPECS: dict[str, ModalitySpec] = {}
@@ -144,6 +156,7 @@ register_modality(
         (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
         "embedspace.encoders.decode:decode_image",
         order=0,
+        memory=DecodedSize(growth=0),
         writes=".png",
     )
 )
@@ -154,11 +167,19 @@ register_modality(
         "embedspace.encoders.recordings:decode_recording",
         holds=("audio", "speech"),
         order=30,
+        memory=DecodedSize(60, 1 << 19, 1 << 25),
         writes=".wav",
     )
 )
 register_modality(
-    ModalitySpec("text", (".txt", ".md", ".rst"), "embedspace.encoders.decode:decode_text", order=10, writes=".txt")
+    ModalitySpec(
+        "text",
+        (".txt", ".md", ".rst"),
+        "embedspace.encoders.decode:decode_text",
+        order=10,
+        memory=DecodedSize(4, 1 << 12),
+        writes=".txt",
+    )
 )
 register_modality(ModalitySpec("speech", kind="audio", order=20, writes=".wav"))
 register_modality(
@@ -167,6 +188,7 @@ register_modality(
         (".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi"),
         "embedspace.encoders.recordings:decode_video",
         holds=("image", "audio", "speech"),
+        memory=DecodedSize(1, 1 << 25, 1 << 25),
     )
 )
 
@@ -205,6 +227,11 @@ def kind_of_modality(name: str) -> str:
     """Return the kind of the files that hold a modality: "audio" for "speech", mostly the name itself."""
     spec = _SPECS.get(name)
     return name if spec is None else spec.kind or spec.name
+
+
+def holds_several(kind: str) -> bool:
+    """Whether the files of a kind hold several modalities, as recordings hold sound and speech."""
+    return kind in _SPECS and len(_SPECS[kind].held) > 1
 
 
 def leading(names: Iterable[str]) -> list[str]:

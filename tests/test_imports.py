@@ -44,6 +44,9 @@ ALLOWED = {
 }
 """Part of the package -> the parts it may import, besides itself."""
 
+FRONT_DOORS = {("embedspace/space/compose.py", "train")}
+"""A file may call a part above it inside a function: people look for `compose` at the space, and it fits connectors."""
+
 CIRCLES_LEFT = [{"embedspace.encoders.towers.base", "embedspace.encoders.towers.bundled"}]
 """Files that still import each other, also inside functions or for types alone. The list only ever shrinks."""
 
@@ -100,12 +103,27 @@ def _package_imports() -> list[Import]:
     return [found for path in sorted(PACKAGE.rglob("*.py")) for found in _imports(path)]
 
 
+def _imports_inside_functions() -> set[tuple[str, int]]:
+    """Files and lines of imports that run only when a function of the package is called."""
+    return {
+        (str(path.relative_to(ROOT)), node.lineno)
+        for path in PACKAGE.rglob("*.py")
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+
+
 def _complaints(allowed: dict[str, set[str]], imports: list[Import]) -> list[str]:
     wrong = []
+    inside = _imports_inside_functions()
     for where, line, name in imports:
         own = Path(where).with_suffix("").parts[1]
         other = _part(name)
         if own == "__init__" or other is None or other == own:
+            continue
+        if (where, other) in FRONT_DOORS and (where, line) in inside:
             continue
         if other not in allowed[own]:
             wrong.append(f"{where}:{line}: {own} must not import {name}")
@@ -128,12 +146,13 @@ def test_imports_check_sees_what_it_is_for() -> None:
         ("embedspace/space.py", 3, "embedspace.Catalog"),
         ("embedspace/query/composition.py", 4, "embedspace.cli.main"),
         ("embedspace/generate/api.py", 5, "embedspace.space"),  # a space owns its generators, not the other way round
+        ("embedspace/space/compose.py", 1, "embedspace.train"),  # on the top of the module
     ]
     good: list[Import] = [
         ("embedspace/space.py", 1, "embedspace.encoders.base"),
         ("embedspace/space.py", 1, "embedspace.__version__"),
     ]
-    assert len(_complaints(ALLOWED, bad + good)) == 5
+    assert len(_complaints(ALLOWED, bad + good)) == 6
 
 
 def test_the_allowed_order_has_no_cycle() -> None:

@@ -22,6 +22,7 @@ from embedspace.cli.shared.options import (
     Workers,
 )
 from embedspace.errors import InputError
+from embedspace.modality import holds_several
 
 if TYPE_CHECKING:
     from embedspace.catalog.records import CatalogInfo, CatalogItem, RemoveReport
@@ -159,7 +160,7 @@ def _catalog_item(value: str, facts: dict[str, Any], space: Any, as_modality: st
             raise InputError(
                 f"{value}: a folder; `embedspace index` reads folders; if you mean the word, write '\"{value}\"'"
             )
-    wanted = as_modality if source.kind in ("audio", "video") else None
+    wanted = as_modality if holds_several(source.kind) else None
     if source.path is None:
         decoded = space.decode(value, "text")
         identity = content_hash(value, "text")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedspace.cli.shared.options import AsModality, CatalogPath, Device, Json, SpaceName, Where
+from embedspace.cli.shared.options import AsModality, CatalogPath, Device, Json, OnlyModalities, SpaceName, Where
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ def search(
             "searches; - reads one query a line from standard input.",
         ),
     ],
-    to: Annotated[
-        list[Modality] | None, typer.Option("--to", help="Only hits of this modality; may be repeated.")
-    ] = None,
+    to: OnlyModalities = None,
     as_modality: AsModality = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Hits a query.")] = 10,
     where: Where = None,
@@ -77,7 +75,7 @@ def search(
         _show(text, one, found, as_json=json, explain=explain, several=len(texts) > 1, remark=remark)
 
 
-def _lacking(catalog: Catalog, to: Sequence[Modality] | None, threshold: float | None) -> str:
+def _lacking(catalog: Catalog, to: Sequence[str] | None, threshold: float | None) -> str:
     """Say what there is not, whatever the query; empty where it is the probability that is lacking."""
     held = catalog.info().segments
     if not held:

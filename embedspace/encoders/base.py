@@ -84,6 +84,11 @@ class Encoder(nn.Module, ABC):
         """Return the rows of what is searched with, where the network makes a difference; as `encode` if not."""
         return self.encode(prepared)
 
+    def unknown(self, text: str) -> list[str]:
+        """Return the parts of a text that the network does not know; none where it cannot say."""
+        del text
+        return []
+
     def fits(self, text: str) -> bool:
         """Return whether nothing of a text is cut off: passages are shortened until it is so."""
         del text

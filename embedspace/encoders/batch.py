@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from embedspace.encoders.base import Encoders, Piece
 from embedspace.errors import InputError, MediaError, UnknownModalityError
-from embedspace.modality import Modality, is_modality, kind_of, leading, modality_names, modality_of, modality_spec
+from embedspace.modality import (
+    Modality,
+    holds_several,
+    is_modality,
+    kind_of,
+    leading,
+    modality_names,
+    modality_of,
+    modality_spec,
+)
 from embedspace.segment import Decoded, Segment, mean_vector
 
 __all__ = ["content_bytes", "encode_items", "pool_segments", "progress_bar", "resolve_item"]
@@ -60,7 +69,7 @@ def _taken_as(item: Any, wanted: str) -> tuple[Any, str, str | None]:  # noqa: A
         return item, own, wanted
     if kind == Modality.AUDIO and not isinstance(item, str | Path | bytes | tuple):
         raise InputError(f"a recording is a file, or samples and their rate; got {type(item).__name__}: {item!r:.60}")
-    return item, kind, wanted if len(modality_spec(kind).held) > 1 else None
+    return item, kind, wanted if holds_several(kind) else None
 
 
 def _is_file(text: str) -> bool:

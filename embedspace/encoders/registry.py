@@ -87,6 +87,12 @@ class EncoderType:
     towers: Callable[[Section], Sequence[str]] = _towers_named_in
 
 
+def _tower_files(section: Section) -> list[str]:
+    named = [str(section[key]) for key in ("projection", "tuned") if section.get(key)]
+    stem = section.get("connector")
+    return [*named, *([f"{stem}.json", f"{stem}.safetensors"] if stem else [])]
+
+
 def _shipped(modality: str, *others: str) -> EncoderType:
     """Return the type of one of the default space's encoders; each ends in the text projection, or starts from it."""
     module, files = f"embedspace.encoders.shipped.{modality}", (f"{modality}.safetensors", *others)
@@ -96,11 +102,11 @@ def _shipped(modality: str, *others: str) -> EncoderType:
 _TYPES: dict[str, EncoderType] = {
     found.name: found
     for found in (
+        EncoderType("tower", "embedspace.encoders.tower", _tower_files),
         _shipped("text"),
         _shipped("image", "image_tail.safetensors", "image_network.safetensors", "text.safetensors"),
         _shipped("audio", "text.safetensors"),
         _shipped("speech", "text.safetensors"),
-        EncoderType("tower", "embedspace.encoders.tower"),
     )
 }
 _FACTORIES: dict[str, Factory] = {}

@@ -1,14 +1,18 @@
-"""The encoder of type "tower": any tower, and where one was trained a projection behind it.
+"""The encoder of any tower: the tower's rows, if wanted through a projection, if wanted through a connector.
 
-Its section of a space's configuration: `{"type": "tower", "tower": NAME}`, and optionally `"projection"` and `"tuned"`,
-files beside config.json (`embedspace.encoders.trained`). NAME is one of the configuration's "towers", each with what
-`create_tower` needs to make it again and the digest that it then has.
+    media -> tower -> (N, feature_dim) -> projection, or unit length -> connector -> (N, embed_dim) unit rows
+
+A section of this type names a tower of the space's configuration and files in the space's folder:
+`{"type": "tower", "tower": "clap", "projection": "...", "tuned": "...", "connector": "connectors/clap"}`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,94 +20,226 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 
+from embedspace.config import build
 from embedspace.encoders.base import Encoder, to_rows
+from embedspace.encoders.connectors import Connector, load_connector
 from embedspace.encoders.registry import register_encoder
-from embedspace.encoders.shipped.image_features import cropped
-from embedspace.encoders.towers.backbone import shared_networks
-from embedspace.encoders.towers.base import Tower, create_tower
+from embedspace.encoders.towers.base import Tower, create_tower, require_same
 from embedspace.encoders.trained import Projection, apply_tuned, load_projection
 from embedspace.errors import ConfigError, WeightsError
+from embedspace.media.pixels import cropped
+from embedspace.modality import Modality
 
-__all__ = ["TowerEncoder"]
+__all__ = ["TowerEncoder", "TowerSection", "Towers"]
+
+_BATCH = 32
+_WINDOW_SECONDS = 10.0
+"""Of sound, for a tower that takes any length."""
+
+
+@dataclass(frozen=True, slots=True)
+class TowerSection:
+    """A section of the type "tower".
+
+    Attributes:
+        tower: Name of a tower in the space's configuration.
+        projection: File of a projection in the space's folder; none: the tower's rows at unit length.
+        tuned: File of the tensors of the tower that training changed, if it did.
+        connector: A connector's files without their suffix, such as "connectors/clap"; none: the rows are in the space.
+        window_seconds: Length of a sound segment, at most what the tower takes; by default that.
+    """
+
+    tower: str
+    projection: str = ""
+    tuned: str = ""
+    connector: str = ""
+    window_seconds: float | None = None
+
+
+class Towers:
+    """The towers of one space by name, each made when it is first asked for and compared with what was stored of it."""
+
+    def __init__(
+        self,
+        references: Mapping[str, Mapping[str, Any]],
+        folder: Path,
+        made: dict[str, Tower] | None = None,
+        *,
+        download: bool = False,
+    ) -> None:
+        """Take what the configuration stores.
+
+        Args:
+            references: Name -> `Tower.reference()`, and in it "options", as the tower was made with, and "folder",
+                where relative paths begin if not in the space's.
+            folder: Of the space: where relative paths begin.
+            made: Towers that are there already; those that are made are added.
+            download: Whether libraries may fetch what is not on this machine.
+        """
+        self._references, self._folder, self._download = references, folder, download
+        self._made = {} if made is None else made
+
+    def __call__(self, name: str, tuned: str = "") -> Tower:
+        """Return a tower.
+
+        Args:
+            name: In the configuration.
+            tuned: File in the space's folder with the tensors that training changed; the modalities that name the same
+                share one tower.
+
+        Raises:
+            ConfigError: If the configuration has no such tower, or it names an unknown one.
+            WeightsError: If its weights are missing, or not those that the space was made with.
+        """
+        key = f"{name} {tuned}".rstrip()
+        if key in self._made:
+            return self._made[key]
+        if name not in self._references:
+            where = self._folder / "config.json"
+            raise ConfigError(f"{where}: no tower {name!r}; it has: {', '.join(self._references) or 'none'}")
+        stored = self._references[name]
+        if str(stored.get("name", "")).startswith(LIVE):
+            raise ConfigError(
+                f"{self._folder / 'config.json'}: tower {name!r} was a module in memory, {stored['name']}; no file has "
+                "it: give it to EmbeddingSpace.from_towers once more"
+            )
+        options = stored.get("options", {})
+        folder = Path(stored["folder"]) if stored.get("folder") else self._folder
+        tower = create_tower(stored["name"], download=self._download, folder=folder, options=options)
+        require_same(tower, stored)
+        if tuned:
+            apply_tuned(tower, self._folder / tuned)
+        self._made[key] = tower
+        return tower
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Within this context encoders of the type "tower" take their towers from here."""
+        token = _IN_USE.set(self)
+        try:
+            yield
+        finally:
+            _IN_USE.reset(token)
+
+
+_IN_USE: ContextVar[Towers | None] = ContextVar("_IN_USE", default=None)
+LIVE = "live:"
+"""How the names of towers begin that are modules in memory, not references."""
 
 
 class TowerEncoder(Encoder):
-    """One modality of a tower.
+    """A tower, and what brings its rows of one modality into the space."""
 
-    Args:
-        tower: Takes the modality.
-        modality: Which.
-        projection: Into the space; without one the tower's rows, made unit, are the space.
-    """
+    def __init__(
+        self,
+        tower: Tower,
+        modality: str,
+        *,
+        projection: Projection | None = None,
+        connector: Connector | None = None,
+        window_seconds: float | None = None,
+    ) -> None:
+        """Put the parts together.
 
-    def __init__(self, tower: Tower, modality: str, projection: Projection | None = None) -> None:
+        Args:
+            tower: Takes the modality.
+            modality: Whose media.
+            projection: From the tower's rows.
+            connector: From unit rows of the tower's own space, or of the projection's.
+            window_seconds: Length of a sound segment; None: what the tower takes.
+
+        Raises:
+            WeightsError: If the width of one part is not what the next one takes.
+            ConfigError: If the window is longer than the tower takes.
+            UnknownModalityError: If the tower does not take the modality.
+        """
         super().__init__()
         tower.require(modality)
-        width = tower.feature_dim(modality)
-        if projection is not None and projection.feature_dim != width:
-            raise WeightsError(
-                f"tower {tower.name!r}: its {modality} rows are {width} wide, its projection takes "
-                f"{projection.feature_dim}; train the projection again"
+        self.modality, self.tower = modality, tower
+        self.projection, self.connector = projection, connector
+        width = _next_width(tower.feature_dim(modality), projection, f"tower {tower.name!r}", "projection")
+        self.embed_dim = _next_width(width, connector, f"tower {tower.name!r}", "connector")
+        self.sample_rate = tower.sample_rate or self.sample_rate
+        longest = tower.window_seconds
+        if longest is not None and window_seconds is not None and window_seconds > longest:
+            raise ConfigError(
+                f"tower {tower.name!r}: window_seconds {window_seconds:g}, it takes at most {longest:g} s at once"
             )
-        self.tower, self.modality, self.projection = tower, modality, projection
-        self.embed_dim = width if projection is None else projection.embed_dim
+        self.window_seconds = window_seconds or longest or _WINDOW_SECONDS
         self.min_side = tower.image_size
-        if tower.sample_rate is not None:
-            self.sample_rate = tower.sample_rate
-        if tower.window_seconds is not None:
-            self.window_seconds = tower.window_seconds
+        if callable(getattr(tower, "encode_and_transcribe", None)) and modality == Modality.SPEECH:
+            self.encode_and_transcribe = self._encode_and_transcribe
+        if callable(getattr(tower, "encode_and_route", None)) and modality == Modality.AUDIO:
+            self.encode_and_route = self._encode_and_route
 
     def fits(self, text: str) -> bool:
-        """Return whether the tower keeps every token of a text."""
+        """Return whether the tower keeps all tokens of a text."""
         return self.tower.max_tokens is None or self.tower.count_tokens(text) <= self.tower.max_tokens
 
+    def unknown(self, text: str) -> list[str]:
+        """Return the parts of a text that the tower's vocabulary lacks; none where it cannot say."""
+        lacking = getattr(self.tower, "unknown", None)
+        return list(lacking(text)) if callable(lacking) else []
+
     def prepare(self, media: Any) -> Any:  # noqa: ANN401
-        """Lay a picture on white without its empty border; all else is the tower's own preprocessing."""
-        return self.tower.prepare(self.modality, cropped(media) if isinstance(media, Image.Image) else media)
+        """Run the tower's own preprocessing; a picture's transparency becomes white first."""
+        return self.tower.prepare(self.modality, cropped(media) if self.modality == Modality.IMAGE else media)
 
     def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
         """Return (N, embed_dim) unit rows of what is to be found."""
         return self._encode(prepared, "document")
 
     def encode_query(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
-        """Return (N, embed_dim) unit rows of what is searched with."""
+        """Return (N, embed_dim) unit rows of what is searched with, where the tower knows a prompt for that."""
         return self._encode(prepared, "query")
 
     @torch.inference_mode()
     def _encode(self, prepared: Sequence[Any], role: str) -> NDArray[np.float32]:
-        rows = self.tower.encode(self.modality, prepared, role=role).float()
-        return to_rows(F.normalize(rows if self.projection is None else self.projection(rows), dim=-1))
+        parts = [
+            self._finished(self.tower.encode(self.modality, prepared[start : start + _BATCH], role=role))
+            for start in range(0, len(prepared), _BATCH)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, self.embed_dim), np.float32)
+
+    def _finished(self, rows: torch.Tensor) -> NDArray[np.float32]:
+        """Bring (N, feature_dim) rows of the tower into the space."""
+        made = F.normalize(rows.float(), dim=-1) if self.projection is None else self.projection(rows)
+        return to_rows(made if self.connector is None else self.connector(made, self.modality))
+
+    @torch.inference_mode()
+    def _encode_and_transcribe(self, prepared: Sequence[Any]) -> tuple[NDArray[np.float32], list[str]]:
+        rows, said = self.tower.encode_and_transcribe(self.modality, prepared)  # type: ignore[operator]
+        return self._finished(rows), list(said)
+
+    @torch.inference_mode()
+    def _encode_and_route(self, prepared: Sequence[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        rows, speaks = self.tower.encode_and_route(self.modality, prepared)  # type: ignore[operator]
+        return self._finished(rows), np.asarray(speaks, np.float32)
+
+
+def _next_width(width: int, part: Projection | Connector | None, whose: str, what: str) -> int:
+    """Return the width after a part; a part that takes another width is refused."""
+    if part is None:
+        return width
+    takes = part.config.in_dim if isinstance(part, Connector) else part.feature_dim
+    if takes != width:
+        raise WeightsError(
+            f"{whose} makes rows {width} wide, its {what} takes {takes}: the two do not fit; make the {what} anew"
+        )
+    return part.config.embed_dim
 
 
 @register_encoder("tower")
 def _create(config: dict[str, Any], folder: Path, modality: str) -> TowerEncoder:
-    known = {"tower", "projection", "tuned"}
-    if unknown := sorted(set(config) - known):
-        raise ConfigError(f"{folder / 'config.json'}: section {modality!r}: unknown key {', '.join(unknown)}")
-    name, tuned = config["tower"], config.get("tuned")
-    towers = shared_networks()
-    key = f"tower {name} {tuned}"  # modalities of one tower share it
-    if key not in towers:
-        towers[key] = _tower(name, folder, tuned)
-    projection = load_projection(folder / config["projection"]) if "projection" in config else None
-    return TowerEncoder(towers[key], modality, projection)
-
-
-def _tower(name: str, folder: Path, tuned: str | None) -> Tower:
-    """Make a tower of the space's configuration, and see that it is the one that its vectors come from."""
     path = folder / "config.json"
-    references = json.loads(path.read_text("utf-8")).get("towers", {})
-    if name not in references:
-        raise ConfigError(f"{path}: no tower {name!r}; known: {', '.join(references) or 'none'}")
-    reference = references[name]
-    tower = create_tower(reference["name"], folder=folder, options=reference.get("options", {}))
-    if tower.digest != reference["digest"]:
-        raise WeightsError(
-            f"tower {name!r} ({reference['name']}): its weights or preprocessing are not those that {path} names; "
-            "restore them, or build the space again"
-        )
-    if tuned is not None:
-        apply_tuned(tower, folder / tuned)
-    return tower
+    section = build(TowerSection, config, f"{path}: section {modality!r}")
+    towers = _IN_USE.get() or Towers(json.loads(path.read_text("utf-8")).get("towers", {}), folder)
+    tower = towers(section.tower, section.tuned)
+    projection = load_projection(folder / section.projection) if section.projection else None
+    connector = None
+    if section.connector:
+        stem = folder / section.connector
+        connector = load_connector(stem.parent, stem.name)
+    seconds = section.window_seconds
+    return TowerEncoder(tower, modality, projection=projection, connector=connector, window_seconds=seconds)

@@ -19,7 +19,7 @@ from embedspace.evaluate.intervals import Estimate
 from embedspace.evaluate.retrieval.direction import RetrievalResult
 from embedspace.evaluate.retrieval.run import SuiteResult, corpora_folder, evaluate_suite
 from embedspace.evaluate.suite import described, load_suite
-from embedspace.modality import Modality
+from embedspace.modality import modality_names
 
 __all__ = ["evaluate_retrieval", "git_commit", "heat_map", "markdown", "report", "splits_digest", "write_report"]
 
@@ -188,7 +188,7 @@ def heat_map(
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    order = [str(modality) for modality in Modality]
+    order = modality_names()
     cells = {
         (result["query"], result["gallery"]): 100 * result["metrics"][metric][0]
         for result in entry["results"]

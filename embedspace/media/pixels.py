@@ -10,13 +10,14 @@ from PIL import Image
 
 from embedspace.errors import MediaError
 
-__all__ = ["flatten", "reduced", "reduction", "to_colour"]
+__all__ = ["cropped", "flatten", "reduced", "reduction", "to_colour"]
 
 LARGE = 32_000_000
 """Pixels from which a picture is worked on in strips and made smaller."""
 _SCALED_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 _ALPHA_MODES = frozenset({"RGBA", "LA", "La", "PA", "RGBa"})
 _STRIP = 1_000_000  # pixels
+_MARGIN = 0.04  # of the longer side of what is kept
 
 
 def flatten(image: Image.Image, background: tuple[int, int, int] = (255, 255, 255)) -> NDArray[np.uint8]:
@@ -120,3 +121,31 @@ def _grey8(image: Image.Image, full: float) -> Image.Image:
     """Scale grey pixels to 8 bits; Pillow's own conversion would clip at 255."""
     grey = np.asarray(image).astype(np.float32)
     return Image.fromarray(np.clip(grey * (255.0 / full) + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def cropped(image: Image.Image) -> Image.Image:
+    """Composite on white and cut away the empty border of a picture with transparency.
+
+    A cut-out that fills a tenth of its canvas would otherwise meet a network as a speck.
+
+    Args:
+        image: RGB or RGBA.
+
+    Returns:
+        RGB; the image itself if that is what it is, for a copy of a huge one would not fit.
+    """
+    if image.mode != "RGBA":
+        return image if image.mode == "RGB" else image.convert("RGB")
+    box = image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox()
+    if box is not None:
+        margin = round(_MARGIN * max(box[2] - box[0], box[3] - box[1]))
+        box = (
+            max(0, box[0] - margin),
+            max(0, box[1] - margin),
+            min(image.width, box[2] + margin),
+            min(image.height, box[3] + margin),
+        )
+        image = image.crop(box)
+    canvas = Image.new("RGB", image.size, (255, 255, 255))
+    canvas.paste(image, mask=image.getchannel("A"))
+    return canvas

@@ -78,7 +78,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise WeightsError(f"{path}: not the configuration of a space: {error!r}") from error
     for modality, section in config["sections"].items():
-        encoder_type(section, modality, path)
+        lacking = set(encoder_type(section, modality, path).towers(section)) - set(config.get("towers", {}))
+        if lacking:
+            has = ", ".join(config.get("towers", {})) or "none"
+            raise ConfigError(f"{path}: section {modality!r}: no tower {lacking.pop()!r}; it has: {has}")
     return config
 
 

@@ -8,10 +8,7 @@ space.similarity(vectors, vectors)
 from __future__ import annotations
 
 import functools
-import shutil
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,70 +16,117 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.calibration.model import Calibration
-from embedspace.errors import ConfigError, InputError, UnknownModalityError, WeightsError
-from embedspace.modality import Modality, is_modality, kinds, modality_spec
-from embedspace.segment import Decoded, Segment
-from embedspace.space.config import DEFAULT_WEIGHTS, compare_files, fingerprint, read_config
+from embedspace.errors import ConfigError, InputError, UnknownModalityError
+from embedspace.modality import Modality
+from embedspace.space.encoding import EncodingSpace
 
 if TYPE_CHECKING:
-    from embedspace.encoders.base import Encoders
     from embedspace.generate.api import Generators
 
 __all__ = ["EmbeddingSpace"]
 
 
-class EmbeddingSpace:
-    """One vector space for images, sounds, text and speech.
+class EmbeddingSpace(EncodingSpace):
+    """One vector space for images, sounds, texts, speech and whatever else it has an encoder for.
 
-    Make it with `from_pretrained`; an encoder's weights load when it is first used, so a text search never opens the
-    image networks. Methods may be called from several threads.
+    Make it with `from_pretrained`, `compose` or `from_towers`; an encoder's weights load when it is first used, so a
+    text search never opens the image networks. Methods may be called from several threads.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], calibration: Calibration, device: str = "cpu") -> None:
-        """Take a folder of weights and its parsed config; use `from_pretrained`."""
-        self.folder = folder
-        self.config = config
-        self.calibration = calibration
-        self.embed_dim = int(config["embed_dim"])
-        self.modalities: tuple[str, ...] = tuple(config["sections"])
-        self._device = device
-        self._encoders: dict[str, Any] = {}
-        self._backbones: dict[str, Any] = {}  # frozen networks that several encoders use, by name
-        self._lock = threading.RLock()
-
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path | None = None, *, device: str = "cpu") -> EmbeddingSpace:
-        """Open a space; nothing is downloaded.
+    def from_pretrained(
+        cls, name_or_path: str | Path | None = None, *, device: str = "cpu", download: bool = False
+    ) -> EmbeddingSpace:
+        """Open a space.
 
         Args:
-            name_or_path: Folder that `save` or a training wrote; None is the space that ships with the package.
+            name_or_path: Folder that `save` or a training wrote, or the name of a preset of composed towers; None is
+                the space that ships with the package.
             device: Where the networks run: "cpu", "cuda", "cuda:1", "mps".
+            download: Whether towers may be fetched that are not on this machine; else nothing is ever downloaded.
 
         Raises:
             WeightsError: If there is no space in the folder, or one of another format.
             ConfigError: If its configuration names an unknown modality or type.
         """
-        folder = DEFAULT_WEIGHTS if name_or_path is None else Path(name_or_path)
-        config = read_config(folder)
-        stored = folder / "calibration.json"
-        try:
-            calibration = Calibration.from_json(stored.read_text("utf-8")) if stored.is_file() else Calibration()
-        except (OSError, UnicodeDecodeError) as error:
-            raise WeightsError(f"{stored}: cannot read the calibration: {error}") from error
-        return cls(folder, config, calibration, device)
+        from embedspace.space.open import open_space
 
-    def supports(self, modality: Modality | str) -> bool:
-        """Return whether this space encodes a modality."""
-        return str(modality) in self.modalities
+        return open_space(cls, name_or_path, device, download=download)
 
-    def save(self, path: str | Path) -> Path:
-        """Copy heads, configuration and calibration into a folder that `from_pretrained` opens; returns it."""
-        target = Path(path)
-        target.mkdir(parents=True, exist_ok=True)
-        for file in sorted(self.folder.iterdir()):
-            if file.suffix in (".safetensors", ".json") and file.resolve() != (target / file.name).resolve():
-                shutil.copyfile(file, target / file.name)
-        return target
+    @classmethod
+    def compose(
+        cls,
+        config: Mapping[str, Any] | str | Path,
+        *,
+        download: bool = False,
+        device: str = "cpu",
+        callback: Callable[[str], None] | None = None,
+    ) -> EmbeddingSpace:
+        """Make one space of several pretrained towers that share nothing but text.
+
+        The anchor's vectors stay as they are; every other tower is connected to it by what both say of the same texts.
+        Without validation pairs searches show cosines and no probabilities.
+
+        Args:
+            config: TOML file, or what one holds; see `embedspace.space.recipe`. Relative paths in a mapping begin in
+                the current folder.
+            download: Whether libraries may fetch what is not on this machine; without it nothing is downloaded.
+            device: Where the networks run.
+            callback: Told, in a few words, what is being done.
+
+        Raises:
+            ConfigError: If a key, a tower or an option is unknown, or a tower is not connected.
+            WeightsError: If weights are missing or damaged, or would have to be downloaded.
+            InputError: If there are too few texts, media or pairs.
+        """
+        from embedspace.space.open import compose_space
+
+        return compose_space(cls, config, device, download=download, told=callback)
+
+    @classmethod
+    def from_towers(
+        cls,
+        *,
+        calibration: Calibration | None = None,
+        device: str = "cpu",
+        **towers: Any,  # noqa: ANN401
+    ) -> EmbeddingSpace:
+        """Make a space of modules or functions in memory whose rows lie in one space already.
+
+        Args:
+            calibration: Means and probabilities; none: searches show cosines alone.
+            device: Where modules run.
+            towers: Modality -> a `Tower`, or a module or function as `embedspace.space.live.LiveTower` takes it: called
+                with a list of N texts, RGB pictures of PIL or (T,) waveforms, it returns (N, width). Its rows are
+                brought to unit length.
+
+        Raises:
+            InputError: If one is no module, or their widths differ.
+            UnknownModalityError: If there is no such modality, or a tower does not take it.
+        """
+        from embedspace.space.open import space_of_towers
+
+        return space_of_towers(cls, towers, calibration, device)
+
+    def save(self, path: str | Path, *, copy_towers: bool = False) -> Path:
+        """Write weights, configuration and calibration into a folder that `from_pretrained` opens.
+
+        Towers of a composed space are stored as references, with revision and digests of their files.
+
+        Args:
+            path: The folder; made if it is missing.
+            copy_towers: Store copies of the towers' files beside, so that the folder needs nothing else.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ConfigError: If a tower is a module in memory, or of a kind that cannot be copied.
+        """
+        from embedspace.space.save import save_space
+
+        save_space(self, Path(path), copy_towers=copy_towers)
+        return Path(path)
 
     def with_options(self, modality: Modality | str, **options: Any) -> EmbeddingSpace:  # noqa: ANN401
         """Return this space with an encoder that is set otherwise, such as `recognised_share=1.0` for speech.
@@ -105,167 +149,9 @@ class EmbeddingSpace:
                 raise ConfigError(f"{self.folder}: its {name} has no {key!r}; it has: {', '.join(sections[name])}")
         changed = {**sections, name: {**sections[name], **options}}
         other = EmbeddingSpace(self.folder, {**self.config, "sections": changed}, self.calibration, self._device)
-        other._backbones = self._backbones  # the frozen networks are the same
+        other._backbones, other._towers, other._kept = self._backbones, self._towers, self._kept  # the same networks
+        other._download = self._download
         return other
-
-    def fingerprints(self) -> Mapping[str, str]:
-        """Return modality -> hex digest of its weights, configuration and preprocessing."""
-        return {name: fingerprint(self.config, name, self.folder) for name in self.modalities}
-
-    def calibration_json(self) -> str:
-        """Return the calibration as JSON, for a catalog to keep."""
-        return self.calibration.to_json()
-
-    def encoder(self, modality: Modality | str) -> Any:  # noqa: ANN401 - typing it would import torch
-        """Return the encoder of a modality, loading its weights the first time.
-
-        Encoders of one space hold the same frozen networks, all on the space's device: do not move one alone.
-
-        Raises:
-            UnknownModalityError: If this space has no such encoder.
-            WeightsError: If its weights are missing, damaged, or not those that the configuration names.
-        """
-        wanted = str(modality)
-        if wanted not in self.modalities:
-            known = ", ".join(self.modalities)
-            if not is_modality(wanted):
-                raise UnknownModalityError(f"unknown modality {wanted!r}; known: {known}")
-            raise UnknownModalityError(f"this space has no {wanted} encoder; it has: {known}")
-        with self._lock:
-            if wanted not in self._encoders:
-                from embedspace.encoders.registry import create_encoder
-                from embedspace.encoders.towers.backbone import shared_backbones
-
-                with shared_backbones(self._backbones):
-                    made = create_encoder(self.config["sections"][wanted], self.folder, wanted)
-                compare_files(self.config, wanted, self.folder)
-                self._encoders[wanted] = made.to(self._device).eval()
-            return self._encoders[wanted]
-
-    def _all_encoders(self) -> Encoders:
-        from embedspace.encoders.base import Encoders
-
-        return Encoders(self.modalities, self.encoder)
-
-    # ---- what the catalog needs
-
-    def decode(self, source: Any, kind: str, *, as_modality: str | None = None) -> Decoded:  # noqa: ANN401
-        """Decode one item and prepare its segments; no network runs, so threads may share this.
-
-        Args:
-            source: A path; for text also a `str`, or a mapping field -> text; for an image also a PIL image or array.
-            kind: "image", "audio", "text", "video" or another, as `modality_of` gives it.
-            as_modality: Take a recording or video as this modality only; None lets its content decide.
-
-        Raises:
-            MediaError: If it cannot be decoded.
-            UnknownModalityError: If there is no such kind.
-        """
-        from embedspace.encoders.batch import content_bytes
-        from embedspace.encoders.decode import cuts_of
-        from embedspace.media.memory import DECODING
-
-        spec = modality_spec(kind) if kind in kinds() else None
-        decoder = None if spec is None else spec.decode()
-        if spec is None or decoder is None:
-            raise UnknownModalityError(f"{source}: unknown kind {kind!r}; known: {', '.join(kinds())}")
-        need = spec.memory_of(source)
-        with DECODING.hold(need) if need else nullcontext():
-            decoded: Decoded = decoder(source, self._all_encoders(), as_modality)
-        decoded.nbytes = sum(content_bytes(piece.content) for piece in decoded.inputs)
-        decoded.cuts = cuts_of(decoded.inputs)
-        return decoded
-
-    def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:
-        """Encode decoded items; result i holds the segments of items[i], whatever the other items are."""
-        from embedspace.encoders.batch import encode_items
-
-        return encode_items(items, self._all_encoders())
-
-    # ---- what people call
-
-    def encode(
-        self,
-        items: Any,  # noqa: ANN401
-        *,
-        modality: str | None = None,
-        batch_size: int = 32,
-        normalize_embeddings: bool = True,
-        show_progress_bar: bool = False,
-        callback: Callable[[int, int], None] | None = None,
-    ) -> NDArray[np.float32]:
-        """Encode items of any modality, one row each.
-
-        Args:
-            items: One item or a sequence: a path to a file (`Path`, or a `str` that names an existing one), a text, a
-                PIL image, or a dict such as {"speech": "a.wav"} that says the modality. Waveforms: `encode_audio`.
-            modality: Take all items as this modality.
-            batch_size: Items decoded and encoded together.
-            normalize_embeddings: Unit rows; without it a long item's row is the mean of its segments' unit rows.
-            show_progress_bar: Draw one on stderr.
-            callback: Told (done, total) after each batch.
-
-        Returns:
-            (N, embed_dim) float32. A long item is the mean of its segments; `encode_decoded` gives them all.
-
-        Raises:
-            MediaError: If an item cannot be decoded.
-            UnknownModalityError: If it cannot be told what an item is.
-        """
-        from embedspace.encoders.batch import pool_segments, progress_bar, resolve_item
-
-        several = isinstance(items, Sequence) and not isinstance(items, str | bytes)
-        sequence = list(items) if several else [items]
-        rows: list[NDArray[np.float32]] = []
-        with progress_bar(len(sequence), show_progress_bar, callback) as tell:
-            for start in range(0, len(sequence), batch_size):
-                chosen = [resolve_item(item, modality) for item in sequence[start : start + batch_size]]
-                decoded = [self.decode(source, kind, as_modality=wanted) for source, kind, wanted in chosen]
-                for (source, _, wanted), segments in zip(chosen, self.encode_decoded(decoded), strict=True):
-                    rows.append(pool_segments(segments, wanted, source, normalize_embeddings))
-                tell(len(rows), len(sequence))
-        return np.stack(rows) if rows else np.empty((0, self.embed_dim), np.float32)
-
-    def encode_text(self, texts: str | Sequence[str], **options: Any) -> NDArray[np.float32]:  # noqa: ANN401
-        """Encode texts (never read as paths) of any length; options as `encode`. Returns (N, embed_dim) unit rows."""
-        wrapped = [{"text": t} for t in ([texts] if isinstance(texts, str) else texts)]
-        return self.encode(wrapped, **options)
-
-    def encode_image(self, images: Any, **options: Any) -> NDArray[np.float32]:  # noqa: ANN401
-        """Encode image files, PIL images or (H, W, 3) uint8 arrays; options as `encode`; (N, embed_dim) unit rows."""
-        several = isinstance(images, Sequence) and not isinstance(images, str | bytes)
-        return self.encode([{"image": i} for i in (images if several else [images])], **options)
-
-    def encode_audio(self, waveforms: Any, sample_rate: int | None = None, **options: Any) -> NDArray[np.float32]:  # noqa: ANN401
-        """Encode what recordings sound like.
-
-        Args:
-            waveforms: Sound files, or (T,) arrays in [-1, 1]; one or a sequence.
-            sample_rate: Hz of the arrays; required for them.
-            options: As `encode`.
-
-        Returns:
-            (N, embed_dim) unit rows.
-        """
-        return self._encode_sound(waveforms, sample_rate, Modality.AUDIO, options)
-
-    def encode_speech(self, waveforms: Any, sample_rate: int | None = None, **options: Any) -> NDArray[np.float32]:  # noqa: ANN401
-        """Encode what is said in recordings; arguments as `encode_audio`. Returns (N, embed_dim) unit rows."""
-        return self._encode_sound(waveforms, sample_rate, Modality.SPEECH, options)
-
-    def _encode_sound(
-        self,
-        waveforms: Any,  # noqa: ANN401
-        sample_rate: int | None,
-        modality: Modality,
-        options: dict[str, Any],
-    ) -> NDArray[np.float32]:
-        single = isinstance(waveforms, str | Path) or (isinstance(waveforms, np.ndarray) and waveforms.ndim == 1)
-        wrapped = [
-            {modality.value: (w, sample_rate) if isinstance(w, np.ndarray) else w}
-            for w in ([waveforms] if single else waveforms)
-        ]
-        return self.encode(wrapped, **options)
 
     def names(
         self, vectors: NDArray[np.float32], modality: Modality | str = "image", k: int = 5

@@ -241,7 +241,7 @@ def test_ingest_same_vectors_whatever_the_batch_and_threads(tmp_path: Path, medi
 
 
 def test_ingest_bounds_decoded_bytes(catalog: Catalog, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedspace.catalog.ingest.pipeline._LEAST", {"image": 0, "audio": 0, "text": 0})
+    monkeypatch.setattr("embedspace.modality.DecodedSize.of", lambda self, size: size * self.growth)
     monkeypatch.setattr(
         HashEncoder,
         "decode",

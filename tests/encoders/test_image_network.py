@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from embedspace.encoders.base import save_tensors
-from embedspace.encoders.shipped.image_features import crop_to_content, cropped
+from embedspace.encoders.shipped.image_features import crop_to_content
 from embedspace.encoders.shipped.image_network import (
     NETWORK_FILE,
     TunedNetwork,
@@ -19,6 +19,7 @@ from embedspace.encoders.shipped.image_network import (
 from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.efficientnet_lite import EfficientNetLite
 from embedspace.errors import InputError, WeightsError
+from embedspace.media.pixels import cropped
 from embedspace.space import EmbeddingSpace, write_config
 from tests.support.spaces import BACKBONES, EMBED_DIM, check_rows, pictures, write_space
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,13 @@ def test_passages_refuses_an_overlap_that_cannot_advance() -> None:
     with pytest.raises(ValueError, match="overlap"):
         passages("a b", max_words=10, overlap=5)
     assert len(passages("a b c", max_words=1, overlap=0)) == 3
+
+
+def test_passages_are_shortened_until_they_fit() -> None:
+    text = " ".join(f"word{k}" for k in range(300))
+    found = passages(text, fits=lambda passage: len(passage.split()) <= 25)
+    assert all(len(passage.split()) <= 25 for _, _, passage in found)
+    assert found[0][0] == 0 and found[-1][1] == len(text)
+    assert all(later[0] <= earlier[1] + 1 for earlier, later in itertools.pairwise(found))  # nothing is lost
+    assert passages("one two three", fits=lambda passage: False) == [(0, 3, "one"), (4, 7, "two"), (8, 13, "three")]
+    assert passages(text, fits=lambda passage: True) == passages(text)

@@ -18,7 +18,7 @@ from embedspace.catalog.ingest.ingestion import Ingestion
 from embedspace.catalog.ingest.scan import scan
 from embedspace.catalog.records import Failure, IngestReport, Loss, Progress
 from embedspace.errors import FingerprintMismatchError, InputError
-from embedspace.modality import Modality
+from embedspace.modality import is_modality, modality_names
 from embedspace.segment import SegmentEncoder
 
 __all__ = ["IngestReport", "Progress", "ingest"]
@@ -63,8 +63,8 @@ def ingest(
         CatalogLockedError: If another process keeps writing to the catalog.
         StorageFullError: If the disk is full; what was committed before is intact.
     """
-    if as_modality is not None and as_modality not in set(Modality):
-        raise InputError(f"unknown modality {as_modality!r}; known: {', '.join(Modality)}")
+    if as_modality is not None and not is_modality(as_modality):
+        raise InputError(f"unknown modality {as_modality!r}; known: {', '.join(modality_names())}")
     missing = [str(source) for source in sources if not os.path.exists(source)]
     if sources and len(missing) == len(sources):
         raise InputError(f"no such file or folder: {', '.join(missing)}")

@@ -12,21 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from embedspace.modality import Modality
+from embedspace.modality import kinds, modality_names
 
-__all__ = ["FOLDER_METADATA", "KNOWN_COLUMNS", "WHOLE", "BadRow", "Row", "plain", "row_of"]
+__all__ = ["FOLDER_METADATA", "WHOLE", "BadRow", "Row", "known_columns", "plain", "row_of"]
 
 FOLDER_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 WHOLE = "whole"
 """Label of the segment that joins all fields of a text."""
 
-_PATH_COLUMNS = ("path", "file_name", "file", "filename", "image", "audio", "video", "speech")
+_FILE_COLUMNS = ("path", "file_name", "file", "filename")
 _TEXT_COLUMNS = ("text", "caption", "sentence", "content")
 _FIELD_COLUMNS = (
     "title", "name", "description", "summary", "ingredients", "steps", "instructions", "directions", "method", "body",
 )  # fmt: skip
-KNOWN_COLUMNS = frozenset({"id", "modality", *_PATH_COLUMNS, *_TEXT_COLUMNS, *_FIELD_COLUMNS})
-"""Names of columns that mean something, in lower case."""
 _SHORT_TEXT = 200
 
 
@@ -59,6 +57,16 @@ class BadRow:
     reason: str
 
 
+def _path_columns() -> list[str]:
+    """Return the columns that may hold a file: "path", ..., and those that are called like what they hold."""
+    return [*_FILE_COLUMNS, *(name for name in dict.fromkeys([*kinds(), *modality_names()]) if name != "text")]
+
+
+def known_columns() -> frozenset[str]:
+    """Return the names of columns that mean something here, in lower case."""
+    return frozenset({"id", "modality", *_path_columns(), *_TEXT_COLUMNS, *_FIELD_COLUMNS})
+
+
 def row_of(raw: Mapping[str, Any], number: int, text_fields: Sequence[str] | None = None) -> Row | BadRow:
     """Make sense of a row.
 
@@ -73,10 +81,10 @@ def row_of(raw: Mapping[str, Any], number: int, text_fields: Sequence[str] | Non
     if (written := _cell(raw, columns, "id")) not in (None, ""):
         name = str(written)
         used.add(columns["id"])
-    if str(_cell(raw, columns, "modality")) in set(Modality):
+    if str(_cell(raw, columns, "modality")) in modality_names():
         modality = str(raw[columns["modality"]])
         used.add(columns["modality"])
-    for column in _PATH_COLUMNS:
+    for column in _path_columns():
         value = _cell(raw, columns, column)
         if isinstance(value, str) and value:
             path = value
@@ -92,7 +100,7 @@ def row_of(raw: Mapping[str, Any], number: int, text_fields: Sequence[str] | Non
         return Row(name, path, embedded, None, modality, _filled(metadata))
     content = _content(raw, columns, text_fields)
     if not content:
-        return BadRow(number, f"neither a file ({', '.join(_PATH_COLUMNS)}) nor a text ({', '.join(_TEXT_COLUMNS)})")
+        return BadRow(number, f"neither a file ({', '.join(_path_columns())}) nor a text ({', '.join(_TEXT_COLUMNS)})")
     texts = set(content) if isinstance(content, dict) else {columns[c] for c in _TEXT_COLUMNS if c in columns}
     metadata = {key: plain(value) for key, value in raw.items() if key not in used and not _long(key, value, texts)}
     return Row(name, "", None, content, modality or "text", _filled(metadata))

@@ -13,16 +13,12 @@ from typing import Any
 
 from embedspace.catalog.ingest.reading import UNSETTLED, read_file
 from embedspace.catalog.ingest.scan import Candidate
+from embedspace.modality import modality_spec
 from embedspace.segment import Decoded, SegmentEncoder
 
 __all__ = ["Pipeline", "Prepared"]
 
 _BUDGET = 256 << 20
-_GROWTH = {"image": 0, "audio": 60, "text": 4, "video": 1}
-"""Decoded bytes per byte of the file, at most about: a compressed recording grows most, an image shrinks."""
-_LEAST = {"image": 1 << 20, "audio": 1 << 19, "text": 1 << 12, "video": 1 << 25}
-_MOST = {"audio": 1 << 25, "video": 1 << 25}
-"""Only the first minutes of a recording are decoded ahead."""
 
 
 @dataclass(slots=True)
@@ -77,8 +73,7 @@ class Pipeline:
 
     def submit(self, candidate: Candidate) -> Iterator[Prepared]:
         """Queue a candidate; yield results for as long as there is no room for it."""
-        need = max(_LEAST[candidate.kind], candidate.size * _GROWTH[candidate.kind])
-        need = min(need, _MOST.get(candidate.kind, need))
+        need = modality_spec(candidate.kind).memory.of(candidate.size)
         while self._queue and (len(self._queue) >= self.depth or self._reserved + self.held + need > self.budget):
             yield self._next()
         self._reserved += need

@@ -17,13 +17,12 @@ from embedspace.catalog.places import MANIFEST_SUFFIXES, NOT_REGULAR, manifest_o
 from embedspace.catalog.records import Failure
 from embedspace.catalog.store.schema import DATABASE
 from embedspace.errors import InputError, MissingExtraError, UnknownModalityError
-from embedspace.modality import SUFFIXES, Modality, modality_of
+from embedspace.modality import holds_several, kind_of, kind_of_modality, modality_of
 
 __all__ = ["Candidate", "Skipped", "chunks", "scan"]
 
 _HELD = 64 << 20
 """Bytes that the rows of one chunk may hold, about."""
-_KIND_OF = {"image": "image", "audio": "audio", "speech": "audio", "text": "text"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +31,10 @@ class Candidate:
 
     Attributes:
         uri: Where it is.
-        kind: "image", "audio", "text" or "video".
+        kind: "image", "audio", "text", "video" or another that is registered.
         size: Bytes.
         mtime_ns: Modification time of the file; 0 for a row.
-        as_modality: "audio" or "speech" where the user or the row says so.
+        as_modality: "audio" or "speech" where the user or the row says so, or another of several that its kind holds.
         content: The text of a row that has no file.
         embedded: The bytes of a file that its manifest holds.
         content_hash: Known without reading a file; empty for a file.
@@ -119,7 +118,7 @@ def _file(uri: str, as_modality: str | None) -> Candidate | Failure:
     except UnknownModalityError as error:
         if as_modality is None:
             return Failure(uri, str(error))
-        kind = _KIND_OF[as_modality]
+        kind = kind_of_modality(as_modality)
     try:
         return _candidate(uri, kind, os.stat(uri), as_modality)
     except OSError as error:
@@ -136,7 +135,8 @@ def _candidate(uri: str, kind: str, facts: os.stat_result, as_modality: str | No
 
 
 def _imposed(kind: str, as_modality: str | None) -> str:
-    return as_modality if as_modality in (Modality.AUDIO, Modality.SPEECH) and kind == "audio" else ""
+    """Return the modality that a file is taken as, where one kind of file holds several and one of them is wanted."""
+    return as_modality if as_modality and kind_of_modality(as_modality) == kind and holds_several(kind) else ""
 
 
 def _folder(root: Path, as_modality: str | None) -> Iterator[Candidate | Skipped | Failure]:
@@ -184,7 +184,7 @@ def _entry(
     entry: os.DirEntry[str], as_modality: str | None, described: dict[str, Candidate]
 ) -> Candidate | Skipped | Failure:
     suffix = os.path.splitext(entry.name)[1].lower()
-    kind = SUFFIXES.get(suffix)
+    kind = kind_of(entry.name)
     if kind is None:
         return Skipped(entry.path, suffix or "(none)")
     try:
@@ -209,7 +209,7 @@ def _described(manifest: Path) -> tuple[dict[str, Candidate], list[Failure]]:
                 failures.append(Failure(row_uri(manifest, str(number)), reason))
                 continue
             uri = os.path.normpath(manifest.parent / row.path)
-            modality = row.modality if row.modality == Modality.SPEECH else ""
+            modality = row.modality if kind_of_modality(row.modality) != row.modality else ""
             found[uri] = Candidate(uri, "", 0, 0, modality, manifest=str(manifest), metadata=row.metadata or {})
     except (InputError, MissingExtraError) as error:
         return found, [*failures, Failure(str(manifest), str(error))]
@@ -236,7 +236,7 @@ def _manifest(
             digest = content_hash(row.content, "text")
             yield Candidate(uri, "text", size, 0, "", row.content, None, digest, str(path), metadata)
         elif row.embedded is not None:
-            kind = _KIND_OF.get(row.modality) or SUFFIXES.get(Path(row.path).suffix.lower(), "image")
+            kind = kind_of_modality(row.modality) if row.modality else kind_of(row.path) or "image"
             digest, size = content_hash(row.embedded, kind), len(row.embedded)
             yield Candidate(
                 uri, kind, size, 0, _imposed(kind, imposed), None, row.embedded, digest, str(path), metadata

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from embedspace.catalog.ingest.manifests import KNOWN_COLUMNS, BadRow
+from embedspace.catalog.ingest.manifests import BadRow, known_columns
 from embedspace.catalog.places import open_regular
 from embedspace.errors import InputError, MissingExtraError
 
@@ -103,7 +103,8 @@ def _csv(path: Path, file: io.BufferedReader, delimiters: str) -> _Rows:
 
 
 def _csv_rows(reader: Iterator[list[str]], columns: Sequence[str]) -> _Rows:
-    written = {name for name in columns if name.strip().lower() in KNOWN_COLUMNS}  # a text "1.50" is not 1.5
+    known = known_columns()
+    written = {name for name in columns if name.strip().lower() in known}  # a text "1.50" is not 1.5
     while True:
         try:
             values = next(reader)
@@ -132,7 +133,7 @@ def _fitness(header: str, delimiter: str) -> tuple[int, int]:
         names = next(csv.reader([header], delimiter=delimiter), [])
     except csv.Error:
         return 0, 0
-    return len({name.strip().lower() for name in names} & KNOWN_COLUMNS), len(names)
+    return len({name.strip().lower() for name in names} & known_columns()), len(names)
 
 
 def _named(header: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from embedspace.catalog.store.lookup import document_segments, field_names, segm
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.where import Condition, compile_where
 from embedspace.errors import InputError
-from embedspace.modality import Modality
+from embedspace.modality import Modality, modality_names
 
 __all__ = ["Searcher"]
 
@@ -90,7 +90,7 @@ class Searcher:
         if min_probability is not None and not 0.0 <= min_probability <= 1.0:
             raise InputError(f"search: min_probability = {min_probability}; it must be between 0 and 1")
         held = index.counts()
-        targets = [name for name in self._targets(to) if name in held]
+        targets = [name for name in self._targets(to, held) if name in held]
         if min_probability is not None and (lacking := uncalibrated(names, targets, self.calibration)):
             raise InputError(
                 f"search: min_probability = {min_probability}, but the catalog's space gives no probabilities for "
@@ -164,8 +164,8 @@ class Searcher:
         return np.ascontiguousarray(queries / norms)
 
     @staticmethod
-    def _targets(to: str | Sequence[str] | None) -> list[str]:
-        known = [str(modality.value) for modality in Modality]
+    def _targets(to: str | Sequence[str] | None, held: Iterable[str]) -> list[str]:
+        known = list(dict.fromkeys([*modality_names(), *held]))
         wanted = known if to is None else [to] if isinstance(to, str) else list(to)
         for name in wanted:
             if name not in known:

@@ -7,18 +7,62 @@ from typing import Annotated
 
 import typer
 
-from embedspace.modality import Modality
+from embedspace.modality import Modality, is_modality, modality_names
 
-__all__ = ["AsModality", "BatchSize", "CatalogPath", "Device", "Json", "Quiet", "SpaceName", "Where", "Workers"]
+__all__ = [
+    "AsModality",
+    "BatchSize",
+    "CatalogPath",
+    "Device",
+    "Json",
+    "OnlyModalities",
+    "Quiet",
+    "SpaceName",
+    "Where",
+    "Workers",
+    "modality_name",
+]
+
+_NAMES = f"<{'|'.join(Modality)}>"
+
+
+def modality_name(value: str) -> str:
+    """Return the name of a modality that comes with the package, or that another module registered.
+
+    Raises:
+        typer.BadParameter: If there is none of this name.
+    """
+    if not is_modality(value):
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(map(repr, modality_names()))}")
+    return value
+
+
+def _starting_with(typed: str) -> list[str]:
+    return [name for name in modality_names() if name.startswith(typed)]
+
 
 CatalogPath = Annotated[Path, typer.Argument(metavar="CATALOG", help="A catalog made by `embedspace index`.")]
 
 AsModality = Annotated[
-    Modality | None,
+    str | None,
     typer.Option(
         "--as",
+        parser=modality_name,
+        metavar=_NAMES,
+        autocompletion=_starting_with,
         help="What recordings are: speech (what is said) or audio (what it sounds like); also the modality of files "
         "with an unknown suffix.",
+    ),
+]
+
+OnlyModalities = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--to",
+        parser=modality_name,
+        metavar=_NAMES,
+        autocompletion=_starting_with,
+        help="Only hits of this modality; may be repeated.",
     ),
 ]
 

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from embedspace.encoders.base import Encoder, load_strict, to_rows
 from embedspace.encoders.projections import MLPHead, ensemble_normalize, fuse
 from embedspace.encoders.registry import register_encoder
-from embedspace.encoders.shipped.image_features import ImageFrontEnd, cropped
+from embedspace.encoders.shipped.image_features import ImageFrontEnd
 from embedspace.encoders.shipped.image_network import TunedNetworks, load_networks
 from embedspace.encoders.sizes import make_checked
 from embedspace.errors import ConfigError, WeightsError
+from embedspace.media.pixels import cropped
 
 __all__ = ["ImageConfig", "ImageEncoder", "ImageHeads", "class_mixture", "load_image_heads"]
 

@@ -19,45 +19,17 @@ from torch import Tensor, nn
 from embedspace.encoders.base import load_strict
 from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.efficientnet_lite import EfficientNetLite, EfficientNetTail
+from embedspace.media.pixels import cropped
 
-__all__ = ["ImageFrontEnd", "colour_statistics", "crop_to_content", "cropped"]
+__all__ = ["ImageFrontEnd", "colour_statistics", "crop_to_content"]
 
 _CHUNK = 4  # larger batches of these depthwise convolutions are slower on a CPU
 _GRID = 3
-_MARGIN = 0.04
 
 
 def crop_to_content(image: Image.Image) -> NDArray[np.uint8]:
     """Return `cropped` as (H, W, 3) uint8."""
     return np.asarray(cropped(image))
-
-
-def cropped(image: Image.Image) -> Image.Image:
-    """Composite on white and cut away the empty border of a picture with transparency.
-
-    A cut-out that fills a tenth of its canvas would otherwise meet the backbone as a speck.
-
-    Args:
-        image: RGB or RGBA.
-
-    Returns:
-        RGB; the image itself if that is what it is, for a copy of a huge one would not fit.
-    """
-    if image.mode != "RGBA":
-        return image if image.mode == "RGB" else image.convert("RGB")
-    box = image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox()
-    if box is not None:
-        margin = round(_MARGIN * max(box[2] - box[0], box[3] - box[1]))
-        box = (
-            max(0, box[0] - margin),
-            max(0, box[1] - margin),
-            min(image.width, box[2] + margin),
-            min(image.height, box[3] + margin),
-        )
-        image = image.crop(box)
-    canvas = Image.new("RGB", image.size, (255, 255, 255))
-    canvas.paste(image, mask=image.getchannel("A"))
-    return canvas
 
 
 def colour_statistics(pixel_values: Tensor) -> Tensor:

@@ -30,7 +30,6 @@ __all__ = [
     "read_weights",
     "register_backbone",
     "shared_backbones",
-    "shared_networks",
 ]
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "backbones"
@@ -47,7 +46,7 @@ _MODULES = {
     "yamnet": "yamnet",
 }
 _FACTORIES: dict[str, Factory] = {}
-_SHARED: ContextVar[dict[str, Any] | None] = ContextVar("_SHARED", default=None)
+_SHARED: ContextVar[dict[str, Backbone] | None] = ContextVar("_SHARED", default=None)
 
 
 class Backbone(nn.Module):
@@ -156,12 +155,6 @@ def shared_backbones(made: dict[str, Backbone]) -> Iterator[None]:
         _SHARED.reset(token)
 
 
-def shared_networks() -> dict[str, Any]:
-    """Return what `shared_backbones` shares, for networks of other kinds to be shared as well; else a new dict."""
-    shared: dict[str, Any] | None = _SHARED.get()
-    return {} if shared is None else shared
-
-
 def create_backbone(name: str, weights: str | Path | None = None) -> Backbone:
     """Make a frozen backbone on the CPU in float32; within `shared_backbones`, at most once.
 
@@ -175,8 +168,7 @@ def create_backbone(name: str, weights: str | Path | None = None) -> Backbone:
     """
     shared = _SHARED.get() if weights is None else None
     if shared is not None and name in shared:
-        found: Backbone = shared[name]
-        return found
+        return shared[name]
     if name not in _FACTORIES and name in _MODULES:
         importlib.import_module(f"embedspace.encoders.towers.{_MODULES[name]}")
     if name not in _FACTORIES:

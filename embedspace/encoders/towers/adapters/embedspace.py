@@ -88,6 +88,20 @@ class SpaceTower(Tower):
             return torch.empty(0, self._width, device=self.device)
         return torch.from_numpy(encoder.encode(list(prepared))).to(self.device)
 
+    def encode_and_transcribe(self, modality: str, prepared: Sequence[Any]) -> tuple[torch.Tensor, list[str]]:
+        """Return (N, embed_dim) unit rows of speech, and what is said in each item."""
+        rows, said = self._encoder(modality).encode_and_transcribe(list(prepared))
+        return torch.from_numpy(rows).to(self.device), said
+
+    def encode_and_route(self, modality: str, prepared: Sequence[Any]) -> tuple[torch.Tensor, Any]:
+        """Return (N, embed_dim) unit rows of sound, and the probability that somebody speaks in each item, (N,)."""
+        rows, speaks = self._encoder(modality).encode_and_route(list(prepared))
+        return torch.from_numpy(rows).to(self.device), speaks
+
+    def unknown(self, text: str) -> list[str]:
+        """Return the parts of a text that the text encoder does not know."""
+        return list(self._encoder("text").unknown(text))
+
 
 def _files(folder: Path, config: dict[str, Any]) -> dict[str, Path]:
     """Return name -> file of all weights that the configuration lists."""
