@@ -225,19 +225,25 @@ def load_vocabulary(folder: Path) -> Vocabulary:
         raise WeightsError(f"{folder / _VECTORS}: not the vectors of a vocabulary: {reason}") from error
 
 
-def generators_folder(space_folder: Path) -> Path:
-    """Return where the generators of a space lie, its vocabulary among them: beside its weights, else the package's."""
+def generators_folder(space_folder: Path, *, composed: bool = False) -> Path:
+    """Return where the generators of a space lie, its vocabulary among them: beside its weights, else the package's.
+
+    Args:
+        space_folder: Holds the space's weights.
+        composed: The space is one of other towers: what the package's generators know lies in another space.
+    """
     own = space_folder / "heads"
-    return own if own.is_dir() else SHIPPED_GENERATORS
+    return own if composed or own.is_dir() else SHIPPED_GENERATORS
 
 
-def vocabulary_of(folder: Path) -> Vocabulary | None:
-    """Return the vocabulary in a folder of generators; None where there is none.
+def vocabulary_of(folder: Path, embed_dim: int | None = None) -> Vocabulary | None:
+    """Return the vocabulary in a folder of generators; None where there is none, or one of another width's space.
 
     Raises:
         WeightsError: If it is damaged.
     """
-    return load_vocabulary(folder) if (folder / _NAMES).is_file() else None
+    found = load_vocabulary(folder) if (folder / _NAMES).is_file() else None
+    return None if found is None or embed_dim not in (None, found.vectors.shape[1]) else found
 
 
 def names_of(

@@ -32,7 +32,7 @@ class Generators:
 
     def __init__(self, space: GeneratorSpace) -> None:
         self.space = space
-        self.folder = generators_folder(space.folder)
+        self.folder = generators_folder(space.folder, composed=bool(space.config.get("towers")))
         self._loaded: dict[str, Generator] = {}
         self._lock = threading.RLock()
 
@@ -44,7 +44,7 @@ class Generators:
     @property
     def vocabulary(self) -> Vocabulary | None:
         """The names that generators know; None where they came without."""
-        return vocabulary_of(self.folder)
+        return vocabulary_of(self.folder, self.space.embed_dim)
 
     def __getitem__(self, to: Modality | str) -> Generator:
         """Return the generator of a target, loading its weights the first time.

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from embedspace.encoders.registry import misfit
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.files import read_config
 from embedspace.generate.base import Generator, GeneratorSpace
@@ -83,7 +84,7 @@ def create_generator(target: str, folder: Path, space: GeneratorSpace) -> Genera
     try:
         generator = factory({key: value for key, value in config.items() if key not in _ABOUT}, own, space)
     except (TypeError, KeyError) as error:
-        raise ConfigError(f"{path}: does not fit the generator of {target}: {error!r}") from error
+        raise ConfigError(f"{path}: does not fit the generator of {target}: {misfit(error)}") from error
     generator.digest = digest_of(own)
     return generator.requires_grad_(False).eval()
 

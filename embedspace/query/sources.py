@@ -121,7 +121,9 @@ def embed_sources(
     for source in sources:
         wanted = as_modality if source.kind in ("audio", "video") else None
         content = Path(source.path) if source.path else source.value
-        decoded.append(space.decode(content, source.kind, as_modality=wanted))
+        query = space.decode(content, source.kind, as_modality=wanted)
+        query.is_query = True
+        decoded.append(query)
     encoded = space.encode_decoded(decoded)
     return [_pool(source, segments, as_modality) for source, segments in zip(sources, encoded, strict=True)]
 

@@ -48,6 +48,11 @@ class SpaceCore:
         self._kept: object = None  # holds a temporary folder for as long as the space lives
         self._lock = threading.RLock()
 
+    @property
+    def is_composed(self) -> bool:
+        """Whether its towers are others than the package's own encoders."""
+        return bool(self.config.get("towers"))
+
     def supports(self, modality: Modality | str) -> bool:
         """Return whether this space encodes a modality."""
         return str(modality) in self.modalities

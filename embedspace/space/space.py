@@ -169,7 +169,7 @@ class EmbeddingSpace(EncodingSpace):
         """
         from embedspace.vocabulary import generators_folder, names_of, vocabulary_of
 
-        vocabulary = vocabulary_of(generators_folder(self.folder))
+        vocabulary = vocabulary_of(generators_folder(self.folder, composed=self.is_composed), self.embed_dim)
         return names_of(vocabulary, vectors, str(modality), k, self.calibration.means)
 
     def unknown_words(self, text: str) -> list[str]:
@@ -204,7 +204,7 @@ class EmbeddingSpace(EncodingSpace):
         """
         from embedspace.vocabulary import generators_folder, readings_of, vocabulary_of
 
-        vocabulary = vocabulary_of(generators_folder(self.folder))
+        vocabulary = vocabulary_of(generators_folder(self.folder, composed=self.is_composed), self.embed_dim)
         return readings_of(vocabulary, vectors, str(modality), self.calibration.means)
 
     @functools.cached_property
