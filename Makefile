@@ -17,9 +17,10 @@ test: check  ## everything CI runs
 quick: $(DEV)  ## the tests that take seconds
 	$(BIN)/python -m pytest -q -m "not slow and not gpu and not browser"
 
-check: $(DEV)  ## style, types, import directions
+check: $(DEV)  ## style, types, figures that follow from the results, import directions
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m eval.figures --check
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
 figures: $(DEV)  ## do the pages follow from the results, and were those measured with the weights that ship?
