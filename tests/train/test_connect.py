@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from embedspace.encoders.connectors import METHODS
 from embedspace.errors import ConfigError, InputError
-from embedspace.train.connect import ConnectSettings, fit_connector, negatives_outside, procrustes, ridge, withhold
+from embedspace.train.connect import (
+    ConnectSettings,
+    fit_connector,
+    nearest_texts,
+    negatives_outside,
+    procrustes,
+    ridge,
+    withhold,
+)
 from embedspace.train.connect.texts import distinct_pairs, split_pairs
 
 Rows = NDArray[np.float32]
@@ -72,6 +80,47 @@ def test_ridge_solves_its_normal_equations() -> None:
     # the gradient of |x W - y|^2 + 0.5 * 300 / 8 * |W|^2 is zero
     torch.testing.assert_close(x.T @ (x @ found - y) + 0.5 * 300 / 8 * found, torch.zeros(8, 6), atol=1e-4, rtol=0)
     assert float(ridge(x, y, 100.0).norm()) < float(found.norm()) < float(ridge(x, y, 1e-6).norm())
+
+
+def test_weights_count_like_repeated_rows() -> None:
+    x, y = torch.from_numpy(rows(60, 8)), torch.from_numpy(rows(60, 6, seed=1))
+    times = torch.arange(60) % 3 + 1
+    weights = times / times.double().mean()
+    again = [rows.repeat_interleave(times, dim=0) for rows in (x, y)]
+    torch.testing.assert_close(procrustes(x, y, weights), procrustes(*again), atol=1e-5, rtol=0)
+    torch.testing.assert_close(ridge(x, y, 0.5, weights), ridge(*again, 0.5), atol=1e-5, rtol=0)
+
+
+def test_nearest_texts_by_hand() -> None:
+    x = rows(50, 4)
+    x[7] = np.nan
+    media = {"audio": rows(25, 4, seed=1), "image": rows(25, 4, seed=2)}
+    texts = unit(x - np.nanmean(x, axis=0))
+    near = np.max([texts @ unit(some - some.mean(axis=0)).T for some in media.values()], axis=(0, 2))
+    expected = sorted(np.argsort(-np.nan_to_num(near, nan=-9))[:10].tolist())
+    assert nearest_texts(x, media, 10).tolist() == expected
+    assert nearest_texts(x, media, 99).tolist() == [k for k in range(50) if k != 7]
+    with pytest.raises(InputError, match="no media to be near to"):
+        nearest_texts(x, {}, 10)
+
+
+def test_focus_makes_the_map_best_where_the_media_are() -> None:
+    # two halves of the texts, each turned otherwise; the media lie among the first half
+    away = 1.5 * np.eye(8)[:1]
+    first, second = unit(rows(300, 8) + away), unit(rows(300, 8, seed=1) - away)
+    turned = [unit(first @ rotation(8, 8)), unit(second @ rotation(8, 8)[::-1])]
+    media, asked = unit(rows(200, 8, seed=2) + away), unit(rows(100, 8, seed=3) + away)
+    wanted = unit(asked @ rotation(8, 8))
+
+    def cosine(focus: float) -> float:
+        given = settings("procrustes", focus=focus)
+        fitted = fit_connector(np.concatenate([first, second]), np.concatenate(turned), given, media={"image": media})
+        x = unit(asked - media.mean(axis=0))
+        y = unit(wanted - unit(media @ rotation(8, 8)).mean(axis=0))
+        assert fitted.connector.linear is not None
+        return float(np.sum(x @ fitted.connector.linear.weight.T.numpy() * y, axis=1).mean())
+
+    assert cosine(0.05) > cosine(0) + 0.05
 
 
 def test_negatives_outside_by_hand() -> None:
@@ -218,7 +267,7 @@ def test_media_named_text_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"method": "magic"}, {"held_out": 0}, {"held_out": 1}, {"neighbours": 0}, {"shares": ()}]
+    "wrong", [{"method": "magic"}, {"held_out": 0}, {"held_out": 1}, {"neighbours": 0}, {"shares": ()}, {"focus": -1}]
 )
 def test_settings_refuse_wrong_values(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

@@ -12,7 +12,7 @@ from embedspace.encoders.connectors import identity_connector
 from embedspace.errors import ConfigError
 from embedspace.train.connect.methods import FITTERS, Start
 from embedspace.train.connect.settings import ConnectReport, ConnectSettings, FittedConnector
-from embedspace.train.connect.texts import Pairs, centre_of, distinct_pairs, split_pairs
+from embedspace.train.connect.texts import Pairs, distinct_pairs, media_of, split_pairs
 from embedspace.train.loop import FitProgress
 from embedspace.train.ranks import target_ranks
 
@@ -37,8 +37,8 @@ def fit_connector(
             encode (a row that is not finite) is left out, and so is one whose source vector repeats.
         settings: How; blend by default.
         media: Modality -> (M, in_dim) unit rows of unlabelled media of the source space. Their mean is the
-            modality's centre; a modality that is not named is centred like texts, which costs much where media and
-            texts lie apart.
+            modality's centre, and texts near to them count more (`focus`). A modality that is not named is centred
+            like texts, which costs much where media and texts lie apart.
         callback: Told of the progress of the method mlp.
 
     Returns:
@@ -50,15 +50,15 @@ def fit_connector(
     """
     settings = settings or ConnectSettings()
     pairs = distinct_pairs(source, target)
-    centres = {name: centre_of(rows, pairs.x.shape[1], name) for name, rows in (media or {}).items()}
-    counted = {name: len(rows) for name, rows in (media or {}).items()}
+    given = {name: media_of(rows, pairs.x.shape[1], name) for name, rows in (media or {}).items()}
+    counted = {name: len(rows) for name, rows in given.items()}
     if settings.method == "identity":
         return _identity(pairs, counted)
     fitted, held = split_pairs(pairs, settings.held_out, settings.seed)
-    trial = Start(fitted, centres, settings, callback)
+    trial = Start(fitted, given, settings, callback)
     tried = FITTERS[settings.method](trial, held)
     ranks = tried.ranks(held)
-    final = FITTERS[settings.method](Start(pairs, centres, tried.settings, callback), None)
+    final = FITTERS[settings.method](Start(pairs, given, tried.settings, callback), None)
     report = ConnectReport(
         settings.method,
         texts=len(pairs.x),

@@ -8,36 +8,40 @@ from torch import Tensor
 __all__ = ["negatives_outside", "procrustes", "ridge"]
 
 
-def procrustes(x: Tensor, y: Tensor) -> Tensor:
+def procrustes(x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the (in_dim, embed_dim) map R with orthonormal rows or columns that minimises |x R - y|.
 
     Args:
         x: (N, in_dim) rows of the source.
         y: (N, embed_dim) rows of the target; the widths may differ.
+        weights: (N,) how much each row counts; alike where None.
 
     Source:
         Schönemann 1966, eq. 1.3 to 1.6: R = U V^T where x^T y = U S V^T.
     """
-    left, _, right = torch.linalg.svd(x.double().T @ y.double(), full_matrices=False)
+    given = x.double() if weights is None else x.double() * weights[:, None]
+    left, _, right = torch.linalg.svd(given.T @ y.double(), full_matrices=False)
     rotation: Tensor = (left @ right).to(x.dtype)
     return rotation
 
 
-def ridge(x: Tensor, y: Tensor, strength: float) -> Tensor:
+def ridge(x: Tensor, y: Tensor, strength: float, weights: Tensor | None = None) -> Tensor:
     """Return the (in_dim, embed_dim) map W that minimises |x W - y|^2 + strength * N / in_dim * |W|^2.
 
     Args:
         x: (N, in_dim) unit rows of the source, whose dimensions have the mean variance 1 / in_dim.
         y: (N, embed_dim) rows of the target.
         strength: Multiple of that variance.
+        weights: (N,) how much each row counts, 1 on average; alike where None.
 
     Source:
         Hoerl and Kennard 1970, eq. 2.1.
     """
     given, wanted = x.double(), y.double()
     count, width = given.shape
-    left = given.T @ given + strength * count / width * torch.eye(width, dtype=torch.float64)
-    solution: Tensor = torch.linalg.solve(left, given.T @ wanted).to(x.dtype)
+    weighted = given if weights is None else given * weights[:, None]
+    left = weighted.T @ given + strength * count / width * torch.eye(width, dtype=torch.float64)
+    solution: Tensor = torch.linalg.solve(left, weighted.T @ wanted).to(x.dtype)
     return solution
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from embedspace.encoders.connectors import Connector, ConnectorConfig
 from embedspace.train.connect.maps import negatives_outside, procrustes, ridge
 from embedspace.train.connect.settings import ConnectSettings
-from embedspace.train.connect.texts import Pairs
+from embedspace.train.connect.texts import Pairs, nearness
 from embedspace.train.loop import FitConfig, FitProgress, fit
 from embedspace.train.losses import info_nce
 from embedspace.train.ranks import target_ranks
@@ -46,17 +46,21 @@ class Start:
     def __init__(
         self,
         pairs: Pairs,
-        centres: Mapping[str, Tensor],
+        media: Mapping[str, Tensor],
         settings: ConnectSettings,
         callback: Callable[[FitProgress], None] | None,
     ) -> None:
         self.settings, self.callback = settings, callback
-        self.modalities = ("text", *centres)
-        self.centres = torch.stack([pairs.x.mean(dim=0), *centres.values()])
-        self.target_centre = pairs.y.mean(dim=0)
+        self.modalities = ("text", *media)
+        self.weights = _weights(pairs.x, media, settings.focus)
+        self.centres = torch.stack([self._mean(pairs.x), *(rows.mean(dim=0) for rows in media.values())])
+        self.target_centre = self._mean(pairs.y)
         self.target_scale = (pairs.y - self.target_centre).norm(dim=1).mean()
         self.x = F.normalize(pairs.x - self.centres[0], dim=-1)
         self.y = F.normalize(pairs.y - self.target_centre, dim=-1)
+
+    def _mean(self, rows: Tensor) -> Tensor:
+        return (self.weights[:, None] * rows).mean(dim=0)
 
     def connector(self, linear: Tensor | None = None, **sizes: int) -> Connector:
         """Return a connector of the settings' method with its centres and, where there is one, its linear map."""
@@ -78,19 +82,28 @@ class Start:
         return made
 
 
+def _weights(x: Tensor, media: Mapping[str, Tensor], focus: float) -> Tensor:
+    """Return how much each text counts, (N,), 1 on average."""
+    if not media or not focus:
+        return torch.ones(len(x))
+    near = nearness(x, media)
+    weights = ((near - near.max()) / focus).exp()
+    return weights / weights.mean()
+
+
 def _quality(ranks: Tensor) -> float:
     """Return the mean reciprocal rank, by which settings are chosen."""
     return float((1 / ranks.double()).mean())
 
 
 def _fit_procrustes(trial: Start, held: Pairs | None) -> Tried:
-    return Tried(trial.connector(procrustes(trial.x, trial.y)), trial.settings, {})
+    return Tried(trial.connector(procrustes(trial.x, trial.y, trial.weights)), trial.settings, {})
 
 
 def _fit_ridge(trial: Start, held: Pairs | None) -> Tried:
     tried = [
         Tried(
-            trial.connector(ridge(trial.x, trial.y, strength)),
+            trial.connector(ridge(trial.x, trial.y, strength, trial.weights)),
             dataclasses.replace(trial.settings, strengths=(strength,)),
             {"strength": strength},
         )
@@ -124,14 +137,14 @@ def _fit_anchors(trial: Start, held: Pairs | None) -> Tried:
 
 
 def _fit_blend(trial: Start, held: Pairs | None) -> Tried:
-    return _fit_anchored(trial, held, procrustes(trial.x, trial.y), trial.settings.shares)
+    return _fit_anchored(trial, held, procrustes(trial.x, trial.y, trial.weights), trial.settings.shares)
 
 
 def _fit_mlp(trial: Start, held: Pairs | None) -> Tried:
     """Train a rotation and the MLP beside it, which starts at nothing."""
     settings = trial.settings
     torch.manual_seed(settings.seed)
-    made = trial.connector(procrustes(trial.x, trial.y), hidden_dim=settings.hidden_dim)
+    made = trial.connector(procrustes(trial.x, trial.y, trial.weights), hidden_dim=settings.hidden_dim)
     assert made.mlp is not None
     last = made.mlp[-1]
     assert isinstance(last, nn.Linear)
@@ -141,7 +154,7 @@ def _fit_mlp(trial: Start, held: Pairs | None) -> Tried:
 
     def loss_of_step(module: nn.Module, generator: torch.Generator) -> Tensor:
         assert isinstance(module, Connector)
-        picked = torch.randperm(len(trial.x), generator=generator)[: settings.batch_size]
+        picked = torch.multinomial(trial.weights, min(settings.batch_size, len(trial.x)), generator=generator)
         x, y = trial.x[picked], trial.y[picked]
         if settings.noise:
             x = x + settings.noise * F.normalize(torch.randn(x.shape, generator=generator), dim=-1)

@@ -18,6 +18,8 @@ class ConnectSettings:
     Attributes:
         method: One of `embedspace.encoders.connectors.METHODS`.
         held_out: Share of the texts, at most 1,000, on which settings are chosen and recall is measured.
+        focus: Texts near the unlabelled media count more: the temperature of their weights, exp(cosine with the
+            nearest medium / focus); 0, or no media, and all count alike.
         strengths: Ridges to choose from, as multiples of the mean variance of the source's dimensions.
         neighbours: Nearest shared texts that take part.
         temperatures: Softmax temperatures of their cosines to choose from.
@@ -34,6 +36,7 @@ class ConnectSettings:
 
     method: str = "blend"
     held_out: float = 0.1
+    focus: float = 0.2
     strengths: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
     neighbours: int = 50
     temperatures: tuple[float, ...] = (0.03, 0.05, 0.1, 0.2)
@@ -53,6 +56,8 @@ class ConnectSettings:
             raise ConfigError(f"method {self.method!r}: known are {', '.join(METHODS)}")
         if not 0 < self.held_out < 1:
             raise ConfigError(f"held_out {self.held_out}: a share of the texts, above 0 and below 1")
+        if not self.focus >= 0:
+            raise ConfigError(f"focus {self.focus}: a temperature of at least 0")
         if min(self.neighbours, self.hidden_dim, self.steps, self.batch_size) < 1:
             raise ConfigError("neighbours, hidden_dim, steps and batch_size must be at least 1")
         if not (self.strengths and self.temperatures and self.shares):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from embedspace.errors import InputError
 
-__all__ = ["Pairs", "centre_of", "distinct_pairs", "split_pairs", "withhold"]
+__all__ = ["Pairs", "distinct_pairs", "media_of", "nearest_texts", "nearness", "split_pairs", "withhold"]
 
 _FEWEST_TEXTS = 100
 """Below this a rotation of hundreds of dimensions follows the accidents of its texts."""
 _FEWEST_MEDIA = 20
+_COMPARED, _CHUNK = 2000, 4096
 _FEWEST_HELD_OUT, _MOST_HELD_OUT = 20, 1000
 _ORDINARY = re.compile(r"[^\w]+")
 
@@ -74,8 +75,8 @@ def distinct_pairs(source: NDArray[np.float32], target: NDArray[np.float32]) -> 
     return Pairs(F.normalize(x, dim=-1), F.normalize(y, dim=-1))
 
 
-def centre_of(rows: NDArray[np.float32], width: int, name: str) -> Tensor:
-    """Return the mean of a modality's unlabelled unit rows."""
+def media_of(rows: NDArray[np.float32], width: int, name: str) -> Tensor:
+    """Check a modality's unlabelled unit rows; returns those that are finite."""
     if name == "text":
         raise InputError("media 'text': texts are centred by the shared texts; name another modality")
     if rows.ndim != 2 or rows.shape[1] != width:
@@ -83,7 +84,47 @@ def centre_of(rows: NDArray[np.float32], width: int, name: str) -> Tensor:
     good = rows[np.isfinite(rows).all(axis=1)]
     if len(good) < _FEWEST_MEDIA:
         raise InputError(f"media {name!r}: {len(good)} vectors give no centre; give at least {_FEWEST_MEDIA} files")
-    return torch.from_numpy(np.asarray(good.mean(axis=0, dtype=np.float64), np.float32))
+    return torch.from_numpy(np.asarray(good, np.float32))
+
+
+def nearness(x: Tensor, media: Mapping[str, Tensor]) -> Tensor:
+    """Return the cosine of each text with the nearest medium, all centred, (N,).
+
+    Args:
+        x: (N, in_dim) unit rows of texts.
+        media: Modality -> (M, in_dim) unit rows; of more than 2,000 the first are compared.
+    """
+    texts = F.normalize(x - x.mean(dim=0), dim=-1)
+    centred = [F.normalize(rows[:_COMPARED] - rows.mean(dim=0), dim=-1) for rows in media.values()]
+    some = torch.cat(centred)
+    return torch.cat([(part @ some.T).amax(dim=1) for part in torch.split(texts, _CHUNK)])
+
+
+def nearest_texts(
+    source: NDArray[np.float32], media: Mapping[str, NDArray[np.float32]], count: int
+) -> NDArray[np.int64]:
+    """Return which texts are nearest to some unlabelled media: the ones to share where only few can be.
+
+    Args:
+        source: (N, in_dim) unit rows of the texts in the space of the media.
+        media: Modality -> (M, in_dim) unit rows.
+        count: How many.
+
+    Returns:
+        Ascending positions, at most `count`; a text without a vector is never among them.
+
+    Raises:
+        InputError: If there are no media, or they do not belong to the texts.
+    """
+    if not media:
+        raise InputError("no media to be near to; give unlabelled vectors of at least one modality")
+    rows = torch.from_numpy(np.asarray(source, np.float32))
+    good = torch.isfinite(rows).all(dim=1)
+    given = {name: media_of(one, rows.shape[1], name) for name, one in media.items()}
+    near = torch.full((len(rows),), -torch.inf)
+    near[good] = nearness(rows[good], given)
+    first = near.argsort(descending=True, stable=True)[: min(count, int(good.sum()))]
+    return np.sort(first.numpy())
 
 
 def split_pairs(pairs: Pairs, share: float, seed: int) -> tuple[Pairs, Pairs]:
