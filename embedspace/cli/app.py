@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import embedspace
-from embedspace.cli import catalog, embed, evaluate, generate, index, search, train
+from embedspace.cli import catalog, embed, evaluate, generate, index, search, space, train
 from embedspace.cli.shared.output import Interrupted
 from embedspace.errors import ArgumentError, EmbedspaceError
 
@@ -47,6 +47,7 @@ app.command(name="generate")(generate.generate)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(train.app, name="train")
+app.add_typer(space.app, name="space")
 
 
 def _show_version(wanted: bool) -> None:

@@ -15,6 +15,7 @@ from embedspace.cli.shared.options import (
     BatchSize,
     CatalogPath,
     Device,
+    Download,
     Json,
     Quiet,
     SpaceName,
@@ -85,6 +86,7 @@ def add(
     json: Json = False,
     space_name: SpaceName = None,
     device: Device = "cpu",
+    download: Download = False,
 ) -> None:
     """Add single files or words, with metadata; `embedspace index` is for folders and manifests."""
     from embedspace.catalog.catalog import Catalog
@@ -94,7 +96,7 @@ def add(
     facts = _metadata(metadata or [])
     failures: list[tuple[str, str]] = []
     with Catalog.open(catalog) as opened:
-        space = load_space(space_name, device)
+        space = load_space(space_name, device, download)
         opened.adopt_fingerprints(space.fingerprints(), space.calibration_json())
         good: list[CatalogItem] = []
         for item in items:
@@ -287,6 +289,7 @@ def migrate(
     json: Json = False,
     space_name: SpaceName = None,
     device: Device = "cpu",
+    download: Download = False,
 ) -> None:
     """Encode again what another encoder made: only modalities whose encoder changed.
 
@@ -302,7 +305,7 @@ def migrate(
     with Catalog.open(catalog) as opened, ProgressReport(quiet=quiet or json) as bar:
         report = run(
             opened,
-            load_space(space_name, device),
+            load_space(space_name, device, download),
             batch_size=batch_size,
             workers=workers,
             callback=lambda now: bar.show("encoding", now),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedspace.cli.shared.options import AsModality, BatchSize, Device, Json, SpaceName
+from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, SpaceName
 from embedspace.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def embed(
     batch_size: BatchSize = 32,
     space_name: SpaceName = None,
     device: Device = "cpu",
+    download: Download = False,
 ) -> None:
     """Turn files and words into unit vectors, one row an item, in the order given.
 
@@ -81,7 +82,7 @@ def embed(
             raise InputError(f"{out}: unknown suffix {out.suffix or '(none)'!r}; known: {' '.join(WRITERS)}")
         open_for_writing(out)
     wanted = input_lines() if items == ["-"] else items
-    result = _embed_all(wanted, load_space(space_name, device), as_modality, batch_size)
+    result = _embed_all(wanted, load_space(space_name, device, download), as_modality, batch_size)
     if result.ids and out is not None:
         _write(out, result)
         note(f"{len(result.ids)} vectors in {out}")

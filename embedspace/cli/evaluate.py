@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from embedspace.cli.shared.options import AsModality, BatchSize, Device, Json, Quiet, SpaceName
+from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, Quiet, SpaceName
 from embedspace.errors import ConfigError
 from embedspace.files import replacing
 
@@ -34,6 +34,7 @@ def retrieval(
     json: Json = False,
     quiet: Quiet = False,
     device: Device = "cpu",
+    download: Download = False,
 ) -> None:
     """Measure retrieval: recall@k in both conventions, MedR, MRR, nDCG, with confidence intervals.
 
@@ -42,7 +43,7 @@ def retrieval(
     _check(suite)
     from embedspace.evaluate.report import evaluate_retrieval, markdown
 
-    _run(suite, (evaluate_retrieval, markdown), _Options(space_name, out, json, quiet, device))
+    _run(suite, (evaluate_retrieval, markdown), _Options(space_name, out, json, quiet, device, download))
 
 
 @app.command()
@@ -55,6 +56,7 @@ def generation(
     json: Json = False,
     quiet: Quiet = False,
     device: Device = "cpu",
+    download: Download = False,
 ) -> None:
     """Measure generation: captions, speech, pictures, sounds; beside baselines, by judges of their own.
 
@@ -64,7 +66,7 @@ def generation(
     _check(suite)
     from embedspace.evaluate.generation.kinds import evaluate, table
 
-    _run(suite, (evaluate, table), _Options(space_name, out, json, quiet, device))
+    _run(suite, (evaluate, table), _Options(space_name, out, json, quiet, device, download))
 
 
 @app.command()
@@ -87,7 +89,10 @@ def mteb(
     quiet: Quiet = False,
     device: Device = "cpu",
     download: Annotated[
-        bool, typer.Option("--download", help="Let mteb fetch the tasks' data; without it they must be here already.")
+        bool,
+        typer.Option(
+            "--download", help="Let the tasks' data and the space's towers be downloaded; without it they must be here."
+        ),
     ] = False,
 ) -> None:
     """Measure a space on tasks of mteb: retrieval and zero-shot classification of text, pictures and sound.
@@ -102,7 +107,7 @@ def mteb(
     if out is not None:
         open_for_writing(out)
     found = tasks_named([name.strip() for name in tasks.split(",") if name.strip()])
-    space = load_space(None if space_name == "default" else space_name, device)
+    space = load_space(None if space_name == "default" else space_name, device, download)
     with ProgressReport(quiet=quiet) as report:
         records = evaluate_mteb(
             space,
@@ -133,6 +138,7 @@ class _Options:
     json: bool
     quiet: bool
     device: str
+    download: bool
 
 
 def _check(suite: Path) -> None:
@@ -149,7 +155,7 @@ def _run(suite: Path, measure: tuple[Callable[..., Any], Callable[[Any], str]], 
 
     evaluate, table = measure
     with ProgressReport(quiet=asked.quiet) as report:
-        entry = evaluate(suite, load_space(asked.space, asked.device), asked.out, report.update)
+        entry = evaluate(suite, load_space(asked.space, asked.device, asked.download), asked.out, report.update)
     if asked.json:
         print_json(entry)
     else:

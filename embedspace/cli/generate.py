@@ -28,7 +28,7 @@ from embedspace.cli.shared.generate_options import (
     Target,
     Voice,
 )
-from embedspace.cli.shared.options import AsModality, Device, Json, SpaceName
+from embedspace.cli.shared.options import AsModality, Device, Download, Json, SpaceName
 from embedspace.cli.shared.targets import check_targets, files_of, sample_paths
 from embedspace.errors import InputError
 from embedspace.modality import Modality
@@ -84,6 +84,7 @@ def generate(
     json: Json = False,
     space_name: SpaceName = None,
     device: Device = "cpu",
+    download: Download = False,
 ) -> None:
     """Make a picture, a sound, a caption or speech from words, files, or a composition of them.
 
@@ -104,7 +105,7 @@ def generate(
     written = [*itertools.chain(*paths), *([sheet] if sheet is not None else [])]
     check_targets(written, files_of(parsed, as_modality), overwrite=overwrite)
     with quick_start(words_only=False):
-        space = load_space(space_name, device)
+        space = load_space(space_name, device, download)
         space.generators[to].check(asked)  # what cannot be done is said before anything is encoded
         composed = [compose(one, space, as_modality=as_modality) for one in parsed]
     jobs, request = _jobs(sources, composed, asked, space, paths, morph)

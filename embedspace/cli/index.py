@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedspace.cli.shared.options import AsModality, BatchSize, Device, Json, Quiet, SpaceName, Workers
+from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, Quiet, SpaceName, Workers
 from embedspace.errors import CatalogExistsError, CatalogNotFoundError, ConfigError, InputError
 from embedspace.modality import NOT_READ, SUFFIXES
 
@@ -68,6 +68,7 @@ def index(
     json: Json = False,
     space_name: SpaceName = None,
     device: Device = "cpu",
+    download: Download = False,
 ) -> None:
     """Add media to a catalog; only what is new or changed is encoded.
 
@@ -84,7 +85,7 @@ def index(
     if not any(path.exists() for path in paths):  # before a catalog is made for nothing
         raise InputError(f"{', '.join(map(str, paths))}: no such file or folder; check the spelling")
     chosen = index_settings(settings) if settings else None
-    space = load_space(space_name, device)
+    space = load_space(space_name, device, download)
     with open_or_create(catalog, space, chosen) as opened:
         with ProgressReport(quiet=quiet or json) as bar:
             report = ingest(

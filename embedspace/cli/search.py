@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedspace.cli.shared.options import AsModality, CatalogPath, Device, Json, OnlyModalities, SpaceName, Where
+from embedspace.cli.shared.options import (
+    AsModality,
+    CatalogPath,
+    Device,
+    Download,
+    Json,
+    OnlyModalities,
+    SpaceName,
+    Where,
+)
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:
@@ -41,6 +50,7 @@ def search(
     json: Json = False,
     space_name: SpaceName = None,
     device: Device = "cpu",
+    download: Download = False,
 ) -> None:
     """Search a catalog with words, files, or a composition of them.
 
@@ -57,7 +67,7 @@ def search(
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
     with Catalog.open(catalog, read_only=True) as opened:
         with quick_start(words_only=_words_only(parsed, as_modality)):
-            space = load_space(space_name, device)
+            space = load_space(space_name, device, download)
             opened.check_fingerprint(space.fingerprints())
             composed = [compose(one, space, as_modality=as_modality) for one in parsed]
         calibration, sizes = opened.calibration, opened.sizes()

@@ -14,6 +14,7 @@ __all__ = [
     "BatchSize",
     "CatalogPath",
     "Device",
+    "Download",
     "Json",
     "OnlyModalities",
     "Quiet",
@@ -92,9 +93,14 @@ SpaceName = Annotated[
     typer.Option(
         "--space",
         metavar="SPACE",
-        help="The space: a folder, by default the one that is shipped.",
+        help="The space: a folder, a TOML file of towers, or a preset (`embedspace space list`); by default the one "
+        "that is shipped.",
     ),
 ]
 """`--weights` is its earlier name, which goes on working."""
+
+Download = Annotated[
+    bool, typer.Option("--download", help="Let the space's towers be downloaded; without it nothing ever is.")
+]
 
 Device = Annotated[str, typer.Option("--device", help="Where encoders run: cpu, cuda, cuda:1, ...")]

@@ -18,19 +18,26 @@ if TYPE_CHECKING:
 __all__ = ["load_space", "quick_start"]
 
 
-def load_space(name: str | Path | None = None, device: str = "cpu") -> EmbeddingSpace:
-    """Return the space of a folder, or the shipped one.
+def load_space(name: str | Path | None = None, device: str = "cpu", download: bool = False) -> EmbeddingSpace:
+    """Return the space of a folder, a TOML file or a preset; the shipped one for None.
 
-    Reads configuration and calibration only: an encoder's weights load when it is first used.
+    Of a folder only configuration and calibration are read: an encoder's weights load when it is first used.
 
     Raises:
-        InputError: If there is no such device.
-        WeightsError: If the weights are missing or damaged.
+        InputError: If there is no such device, or nothing of this name.
+        WeightsError: If the weights are missing or damaged, or would have to be downloaded.
     """
     from embedspace.space import EmbeddingSpace
 
     _check_device(device)
-    return EmbeddingSpace.from_pretrained(name, device=device)
+    if name is not None and Path(name).suffix == ".toml":
+        return EmbeddingSpace.compose(name, device=device, download=download)
+    if name is not None and not Path(name).exists():
+        from embedspace.space.open import preset_names
+
+        if str(name) not in preset_names():
+            raise InputError(f"--space {name}: no such folder, and no preset; presets: {', '.join(preset_names())}")
+    return EmbeddingSpace.from_pretrained(name, device=device, download=download)
 
 
 def _check_device(device: str) -> None:
