@@ -114,7 +114,7 @@ def _files(folder: Path, config: dict[str, Any]) -> dict[str, Path]:
 
 @register_tower("embedspace")
 def _create(request: TowerRequest) -> SpaceTower:
-    request.only("modalities", "window_seconds")
+    request.only("modalities")
     folder = _DEFAULT if request.place == "default" else request.path()
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))

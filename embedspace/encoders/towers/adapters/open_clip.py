@@ -116,7 +116,7 @@ class OpenClipTower(Tower):
 
 @register_tower("open_clip")
 def _create(request: TowerRequest) -> OpenClipTower:
-    request.only("modalities", "revision", "tag", "window_seconds")
+    request.only("modalities", "revision", "tag")
     open_clip = library("open_clip", "open-clip", request.reference, lambda: importlib.import_module("open_clip"))
     scheme, colon, place = request.place.partition(":")
     if colon and scheme == "hf-hub":
