@@ -1,0 +1,88 @@
+"""The guides under docs run as they stand: their TOML, their commands, their Python."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from embedspace import modality as modalities
+from embedspace.cli import main
+from embedspace.encoders import registry
+from tests.support.towers import tiny_clap, tiny_open_clip
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Return (language, text) of each fenced block."""
+    return re.findall(r"```(\w+)\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
+
+
+def file_name(text: str) -> str:
+    """Return the name that a block's first line gives the file it stands for, "" without one."""
+    found = re.match(r"# (\w[\w.-]*\.(?:py|toml))\n", text)
+    return found[1] if found else ""
+
+
+def write_media(folder: Path) -> None:
+    folder.mkdir()
+    Image.new("RGB", (64, 64), "red").save(folder / "flower.png")
+    samples = (8000 * np.sin(np.arange(48_000) / 20)).astype("<i2")
+    with wave.open(str(folder / "hum.wav"), "wb") as out:
+        out.setparams((1, 2, 48_000, 0, "NONE", ""))
+        out.writeframes(samples.tobytes())
+    (folder / "note.txt").write_text("a red flower")
+
+
+def test_bring_your_own_towers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_open_clip(tmp_path / "my-clip")
+    tiny_clap(tmp_path / "my-clap")
+    write_media(tmp_path / "media")
+    colours, things = "red green blue black white grey pink brown".split(), "flower dog house car tree bird".split()
+    lines = [
+        f"a {colour} {thing} {place}" for colour in colours for thing in things for place in ("", "outside", "at home")
+    ]
+    Path("captions.txt").write_text("\n".join(lines))
+    said = []
+    for language, text in blocks("bring-your-own-towers.md"):
+        if language == "toml":
+            Path(file_name(text)).write_text(text)
+        elif language == "console":
+            for command in text.strip().splitlines():
+                assert main(shlex.split(command)[1:]) == 0, (command, capsys.readouterr().err)
+                said.append(capsys.readouterr().out)
+        else:
+            exec(compile(text, "guide", "exec"), {})
+            said.append(capsys.readouterr().out)
+    assert "siglip2-clap" in said[0]
+    assert any("flower.png" in output or "note.txt" in output for output in said)
+    assert "True False" in said[-2]  # audio, and no speech
+    assert "(1, 8)" in said[-1]
+
+
+def test_add_a_modality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(modalities, "_SPECS", dict(modalities._SPECS))
+    monkeypatch.setattr(registry, "_TYPES", dict(registry._TYPES))
+    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
+    monkeypatch.setitem(modalities.SUFFIXES, ".npy", "depth")
+    written = [(file_name(text), text) for language, text in blocks("add-a-modality.md") if language == "python"]
+    for name, text in written:
+        Path(name).write_text(text)
+    try:
+        exec(compile(written[-1][1], "use_depth.py", "exec"), {})
+    finally:
+        for name in ("media_depth", "encoder_depth"):
+            sys.modules.pop(name, None)
+    assert "(1, 256)" in capsys.readouterr().out
