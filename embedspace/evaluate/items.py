@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embedspace.catalog.ingest.manifests import BadRow
+from embedspace.catalog.ingest.tables import read_rows as read_table
 from embedspace.encoders.towers.imagenet import imagenet_classes
-from embedspace.errors import ConfigError
+from embedspace.errors import ConfigError, InputError
 from embedspace.evaluate.suite import ItemSet, Novelty, Suite
 
 __all__ = ["EvalItem", "field_of", "read_rows", "rows_hash", "select", "select_all", "select_sets"]
@@ -57,18 +59,14 @@ def read_rows(corpora: Path, source: str) -> list[Row]:
     path = corpora / source / "manifest.jsonl"
     rows: list[Row] = []
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                row = json.loads(line)
-                if not isinstance(row, dict) or "id" not in row:
-                    raise ConfigError(f"{path}:{number}: not an item of a manifest: a JSON object with an id is needed")
-                rows.append(row)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot read the manifest: {error.strerror}; build the corpus {source!r} first"
-        ) from None
-    except ValueError as error:
-        raise ConfigError(f"{path}:{len(rows) + 1}: not JSON: {error}") from None
+        for number, row in enumerate(read_table(path), 1):
+            if isinstance(row, BadRow):
+                raise ConfigError(f"{path}:{number}: {row.reason}")
+            if "id" not in row:
+                raise ConfigError(f"{path}:{number}: not an item of a manifest: a JSON object with an id is needed")
+            rows.append(row)
+    except InputError as error:
+        raise ConfigError(f"{error}; build the corpus {source!r} first") from None
     return rows
 
 

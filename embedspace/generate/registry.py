@@ -106,7 +106,7 @@ def _check_space(config: Mapping[str, Any], space: GeneratorSpace, path: Path) -
     if config.get("text_head", have) != have:
         raise WeightsError(
             f"{path}: trained on vectors of another text projection than this space's; train it again: "
-            "embedspace train head"
+            "embedspace train generator"
         )
 
 

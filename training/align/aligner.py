@@ -25,6 +25,7 @@ from embedspace.encoders.shipped.audio import AudioHeads, load_audio_heads
 from embedspace.encoders.shipped.image_network import NETWORK_FILE, TunedNetworks, load_network
 from embedspace.encoders.shipped.text import load_text_head
 from embedspace.errors import ConfigError
+from embedspace.files import write_text
 from embedspace.space import EmbeddingSpace, write_config
 from embedspace.train.curves import Curves
 from embedspace.train.loop import FitProgress
@@ -155,9 +156,9 @@ def _finish(run: _Run) -> None:
     write_config(space, sections, recipe.embed_dim)
     opened = EmbeddingSpace.from_pretrained(space)
     calibration = calibration_of(opened, recipe, ways, changed if before else None, before)
-    (space / "calibration.json").write_text(calibration.to_json() + "\n", "utf-8")
+    write_text(space / "calibration.json", calibration.to_json() + "\n")
     resolved = json.dumps(dataclasses.asdict(recipe), indent=1)
-    (space / "recipe.json").write_text(resolved + "\n", "utf-8")
+    write_text(space / "recipe.json", resolved + "\n")
 
 
 def _networks(recipe: Recipe, space: Path) -> dict[str, Any]:

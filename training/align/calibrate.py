@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from embedspace.calibration.model import Calibration, PairCalibration
 from embedspace.evaluate.encode import SuiteEncoder
 from embedspace.evaluate.items import EvalItem, Row, read_rows
+from embedspace.files import write_text
 from embedspace.media.text import passages
 from embedspace.query.algebra import compose_rows
 from embedspace.space import EmbeddingSpace
@@ -277,7 +278,7 @@ def main() -> None:
     for pair, one in sorted(made.pairs.items()):
         model = f"score {one.model.score:.1f}" if one.model else "no model"
         print(f"{pair:14} {model:12} cut-offs {', '.join(f'{size:,.0f}: {p:.4f}' for size, p in one.cutoffs)}")
-    (folder / "calibration.json").write_text(made.to_json() + "\n", "utf-8")
+    write_text(folder / "calibration.json", made.to_json() + "\n")
     for item, reason in encoder.failures.items():
         print(f"left out: {item}: {reason}", file=sys.stderr)
 

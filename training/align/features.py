@@ -26,6 +26,7 @@ import numpy as np
 
 from embedspace.encoders.towers.backbone import WEIGHTS as BACKBONES
 from embedspace.encoders.towers.imagenet import imagenet_classes
+from embedspace.files import replacing
 from embedspace.train.precision import bfloat16_autocast
 from training.align.augment import augment_sound, open_view
 from training.align.tables import body_of
@@ -129,10 +130,8 @@ def _progress(results: Iterator[Any], total: int, name: str) -> Iterator[Any]:
 
 def _save(path: Path, **arrays: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
-    partial.replace(path)
 
 
 # ---- speech: sequences of 25 frames a second, packed

@@ -23,6 +23,7 @@ import numpy as np
 from embedspace.encoders.towers.imagenet import imagenet_classes
 from embedspace.evaluate.encode import SuiteEncoder
 from embedspace.evaluate.items import EvalItem, Row, read_rows
+from embedspace.files import replacing
 from embedspace.space import EmbeddingSpace
 from training.align.features import FEATURES
 from training.corpora.manifest import CORPORA
@@ -46,10 +47,8 @@ def class_names() -> set[str]:
 
 def _store(path: Path, ids: Sequence[str], vectors: np.ndarray, fingerprint: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, ids=np.array(ids), vectors=vectors.astype(np.float16), fingerprint=np.array(fingerprint))
-    partial.replace(path)
 
 
 def _is_made(path: Path, ids: Sequence[str], fingerprint: str) -> bool:

@@ -2,8 +2,9 @@
 
     python -m training.attempts.head_curves build/runs/heads/text build/runs/heads/image build/runs/heads/audio
 
-Each run is a folder with the scalars.jsonl that `embedspace train head` writes. Writes eval/results/attempts/heads.csv,
-a row a validated step of each stage, and heads.png. A run that was resumed tells a step twice where it went back.
+Each run is a folder with the scalars.jsonl that `embedspace train generator` writes. It writes
+eval/results/attempts/heads.csv, a row a validated step of each stage, and heads.png. A run that was resumed tells a
+step twice where it went back.
 """
 
 from __future__ import annotations

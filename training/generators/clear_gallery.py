@@ -4,8 +4,8 @@
     python -m training.generators.clear_gallery --check  # exit 1 if something is in a gallery that should not be there
 
 The licences are those of the recipes (`training/recipes/heads`), each item's own as its package states it.
-`embedspace train head` keeps the same items; this makes a gallery that was trained before a licence was corrected equal
-to what it would write now.
+`embedspace train generator` keeps the same items; this makes a gallery that was trained before a licence was corrected
+equal to what it would write now.
 """
 
 from __future__ import annotations

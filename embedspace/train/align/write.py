@@ -18,7 +18,7 @@ from embedspace.train.align.tuning import changed_tensors
 from embedspace.train.calibrate import Anchored, calibrate
 
 if TYPE_CHECKING:
-    from embedspace.train.align.run import Run
+    from embedspace.train.align.prepare import Run
 
 __all__ = ["calibration_of", "write_space"]
 

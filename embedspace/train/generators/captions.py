@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,8 +13,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor, nn
 
 from embedspace.encoders.base import save_tensors
+from embedspace.files import replacing
 from embedspace.generate.conditioning import Condition, add_noise
 from embedspace.generate.families.autoregressive import BEGIN, END, PAD, CaptionDecoder, DecoderConfig
+from embedspace.train.generators.recipe import TextHeadRecipe
 from embedspace.train.generators.run import HeadRun, measured_sigma, write_head_config
 from embedspace.train.loop import fit
 
@@ -84,54 +88,13 @@ def caption_loss(network: CaptionDecoder, ids: Tensor, condition: Condition) -> 
 
 
 def train(run: HeadRun) -> None:
-    """Train, and write the head."""
+    """Train, and write the generator."""
     recipe = run.recipe.text
-    keep = [k for k, kind in enumerate(run.texts.kinds) if recipe.weights.get(kind, 0.0) > 0]
-    texts = [run.texts.texts[k] for k in keep]
-    vectors = torch.from_numpy(run.texts.vectors[keep])
-    weights = torch.tensor([recipe.weights[run.texts.kinds[k]] for k in keep])
-    vocabulary = run.out / "tokenizer.json"
-    if run.resume and vocabulary.is_file():
-        tokenizer = Tokenizer.from_file(str(vocabulary))
-    else:
-        tokenizer = make_vocabulary(texts, recipe.vocabulary)
-        tokenizer.save(str(vocabulary))
-    whole = [len(encoded.ids) < recipe.max_pieces for encoded in tokenizer.encode_batch(texts)]
-    weights *= torch.tensor(whole)  # a few long titles would make every batch several times as long
-    ids = encode_captions(tokenizer, texts, recipe.max_pieces)
-    index = {text: k for k, text in enumerate(texts)}
     sigma = measured_sigma(run)
-    own = _own_pairs(run, index, "train", sigma)
+    learnt = _read(run, sigma)
     torch.manual_seed(run.recipe.seed)
-    config = DecoderConfig(
-        embed_dim=vectors.shape[1],
-        vocabulary=tokenizer.get_vocab_size(),
-        width=recipe.width,
-        layers=recipe.layers,
-        heads=recipe.heads,
-        prefix=recipe.prefix,
-        max_pieces=recipe.max_pieces,
-        dropout=recipe.dropout,
-    )
-    network = CaptionDecoder(config)
-    network.places.copy_(places_of(tokenizer, texts, vectors))
-
-    def loss_of_step(model: nn.Module, generator: torch.Generator) -> Tensor:
-        assert isinstance(model, CaptionDecoder)
-        others = int(recipe.batch_size * recipe.own) if own is not None else 0
-        rows = torch.multinomial(weights, recipe.batch_size - others, replacement=True, generator=generator)
-        size = torch.rand(len(rows), generator=generator) * recipe.max_sigma
-        given, targets = add_noise(vectors[rows], size, generator), rows
-        if own is not None and others:
-            picked = torch.randint(len(own[0]), (others,), generator=generator)
-            given = torch.cat([given, own[0][picked]])
-            size = torch.cat([size, own[1][picked]])
-            targets = torch.cat([targets, own[2][picked]])
-        condition = Condition(given, size)
-        dropped = torch.rand(len(given), generator=generator) < recipe.drop
-        return caption_loss(model, ids[targets], condition.drop_rows(dropped))
-
-    held = _validation(run, tokenizer, recipe.max_pieces, sigma)
+    network = _network(run, learnt)
+    held = _validation(run, learnt.tokenizer, recipe.max_pieces, sigma)
 
     @torch.inference_mode()
     def evaluate(model: nn.Module) -> dict[str, float]:
@@ -140,7 +103,7 @@ def train(run: HeadRun) -> None:
 
     fit(
         network,
-        loss_of_step,
+        lambda model, generator: _loss_of_step(recipe, learnt, model, generator),
         run.fit_config(recipe, recipe.steps),
         stage="text",
         checkpoint=run.out / "text.ckpt",
@@ -149,8 +112,92 @@ def train(run: HeadRun) -> None:
         callback=run.tell,
     )
     save_tensors(network, run.head / "decoder.safetensors")
-    tokenizer.save(str(run.head / "tokenizer.json"), pretty=False)
-    write_head_config(run, {"decoder": dataclasses.asdict(config), "sigma": sigma})
+    _save_tokenizer(learnt.tokenizer, run.head / "tokenizer.json", pretty=False)
+    write_head_config(run, {"decoder": dataclasses.asdict(network.config), "sigma": sigma})
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """What the decoder learns from.
+
+    Attributes:
+        tokenizer: The vocabulary.
+        texts: N captions in lower case.
+        vectors: (N, embed_dim) centred unit rows of them.
+        weights: (N,) how often each is drawn; 0 for those that are too long.
+        ids: (N, max_pieces + 1) their pieces.
+        own: Other modalities' vectors, their noise, and the numbers of their captions; None without any.
+    """
+
+    tokenizer: Tokenizer
+    texts: list[str]
+    vectors: Tensor
+    weights: Tensor
+    ids: Tensor
+    own: tuple[Tensor, Tensor, Tensor] | None
+
+
+def _read(run: HeadRun, sigma: dict[str, float]) -> _Learnt:
+    recipe = run.recipe.text
+    keep = [k for k, kind in enumerate(run.texts.kinds) if recipe.weights.get(kind, 0.0) > 0]
+    texts = [run.texts.texts[k] for k in keep]
+    tokenizer = _vocabulary(run, texts)
+    weights = torch.tensor([recipe.weights[run.texts.kinds[k]] for k in keep])
+    # a few long titles would make every batch several times as long
+    whole = [len(encoded.ids) < recipe.max_pieces for encoded in tokenizer.encode_batch(texts)]
+    own = _own_pairs(run, {text: k for k, text in enumerate(texts)}, "train", sigma)
+    vectors = torch.from_numpy(run.texts.vectors[keep])
+    ids = encode_captions(tokenizer, texts, recipe.max_pieces)
+    return _Learnt(tokenizer, texts, vectors, weights * torch.tensor(whole), ids, own)
+
+
+def _vocabulary(run: HeadRun, texts: list[str]) -> Tokenizer:
+    """Learn the vocabulary, or read the one that a resumed run began with."""
+    path = run.out / "tokenizer.json"
+    if run.resume and path.is_file():
+        return Tokenizer.from_file(str(path))
+    tokenizer = make_vocabulary(texts, run.recipe.text.vocabulary)
+    _save_tokenizer(tokenizer, path)
+    return tokenizer
+
+
+def _save_tokenizer(tokenizer: Tokenizer, path: Path, pretty: bool = True) -> None:
+    with replacing(path) as partial:
+        tokenizer.save(str(partial), pretty=pretty)
+
+
+def _network(run: HeadRun, learnt: _Learnt) -> CaptionDecoder:
+    recipe = run.recipe.text
+    config = DecoderConfig(
+        embed_dim=learnt.vectors.shape[1],
+        vocabulary=learnt.tokenizer.get_vocab_size(),
+        width=recipe.width,
+        layers=recipe.layers,
+        heads=recipe.heads,
+        prefix=recipe.prefix,
+        max_pieces=recipe.max_pieces,
+        dropout=recipe.dropout,
+    )
+    network = CaptionDecoder(config)
+    network.places.copy_(places_of(learnt.tokenizer, learnt.texts, learnt.vectors))
+    return network
+
+
+def _loss_of_step(recipe: TextHeadRecipe, learnt: _Learnt, model: nn.Module, generator: torch.Generator) -> Tensor:
+    assert isinstance(model, CaptionDecoder)
+    own = learnt.own
+    others = int(recipe.batch_size * recipe.own) if own is not None else 0
+    rows = torch.multinomial(learnt.weights, recipe.batch_size - others, replacement=True, generator=generator)
+    size = torch.rand(len(rows), generator=generator) * recipe.max_sigma
+    given, targets = add_noise(learnt.vectors[rows], size, generator), rows
+    if own is not None and others:
+        picked = torch.randint(len(own[0]), (others,), generator=generator)
+        given = torch.cat([given, own[0][picked]])
+        size = torch.cat([size, own[1][picked]])
+        targets = torch.cat([targets, own[2][picked]])
+    condition = Condition(given, size)
+    dropped = torch.rand(len(given), generator=generator) < recipe.drop
+    return caption_loss(model, learnt.ids[targets], condition.drop_rows(dropped))
 
 
 def _own_pairs(

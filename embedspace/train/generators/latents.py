@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from embedspace.encoders.base import save_tensors
 from embedspace.generate.conditioning import Condition, add_noise
 from embedspace.generate.families.flow import flow_loss
 from embedspace.generate.families.vae import LatentVAE, VAEConfig, vae_loss
+from embedspace.generate.latents.autoencoder import Autoencoder
 from embedspace.generate.latents.neighbours import Neighbours
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 from embedspace.train.generators.autoencoder import AUTOENCODER_SHARE, MediaSet, latents_of, sharpen, train_autoencoder
@@ -65,7 +67,7 @@ def train_latent_head(
     about: Mapping[str, Any] | None = None,
     options: Mapping[str, float] | None = None,
 ) -> None:
-    """Train every part of a latent head, and write it.
+    """Train every part of a latent generator, and write it.
 
     Args:
         run: The run.
@@ -74,77 +76,115 @@ def train_latent_head(
         held: Validation items.
         may_ship: (N,) which training items may be in the gallery.
         perceptual: Distance of two batches, for the autoencoder.
-        about: Further sections of the head's configuration.
+        about: Further sections of the generator's configuration.
         options: Of sampling, kept in the configuration.
     """
     autoencoder = train_autoencoder(run, recipes[0], train, held, perceptual)
     if recipes[0].steps_adversarial:
         sharpen(run, recipes[0], autoencoder, train, held, perceptual)
     save_tensors(autoencoder, run.head / "autoencoder.safetensors")
-    recipe = recipes[1]
+    latents = _latents(autoencoder, recipes[1], train, held, may_ship)
+    latents.gallery.save(run.head)
+    families = _families(recipes[1], latents)
+    for family in families:
+        _train_family(run, recipes[1], family, latents)
+    config = {
+        "autoencoder": dataclasses.asdict(autoencoder.config),
+        "families": {family.name: dataclasses.asdict(family.size) for family in families},
+        "sigma": measured_sigma(run),
+        "options": {**_copies(latents.gallery, latents.held_latents), **(options or {})},
+    }
+    write_head_config(run, {**config, **(about or {})})
+
+
+@dataclass(frozen=True)
+class _Latents:
+    """What the families learn from.
+
+    Attributes:
+        train: Training items.
+        held: Validation items.
+        views: (V, N, C, H, W) latents of the training items, as they are and, where the recipe says so, mirrored.
+        held_latents: (M, C, H, W) of the validation items; None without any.
+        gallery: Neighbours that may ship.
+        rows: (G,) the training item that each of the gallery is.
+        places: (N,) each training item's place in the gallery, -1 where it is not there.
+        mirrored: (N,) whether a training item may be mirrored.
+    """
+
+    train: MediaSet
+    held: MediaSet
+    views: Tensor
+    held_latents: Tensor | None
+    gallery: Neighbours
+    rows: Tensor
+    places: Tensor
+    mirrored: Tensor
+
+    def draw(self, recipe: FlowRecipe, generator: torch.Generator) -> tuple[Tensor, Condition]:
+        """Return latents (B, C, H, W) of a batch, and what they are to be made from."""
+        rows = torch.multinomial(self.train.weights, recipe.batch_size, replacement=True, generator=generator)
+        view = torch.randint(len(self.views), (len(rows),), generator=generator) * self.mirrored[rows]
+        sigma = torch.rand(len(rows), generator=generator) * recipe.max_sigma
+        vector = add_noise(self.train.keys[rows], sigma, generator)
+        context = None
+        if recipe.neighbours:
+            # found by the noisy vector, as they will be; the item itself is never among them
+            near, _ = self.gallery.nearest(vector, recipe.neighbours, exclude=self.places[rows])
+            alone = torch.rand(len(rows), generator=generator) < recipe.drop_context
+            # a mirrored item has mirrored neighbours: what faces left in one drawing mostly does in others
+            context = self.views[view[:, None], self.rows[near]] * (~alone)[:, None, None, None, None]
+        dropped = torch.rand(len(rows), generator=generator) < recipe.drop
+        return self.views[view, rows], Condition(vector, sigma, context).drop_rows(dropped)
+
+
+def _latents(
+    autoencoder: Autoencoder, recipe: FlowRecipe, train: MediaSet, held: MediaSet, may_ship: NDArray[np.bool_]
+) -> _Latents:
+    """Encode all items, and choose the gallery."""
     views = torch.stack([latents_of(autoencoder, train, mirror) for mirror in (False, True)[: 1 + recipe.mirror]])
     chosen = np.flatnonzero(may_ship).tolist()
     kept = train.take(chosen)
     gallery = Neighbours(kept.keys, views[0, chosen], kept.items, kept.captions)
-    gallery.save(run.head)
     place = {item: number for number, item in enumerate(gallery.items)}
-    own = torch.tensor([place.get(item, -1) for item in train.items])
-    held_latents = latents_of(autoencoder, held) if len(held.items) else None
-    mirrored = torch.tensor([can_mirror(caption) for caption in train.captions])
-
-    def draw(generator: torch.Generator) -> tuple[Tensor, Condition]:
-        rows = torch.multinomial(train.weights, recipe.batch_size, replacement=True, generator=generator)
-        view = torch.randint(len(views), (len(rows),), generator=generator) * mirrored[rows]
-        sigma = torch.rand(len(rows), generator=generator) * recipe.max_sigma
-        vector = add_noise(train.keys[rows], sigma, generator)
-        context = None
-        if recipe.neighbours:
-            # found by the noisy vector, as they will be; the item itself is never among them
-            near, _ = gallery.nearest(vector, recipe.neighbours, exclude=own[rows])
-            alone = torch.rand(len(rows), generator=generator) < recipe.drop_context
-            # a mirrored item has mirrored neighbours: what faces left in one drawing mostly does in others
-            context = views[view[:, None], kept_rows[near]] * (~alone)[:, None, None, None, None]
-        dropped = torch.rand(len(rows), generator=generator) < recipe.drop
-        return views[view, rows], Condition(vector, sigma, context).drop_rows(dropped)
-
-    kept_rows = torch.tensor(chosen)
-    channels, height, width = views.shape[2:]
-    embed_dim = train.keys.shape[1]
-    sizes: dict[str, Any] = {
-        "flow": UNetConfig(
-            channels,
-            height,
-            width,
-            embed_dim,
-            recipe.neighbours,
-            recipe.width,
-            recipe.multiples,
-            recipe.blocks,
-        ),
-        "vae": VAEConfig(channels, height, width, embed_dim, channels=recipe.width),
-    }
-    makers: dict[str, Any] = {"flow": LatentUNet, "vae": LatentVAE}
-    losses: dict[str, Any] = {"flow": partial(flow_loss, first_time=recipe.first_time), "vae": vae_loss}
-    steps = {"flow": recipe.steps, "vae": recipe.steps_vae}
-    shares = {"flow": _FLOW_SHARE, "vae": 1.0 - AUTOENCODER_SHARE - _FLOW_SHARE}
-    for family, size in sizes.items():
-        if not steps[family]:
-            continue
-        torch.manual_seed(run.recipe.seed)
-        pair = Averaged(makers[family](size).to(memory_format=torch.channels_last), recipe.ema)
-        _fit_family(run, family, pair, losses[family], draw, (held, held_latents, gallery), recipe, shares[family])
-        save_tensors(pair.average, run.head / f"{family}.safetensors")
-    families = {family: dataclasses.asdict(size) for family, size in sizes.items() if steps[family]}
-    write_head_config(
-        run,
-        {
-            "autoencoder": dataclasses.asdict(autoencoder.config),
-            "families": families,
-            "sigma": measured_sigma(run),
-            "options": {**_copies(gallery, held_latents), **(options or {})},
-            **(about or {}),
-        },
+    return _Latents(
+        train,
+        held,
+        views,
+        latents_of(autoencoder, held) if len(held.items) else None,
+        gallery,
+        torch.tensor(chosen),
+        torch.tensor([place.get(item, -1) for item in train.items]),
+        torch.tensor([can_mirror(caption) for caption in train.captions]),
     )
+
+
+@dataclass(frozen=True)
+class _Family:
+    """One network on latents: how it is made, its loss, its steps, and its share of the minutes."""
+
+    name: str
+    size: UNetConfig | VAEConfig
+    make: Callable[[Any], nn.Module]
+    loss: Callable[..., Tensor]
+    steps: int
+    share: float
+
+
+def _families(recipe: FlowRecipe, latents: _Latents) -> list[_Family]:
+    """Return the families that the recipe trains."""
+    channels, height, width = latents.views.shape[2:]
+    embed_dim = latents.train.keys.shape[1]
+    unet = UNetConfig(
+        channels, height, width, embed_dim, recipe.neighbours, recipe.width, recipe.multiples, recipe.blocks
+    )
+    vae = VAEConfig(channels, height, width, embed_dim, channels=recipe.width)
+    flow = partial(flow_loss, first_time=recipe.first_time)
+    every = (
+        _Family("flow", unet, LatentUNet, flow, recipe.steps, _FLOW_SHARE),
+        _Family("vae", vae, LatentVAE, vae_loss, recipe.steps_vae, 1.0 - AUTOENCODER_SHARE - _FLOW_SHARE),
+    )
+    return [family for family in every if family.steps]
 
 
 def _copies(gallery: Neighbours, held: Tensor | None) -> dict[str, float]:
@@ -155,45 +195,40 @@ def _copies(gallery: Neighbours, held: Tensor | None) -> dict[str, float]:
     return {"copy_similarity": round(float(alike.quantile(0.95)), 4)}
 
 
-def _fit_family(
-    run: HeadRun,
-    family: str,
-    pair: Averaged,
-    loss_of: Callable[..., Tensor],
-    draw: Callable[[torch.Generator], tuple[Tensor, Condition]],
-    held: tuple[MediaSet, Tensor | None, Neighbours],
-    recipe: FlowRecipe,
-    share: float,
-) -> None:
-    """Train one network on latents, with its moving average."""
-    steps = recipe.steps if family == "flow" else recipe.steps_vae
+def _train_family(run: HeadRun, recipe: FlowRecipe, family: _Family, latents: _Latents) -> None:
+    """Train one network on latents with its moving average, and write the average."""
 
     def loss_of_step(model: nn.Module, generator: torch.Generator) -> Tensor:
         assert isinstance(model, Averaged)
         model.update()  # with what the last step made
-        latents, condition = draw(generator)
+        real, condition = latents.draw(recipe, generator)
         with bfloat16_autocast():
-            return loss_of(model.live, latents, condition, generator).float()
+            return family.loss(model.live, real, condition, generator).float()
 
     @torch.inference_mode()
     def evaluate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, Averaged)
-        items, latents, gallery = held
-        if latents is None:
+        if latents.held_latents is None:
             return {}
-        near, _ = gallery.nearest(items.keys, recipe.neighbours or 1)
-        context = gallery.latents[near] if recipe.neighbours else None
-        condition = Condition(items.keys, torch.zeros(len(latents)), context)
-        return {"held_loss": float(loss_of(model.average, latents, condition, torch.Generator().manual_seed(0)))}
+        keys = latents.held.keys
+        near, _ = latents.gallery.nearest(keys, recipe.neighbours or 1)
+        context = latents.gallery.latents[near] if recipe.neighbours else None
+        condition = Condition(keys, torch.zeros(len(keys)), context)
+        generator = torch.Generator().manual_seed(0)
+        return {"held_loss": float(family.loss(model.average, latents.held_latents, condition, generator))}
 
+    torch.manual_seed(run.recipe.seed)
+    network = family.make(family.size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pair = Averaged(network, recipe.ema)
     fit(
         pair,
         loss_of_step,
-        run.fit_config(recipe, steps, share),
-        stage=family,
-        checkpoint=run.out / f"{family}.ckpt",
+        run.fit_config(recipe, family.steps, family.share),
+        stage=family.name,
+        checkpoint=run.out / f"{family.name}.ckpt",
         resume=run.resume,
         evaluate=evaluate,
         callback=run.tell,
     )
     pair.update()
+    save_tensors(pair.average, run.head / f"{family.name}.safetensors")

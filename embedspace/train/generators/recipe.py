@@ -157,7 +157,7 @@ class AudioHeadRecipe:
 
 @dataclass(frozen=True)
 class HeadRecipe:
-    """A whole run of `embedspace train head`.
+    """A whole run of `embedspace train generator`.
 
     Attributes:
         kind: One of `KINDS`.

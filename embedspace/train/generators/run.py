@@ -1,4 +1,4 @@
-"""`embedspace train head`: train one generator head as a recipe says, and write the folder that it is loaded from."""
+"""`embedspace train generator`: train a generator as a recipe says, and write the folder that it is loaded from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embedspace.files import write_text
 from embedspace.generate.registry import FORMAT
 from embedspace.space import EmbeddingSpace
 from embedspace.train.curves import Curves
@@ -125,7 +126,7 @@ def train_head(
     finally:
         curves.close()
     resolved = {k: v for k, v in dataclasses.asdict(loaded).items() if k not in _MODULES or k == loaded.kind}
-    (run.head / "recipe.json").write_text(json.dumps(resolved, indent=1) + "\n", "utf-8")
+    write_text(run.head / "recipe.json", json.dumps(resolved, indent=1) + "\n")
     return run.head
 
 
@@ -168,7 +169,7 @@ def open_run(
 def write_head_config(run: HeadRun, sections: Mapping[str, Any]) -> None:
     """Write config.json of a head: its sections, and the text head whose vectors it was trained on."""
     config = {"format": FORMAT, "text_head": run.space.config["files"].get("text.safetensors", ""), **sections}
-    (run.head / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+    write_text(run.head / "config.json", json.dumps(config, indent=1) + "\n")
 
 
 def measured_sigma(run: HeadRun) -> dict[str, float]:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.calibration.centring import centre
+from embedspace.catalog.ingest.manifests import BadRow
+from embedspace.catalog.ingest.tables import read_rows
 from embedspace.errors import ConfigError
 from embedspace.generate.conditioning import noise_for_cosine
 from embedspace.modality import Modality
@@ -46,12 +48,17 @@ def rows_of(corpora: Path) -> list[Row]:
     """Return the rows of all manifests but those that were dropped.
 
     Raises:
-        ConfigError: If no corpus is built.
+        ConfigError: If no corpus is built, or a row is unreadable.
     """
     paths = sorted(corpora.glob("*/manifest.jsonl"))
     if not paths:
         raise ConfigError(f"{corpora}: no corpora there; corpora names a folder of folders, each with a manifest.jsonl")
-    rows = [json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines()]
+    rows: list[Row] = []
+    for path in paths:
+        for number, row in enumerate(read_rows(path), 1):
+            if isinstance(row, BadRow):
+                raise ConfigError(f"{path}:{number}: {row.reason}")
+            rows.append(row)
     return [row for row in rows if row.get("split", "train") != "drop"]
 
 
