@@ -124,8 +124,9 @@ def figures_table(rows: Sequence[Mapping[str, Any]], reports: Mapping[str, Repor
     return "\n".join(lines)
 
 
-def headline_table(rows: Sequence[Mapping[str, Any]], reports: Mapping[str, Report]) -> str:
+def headline_table(rows: Sequence[Mapping[str, Any]], reports: Mapping[str, Report], marks: Sequence[Mark] = ()) -> str:
     """Return the short table for README.md: the rows that have a `headline`, each beside its chance."""
+    touched = False
     lines = [
         "| you give → it finds | among | first, % | in the first ten, % | by chance, % |",
         "|---|---|---|---|---|",
@@ -135,9 +136,13 @@ def headline_table(rows: Sequence[Mapping[str, Any]], reports: Mapping[str, Repo
         result = find_result(report, row) if report and "headline" in row else None
         if result is not None:
             metrics = {name: _values(v) for name, v in result["metrics"].items()}
-            cells = [filled(row["headline"], _counts(result)), str(result["gallery_size"])]
+            mark = " †" if marks_of(row, marks) else ""
+            touched = touched or bool(mark)
+            cells = [filled(row["headline"], _counts(result)) + mark, str(result["gallery_size"])]
             cells += [_cell(metrics["recall_at_1"]), _cell(metrics["recall_at_10"])]
             lines.append("| " + " | ".join([*cells, f"{100 * result['chance']['recall_at_10']:.1f}"]) + " |")
+    if touched:
+        lines += ["", "† A choice was made in sight of these test items: [which](docs/figures.md)."]
     return "\n".join(lines)
 
 
@@ -302,7 +307,7 @@ def pages_of(root: Path) -> dict[Path, str]:
         table = made_table(tables.get("made", []), made, marks)
         text = replaced(text, _beside_docs(table), MADE_START, MADE_END)
     pages = {
-        readme: replaced(readme.read_text(encoding="utf-8"), headline_table(tables["rows"], reports)),
+        readme: replaced(readme.read_text(encoding="utf-8"), headline_table(tables["rows"], reports, marks)),
         page: text,
         root / "eval/results/README.md": results_index(reports, made, marks),
     }
