@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
-from training.corpora.recipes import matches
 
 from embedspace.calibration.centring import centre
 from embedspace.evaluate.encode import SuiteEncoder
@@ -31,6 +30,7 @@ from embedspace.evaluate.retrieval.run import corpora_folder
 from embedspace.media.image import load_image
 from embedspace.space import EmbeddingSpace
 from embedspace.vocabulary import load_vocabulary
+from training.corpora.text.recipes import matches
 
 VENDORS = ("emoji-google", "openmoji")
 NUMBERS = (10, 20)
