@@ -73,9 +73,6 @@ def test_bring_your_own_towers(
 def test_add_a_modality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(modalities, "_SPECS", dict(modalities._SPECS))
-    monkeypatch.setattr(registry, "_TYPES", dict(registry._TYPES))
-    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
     monkeypatch.setitem(modalities.SUFFIXES, ".npy", "depth")
     written = [(file_name(text), text) for language, text in blocks("add-a-modality.md") if language == "python"]
     for name, text in written:
@@ -83,6 +80,9 @@ def test_add_a_modality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     try:
         exec(compile(written[-1][1], "use_depth.py", "exec"), {})
     finally:
+        modalities._SPECS.pop("depth", None)
+        for known in (registry._TYPES, registry._FACTORIES):
+            known.pop("depth-guide", None)
         for name in ("media_depth", "encoder_depth"):
             sys.modules.pop(name, None)
     assert "(1, 256)" in capsys.readouterr().out

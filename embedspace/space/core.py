@@ -39,7 +39,8 @@ class SpaceCore:
         self.config = config
         self.calibration = calibration
         self.embed_dim = int(config["embed_dim"])
-        self.modalities: tuple[str, ...] = tuple(config["sections"])
+        members = {member.value: member for member in Modality}
+        self.modalities: tuple[str, ...] = tuple(members.get(name, name) for name in config["sections"])
         self._device = device
         self._encoders: dict[str, Any] = {}
         self._backbones: dict[str, Any] = {}  # frozen networks that several encoders use, by name

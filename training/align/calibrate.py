@@ -258,7 +258,7 @@ def refit(space: EmbeddingSpace, encoded: Encoded) -> Calibration:
     pairs |= {pair: _at_its_lowest(one) for pair, one in pairs.items() if pair.startswith("audio>")}
     lines = {pair: one for pair, one in pairs.items() if one.model is None}
     pairs |= with_cutoffs(lines, (some for some in searches if not _enough(some)))
-    modalities = [modality.value for modality in space.modalities]
+    modalities = [str(modality) for modality in space.modalities]
     return bridge(Calibration(given.means, pairs), modalities)
 
 
