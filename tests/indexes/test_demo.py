@@ -18,7 +18,7 @@ NAMES = (
     "animals/mammals/elephant",
     "animals/mammals/dogs/dog",
     "animals/mammals/equines/horse",
-    "food/pizza",
+    "food/fruit/strawberry",
     "symbols/one",
 )
 
