@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from embedspace.encoders.connectors import Connector
 from embedspace.evaluate.encode import SuiteEncoder
 from embedspace.evaluate.items import EvalItem, Row
-from embedspace.evaluate.metrics import per_query_metrics
+from embedspace.evaluate.metrics import recall_at_k
 from embedspace.evaluate.report import git_commit, splits_digest
 from embedspace.evaluate.search import PositiveRanks, positive_ranks
 from embedspace.space import EmbeddingSpace
@@ -88,7 +88,7 @@ def ranks_of(pictures: Rows, captions: Rows, caption: NDArray[np.int64]) -> dict
 
 def recall(ranks: Mapping[str, PositiveRanks]) -> float:
     """Return the mean R@10 of all ways, by which everything is chosen."""
-    return float(np.mean([per_query_metrics(one, (10,))["recall_at_10"].mean() for one in ranks.values()]))
+    return float(np.mean([recall_at_k(one, 10) for one in ranks.values()]))
 
 
 def variants(connector: Connector) -> list[Connector]:
@@ -261,6 +261,7 @@ def main() -> None:
     space = EmbeddingSpace.from_pretrained()
     encoder = SuiteEncoder(space, CORPORA, CACHE, lambda doing, done, of: print(f"{doing}: {done}/{of}", flush=True))
     spaces = Spaces(space, encoder, StaticTower(), given.wordnet)
+    print(f"{len(spaces.shared):,} shared texts", flush=True)
     conditions: dict[str, Any] = {}
     sounds = {"joint": spaces.sounds.regressed(spaces.texts_of_a)[0]}
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.evaluate.metrics import bootstrap, chance_recall, per_query_metrics
+from embedspace.evaluate.metrics import bootstrap, chance_recall
 from embedspace.evaluate.search import PositiveRanks
 
 __all__ = ["RESAMPLES", "SEED", "WAYS", "measured", "table"]
@@ -20,10 +20,8 @@ WAYS = ("image to text", "text to image")
 
 def measured(ranks: PositiveRanks, joint: PositiveRanks | None = None) -> dict[str, Any]:
     """Return R@1 and R@10 as [value, low, high], and R@10 as a share of the joint space's, queries resampled alike."""
-    values = per_query_metrics(ranks, (1, 10))
-    table = np.stack([values["recall_at_1"], values["recall_at_10"]], axis=1)
-    if joint is not None:
-        table = np.hstack([table, per_query_metrics(joint, (10,))["recall_at_10"][:, None]])
+    first = [ranks.first <= 1, ranks.first <= 10, *([] if joint is None else [joint.first <= 10])]
+    table = np.stack(first, axis=1).astype(np.float64)
     drawn = bootstrap(table, resamples=RESAMPLES, seed=SEED)
 
     def estimate(value: float, samples: NDArray[np.float64]) -> list[float]:

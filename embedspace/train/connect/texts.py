@@ -20,7 +20,7 @@ __all__ = ["Pairs", "distinct_pairs", "media_of", "nearest_texts", "nearness", "
 _FEWEST_TEXTS = 100
 """Below this a rotation of hundreds of dimensions follows the accidents of its texts."""
 _FEWEST_MEDIA = 20
-_COMPARED, _CHUNK = 2000, 4096
+_COMPARED, _CHUNK = 500, 4096
 _FEWEST_HELD_OUT, _MOST_HELD_OUT = 20, 1000
 _ORDINARY = re.compile(r"[^\w]+")
 
@@ -92,7 +92,7 @@ def nearness(x: Tensor, media: Mapping[str, Tensor]) -> Tensor:
 
     Args:
         x: (N, in_dim) unit rows of texts.
-        media: Modality -> (M, in_dim) unit rows; of more than 2,000 the first are compared.
+        media: Modality -> (M, in_dim) unit rows; of more than 500 the first are compared.
     """
     texts = F.normalize(x - x.mean(dim=0), dim=-1)
     centred = [F.normalize(rows[:_COMPARED] - rows.mean(dim=0), dim=-1) for rows in media.values()]
