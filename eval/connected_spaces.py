@@ -26,7 +26,7 @@ from embedspace.errors import ConfigError
 from embedspace.evaluate.items import Row
 from embedspace.space import EmbeddingSpace
 from training.align.augment import open_view
-from training.align.calibrate import built, first_by_hash
+from training.align.calibrate import built
 from training.align.features import FEATURES
 from training.align.stages.kernel_regression import MemoryItems, fit_memory
 from training.align.vectors import class_names
@@ -37,11 +37,13 @@ from training.corpora.text.words import concept_of
 __all__ = [
     "Sounds",
     "StaticTower",
+    "key_of",
     "picture_features",
     "picture_rows",
     "regressed",
     "says_the_same",
     "shared_texts",
+    "sound_queries",
     "wordnet_names",
 ]
 
@@ -105,11 +107,10 @@ def shared_texts(more: int) -> list[str]:
     return list(texts)
 
 
-def picture_rows(source: str, split: str, gallery: Iterable[str], limit: int | None = None) -> list[Row]:
-    """Return pictures of a source whose caption is in the gallery, the first by hash where there is a limit."""
+def picture_rows(source: str, split: str, gallery: Iterable[str]) -> list[Row]:
+    """Return pictures of a source and a split ("" for any) whose caption is in the gallery."""
     known = set(gallery)
-    rows = [r for r in built((source,)) if split in ("", r.get("split", "train")) and r["captions"][0] in known]
-    return rows if limit is None else first_by_hash(rows, limit)
+    return [r for r in built((source,)) if split in ("", r.get("split", "train")) and r["captions"][0] in known]
 
 
 def picture_features(source: str, rows: Sequence[Row]) -> Tensor:
@@ -252,3 +253,16 @@ class Sounds:
 def says_the_same(text: str) -> str:
     """Return what makes two texts the same where captions are withheld: no case, article, count or plural."""
     return concept_of(text)
+
+
+def sound_queries() -> list[tuple[str, str, list[Row]]]:
+    """Return (title, key, pictures): what Tux Paint's effects search."""
+    stamps = [r for r in built(("stamps",)) if r["extra"].get("unique")]
+    emoji = [r for r in built(("emoji-twitter",)) if r["modality"] == "image"]
+    held_out = [r for r in stamps if r["split"] == "test"]
+    return [("all stamps", "caption", stamps), ("held-out stamps", "caption", held_out), ("emoji", "concept", emoji)]
+
+
+def key_of(row: Row, key: str) -> str:
+    """Return what a sound and a picture of the same thing have in common."""
+    return str(row["captions"][0] if key == "caption" else row["concept"])

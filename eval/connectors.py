@@ -7,11 +7,11 @@ Space A is the one that ships; space B has another text tower (`eval.connected_s
 place frozen features among B's texts, and a connector fitted on shared texts alone carries them into A. Asked are the
 Twitter emoji, never trained on: picture to caption and back among all their captions as A encodes them. The joint space
 has the same regression from the same features onto A's texts. Withheld: no shared text is a caption of the gallery.
-Methods and settings are chosen on OpenMoji's drawings, which neither regression saw, by the mean R@10 of both
-directions; the Twitter emoji are measured once with what was chosen. Nearest and random: a thousand of these texts,
-those nearest to the validation pictures in B, or drawn; mlp is left out there. Sounds: Tux Paint's effects, placed
-among B's texts by the training sounds, search pictures that the shipped space encoded, with nothing shared but text.
-Intervals resample queries.
+Methods and settings are chosen on 300 of OpenMoji's drawings, which neither regression saw, by the mean R@10 of both
+directions; its others are the unlabelled pictures. Nearest and random: a thousand of these texts, those nearest in B to
+unlabelled pictures, or drawn; mlp is left out there. Sounds: Tux Paint's effects, placed among B's texts by the
+training sounds, search pictures that the shipped space encoded, with nothing shared but text. Intervals resample
+queries.
 """
 
 from __future__ import annotations
@@ -42,14 +42,16 @@ from embedspace.train.connect import ConnectSettings, FittedConnector, fit_conne
 from eval.connected_spaces import (
     Sounds,
     StaticTower,
+    key_of,
     picture_features,
     picture_rows,
     regressed,
     says_the_same,
     shared_texts,
+    sound_queries,
 )
 from eval.connectors_report import RESAMPLES, SEED, WAYS, measured, table
-from training.align.calibrate import CACHE, built
+from training.align.calibrate import CACHE, built, first_by_hash
 from training.corpora.manifest import CORPORA
 
 RESULTS = Path(__file__).parent / "results"
@@ -113,7 +115,11 @@ def chosen(fitted: FittedConnector, validation: Pictures, captions: Rows) -> tup
 
 
 def condition(
-    texts: tuple[Rows, Rows], methods: Sequence[str], captions: Rows, pictures: tuple[Pictures, Pictures], heard: Rows
+    texts: tuple[Rows, Rows],
+    methods: Sequence[str],
+    captions: Rows,
+    pictures: tuple[Pictures, Pictures],
+    media: Mapping[str, Rows],
 ) -> tuple[dict[str, Any], dict[str, Connector]]:
     """Fit every method on shared texts, choose on validation pictures, measure test pictures.
 
@@ -121,8 +127,8 @@ def condition(
         texts: B's and A's unit rows of the shared texts.
         methods: Names.
         captions: A's rows of the gallery.
-        pictures: Of validation, whose mean is the pictures' centre, and of the test.
-        heard: B's rows of sounds that are not asked, whose mean is the sounds' centre.
+        pictures: Of validation and of the test.
+        media: Modality -> B's rows of unlabelled media, none of them among these pictures.
     """
     validation, test = pictures
     joint = ranks_of(test.joint, captions, test.caption)
@@ -130,7 +136,7 @@ def condition(
     connectors = {}
     for method in methods:
         settings = MLP if method == "mlp" else ConnectSettings(method, seed=SEED)
-        fitted = fit_connector(*texts, settings, media={"image": validation.own, "audio": heard})
+        fitted = fit_connector(*texts, settings, media=media)
         quality, connector = chosen(fitted, validation, captions)
         connectors[method] = connector
         ranks = ranks_of(connector.connect(test.own, "image"), captions, test.caption)
@@ -144,19 +150,6 @@ def condition(
         print(method, json.dumps(entries[method]), flush=True)
     best = max(entries, key=lambda method: entries[method]["validation_recall_at_10"])
     return {"texts": len(texts[0]), "chosen": best, "methods": entries}, connectors
-
-
-def sound_queries() -> list[tuple[str, str, list[Row]]]:
-    """Return (title, key, pictures): what Tux Paint's effects search."""
-    stamps = [r for r in built(("stamps",)) if r["extra"].get("unique")]
-    emoji = [r for r in built(("emoji-twitter",)) if r["modality"] == "image"]
-    held_out = [r for r in stamps if r["split"] == "test"]
-    return [("all stamps", "caption", stamps), ("held-out stamps", "caption", held_out), ("emoji", "concept", emoji)]
-
-
-def key_of(row: Row, key: str) -> str:
-    """Return what a sound and a picture of the same thing have in common."""
-    return str(row["captions"][0] if key == "caption" else row["concept"])
 
 
 def sounds_measured(encoder: SuiteEncoder, rows: Sequence[Row], vectors: Mapping[str, Rows]) -> list[dict[str, Any]]:
@@ -190,7 +183,7 @@ def conditions_of(
     Args:
         shared: The texts.
         gallery: Captions of the test.
-        nearest: Picks of some texts those that are nearest to the validation pictures.
+        nearest: Picks of some texts those that are nearest to the unlabelled pictures.
     """
     everything = list(range(len(shared)))
     withheld = withhold(shared, gallery, says_the_same)
@@ -212,16 +205,15 @@ class Spaces:
         self.gallery = [str(row["captions"][0]) for row in asked]
         place = {caption: number for number, caption in enumerate(self.gallery)}
         learnt = picture_rows("emoji-google", "train", self.gallery)
-        tried = picture_rows("openmoji", "", self.gallery, VALIDATION)
-        features = [
-            picture_features(source, rows)
-            for source, rows in (("emoji-google", learnt), ("openmoji", tried), ("emoji-twitter", asked))
-        ]
+        drawn = first_by_hash(picture_rows("openmoji", "", self.gallery), 10**6)
+        tried, unnamed = drawn[:VALIDATION], drawn[VALIDATION:]  # the captions of the others are never read
+        named = (("emoji-google", learnt), ("openmoji", tried), ("emoji-twitter", asked), ("openmoji", unnamed))
+        features = [picture_features(source, rows) for source, rows in named]
         self.captions, theirs = self.texts_of_a(self.gallery), tower(self.gallery)
         where = [np.array([place[str(row["captions"][0])] for row in rows]) for rows in (learnt, tried, asked)]
         joint = regressed(features[0], self.captions[where[0]], *features[1:])
         own = regressed(features[0], theirs[where[0]], *features[1:])
-        self.their_captions = theirs
+        self.their_captions, self.unlabelled = theirs, own[2]
         self.validation, self.test = (Pictures(joint[k], own[k], where[k + 1]) for k in range(2))
         self.heard = [r for r in built(("sounds",)) if r["source"] == "sounds-tux" and r["split"] == "test"]
         self.sounds = Sounds.of(space, self.heard)
@@ -261,20 +253,18 @@ def main() -> None:
     space = EmbeddingSpace.from_pretrained()
     encoder = SuiteEncoder(space, CORPORA, CACHE, lambda doing, done, of: print(f"{doing}: {done}/{of}", flush=True))
     spaces = Spaces(space, encoder, StaticTower(), given.wordnet)
-    print(f"{len(spaces.shared):,} shared texts", flush=True)
     conditions: dict[str, Any] = {}
+    media = {"image": spaces.unlabelled, "audio": spaces.known_sounds}
     sounds = {"joint": spaces.sounds.regressed(spaces.texts_of_a)[0]}
 
     def nearest(some: list[int]) -> list[int]:
-        near = nearest_texts(spaces.rows_of_b[some], {"image": spaces.validation.own}, FEW)
+        near = nearest_texts(spaces.rows_of_b[some], {"image": spaces.unlabelled}, FEW)
         return [some[k] for k in near]
 
     for title, kept in conditions_of(spaces.shared, spaces.gallery, nearest).items():
         texts = spaces.rows_of_b[kept], spaces.rows_of_a[kept]
         some = [method for method in methods if method != "mlp" or len(kept) > FEW]
-        found, connectors = condition(
-            texts, some, spaces.captions, (spaces.validation, spaces.test), spaces.known_sounds
-        )
+        found, connectors = condition(texts, some, spaces.captions, (spaces.validation, spaces.test), media)
         conditions[title] = {**found, "asked": ASKED[title]}
         if title == "among":
             sounds |= {name: one.connect(spaces.own_sounds, "audio") for name, one in connectors.items()}

@@ -73,11 +73,11 @@ def test_choices_do_not_see_the_test_pictures(monkeypatch: pytest.MonkeyPatch) -
     source, target = rows(300, 12), rows(300, 8, 1)
     captions, where = target[:50], np.arange(50)
     validation = Pictures(captions, source[:50], where)
-    heard = rows(30, 12, 4)
+    media = {"image": rows(30, 12, 4)}
 
     def chosen(test: Pictures) -> list[object]:
         given = ["procrustes", "anchors", "blend"]
-        found, _ = condition((source, target), given, captions, (validation, test), heard)
+        found, _ = condition((source, target), given, captions, (validation, test), media)
         own = [{k: v for k, v in entry.items() if k not in WAYS} for entry in found["methods"].values()]
         return [found["chosen"], own]
 
