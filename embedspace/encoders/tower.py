@@ -25,7 +25,8 @@ from embedspace.config import build
 from embedspace.encoders.base import Encoder, to_rows
 from embedspace.encoders.connectors import Connector, load_connector
 from embedspace.encoders.registry import register_encoder
-from embedspace.encoders.towers.base import Tower, create_tower, require_same
+from embedspace.encoders.towers.base import Tower, require_same
+from embedspace.encoders.towers.registry import create_tower
 from embedspace.encoders.trained import Projection, apply_tuned, load_projection
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.media.pixels import cropped

@@ -16,11 +16,13 @@ from embedspace.encoders.base import Encoders
 from embedspace.encoders.batch import encode_items
 from embedspace.encoders.connectors import Connector, load_connector, save_connector
 from embedspace.encoders.tower import TowerEncoder
-from embedspace.encoders.towers.base import Tower, create_tower
+from embedspace.encoders.towers.base import Tower
+from embedspace.encoders.towers.registry import create_tower
 from embedspace.errors import ConfigError, InputError, MediaError
 from embedspace.modality import Modality, holds_several, kind_of, kind_of_modality, modality_spec
 from embedspace.space.config import write_config
 from embedspace.space.recipe import ComposeRecipe, ConnectRecipe
+from embedspace.vocabulary import SHIPPED_GENERATORS, load_vocabulary
 
 if TYPE_CHECKING:
     from embedspace.calibration.model import Calibration
@@ -164,21 +166,12 @@ def _texts(recipe: ComposeRecipe, how: ConnectRecipe) -> list[str]:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot read the texts to connect by: {error}") from None
     if not how.texts:
-        lines = _shipped_words()
+        lines = load_vocabulary(SHIPPED_GENERATORS).captions  # names of things
     found = [line.strip() for line in dict.fromkeys(lines) if line.strip()]
     if len(found) > _MOST_TEXTS:
         chosen = np.sort(np.random.default_rng(recipe.seed).permutation(len(found))[:_MOST_TEXTS])
         found = [found[k] for k in chosen]
     return found
-
-
-def _shipped_words() -> list[str]:
-    """Return the names of things that come with the package."""
-    folder = Path(__file__).resolve().parents[1] / "weights" / "heads"
-    for path in (folder / "vocabulary.json", folder / "memory.json"):
-        if path.is_file():
-            return [str(name) for name in json.loads(path.read_text("utf-8"))["captions"]]
-    raise InputError("no texts to connect by come with this package; give connect.<tower>.texts")
 
 
 def _encode_texts(encoder: TowerEncoder, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -69,7 +69,8 @@ def _copy_files(source: Path, target: Path, named: set[str]) -> None:
 
 def _copied(tower: Tower, stored: dict[str, Any], name: str, target: Path) -> dict[str, Any]:
     """Copy a tower's files below the space's folder; returns what the configuration then stores of it."""
-    from embedspace.encoders.towers.base import create_tower, require_same
+    from embedspace.encoders.towers.base import require_same
+    from embedspace.encoders.towers.registry import create_tower
 
     form = _LOCAL.get(tower.name.partition(":")[0])
     if form is None or not tower.files:

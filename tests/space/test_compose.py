@@ -18,11 +18,13 @@ from safetensors.torch import load_file, save_file
 
 from embedspace.catalog import Catalog
 from embedspace.catalog.ingest.ingest import ingest
-from embedspace.encoders.towers.base import create_tower
+from embedspace.encoders.towers.registry import create_tower
 from embedspace.errors import ConfigError, FingerprintMismatchError, InputError, UnknownModalityError, WeightsError
 from embedspace.query.composition import compose
 from embedspace.segment import Segment
 from embedspace.space import EmbeddingSpace
+from embedspace.space.compose import _texts
+from embedspace.space.recipe import read_recipe
 from tests.support.towers import noise, picture, tiny_clap, tiny_open_clip
 
 pytestmark = [
@@ -285,3 +287,11 @@ def test_a_file_says_the_same_as_a_mapping(files: Path, space: EmbeddingSpace) -
     assert EmbeddingSpace.compose(path).fingerprints() == space.fingerprints()
     with pytest.raises(ConfigError, match="no such composed space"):
         EmbeddingSpace.compose(files / "none.toml")
+
+
+def test_without_texts_the_names_that_ship_connect() -> None:
+    made = read_recipe({"anchor": "a", "towers": {"a": {"model": "x:y", "modalities": ["text", "image"]},
+                        "b": {"model": "x:z", "modalities": ["text", "audio"]}}, "connect": {"b": {}}})  # fmt: skip
+    texts = _texts(made, made.connect["b"])
+    assert len(texts) > 10_000 and "dog" in texts
+    assert len(set(texts)) == len(texts)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from embedspace.encoders.towers.base import create_tower
+from embedspace.encoders.towers.registry import create_tower
 from embedspace.errors import ConfigError, InputError, UnknownModalityError
 from embedspace.space import EmbeddingSpace
 

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from embedspace.encoders.towers.base import Tower, TowerRequest, register_tower
+from embedspace.encoders.towers.base import Tower, TowerRequest
+from embedspace.encoders.towers.registry import register_tower
 
 COLOURS = {
     "red": (220, 30, 30), "green": (30, 160, 40), "blue": (30, 60, 220), "yellow": (240, 220, 40),

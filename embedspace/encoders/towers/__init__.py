@@ -13,14 +13,8 @@ from embedspace.encoders.towers.backbone import (
     register_backbone,
     shared_backbones,
 )
-from embedspace.encoders.towers.base import (
-    Tower,
-    TowerRequest,
-    create_tower,
-    register_tower,
-    require_same,
-    tower_prefixes,
-)
+from embedspace.encoders.towers.base import Tower, TowerRequest, require_same
+from embedspace.encoders.towers.registry import create_tower, register_tower, tower_prefixes
 
 __all__ = [
     "Backbone",

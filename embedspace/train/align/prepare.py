@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from embedspace.encoders.tower import TowerEncoder
-from embedspace.encoders.towers.base import Tower, create_tower
+from embedspace.encoders.towers.base import Tower
+from embedspace.encoders.towers.registry import create_tower
 from embedspace.encoders.trained import Projection, ProjectionConfig
 from embedspace.errors import ConfigError
 from embedspace.train.align.batches import Items, Texts

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from embedspace.encoders.towers import Tower, TowerRequest, base, create_tower, register_tower, require_same
+from embedspace.encoders.towers import Tower, TowerRequest, create_tower, register_tower, registry, require_same
 from embedspace.errors import ConfigError, InputError, UnknownModalityError, WeightsError
 
 
@@ -82,7 +82,7 @@ class Lengths(Tower):
 
 
 def test_registered_tower_reads_paths_relative_to_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(base, "_FACTORIES", {})
+    monkeypatch.setattr(registry, "_FACTORIES", {})
 
     @register_tower("lengths")
     def factory(request: TowerRequest) -> Lengths:

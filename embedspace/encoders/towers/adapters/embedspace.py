@@ -16,7 +16,8 @@ from torch import nn
 from embedspace.encoders.registry import create_encoder
 from embedspace.encoders.towers.adapters.sources import chosen_modalities
 from embedspace.encoders.towers.backbone import WEIGHTS, shared_backbones
-from embedspace.encoders.towers.base import Tower, TowerRequest, check_waveform, register_tower
+from embedspace.encoders.towers.base import Tower, TowerRequest, check_waveform
+from embedspace.encoders.towers.registry import register_tower
 from embedspace.errors import ConfigError, WeightsError
 
 __all__ = ["SpaceTower"]

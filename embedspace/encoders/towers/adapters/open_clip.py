@@ -33,7 +33,8 @@ from embedspace.encoders.towers.adapters.sources import (
     require_length,
     require_picture,
 )
-from embedspace.encoders.towers.base import Tower, TowerRequest, register_tower
+from embedspace.encoders.towers.base import Tower, TowerRequest
+from embedspace.encoders.towers.registry import register_tower
 from embedspace.errors import ConfigError, WeightsError
 
 __all__ = ["OpenClipTower"]

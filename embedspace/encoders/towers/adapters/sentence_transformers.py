@@ -29,7 +29,8 @@ from embedspace.encoders.towers.adapters.sources import (
     require_length,
     require_picture,
 )
-from embedspace.encoders.towers.base import Tower, TowerRequest, check_waveform, register_tower
+from embedspace.encoders.towers.base import Tower, TowerRequest, check_waveform
+from embedspace.encoders.towers.registry import register_tower
 from embedspace.errors import ConfigError, UnknownModalityError
 
 __all__ = ["SentenceTransformersTower"]

@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from embedspace.encoders.towers.adapters.processed import encode_processed
 from embedspace.encoders.towers.adapters.sources import chosen_modalities, library, loading
-from embedspace.encoders.towers.base import Tower, TowerRequest, check_waveform, register_tower
+from embedspace.encoders.towers.base import Tower, TowerRequest, check_waveform
+from embedspace.encoders.towers.registry import register_tower
 from embedspace.errors import ConfigError, WeightsError
 
 __all__ = ["TorchaudioTower"]

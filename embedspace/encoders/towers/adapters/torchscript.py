@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from embedspace.encoders.towers.adapters.exported import Described, ExportedTower, describe
-from embedspace.encoders.towers.base import TowerRequest, register_tower
+from embedspace.encoders.towers.base import TowerRequest
+from embedspace.encoders.towers.registry import register_tower
 from embedspace.errors import WeightsError
 from embedspace.media.source import one_line
 
