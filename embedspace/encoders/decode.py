@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from embedspace.encoders.base import Encoders, Piece
+from embedspace.encoders.passages import passages
 from embedspace.errors import EmptyMediaError, UnknownModalityError
 from embedspace.media.image import decoded_image
-from embedspace.media.text import passages, read_text
+from embedspace.media.text import read_text
 from embedspace.modality import Modality, kind_of_modality
 from embedspace.segment import Decoded
 

@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.calibration.model import Calibration, PairCalibration
+from embedspace.encoders.passages import passages
 from embedspace.evaluate.encode import SuiteEncoder
 from embedspace.evaluate.items import EvalItem, Row, read_rows
 from embedspace.files import write_text
-from embedspace.media.text import passages
 from embedspace.query.algebra import compose_rows
 from embedspace.space import EmbeddingSpace
 from embedspace.train.calibrate import Anchored, Searches, fit_pairs, with_cutoffs

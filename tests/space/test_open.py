@@ -241,4 +241,4 @@ def test_opening_a_space_imports_no_network_and_text_only_its_own(tiny_space_fol
         "assert 'minilm' in loaded\n"
         "assert not loaded & {'efficientnet_lite', 'whisper', 'yamnet'}, loaded\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
