@@ -56,6 +56,8 @@ IMPORT_NAMES = {
     "sentence-transformers": "sentence_transformers",
     "espeakng-loader": "espeakng_loader",
     "huggingface-hub": "huggingface_hub",
+    "langchain-core": "langchain_core",
+    "llama-index-core": "llama_index",
 }
 
 Import = tuple[str, int, str]  # file, line, absolute dotted name

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from embedspace.encoders.towers.adapters.sources import offline
 from embedspace.errors import EmptyMediaError, InputError, MissingExtraError, UnknownModalityError
+from embedspace.integrations.spaces import revision
 from embedspace.media.source import one_line
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class SpaceEncoder:
         self._space, self._known = space, known
         self._sound = sound or (hears[0] if hears else None)
         meta = _library().models.ModelMeta
-        given = {"name": name if "/" in name else f"embedspace/{name}", "revision": _revision(space)}
+        given = {"name": name if "/" in name else f"embedspace/{name}", "revision": revision(space)}
         self.mteb_model_meta = meta.create_empty(overwrites={**given, "modalities": self._theirs(), "framework": []})
 
     def _theirs(self) -> list[str]:
@@ -103,13 +104,6 @@ class SpaceEncoder:
 def _mono(array: Any) -> NDArray[np.float32]:  # noqa: ANN401
     wave = np.asarray(array, np.float32)
     return wave if wave.ndim == 1 else wave.mean(axis=int(wave.shape[0] > wave.shape[1]), dtype=np.float32)
-
-
-def _revision(space: EmbeddingSpace) -> str:
-    """Return a short name of all the space's weights, so that results of other weights are told apart."""
-    import hashlib
-
-    return hashlib.sha256("".join(sorted(space.fingerprints().values())).encode()).hexdigest()[:16]
 
 
 def _library() -> Any:  # noqa: ANN401 - the library is optional
