@@ -26,6 +26,7 @@ __all__ = [
     "SHIPPED_GENERATORS",
     "Neighbour",
     "Vocabulary",
+    "generator_targets",
     "generators_folder",
     "load_vocabulary",
     "names_of",
@@ -234,6 +235,11 @@ def generators_folder(space_folder: Path, *, composed: bool = False) -> Path:
     """
     own = space_folder / "heads"
     return own if composed or own.is_dir() else SHIPPED_GENERATORS
+
+
+def generator_targets(folder: Path) -> list[str]:
+    """Return what can be made by the generators in a folder: the names of the folders that hold a configuration."""
+    return sorted(path.parent.name for path in folder.glob("*/config.json"))
 
 
 def vocabulary_of(folder: Path, embed_dim: int | None = None) -> Vocabulary | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -191,6 +191,21 @@ class Calibration:
             size: Items of that modality that were searched.
         """
         return self.pair(query, target).cutoff(size)
+
+    def has_good_match(
+        self, query: str, found: Iterable[tuple[str, float | None]], sizes: Mapping[str, int]
+    ) -> bool | None:
+        """Return whether any hit of a query is likely enough; None where there are no probabilities, or no hits.
+
+        Args:
+            query: Modality of the query.
+            found: Modality and probability of each hit.
+            sizes: Modality -> items that were searched.
+        """
+        chances = [(modality, chance) for modality, chance in found if chance is not None]
+        if not chances:
+            return None
+        return any(chance >= self.cutoff(query, modality, sizes.get(modality, 1)) for modality, chance in chances)
 
     def to_json(self) -> str:
         """Return the JSON text that `from_json` reads."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         RemoveReport,
         VerifyReport,
     )
+    from embedspace.catalog.stored import FieldFacts, StoredItem, StoredPlace
 
 __all__ = [
     "AddReport",
@@ -34,6 +35,7 @@ __all__ = [
     "CatalogInfo",
     "CatalogItem",
     "Failure",
+    "FieldFacts",
     "Hit",
     "IndexSettings",
     "IngestReport",
@@ -43,14 +45,19 @@ __all__ = [
     "Problem",
     "Progress",
     "RemoveReport",
+    "StoredItem",
+    "StoredPlace",
     "VerifyReport",
 ]
 
 _OLD_NAMES = {"Recipe": "IndexSettings"}
 _HOMES = {
     "Catalog": "catalog",
+    "FieldFacts": "stored",
     "MigrateReport": "migrate",
     "IndexSettings": "index.settings",
+    "StoredItem": "stored",
+    "StoredPlace": "stored",
 }
 
 

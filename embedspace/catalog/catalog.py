@@ -24,9 +24,11 @@ from embedspace.catalog.records import (
 from embedspace.catalog.search.searcher import Searcher
 from embedspace.catalog.store.contents import catalog_info, count_items, item_records, segment_vectors
 from embedspace.catalog.store.fingerprints import adopt_fingerprints, check_fingerprint
+from embedspace.catalog.store.lookup import field_facts, landmark_segments, stored_folders, stored_item
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.uris import places_of, places_where, remove_places
 from embedspace.catalog.store.where import Condition
+from embedspace.catalog.stored import FieldFacts, StoredItem
 from embedspace.errors import InputError
 
 __all__ = ["Catalog"]
@@ -138,6 +140,7 @@ class Catalog(CatalogFolder):
         where: str | None = None,
         min_probability: float | None = None,
         document_vectors: ArrayLike | None = None,
+        filter_seconds: float | None = None,
     ) -> list[list[Hit]]:
         """Return the best items for each query.
 
@@ -152,15 +155,18 @@ class Catalog(CatalogFolder):
                 `vectors` where text is a document's (a field, a long passage): the best hit counts. The length of a
                 reading, at most 1, is the probability that it is right; those of length 0 are left out.
                 `EmbeddingSpace.for_documents` makes them.
+            filter_seconds: Longest time that evaluating `where` may take.
 
         Returns:
             One list per query, the most probable first, over all modalities: one hit per item, by its best segment;
             ties are broken by id.
 
         Raises:
-            InputError: If a vector, a modality, k or the filter is wrong.
+            InputError: If a vector, a modality, k or the filter is wrong, or the filter takes too long.
         """
-        return self._searcher.search(vectors, query_modality, k, to, where, min_probability, document_vectors)
+        return self._searcher.search(
+            vectors, query_modality, k, to, where, min_probability, document_vectors, filter_seconds
+        )
 
     def has_documents(self) -> bool:
         """Return whether some text is a document's (a field, a long passage), so that `document_vectors` matter."""
@@ -198,6 +204,27 @@ class Catalog(CatalogFolder):
             The item id of every row, and (N, embed_dim) float32 unit rows (to float16 precision).
         """
         return segment_vectors(self.store, modality, ids)
+
+    def item(self, content_id: str) -> StoredItem | None:
+        """Return all that is known of the item with this id, its vectors included; None where there is none."""
+        return stored_item(self.store, content_id)
+
+    def folders(self) -> list[str]:
+        """Return every folder that a file of the catalog lies in, and every manifest that names one."""
+        return stored_folders(self.store)
+
+    def fields(self) -> list[FieldFacts]:
+        """Return what each field of the metadata holds, for building filters."""
+        return field_facts(self.store)
+
+    def landmarks(self, count: int) -> tuple[list[tuple[str, str, str, str]], NDArray[np.float32]]:
+        """Return at most `count` items that stand for all, drawn evenly: (id, modality, text, uri), and their rows."""
+        return landmark_segments(self.store, count)
+
+    @property
+    def revision(self) -> int:
+        """Number that grows with every change, whoever makes it."""
+        return self.store.state()[0]
 
     def verify(self, *, files: bool = True) -> VerifyReport:
         """Prove that vectors, items and files agree.

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import embedspace
-from embedspace.cli import catalog, embed, evaluate, generate, index, search, space, train
+from embedspace.cli import catalog, embed, evaluate, generate, index, search, serve, space, train
 from embedspace.cli.shared.output import Interrupted
 from embedspace.errors import ArgumentError, EmbedspaceError
 
@@ -44,6 +44,7 @@ app.command(name="index")(index.index)
 app.command(name="search")(search.search)
 app.command(name="embed")(embed.embed)
 app.command(name="generate")(generate.generate)
+app.command(name="serve")(serve.serve)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(train.app, name="train")

@@ -62,6 +62,7 @@ def search(
     from embedspace.cli.shared.space import load_space, quick_start
     from embedspace.query.composition import compose
     from embedspace.query.grammar import parse
+    from embedspace.query.searching import search_composed
 
     texts = _queries(query)
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
@@ -71,7 +72,7 @@ def search(
             opened.check_fingerprint(space.fingerprints())
             composed = [compose(one, space, as_modality=as_modality) for one in parsed]
         calibration, sizes = opened.calibration, opened.sizes()
-        hits = _search(
+        hits = search_composed(
             opened,
             composed,
             k=k,
@@ -93,22 +94,6 @@ def _lacking(catalog: Catalog, to: Sequence[str] | None, threshold: float | None
     if to and not any(str(modality) in held for modality in to):
         return f"the catalog holds no {' or '.join(to)} (--to), only {', '.join(held)}"
     return "" if threshold is not None else f"nothing in the catalog fulfils --where{' and --to' if to else ''}"
-
-
-def _search(opened: Any, composed: Sequence[ComposedQuery], **options: Any) -> list[list[Hit]]:  # noqa: ANN401
-    import numpy as np
-
-    vectors = np.stack([query.vector for query in composed])
-    read = [query.document_vectors for query in composed] if opened.has_documents() else []
-    if any(rows is not None for rows in read):
-        most = max(len(rows) for rows in read if rows is not None)
-        readings = np.zeros((len(read), most, vectors.shape[1]), np.float32)
-        for place, rows in enumerate(read):
-            if rows is not None:
-                readings[place, : len(rows)] = rows
-        options["document_vectors"] = readings
-    found: list[list[Hit]] = opened.search(vectors, query_modality=[query.modality for query in composed], **options)
-    return found
 
 
 def _words_only(queries: Sequence[Query], as_modality: str | None) -> bool:
@@ -177,8 +162,8 @@ def _remark(
     chances = [chance for chance in every if chance is not None]
     if not chances:
         return "no probabilities: the catalog's space was not calibrated for these modalities; ranked by cosine"
-    cutoffs = (calibration.cutoff(asked, hit.modality, sizes.get(hit.modality, 1)) for hit in hits)
-    if all(chance is None or chance < cutoff for chance, cutoff in zip(every, cutoffs, strict=True)):
+    found = zip((hit.modality for hit in hits), every, strict=True)
+    if not calibration.has_good_match(asked, found, sizes):
         return f"no good match: the best of these has probability {chances[0]:.2g}"
     return ""
 

@@ -15,9 +15,9 @@ from embedspace.calibration.centring import MIXED, centre
 from embedspace.errors import ArgumentError, InputError, OutsideError, UnknownModalityError
 from embedspace.generate.base import Generator, GeneratorSpace, Neighbour, Request, Sample
 from embedspace.generate.captions.legible import needed_cosine
-from embedspace.generate.registry import create_generator, targets_in
+from embedspace.generate.registry import create_generator
 from embedspace.modality import Modality
-from embedspace.vocabulary import Vocabulary, generators_folder, vocabulary_of
+from embedspace.vocabulary import Vocabulary, generator_targets, generators_folder, vocabulary_of
 
 __all__ = ["Generators", "GeneratorsOwner", "generate", "interpolate"]
 
@@ -39,7 +39,7 @@ class Generators:
     @property
     def targets(self) -> list[str]:
         """What can be made: "audio", "image", ..."""
-        return targets_in(self.folder)
+        return generator_targets(self.folder)
 
     @property
     def vocabulary(self) -> Vocabulary | None:

@@ -20,8 +20,9 @@ from embedspace.errors import ConfigError, WeightsError
 from embedspace.files import read_config
 from embedspace.generate.base import Generator, GeneratorSpace
 from embedspace.plugins import load_plugins
+from embedspace.vocabulary import generator_targets
 
-__all__ = ["FORMAT", "create_generator", "digest_of", "register_generator", "targets_in"]
+__all__ = ["FORMAT", "create_generator", "digest_of", "register_generator"]
 
 FORMAT = 1
 Factory = Callable[[Mapping[str, Any], Path, GeneratorSpace], Generator]
@@ -56,11 +57,6 @@ def register_generator(kind: str) -> Callable[[Factory], Factory]:
     return register
 
 
-def targets_in(folder: Path) -> list[str]:
-    """Return what can be made by the generators in a folder: the names of the folders that hold a configuration."""
-    return sorted(path.parent.name for path in folder.glob("*/config.json"))
-
-
 def create_generator(target: str, folder: Path, space: GeneratorSpace) -> Generator:
     """Make the generator of a target with its weights.
 
@@ -75,8 +71,8 @@ def create_generator(target: str, folder: Path, space: GeneratorSpace) -> Genera
     """
     own = folder / target
     path = own / "config.json"
-    if target not in targets_in(folder):
-        makes = ", ".join(targets_in(folder)) or "nothing"
+    if target not in generator_targets(folder):
+        makes = ", ".join(generator_targets(folder)) or "nothing"
         raise WeightsError(f"this space has no generator of {target}: {path} is missing; it makes: {makes}")
     config = read_config(path, FORMAT, "configuration of a generator")
     _check_space(config, space, path)

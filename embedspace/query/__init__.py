@@ -3,7 +3,8 @@
 from embedspace.query.composition import MIXED, ComposedQuery, ComposedTerm, compose
 from embedspace.query.grammar import Query, Term, parse
 from embedspace.query.reading import Names, join_names, stands_apart
-from embedspace.query.sources import QueryEncoder, Source, embed_sources, resolve
+from embedspace.query.searching import search_composed
+from embedspace.query.sources import QueryEncoder, Resolver, Source, embed_sources, resolve
 
 __all__ = [
     "MIXED",
@@ -12,6 +13,7 @@ __all__ = [
     "Names",
     "Query",
     "QueryEncoder",
+    "Resolver",
     "Source",
     "Term",
     "compose",
@@ -19,5 +21,6 @@ __all__ = [
     "join_names",
     "parse",
     "resolve",
+    "search_composed",
     "stands_apart",
 ]

@@ -17,7 +17,7 @@ from embedspace.modality import Modality
 from embedspace.query.algebra import centre_terms, phrase_row, unit_rows, weighted_sum
 from embedspace.query.grammar import Query, Term, parse
 from embedspace.query.reading import Names, join_names, stands_apart
-from embedspace.query.sources import QueryEncoder, Source, embed_sources, resolve
+from embedspace.query.sources import QueryEncoder, Resolver, Source, embed_sources, resolve
 
 __all__ = ["MIXED", "ComposedQuery", "ComposedTerm", "compose"]
 
@@ -105,7 +105,13 @@ class ComposedQuery:
         return "\n".join(lines)
 
 
-def compose(query: Query | str, space: QueryEncoder, *, as_modality: str | None = None) -> ComposedQuery:
+def compose(
+    query: Query | str,
+    space: QueryEncoder,
+    *,
+    as_modality: str | None = None,
+    resolver: Resolver | None = None,
+) -> ComposedQuery:
     """Turn a query into one vector.
 
     With unit vectors v_i of modalities m_i, weights w_i and modality means mu_m, the vector is the normalised
@@ -124,6 +130,7 @@ def compose(query: Query | str, space: QueryEncoder, *, as_modality: str | None 
         query: From `parse`, or its text.
         space: The encoder; its `calibration.means` are the modality means (absent means count as zero).
         as_modality: Which modality recordings are: "audio" or "speech".
+        resolver: Says what each term refers to; by default `resolve`, which takes an existing file's name as the file.
 
     Returns:
         The composed query.
@@ -140,7 +147,10 @@ def compose(query: Query | str, space: QueryEncoder, *, as_modality: str | None 
         query: Saito et al. 2023, "Pic2Word", with names in place of a learnt pseudo-word.
     """
     terms = (parse(query) if isinstance(query, str) else query).terms
-    sources = [resolve(term.value, quoted=term.quoted, as_modality=as_modality) for term in terms]
+    if resolver is None:
+        sources = [resolve(term.value, quoted=term.quoted, as_modality=as_modality) for term in terms]
+    else:
+        sources = [resolver(term) for term in terms]
     embedded = embed_sources(sources, space, as_modality=as_modality)
     modalities = [modality for _, modality in embedded]
     rows, centred = centre_terms([vector for vector, _ in embedded], modalities, space.calibration.means)
@@ -172,7 +182,7 @@ def _unknown_words(sources: Sequence[Source], space: QueryEncoder) -> tuple[str,
     lacking = getattr(space, "unknown_words", None)
     if lacking is None:
         return ()
-    return tuple(dict.fromkeys(part for source in sources if source.path is None for part in lacking(source.value)))
+    return tuple(dict.fromkeys(part for source in sources if source.is_words for part in lacking(source.value)))
 
 
 def _compose_documents(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from embedspace.calibration.model import Calibration
 from embedspace.errors import QueryError, UnknownModalityError
 from embedspace.modality import SUFFIXES, Modality, leading, modality_of
+from embedspace.query.grammar import Term
 from embedspace.query.reading import Names
 from embedspace.segment import Decoded, Segment, mean_vector
 
-__all__ = ["QueryEncoder", "Source", "embed_sources", "resolve"]
+__all__ = ["QueryEncoder", "Resolver", "Source", "embed_sources", "resolve"]
 
 
 class QueryEncoder(Protocol):
@@ -55,11 +56,22 @@ class Source:
         value: As the user wrote it.
         kind: "image", "audio", "text" or "video", as in `embedspace.modality.SUFFIXES`.
         path: The file, or None for words.
+        embedded: Its unit vector (embed_dim,) and modality, where somebody encoded it already.
     """
 
     value: str
     kind: str
     path: str | None = None
+    embedded: tuple[NDArray[np.float32], str] | None = None
+
+    @property
+    def is_words(self) -> bool:
+        """Whether it is the words themselves."""
+        return self.path is None and self.kind == Modality.TEXT
+
+
+Resolver = Callable[[Term], Source]
+"""Says what a term refers to. Whoever takes queries from a network brings one that never makes a path of a text."""
 
 
 def resolve(value: str, *, quoted: bool = False, as_modality: str | None = None) -> Source:
@@ -117,15 +129,16 @@ def embed_sources(
         MediaError: If one cannot be decoded.
         UnknownModalityError: If one has no segment of the wanted modality.
     """
+    waiting = [source for source in sources if source.embedded is None]
     decoded = []
-    for source in sources:
+    for source in waiting:
         wanted = as_modality if source.kind in ("audio", "video") else None
         content = Path(source.path) if source.path else source.value
         query = space.decode(content, source.kind, as_modality=wanted)
         query.is_query = True
         decoded.append(query)
-    encoded = space.encode_decoded(decoded)
-    return [_pool(source, segments, as_modality) for source, segments in zip(sources, encoded, strict=True)]
+    encoded = iter(space.encode_decoded(decoded) if decoded else ())
+    return [source.embedded or _pool(source, next(encoded), as_modality) for source in sources]
 
 
 def _pool(source: Source, segments: list[Segment], as_modality: str | None) -> tuple[NDArray[np.float32], str]:

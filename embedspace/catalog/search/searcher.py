@@ -73,6 +73,7 @@ class Searcher:
         where: str | None,
         min_probability: float | None,
         document_vectors: ArrayLike | None = None,
+        filter_seconds: float | None = None,
     ) -> list[list[Hit]]:
         """Return the best items for each query; see `Catalog.search`."""
         index = self._current()
@@ -96,7 +97,7 @@ class Searcher:
                 f"search: min_probability = {min_probability}, but the catalog's space gives no probabilities for "
                 f"{', '.join(lacking)}: it was not calibrated on such pairs; leave min_probability out"
             )
-        allowed = self._filtered(where) if where else None
+        allowed = self._filtered(where, filter_seconds) if where else None
         scans: list[list[Scan]] = [[] for _ in queries]
         for target in targets:
             whole = Readings(queries, np.arange(len(queries)), np.ones(len(queries)))
@@ -176,11 +177,11 @@ class Searcher:
         """Compile a filter against the names that this catalog's metadata has."""
         return compile_where(where, field_names(self.store))
 
-    def _filtered(self, where: str) -> NDArray[np.int64]:
+    def _filtered(self, where: str, seconds: float | None) -> NDArray[np.int64]:
         """Return the ascending sequence numbers that a filter leaves; recent filters are remembered."""
         key = (where, self.store.state()[0])
         if key not in self._filters:
             while len(self._filters) >= _FILTERS:
                 self._filters.pop(next(iter(self._filters)))
-            self._filters[key] = segments_where(self.store, self.condition(where))
+            self._filters[key] = segments_where(self.store, self.condition(where), seconds)
         return self._filters[key]

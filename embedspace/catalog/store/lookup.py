@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import sqlite3
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,12 +13,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.catalog.store.store import Store
-from embedspace.catalog.store.where import Condition
+from embedspace.catalog.store.vectors import unpack
+from embedspace.catalog.store.where import Condition, json_value
+from embedspace.catalog.stored import FieldFacts, StoredItem, StoredPlace
+from embedspace.errors import InputError
+from embedspace.segment import Segment
 
-__all__ = ["Found", "document_segments", "field_names", "found_segments", "segments_where"]
+__all__ = [
+    "Found",
+    "document_segments",
+    "field_facts",
+    "field_names",
+    "found_segments",
+    "landmark_segments",
+    "segments_where",
+    "stored_folders",
+    "stored_item",
+]
 
 _PARAMETERS = 5000
 """SQLite bounds the parameters of one statement."""
+_STEPS = 20_000
+"""Instructions of SQLite's between two looks at the clock: a few milliseconds."""
+_TIME = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}:\d{2}.*)?)?")
 
 
 class Found(NamedTuple):
@@ -50,14 +71,31 @@ def field_names(store: Store) -> set[str]:
     return {name for (name,) in store.rows("SELECT name FROM fields")}
 
 
-def segments_where(store: Store, condition: Condition) -> NDArray[np.int64]:
-    """Return (N,) int64 numbers of the segments that fulfil a condition, ascending."""
-    return _numbers(
-        store.rows(
-            f"SELECT s.seq FROM segments s JOIN items i ON i.item = s.item WHERE {condition.sql} ORDER BY s.seq",
-            condition.parameters,
-        )
-    )
+def segments_where(store: Store, condition: Condition, seconds: float | None = None) -> NDArray[np.int64]:
+    """Return (N,) int64 numbers of the segments that fulfil a condition, ascending.
+
+    Args:
+        store: The catalog's rows.
+        condition: From `compile_where`.
+        seconds: Longest time that it may take; None: no limit.
+
+    Raises:
+        InputError: If it takes longer.
+    """
+    sql = f"SELECT s.seq FROM segments s JOIN items i ON i.item = s.item WHERE {condition.sql} ORDER BY s.seq"
+    if seconds is None:
+        return _numbers(store.rows(sql, condition.parameters))
+    with store.reading("filter it") as connection:
+        deadline = time.monotonic() + seconds
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+        try:
+            return _numbers(connection.execute(sql, condition.parameters).fetchall())
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            raise InputError(f"where: takes longer than {seconds:g} s here; use a simpler filter") from None
+        finally:
+            connection.set_progress_handler(None, 0)
 
 
 def document_segments(store: Store, characters: int) -> NDArray[np.int64]:
@@ -72,3 +110,82 @@ def document_segments(store: Store, characters: int) -> NDArray[np.int64]:
 
 def _numbers(rows: Sequence[tuple[Any, ...]]) -> NDArray[np.int64]:
     return np.fromiter((seq for (seq,) in rows), np.int64, len(rows))
+
+
+def stored_item(store: Store, content_id: str) -> StoredItem | None:
+    """Return all that is known of the item with some content; None where there is none."""
+    with store.snapshot("read an item") as connection:
+        found = connection.execute(
+            "SELECT item, kind, metadata, content FROM items WHERE id = ?", (content_id,)
+        ).fetchone()
+        if found is None:
+            return None
+        number, kind, metadata, content = found
+        places = connection.execute(
+            "SELECT uri, source, size, mtime_ns FROM uris WHERE item = ? ORDER BY place", (number,)
+        ).fetchall()
+        rows = connection.execute(
+            'SELECT s.modality, s.start, s."end", s.text, s.label, v.vector FROM segments s '
+            "JOIN vectors v ON v.seq = s.seq WHERE s.item = ? ORDER BY s.seq",
+            (number,),
+        ).fetchall()
+    store.state()  # a migration in another process may have changed the length of the vectors
+    vectors = unpack([row[5] for row in rows], store.embed_dim).astype(np.float32)
+    segments = tuple(Segment(row[0], vector, *row[1:5]) for row, vector in zip(rows, vectors, strict=True))
+    said = None if content is None else json.loads(content)
+    return StoredItem(
+        content_id, kind, json.loads(metadata), said, tuple(StoredPlace(*place) for place in places), segments
+    )
+
+
+def stored_folders(store: Store) -> list[str]:
+    """Return every folder that holds a file of the catalog, and every manifest that names one."""
+    return [folder for (folder,) in store.rows("SELECT DISTINCT folder FROM uris")]
+
+
+def field_facts(store: Store, most: int = 20) -> list[FieldFacts]:
+    """Return what each field of the metadata holds; texts with their `most` frequent values."""
+    found = []
+    for name in sorted(field_names(store)):
+        value, parameters = json_value(name)
+        source = f"(SELECT {value} AS v FROM items i) WHERE v IS NOT NULL"
+        numbers, low, high = store.rows(
+            f"SELECT count(*), min(v), max(v) FROM {source} AND typeof(v) IN ('integer', 'real')", parameters
+        )[0]
+        texts, first, last = store.rows(
+            f"SELECT count(*), min(v), max(v) FROM {source} AND typeof(v) = 'text'", parameters
+        )[0]
+        if numbers >= texts and numbers:
+            found.append(FieldFacts(name, "number", numbers, low, high))
+        elif texts and _TIME.fullmatch(str(first)) and _TIME.fullmatch(str(last)):
+            found.append(FieldFacts(name, "time", texts, first, last))
+        elif texts:
+            values = store.rows(
+                f"SELECT v, count(*) FROM {source} AND typeof(v) = 'text' GROUP BY v ORDER BY 2 DESC, 1 LIMIT {most:d}",
+                parameters,
+            )
+            found.append(FieldFacts(name, "text", texts, values=tuple((str(v), int(n)) for v, n in values)))
+    return found
+
+
+def landmark_segments(store: Store, count: int) -> tuple[list[tuple[str, str, str, str]], NDArray[np.float32]]:
+    """Return some items that stand for all: of each modality of an item its first segment, drawn evenly and repeatably.
+
+    Args:
+        store: The catalog's rows.
+        count: At most so many.
+
+    Returns:
+        (item id, modality, text, uri) of each, and (N, embed_dim) float32 unit rows.
+    """
+    rows = store.rows(
+        "SELECT i.id, s.modality, s.text, "
+        "(SELECT u.uri FROM uris u WHERE u.item = i.item ORDER BY u.place LIMIT 1), v.vector "
+        "FROM (SELECT min(seq) AS seq FROM segments GROUP BY item, modality "
+        "ORDER BY (min(seq) * 2654435761) % 4294967296 LIMIT ?) f "
+        "JOIN segments s ON s.seq = f.seq JOIN items i ON i.item = s.item JOIN vectors v ON v.seq = s.seq "
+        "ORDER BY s.seq",
+        (count,),
+    )
+    vectors = unpack([row[4] for row in rows], store.embed_dim).astype(np.float32)
+    return [(row[0], row[1], row[2], row[3] or "") for row in rows], vectors

@@ -27,7 +27,7 @@ from typing import Any
 
 from embedspace.errors import InputError
 
-__all__ = ["COLUMNS", "Condition", "compile_where"]
+__all__ = ["COLUMNS", "Condition", "compile_where", "json_value"]
 
 COLUMNS: dict[str, str] = {
     "id": "i.id {}",
@@ -96,6 +96,14 @@ def compile_where(expression: str, fields: Collection[str]) -> Condition:
     if len(parser.parameters) > _MAX_PARAMETERS:
         raise InputError(f"where: {len(parser.parameters)} values; at most {_MAX_PARAMETERS}")
     return Condition(sql, parser.parameters)
+
+
+def json_value(name: str) -> tuple[str, list[str]]:
+    """Return the SQL of a metadata field's value in `items i`, and its parameters."""
+    if "." not in name:
+        return "json_extract(i.metadata, ?)", [f'$."{name}"']
+    nested = '"."'.join(name.split("."))  # a dotted name may be one key, or a key in a nested mapping
+    return "coalesce(json_extract(i.metadata, ?), json_extract(i.metadata, ?))", [f'$."{name}"', f'$."{nested}"']
 
 
 class _Parser:
@@ -212,12 +220,9 @@ class _Parser:
             close = difflib.get_close_matches(name, known, 1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise self.error(f"unknown field {name!r}{hint}; known: {', '.join(known)};")
-        self.parameters.append(f'$."{key}"')
-        if "." not in key:
-            return "json_extract(i.metadata, ?) {}"
-        nested = '"."'.join(key.split("."))  # a dotted name may be one key, or a key in a nested mapping
-        self.parameters.append(f'$."{nested}"')
-        return "coalesce(json_extract(i.metadata, ?), json_extract(i.metadata, ?)) {}"
+        sql, parameters = json_value(key)
+        self.parameters += parameters
+        return f"{sql} {{}}"
 
     def value(self) -> str:
         if (number := self.accept("number")) is not None:

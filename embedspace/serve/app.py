@@ -1,0 +1,52 @@
+"""The application: the guard, the routes, the page."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+import embedspace
+from embedspace.serve.errors import handle_errors
+from embedspace.serve.routes import catalog, items, search, status
+from embedspace.serve.security import Guard
+from embedspace.serve.service import Service
+
+__all__ = ["create_app"]
+
+PAGE = Path(__file__).parent / "page"
+
+
+def create_app(service: Service) -> FastAPI:
+    """Make the ASGI application of a server.
+
+    Args:
+        service: What it serves; closed when the application ends.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.close()
+
+    app = FastAPI(
+        title="embedspace",
+        version=embedspace.__version__,
+        summary="One vector space for pictures, sounds, words and speech.",
+        docs_url=None,  # both pages load their scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    handle_errors(app)
+    for routes in (status, search, items, catalog):
+        app.include_router(routes.router)
+    app.mount("/", StaticFiles(directory=PAGE, html=True, follow_symlink=False), name="page")
+    app.add_middleware(Guard, settings=service.settings, metrics=service.metrics)
+    return app

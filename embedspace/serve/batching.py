@@ -1,0 +1,194 @@
+"""One thread encodes for all requests: what waits is taken together, up to a batch.
+
+A batch is never waited for: it is what came while the last one was encoded. Words go before media, which take longer,
+but media are not starved: after each batch of words one of media is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedspace.calibration.model import Calibration
+from embedspace.modality import Modality
+from embedspace.query.reading import Names
+from embedspace.segment import Decoded, Segment
+from embedspace.serve.errors import busy
+from embedspace.serve.metrics import Metrics
+from embedspace.space import EmbeddingSpace
+
+__all__ = ["BatchedSpace", "Batcher"]
+
+_MEDIA = 4
+"""Media that are encoded together: words should not wait longer."""
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    item: Decoded
+    future: Future[list[Segment]] = field(default_factory=Future)
+
+
+class Batcher:
+    """The queue before the encoder, and the thread behind it."""
+
+    def __init__(
+        self,
+        encode: Callable[[list[Decoded]], list[list[Segment]]],
+        metrics: Metrics,
+        *,
+        batch: int = 32,
+        queue: int = 256,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            encode: Encodes decoded items together; it is only ever called by this thread.
+            metrics: Told the sizes of batches and their seconds.
+            batch: Most words that are encoded together.
+            queue: Most entries that wait.
+        """
+        self._encode, self._metrics, self._batch, self._most = encode, metrics, batch, queue
+        self._words: deque[_Entry] = deque()
+        self._media: deque[_Entry] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._media_due = False
+        self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
+        self._thread.start()
+
+    def __len__(self) -> int:
+        """Return how many entries wait."""
+        return len(self._words) + len(self._media)
+
+    def submit(self, items: Sequence[Decoded]) -> list[Future[list[Segment]]]:
+        """Queue items, all or none; a future that is cancelled before its turn is dropped.
+
+        Raises:
+            ApiError: 429, if the queue is full.
+        """
+        entries = [_Entry(item) for item in items]
+        with self._changed:
+            if len(self) + len(entries) > self._most or self._closing:
+                self._metrics.refused.labels("encoder").inc()
+                raise busy("the encoder")
+            for entry in entries:
+                (self._words if entry.item.kind == Modality.TEXT else self._media).append(entry)
+            self._changed.notify()
+        return [entry.future for entry in entries]
+
+    async def encode(self, items: Sequence[Decoded]) -> list[list[Segment]]:
+        """Encode items; where the caller is cancelled, what has not begun is dropped."""
+        futures = self.submit(items)
+        try:
+            return list(await asyncio.gather(*(asyncio.wrap_future(future) for future in futures)))
+        finally:
+            for future in futures:
+                future.cancel()  # one that is done stays as it is
+
+    def encode_decoded(self, items: Sequence[Decoded]) -> list[list[Segment]]:
+        """Encode items, waiting in the calling thread."""
+        return [future.result() for future in self.submit(items)]
+
+    def close(self) -> None:
+        """End the thread when what waits is done."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing or len(self))
+                if not len(self):
+                    return
+                entries = self._take()
+            if entries:
+                self._metrics.batch_size.observe(len(entries))
+                _use_threads(1 if entries[0].item.kind == Modality.TEXT else min(4, os.cpu_count() or 1))
+                with self._metrics.stage("encode"):
+                    self._answer(entries)
+
+    def _take(self) -> list[_Entry]:
+        """Take what is encoded next out of the queue, without what nobody waits for any more."""
+        source, most = (self._words, self._batch)
+        if not self._words or (self._media_due and self._media):
+            source, most = self._media, _MEDIA
+        self._media_due = source is self._words
+        entries: list[_Entry] = []
+        while source and len(entries) < most:
+            entry = source.popleft()
+            if entry.future.set_running_or_notify_cancel():
+                entries.append(entry)
+            else:
+                self._metrics.dropped.inc()
+        return entries
+
+    def _answer(self, entries: list[_Entry]) -> None:
+        """Encode entries; where that fails, each alone, so that one bad one does not take the others with it."""
+        try:
+            for entry, segments in zip(entries, self._encode([entry.item for entry in entries]), strict=True):
+                entry.future.set_result(segments)
+        except Exception as error:
+            if len(entries) == 1:
+                entries[0].future.set_exception(error)
+                return
+            for entry in entries:
+                self._answer([entry])
+
+
+def _use_threads(count: int) -> None:
+    """Set how many threads torch computes with when this thread calls it; nothing where it is not loaded."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+
+
+class BatchedSpace:
+    """A space for queries (`QueryEncoder`) whose encoding goes through a batcher; all else is the space's own."""
+
+    def __init__(self, space: EmbeddingSpace, batcher: Batcher) -> None:
+        self.space, self.batcher, self.embed_dim = space, batcher, space.embed_dim
+
+    @property
+    def calibration(self) -> Calibration:
+        """The space's means and probabilities."""
+        return self.space.calibration
+
+    def decode(self, source: Any, kind: str, *, as_modality: str | None = None) -> Decoded:  # noqa: ANN401
+        """Decode words, or what a decoder's process decoded before; a file is none of them.
+
+        Raises:
+            TypeError: If the source is a path: nothing from outside may name a file.
+        """
+        if isinstance(source, os.PathLike):
+            raise TypeError("a server decodes files in a process of their own")
+        return self.space.decode(source, kind, as_modality=as_modality)
+
+    def encode_decoded(self, items: list[Decoded]) -> list[list[Segment]]:
+        """Encode items among those of other requests."""
+        return self.batcher.encode_decoded(items)
+
+    def names(self, vectors: NDArray[np.float32], modality: str) -> Sequence[Names]:
+        """Say what rows may be called."""
+        return self.space.names(vectors, modality)
+
+    def for_documents(self, vectors: NDArray[np.float32], modality: str) -> NDArray[np.float32]:
+        """Return what rows may be read as."""
+        return self.space.for_documents(vectors, modality)
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Return what of a text the encoder does not know."""
+        known = getattr(self.space, "unknown_words", None)
+        return [] if known is None else list(known(text))

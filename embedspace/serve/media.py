@@ -1,0 +1,133 @@
+"""The media of items: which file may be given out, and what of it was shown before."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedspace.catalog import Catalog, StoredItem, StoredPlace
+from embedspace.catalog.places import manifest_of
+from embedspace.modality import kind_of_modality
+from embedspace.serve.errors import ApiError, not_found
+
+__all__ = ["KeptBytes", "MediaFiles", "content_type", "links", "name_of"]
+
+_TYPES = {
+    ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".jpe": "image/jpeg", ".jfif": "image/jpeg",
+    ".webp": "image/webp", ".gif": "image/gif", ".bmp": "image/bmp", ".avif": "image/avif", ".wav": "audio/wav",
+    ".flac": "audio/flac", ".ogg": "audio/ogg", ".oga": "audio/ogg", ".opus": "audio/ogg", ".mp3": "audio/mpeg",
+    ".m4a": "audio/mp4", ".aac": "audio/aac", ".mp4": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm",
+    ".mov": "video/quicktime", ".mkv": "video/x-matroska", ".avi": "video/x-msvideo",
+    ".txt": "text/plain; charset=utf-8", ".md": "text/plain; charset=utf-8", ".rst": "text/plain; charset=utf-8",
+}  # fmt: skip
+"""Suffix -> type of what a browser may show; everything else is a file to save."""
+
+
+def content_type(path: str) -> str | None:
+    """Return the type of a file that a browser may show; None for one that is only to be saved."""
+    return _TYPES.get(os.path.splitext(path)[1].lower())
+
+
+def name_of(uri: str) -> str:
+    """Return how people call a place: its file's name, or its row's."""
+    manifest = manifest_of(uri)
+    return uri.rpartition("#")[2] if manifest is not None else os.path.basename(uri) or uri
+
+
+def links(content_id: str, kind: str, modality: str) -> dict[str, str | None]:
+    """Return the addresses of what an item looks and sounds like."""
+    base = f"/api/items/{content_id}"
+    seen = kind in ("image", "video")
+    heard = kind == "audio" or (kind == "video" and kind_of_modality(modality) == "audio")
+    return {
+        "thumbnail": f"{base}/thumbnail" if seen else None,
+        "waveform": f"{base}/waveform" if heard else None,
+        "media": f"{base}/media",
+    }
+
+
+class MediaFiles:
+    """Which files may be given out: those of items, where they were indexed, as they were indexed."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._roots: tuple[int, frozenset[str]] = (-1, frozenset())
+        self._lock = threading.Lock()
+
+    def file(self, item: StoredItem) -> Path:
+        """Return the file of an item.
+
+        Args:
+            item: From the catalog: nothing that a client writes becomes part of a path.
+
+        Raises:
+            ApiError: 404 where it has no file, or its path leads out of the folders that were indexed; 410 where the
+                file changed since.
+        """
+        problem: ApiError = not_found("this item has no file")
+        for place in item.places:
+            if not os.path.isabs(place.uri) or manifest_of(place.uri, place.source) is not None:
+                continue
+            try:
+                return self._checked(place)
+            except ApiError as error:
+                problem = error
+        raise problem
+
+    def _checked(self, place: StoredPlace) -> Path:
+        try:
+            real = os.path.realpath(place.uri, strict=True)
+            facts = os.stat(real, follow_symlinks=False)
+        except (OSError, ValueError):
+            raise ApiError(410, "the file is no longer there") from None
+        if not any(real.startswith(root) for root in self._indexed()):
+            raise not_found("this item's path leads out of what was indexed")
+        if (facts.st_size, facts.st_mtime_ns) != (place.size, place.mtime_ns):
+            raise ApiError(410, "the file changed since it was indexed")
+        return Path(real)
+
+    def _indexed(self) -> frozenset[str]:
+        """Return the real paths of the folders that hold files of the catalog, each with its slash."""
+        revision = self._catalog.revision
+        with self._lock:
+            if self._roots[0] != revision:
+                real = (os.path.realpath(folder) for folder in self._catalog.folders() if os.path.isabs(folder))
+                self._roots = (revision, frozenset(folder.rstrip("/") + "/" for folder in real))
+            return self._roots[1]
+
+
+@dataclass(slots=True)
+class _Kept:
+    content: bytes
+    about: dict[str, object]
+
+
+class KeptBytes:
+    """What was made of items, for the next who asks: the least recently used goes first."""
+
+    def __init__(self, most: int) -> None:
+        """Keep so many bytes."""
+        self._most, self._held = most, 0
+        self._kept: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
+
+    def get(self, key: tuple[object, ...]) -> tuple[dict[str, object], bytes] | None:
+        """Return what is kept under a key."""
+        found = self._kept.get(key)
+        if found is None:
+            return None
+        self._kept.move_to_end(key)
+        return found.about, found.content
+
+    def put(self, key: tuple[object, ...], about: dict[str, object], content: bytes) -> None:
+        """Keep something, unless it would take a quarter of the room."""
+        size = len(content) + 1000
+        if size > self._most // 4 or key in self._kept:
+            return
+        self._kept[key] = _Kept(content, about)
+        self._held += size
+        while self._held > self._most:
+            _, gone = self._kept.popitem(last=False)
+            self._held -= len(gone.content) + 1000

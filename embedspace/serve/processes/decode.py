@@ -1,0 +1,178 @@
+"""The program that decodes: one file after the other, within limits, with nothing to gain for who breaks it.
+
+It opens the file that it is told, and answers with a JSON line and raw bytes: pixels, samples, WebP, peaks. It writes
+no file, and the server ends it when a file takes too long or too much memory.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from embedspace.errors import EmbedspaceError, MediaError, MediaTooLargeError
+from embedspace.media.audio import iter_audio, load_audio
+from embedspace.media.image import decoded_image, flatten
+from embedspace.media.video import iter_frames
+from embedspace.serve.processes.transcode import opus, webm
+
+__all__ = ["main"]
+
+_RATE = 16_000
+_FRAME_SECONDS = 10.0
+_PREVIEW_SIDE = 1600
+_PREVIEW_SECONDS = 600.0
+_VIDEO_SECONDS = 60.0
+
+Answer = tuple[dict[str, Any], bytes]
+
+
+def image(path: Path, *, min_side: int | None, max_pixels: int) -> Answer:
+    """Return the pixels of a picture as an encoder wants them."""
+    with decoded_image(path, min_side=min_side, max_pixels=max_pixels) as picture:
+        pixels = picture.image
+        about = {"width": picture.width, "height": picture.height, "mode": pixels.mode, "size": pixels.size}
+        return about, pixels.tobytes()
+
+
+def audio(path: Path, *, seconds: float) -> Answer:
+    """Return the samples of a recording, mono, at its own rate or 48 kHz at most."""
+    sound = load_audio(path, duration=seconds)
+    if sound.sample_rate > 48_000:
+        sound = load_audio(path, duration=seconds, sample_rate=48_000)
+    return {"rate": sound.sample_rate, "seconds": round(sound.seconds, 3)}, sound.waveform.astype("<f4").tobytes()
+
+
+def video(path: Path, *, seconds: float, max_pixels: int) -> Answer:
+    """Return pictures of a video, at most 640 pixels wide or high, and its sound where it has any."""
+    frames: list[dict[str, Any]] = []
+    parts: list[bytes] = []
+    for start, end, picture in iter_frames(path, _FRAME_SECONDS, max_pixels=min(max_pixels, 36_000_000)):
+        if start >= seconds:
+            break
+        picture.thumbnail((640, 640))
+        frames.append({"start": start, "end": min(end, seconds), "size": picture.size})
+        parts.append(picture.convert("RGB").tobytes())
+    try:
+        about, samples = audio(path, seconds=seconds)
+    except MediaError:  # silent, or without sound
+        about, samples = {"rate": 0, "seconds": frames[-1]["end"] if frames else 0.0}, b""
+    return {**about, "frames": frames}, b"".join([*parts, samples])
+
+
+def thumbnail(path: Path, *, kind: str, size: int, at: float) -> Answer:
+    """Return a small picture as WebP: of a video the one at a time."""
+    picture = _frame_at(path, at) if kind == "video" else _opened(path, size)
+    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return {"type": "image/webp"}, _webp(picture, 78)
+
+
+def waveform(path: Path, *, count: int) -> Answer:
+    """Return the loudest sample of each of `count` stretches of a recording, 0 to 1."""
+    peaks: list[float] = []
+    length = 0
+    for part in _blocks(path):
+        length += len(part)
+        step = _RATE // 50
+        whole = np.abs(np.pad(part, (0, -len(part) % step))).reshape(-1, step).max(axis=1)
+        peaks.extend(whole.tolist())
+    if not peaks:
+        raise MediaError("no sound in it")
+    edges = np.linspace(0, len(peaks), min(count, len(peaks)) + 1).astype(int)
+    found = np.maximum.reduceat(np.asarray(peaks), edges[:-1])
+    loudest = max(float(found.max()), 1e-9)
+    about = {"peaks": [round(float(peak / loudest), 3) for peak in found], "duration": round(length / _RATE, 3)}
+    return about, b""
+
+
+def preview(path: Path, *, kind: str) -> Answer:
+    """Return what every browser shows or plays: WebP, Opus, or WebM of the first minute."""
+    if kind == "image":
+        picture = _opened(path, _PREVIEW_SIDE)
+        picture.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE), Image.Resampling.LANCZOS)
+        return {"type": "image/webp"}, _webp(picture, 85)
+    if kind == "video":
+        return {"type": "video/webm"}, webm(path, _VIDEO_SECONDS)
+    sound = load_audio(path, duration=_PREVIEW_SECONDS, sample_rate=48_000)
+    return {"type": "audio/ogg"}, opus(sound.waveform, sound.sample_rate)
+
+
+def _opened(path: Path, side: int) -> Image.Image:
+    with decoded_image(path, min_side=side) as picture:
+        return Image.fromarray(flatten(picture.image))
+
+
+def _frame_at(path: Path, at: float) -> Image.Image:
+    for _, end, picture in iter_frames(path, max(at, 1.0)):
+        if end > at:
+            return picture
+    raise MediaError("no picture at that time")
+
+
+def _blocks(path: Path) -> Iterator[NDArray[np.float32]]:
+    for _, _, part in iter_audio(path, _RATE, 30.0, 30.0, skip_silent=False):
+        yield part
+
+
+def _webp(picture: Image.Image, quality: int) -> bytes:
+    written = io.BytesIO()
+    picture.save(written, "WEBP", quality=quality, method=2)
+    return written.getvalue()
+
+
+_TASKS: dict[str, Callable[..., Answer]] = {
+    "image": image,
+    "audio": audio,
+    "video": video,
+    "thumbnail": thumbnail,
+    "waveform": waveform,
+    "preview": preview,
+}
+
+
+def _restrict(address_space: int) -> None:
+    """Bound the memory; no file is written, and none is left behind by a crash."""
+    for what, most in (
+        (resource.RLIMIT_AS, address_space),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 64),
+    ):
+        resource.setrlimit(what, (most, most))
+
+
+def _answer(task: dict[str, Any]) -> Answer:
+    try:
+        return _TASKS[task.pop("task")](Path(task.pop("path")), **task)
+    except MediaTooLargeError as error:
+        return {"error": str(error), "too_large": True}, b""
+    except EmbedspaceError as error:
+        return {"error": str(error)}, b""
+    except MemoryError:
+        return {"error": "decoding it takes too much memory", "too_large": True}, b""
+    except Exception as error:  # decoders raise nearly anything on damaged input
+        return {"error": f"cannot be decoded ({type(error).__name__})"}, b""
+
+
+def main() -> None:
+    """Answer one task per line of standard input until it ends."""
+    _restrict(int(sys.argv[1]))
+    out = sys.stdout.buffer
+    sys.stdout = sys.stderr  # a library that prints must not be taken for an answer
+    for line in sys.stdin.buffer:
+        about, content = _answer(json.loads(line))
+        out.write(json.dumps({**about, "bytes": len(content)}).encode() + b"\n")
+        out.write(content)
+        out.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The catalog as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+
+from fastapi import APIRouter
+
+from embedspace.catalog import Failure, FieldFacts
+from embedspace.serve.models import CatalogAnswer, FailureAnswer, FieldAnswer, FieldValue
+from embedspace.serve.routes.common import ServiceOf
+from embedspace.serve.service import Service
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api", tags=["catalog"])
+_FAILURES = 500
+
+
+@router.get("/catalog")
+async def catalog(service: ServiceOf) -> CatalogAnswer:
+    """Return what there is: counts, fields for filters, failures, and what the server can do."""
+    return await service.by_revision("catalog", lambda: _look(service))
+
+
+def _look(service: Service) -> CatalogAnswer:
+    catalog, settings = service.catalog, service.settings
+    info = catalog.info()
+    joined = ";".join(f"{name}={digest}" for name, digest in sorted(info.fingerprints.items()))
+    return CatalogAnswer(
+        name=settings.catalog.resolve().name,
+        items=info.items,
+        counts=catalog.sizes(),
+        fields=[_field(one) for one in catalog.fields()],
+        failures=[_failure(one) for one in itertools.islice(info.failures, _FAILURES)],
+        failed=len(info.failures),
+        revision=catalog.revision,
+        fingerprint=hashlib.sha256(joined.encode()).hexdigest()[:16],
+        calibrated=info.calibrated,
+        query_modalities=[str(name) for name in service.model.modalities],
+        generates=service.targets,
+        token_required=settings.token is not None,
+        watching=[str(folder) for folder in settings.watch],
+    )
+
+
+def _failure(failure: Failure) -> FailureAnswer:
+    return FailureAnswer(uri=failure.uri, reason=failure.reason)
+
+
+def _field(facts: FieldFacts) -> FieldAnswer:
+    return FieldAnswer.model_validate(
+        {
+            "name": facts.name,
+            "kind": facts.kind,
+            "count": facts.count,
+            "values": [FieldValue(value=value, count=count) for value, count in facts.values],
+            "min": facts.low,
+            "max": facts.high,
+        }
+    )

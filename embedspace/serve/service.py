@@ -1,0 +1,135 @@
+"""What a server holds open: catalog, space, the encoder's thread, the decoders, and what is kept for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from embedspace.catalog import Catalog
+from embedspace.modality import Modality
+from embedspace.serve.batching import BatchedSpace, Batcher
+from embedspace.serve.errors import ApiError
+from embedspace.serve.media import KeptBytes, MediaFiles
+from embedspace.serve.metrics import Metrics
+from embedspace.serve.processes.decoding import Decoder
+from embedspace.serve.queries import KeptQueries, Queries
+from embedspace.serve.settings import ServeSettings
+from embedspace.space import EmbeddingSpace
+from embedspace.vocabulary import generator_targets, generators_folder
+
+__all__ = ["Service"]
+
+_LOG = logging.getLogger("embedspace.serve")
+_SEARCHES = 4
+Result = TypeVar("Result")
+
+
+class Service:
+    """The state behind the routes.
+
+    Attributes:
+        catalog: Open for reading; what other processes add is found by the next search.
+        space: The space, its encoding through the batcher.
+        searches: Few threads that search the catalog.
+        stopping: Set when the server is asked to end: endless answers end then.
+    """
+
+    def __init__(self, settings: ServeSettings, space: EmbeddingSpace) -> None:
+        """Open everything.
+
+        Raises:
+            CatalogError: If the catalog cannot be opened, or is of another space.
+        """
+        self.settings, self.limits, self.metrics = settings, settings.limits, Metrics()
+        self.catalog = Catalog.open(settings.catalog, read_only=True)
+        try:
+            self.catalog.check_fingerprint(space.fingerprints())
+        except BaseException:
+            self.catalog.close()
+            raise
+        self.model = space
+        self.batcher = Batcher(space.encode_decoded, self.metrics, batch=self.limits.batch, queue=self.limits.queue)
+        self.space = BatchedSpace(space, self.batcher)
+        self.decoder = Decoder(self.limits, self.metrics)
+        self.searches = ThreadPoolExecutor(_SEARCHES, "search")
+        self.kept = KeptQueries(self.limits.kept_seconds)
+        self.queries = Queries(self.space, self.catalog, self.kept)
+        self.files, self.previews = MediaFiles(self.catalog), KeptBytes(self.limits.kept_bytes)
+        self.stopping = asyncio.Event()
+        self._warm = threading.Event()
+        self._failure = ""
+        self._facts: dict[str, tuple[int, Any]] = {}
+        self.metrics.watch_queue("encoder", lambda: len(self.batcher))
+        self.metrics.watch_queue("decoder", lambda: self.decoder.waiting)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the encoder of words is loaded."""
+        return self._warm.is_set() and not self._failure
+
+    async def start(self) -> None:
+        """Load the encoder of words in the background."""
+        self._warming = asyncio.create_task(asyncio.to_thread(self._load))
+
+    def _load(self) -> None:
+        try:
+            if Modality.TEXT in self.model.modalities:
+                item = self.model.decode("a first text", Modality.TEXT)
+                self.batcher.encode_decoded([item])
+            self.catalog.sizes()
+        except Exception as error:
+            self._failure = str(error)
+            _LOG.exception("the space cannot be used")
+        self._warm.set()
+
+    async def until_ready(self) -> None:
+        """Wait until the encoder of words is loaded.
+
+        Raises:
+            ApiError: 503, if it cannot be.
+        """
+        if not self._warm.is_set():
+            await asyncio.shield(self._warming)
+        if self._failure:
+            raise ApiError(503, "the space cannot be used; the server's log says why")
+
+    async def search(self, stage: str, work: Callable[..., Result], *arguments: Any) -> Result:  # noqa: ANN401
+        """Run something that reads the catalog in one of the few threads for it."""
+
+        def measured() -> Result:
+            with self.metrics.stage(stage):
+                return work(*arguments)
+
+        return await asyncio.get_running_loop().run_in_executor(self.searches, measured)
+
+    async def by_revision(self, name: str, work: Callable[[], Result]) -> Result:
+        """Return what depends on the catalog alone, computed once per revision."""
+        revision = await self.search("catalog", lambda: self.catalog.revision)
+        kept = self._facts.get(name)
+        if kept is None or kept[0] != revision:
+            kept = (revision, await self.search("catalog", work))
+            self._facts[name] = kept
+        found: Result = kept[1]
+        return found
+
+    @property
+    def targets(self) -> list[str]:
+        """What can be generated."""
+        if not hasattr(self.model, "folder"):
+            return []
+        return generator_targets(generators_folder(self.model.folder, composed=self.model.is_composed))
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of everything."""
+        self.stopping.set()
+        with contextlib.suppress(Exception):
+            await self._warming
+        await asyncio.to_thread(self.batcher.close)
+        await asyncio.to_thread(self.decoder.close)
+        self.searches.shutdown(wait=True, cancel_futures=True)
+        self.catalog.close()
