@@ -15,6 +15,7 @@ from PIL import Image
 from embedspace import modality as modalities
 from embedspace.cli import main
 from embedspace.encoders import registry
+from tests.support.tiny_towers import write_manifest, write_squares
 from tests.support.towers import tiny_clap, tiny_open_clip
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -53,21 +54,60 @@ def test_bring_your_own_towers(
         f"a {colour} {thing} {place}" for colour in colours for thing in things for place in ("", "outside", "at home")
     ]
     Path("captions.txt").write_text("\n".join(lines))
-    said = []
-    for language, text in blocks("bring-your-own-towers.md"):
-        if language == "toml":
-            Path(file_name(text)).write_text(text)
-        elif language == "console":
-            for command in text.strip().splitlines():
-                assert main(shlex.split(command)[1:]) == 0, (command, capsys.readouterr().err)
-                said.append(capsys.readouterr().out)
-        else:
-            exec(compile(text, "guide", "exec"), {})
-            said.append(capsys.readouterr().out)
+    said = played("bring-your-own-towers.md", capsys)
     assert "siglip2-clap" in said[0]
     assert any("flower.png" in output or "note.txt" in output for output in said)
     assert "True False" in said[-2]  # audio, and no speech
     assert "(1, 8)" in said[-1]
+
+
+def test_train_on_your_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_open_clip(tmp_path / "my-clip")
+    tiny_clap(tmp_path / "my-clap")
+    rows = write_squares(tmp_path / "media", 48)
+    captions = [f"{row['caption']} {place}" for row in rows for place in map(str, range(20))]
+    Path("captions.txt").write_text("\n".join(captions))
+    Path("my-space.toml").write_text(
+        'anchor = "clap"\n[connect.clip]\nmethod = "blend"\ntexts = ["captions.txt"]\n'
+        '[towers.clip]\nmodel = "open_clip:local-dir:my-clip"\nmodalities = ["text", "image"]\n'
+        '[towers.clap]\nmodel = "transformers:my-clap"\nmodalities = ["text", "audio"]\n'
+    )
+    run("embedspace space build my-space.toml --out my-space", capsys)
+    run("embedspace index media --catalog my.catalog --space my-space", capsys)
+    table = next(text for language, text in blocks("train-on-your-pairs.md") if language == "csv")
+    assert table.splitlines()[0].split(",") == list(rows[0])
+    write_manifest(Path("pairs.csv"), [{**row, "path": f"media/{row['path']}"} for row in rows])
+    said = played("train-on-your-pairs.md", capsys)
+    assert "runs/new/space" in said[0]
+    assert "start  step 0/40" in said[2]
+    assert "correction: image.correction.safetensors" in said[3]
+    assert ".png" in said[5]
+    before, after, count = said[-1].split()[:3]
+    assert (float(after) >= float(before), count) == (True, "40")
+    assert "(1, 16)" in said[-1]
+
+
+def played(page: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Do what a page says in this folder: write its TOML, run its commands and its Python; return what they print."""
+    said: list[str] = []
+    for language, text in blocks(page):
+        if language == "toml":
+            Path(file_name(text)).write_text(text)
+        elif language == "console":
+            said += [run(command, capsys) for command in text.strip().splitlines()]
+        elif language == "python":
+            exec(compile(text, "guide", "exec"), {})
+            said.append(capsys.readouterr().out)
+    return said
+
+
+def run(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a line of a guide; return what it prints."""
+    assert main(shlex.split(command)[1:]) == 0, (command, capsys.readouterr().err)
+    return capsys.readouterr().out
 
 
 def test_add_a_modality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,7 +104,7 @@ def _space_record(name: str) -> dict[str, Any]:
                 "type": sections[modality].get("type", f"shipped.{modality}"),
                 **{
                     key: sections[modality][key]
-                    for key in ("tower", "connector", "projection")
+                    for key in ("tower", "projection", "connector", "correction")
                     if key in sections[modality]
                 },
                 "fingerprint": space.fingerprints()[modality],

@@ -88,7 +88,7 @@ class EncoderType:
 
 
 def _tower_files(section: Section) -> list[str]:
-    named = [str(section[key]) for key in ("projection", "tuned") if section.get(key)]
+    named = [str(section[key]) for key in ("projection", "tuned", "correction") if section.get(key)]
     stem = section.get("connector")
     return [*named, *([f"{stem}.json", f"{stem}.safetensors"] if stem else [])]
 

@@ -1,6 +1,7 @@
-"""The encoder of any tower: the tower's rows, if wanted through a projection, if wanted through a connector.
+"""The encoder of any tower: the tower's rows, if wanted through a projection, a connector and a correction.
 
-    media -> tower -> (N, feature_dim) -> projection, or unit length -> connector -> (N, embed_dim) unit rows
+    media -> tower -> (N, feature_dim) -> projection, or unit length -> connector -> correction
+          -> (N, embed_dim) unit rows
 
 A section of this type names a tower of the space's configuration and files in the space's folder:
 `{"type": "tower", "tower": "clap", "projection": "...", "tuned": "...", "connector": "connectors/clap"}`.
@@ -18,17 +19,16 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from embedspace.config import build
 from embedspace.encoders.base import Encoder, to_rows
-from embedspace.encoders.connectors import Connector, load_connector
+from embedspace.encoders.carrier import Carrier, load_carrier
 from embedspace.encoders.registry import register_encoder
 from embedspace.encoders.towers.base import Tower, require_same
 from embedspace.encoders.towers.registry import create_tower
-from embedspace.encoders.trained import Projection, apply_tuned, load_projection
-from embedspace.errors import ConfigError, WeightsError
+from embedspace.encoders.trained import apply_tuned
+from embedspace.errors import ConfigError
 from embedspace.media.pixels import cropped
 from embedspace.modality import Modality
 
@@ -48,6 +48,7 @@ class TowerSection:
         projection: File of a projection in the space's folder; none: the tower's rows at unit length.
         tuned: File of the tensors of the tower that training changed, if it did.
         connector: A connector's files without their suffix, such as "connectors/clap"; none: the rows are in the space.
+        correction: File of what pairs taught beyond the connector (`embedspace train align` with `start`), if they did.
         window_seconds: Length of a sound segment, at most what the tower takes; by default that.
     """
 
@@ -55,6 +56,7 @@ class TowerSection:
     projection: str = ""
     tuned: str = ""
     connector: str = ""
+    correction: str = ""
     window_seconds: float | None = None
 
 
@@ -133,34 +135,25 @@ class TowerEncoder(Encoder):
     """A tower, and what brings its rows of one modality into the space."""
 
     def __init__(
-        self,
-        tower: Tower,
-        modality: str,
-        *,
-        projection: Projection | None = None,
-        connector: Connector | None = None,
-        window_seconds: float | None = None,
+        self, tower: Tower, modality: str, carrier: Carrier | None = None, *, window_seconds: float | None = None
     ) -> None:
         """Put the parts together.
 
         Args:
             tower: Takes the modality.
             modality: Whose media.
-            projection: From the tower's rows.
-            connector: From unit rows of the tower's own space, or of the projection's.
+            carrier: What brings the tower's rows into the space; none: they are in it.
             window_seconds: Length of a sound segment; None: what the tower takes.
 
         Raises:
-            WeightsError: If the width of one part is not what the next one takes.
             ConfigError: If the window is longer than the tower takes.
             UnknownModalityError: If the tower does not take the modality.
         """
         super().__init__()
         tower.require(modality)
         self.modality, self.tower = modality, tower
-        self.projection, self.connector = projection, connector
-        width = _next_width(tower.feature_dim(modality), projection, f"tower {tower.name!r}", "projection")
-        self.embed_dim = _next_width(width, connector, f"tower {tower.name!r}", "connector")
+        self.carrier = carrier or Carrier(tower.feature_dim(modality), modality)
+        self.embed_dim = self.carrier.embed_dim
         self.sample_rate = tower.sample_rate or self.sample_rate
         longest = tower.window_seconds
         if longest is not None and window_seconds is not None and window_seconds > longest:
@@ -205,8 +198,7 @@ class TowerEncoder(Encoder):
 
     def _finished(self, rows: torch.Tensor) -> NDArray[np.float32]:
         """Bring (N, feature_dim) rows of the tower into the space."""
-        made = F.normalize(rows.float(), dim=-1) if self.projection is None else self.projection(rows)
-        return to_rows(made if self.connector is None else self.connector(made, self.modality))
+        return to_rows(self.carrier(rows))
 
     @torch.inference_mode()
     def _encode_and_transcribe(self, prepared: Sequence[Any]) -> tuple[NDArray[np.float32], list[str]]:
@@ -219,28 +211,19 @@ class TowerEncoder(Encoder):
         return self._finished(rows), np.asarray(speaks, np.float32)
 
 
-def _next_width(width: int, part: Projection | Connector | None, whose: str, what: str) -> int:
-    """Return the width after a part; a part that takes another width is refused."""
-    if part is None:
-        return width
-    takes = part.config.in_dim if isinstance(part, Connector) else part.feature_dim
-    if takes != width:
-        raise WeightsError(
-            f"{whose} makes rows {width} wide, its {what} takes {takes}: the two do not fit; make the {what} anew"
-        )
-    return part.config.embed_dim
-
-
 @register_encoder("tower")
 def _create(config: dict[str, Any], folder: Path, modality: str) -> TowerEncoder:
     path = folder / "config.json"
     section = build(TowerSection, config, f"{path}: section {modality!r}")
     towers = _IN_USE.get() or Towers(json.loads(path.read_text("utf-8")).get("towers", {}), folder)
     tower = towers(section.tower, section.tuned)
-    projection = load_projection(folder / section.projection) if section.projection else None
-    connector = None
-    if section.connector:
-        stem = folder / section.connector
-        connector = load_connector(stem.parent, stem.name)
-    seconds = section.window_seconds
-    return TowerEncoder(tower, modality, projection=projection, connector=connector, window_seconds=seconds)
+    carrier = load_carrier(
+        folder,
+        tower.feature_dim(modality),
+        modality,
+        projection=section.projection,
+        connector=section.connector,
+        correction=section.correction,
+        whose=f"tower {tower.name!r}",
+    )
+    return TowerEncoder(tower, modality, carrier, window_seconds=section.window_seconds)

@@ -1,16 +1,17 @@
-"""What training adds to a frozen tower: a projection into the shared space, and tensors of the tower that it changed.
+"""What training adds to a tower: a projection into the shared space, a correction, and tensors of its own that changed.
 
-A projection's file is one safetensors file that is the whole module: its tensors, and in its metadata the kind and the
-sizes. A file of tuned tensors holds those of a tower that training changed, by their names in the tower.
+The file of a projection or of a correction is one safetensors file that is the whole module: its tensors, and in its
+metadata the kind and the sizes. A file of tuned tensors holds those of a tower that training changed, by their names
+in the tower.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,17 @@ from embedspace.errors import ConfigError, WeightsError
 from embedspace.files import replacing
 from embedspace.media.source import one_line
 
-__all__ = ["Projection", "ProjectionConfig", "apply_tuned", "load_projection", "save_projection", "save_tuned"]
+__all__ = [
+    "Correction",
+    "CorrectionConfig",
+    "Projection",
+    "ProjectionConfig",
+    "apply_tuned",
+    "load_correction",
+    "load_projection",
+    "save_projection",
+    "save_tuned",
+]
 
 _LARGEST = 1 << 16
 
@@ -52,10 +63,34 @@ class ProjectionConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that no weights belong to."""
-        for name in ("feature_dim", "embed_dim", "hidden_dim"):
-            least = 0 if (self.projection, name) == ("linear", "hidden_dim") else 1
-            if not least <= getattr(self, name) <= _LARGEST:
-                raise ConfigError(f"{name} {getattr(self, name)}: a projection has {least} to {_LARGEST}")
+        _check_sizes(self, "projection", 0 if self.projection == "linear" else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionConfig:
+    """Sizes of a correction.
+
+    Attributes:
+        feature_dim: Width of the tower's rows.
+        embed_dim: Width of the shared space.
+        hidden_dim: Width of the hidden layer; 0: a linear map alone.
+        dropout: While training.
+    """
+
+    feature_dim: int
+    embed_dim: int
+    hidden_dim: int = 0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no weights belong to."""
+        _check_sizes(self, "correction", 0)
+
+
+def _check_sizes(config: ProjectionConfig | CorrectionConfig, what: str, least_hidden: int) -> None:
+    for name, least in (("feature_dim", 1), ("embed_dim", 1), ("hidden_dim", least_hidden)):
+        if not least <= getattr(config, name) <= _LARGEST:
+            raise ConfigError(f"{name} {getattr(config, name)}: a {what} has {least} to {_LARGEST}")
 
 
 class Projection(nn.Module):
@@ -90,8 +125,52 @@ class Projection(nn.Module):
         return out
 
 
-def save_projection(projection: Projection, path: Path) -> None:
-    """Write a projection's file, atomically."""
+class Correction(nn.Module):
+    """What pairs add to a row that texts brought into the space: zero until it is trained, read from the tower's row.
+
+        out = unit(carried + correction(standardised row))
+
+    Training thus begins exactly where the connector ends, whatever kind it is, and weight decay draws back to it.
+
+    Source: the starting point as what weights decay to, Li et al. 2018 (L2-SP), https://arxiv.org/abs/1802.01483.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, config: CorrectionConfig) -> None:
+        super().__init__()
+        self.config = config
+        wide, out, hidden = config.feature_dim, config.embed_dim, config.hidden_dim
+        self.register_buffer("mean", torch.zeros(wide))
+        self.register_buffer("scale", torch.ones(wide))
+        self.linear = nn.Linear(wide, out)
+        self.hidden: nn.Sequential | None = None
+        last = [self.linear]
+        if hidden:
+            last.append(nn.Linear(hidden, out, bias=False))
+            self.hidden = nn.Sequential(nn.Linear(wide, hidden), nn.GELU(), nn.Dropout(config.dropout), last[1])
+        for layer in last:
+            nn.init.zeros_(layer.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    @torch.no_grad()
+    def standardise(self, rows: Tensor) -> None:
+        """Take mean and deviation of training rows (N, feature_dim)."""
+        self.mean.copy_(rows.mean(dim=0))
+        self.scale.copy_(1 / (rows.std(dim=0, correction=0) + 1e-3))
+
+    def forward(self, rows: Tensor, carried: Tensor) -> Tensor:
+        """Map rows of the tower (B, feature_dim), carried to (B, embed_dim), to (B, embed_dim) unit rows."""
+        x = (rows - self.mean) * self.scale
+        added: Tensor = self.linear(x)
+        if self.hidden is not None:
+            added = added + self.hidden(x)
+        return F.normalize(carried + added, dim=-1)
+
+
+def save_projection(projection: Projection | Correction, path: Path) -> None:
+    """Write the file of a projection or a correction, atomically."""
     _save({k: v.detach().float().cpu() for k, v in projection.state_dict().items()}, path, asdict(projection.config))
 
 
@@ -101,14 +180,31 @@ def load_projection(path: Path) -> Projection:
     Raises:
         WeightsError: If the file is missing, corrupt, or no projection's.
     """
+    return _load(path, ProjectionConfig, Projection)
+
+
+def load_correction(path: Path) -> Correction:
+    """Read a correction, frozen.
+
+    Raises:
+        WeightsError: If the file is missing, corrupt, or no correction's.
+    """
+    return _load(path, CorrectionConfig, Correction)
+
+
+_Config = TypeVar("_Config", ProjectionConfig, CorrectionConfig)
+_Module = TypeVar("_Module", Projection, Correction)
+
+
+def _load(path: Path, config_type: type[_Config], make: Callable[[_Config], _Module]) -> _Module:
     tensors, about = _read(path)
     try:
-        config = build(ProjectionConfig, about, str(path))
-        projection = make_checked(lambda: Projection(config), path)
-        projection.load_state_dict(tensors, strict=True)
+        config = build(config_type, about, str(path))
+        module = make_checked(lambda: make(config), path)
+        module.load_state_dict(tensors, strict=True)
     except (ConfigError, RuntimeError) as error:
-        raise WeightsError(f"{path}: not a projection: {one_line(error)}") from error
-    return projection.requires_grad_(False).eval()
+        raise WeightsError(f"{path}: not a {make.__name__.lower()}: {one_line(error)}") from error
+    return module.requires_grad_(False).eval()
 
 
 def save_tuned(tower: Tower, names: Mapping[str, Tensor], path: Path) -> None:

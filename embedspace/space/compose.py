@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from embedspace.encoders.base import Encoders
 from embedspace.encoders.batch import encode_items
+from embedspace.encoders.carrier import Carrier
 from embedspace.encoders.connectors import Connector, load_connector, save_connector
 from embedspace.encoders.tower import TowerEncoder
 from embedspace.encoders.towers.base import Tower
@@ -139,7 +140,7 @@ def _connected(
         stem = recipe.folder / how.fitted
         connector = load_connector(stem.parent, stem.name)
         for modality in modalities:  # checks the widths
-            TowerEncoder(tower, modality, connector=connector)
+            Carrier(tower.feature_dim(modality), modality, connector=connector, whose=f"tower {tower.name!r}")
         return connector, {}
     from embedspace.train.connect import ConnectSettings, fit_connector
 

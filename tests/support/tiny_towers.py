@@ -115,11 +115,11 @@ evaluate_every = 30
 """
 
 
-def write_recipe(folder: Path, changes: dict[str, str] | None = None) -> Path:
+def write_recipe(folder: Path, changes: dict[str, str] | None = None, recipe: str = RECIPE) -> Path:
     """Write squares, their manifest and a recipe; `changes` replace parts of the recipe's text."""
     if not (folder / "squares.csv").exists():
         write_manifest(folder / "squares.csv", write_squares(folder))
-    text = f'features = "{folder}/rows"\n' + RECIPE
+    text = f'features = "{folder}/rows"\n' + recipe
     for old, new in (changes or {}).items():
         assert old in text, old
         text = text.replace(old, new)

@@ -66,7 +66,10 @@ def caption_rows(encoder: TowerEncoder, captions: Sequence[str], folder: Path, t
 
 def _rows(encoder: TowerEncoder, keys: list[str], media: list[Any], folder: Path, tell: Tell) -> TowerRows:
     modality = encoder.modality
-    store = _Store(folder / f"{encoder.tower.digest[:16]}.{modality}.npz", encoder.tower.feature_dim(modality))
+    other = encoder.window_seconds != TowerEncoder(encoder.tower, modality).window_seconds
+    cut = f".{encoder.window_seconds:g}s" if other else ""  # rows of windows of another length
+    name = f"{encoder.tower.digest[:16]}.{modality}{cut}.npz"
+    store = _Store(folder / name, encoder.tower.feature_dim(modality))
     unreadable: dict[str, str] = {}
     first = {key: number for number, key in reversed(list(enumerate(keys)))}  # of equal items one is computed
     missing = [number for key, number in sorted(first.items(), key=lambda entry: entry[1]) if key not in store.found]

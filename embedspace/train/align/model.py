@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from embedspace.encoders.carrier import Carrier
 from embedspace.encoders.towers.base import Tower
 from embedspace.encoders.trained import Projection
 from embedspace.train.align.recipe import TrainingRecipe
@@ -26,12 +27,13 @@ class AlignModel(nn.Module):
     """Projections, the towers that are tuned, and the scale of the logits.
 
     Args:
-        projections: Modality -> projection; a modality without one has the tower's own rows.
+        projections: Modality -> projection, or the way into a space that training goes on from; a modality without one
+            has the tower's own rows.
         towers: Modality -> tower, of those that are tuned.
         loss: "infonce" or "siglip".
     """
 
-    def __init__(self, projections: Mapping[str, Projection], towers: Mapping[str, Tower], loss: str) -> None:
+    def __init__(self, projections: Mapping[str, Projection | Carrier], towers: Mapping[str, Tower], loss: str) -> None:
         super().__init__()
         self.projections = nn.ModuleDict(projections)
         self.towers = nn.ModuleDict(towers)

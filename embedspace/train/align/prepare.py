@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from embedspace.encoders.carrier import Carrier
 from embedspace.encoders.tower import TowerEncoder
 from embedspace.encoders.towers.base import Tower
 from embedspace.encoders.towers.registry import create_tower
@@ -19,6 +20,7 @@ from embedspace.train.align.features import Tell, TowerRows, caption_rows, media
 from embedspace.train.align.model import AlignModel
 from embedspace.train.align.pairs import Pairs, Split
 from embedspace.train.align.recipe import AlignRecipe, options_of
+from embedspace.train.align.start import StartSpace, read_start
 from embedspace.train.align.tuning import tune
 from embedspace.train.distributed import World
 
@@ -40,6 +42,7 @@ class Run:
         train: Items of each modality.
         validation: The same.
         skipped: Items without rows, each with its reason.
+        start: The space that training goes on from, if it does.
     """
 
     recipe: AlignRecipe
@@ -50,10 +53,13 @@ class Run:
     train: list[Items]
     validation: list[Items]
     skipped: list[str]
+    start: StartSpace | None = None
 
     @property
     def embed_dim(self) -> int:
         """Width of the space."""
+        if self.start is not None:
+            return self.start.embed_dim
         return self.recipe.embed_dim or self.towers[self.of["text"]].feature_dim("text")
 
     def encode(self, items: Items) -> Tensor:
@@ -72,31 +78,43 @@ class Run:
 
 def prepare(recipe: AlignRecipe, pairs: Pairs, world: World, download: bool, tell: Tell) -> Run:
     """Make towers, rows and projections; towers that are tuned read their media at every step from then on."""
-    towers = {
-        name: create_tower(wanted.model, download=download, folder=recipe.folder, options=options_of(wanted))
-        for name, wanted in recipe.towers.items()
-    }
+    start = read_start(recipe)
+    if start is not None:
+        recipe, towers = start.recipe, start.towers(download)
+    else:
+        towers = {
+            name: create_tower(wanted.model, download=download, folder=recipe.folder, options=options_of(wanted))
+            for name, wanted in recipe.towers.items()
+        }
     of = _tower_of_each(recipe, towers, pairs)
     for name in sorted(set(of.values())):
         towers[name].to(world.device)
-    texts, rows = _rows(recipe, towers, of, pairs, world, tell)
+    encoders = {
+        modality: start.encoder(modality, towers[name]) if start else TowerEncoder(towers[name], modality)
+        for modality, name in of.items()
+    }
+    texts, rows = _rows(recipe, encoders, pairs, world, tell)
     skipped: list[str] = []
     splits: dict[Split, list[Items]] = {"train": [], "validation": []}
     for split, items in splits.items():
         for modality in pairs.modalities:
-            tuned = TowerEncoder(towers[of[modality]], modality) if recipe.towers[of[modality]].tuned else None
+            tuned = encoders[modality] if recipe.towers[of[modality]].tuned else None
             items.append(_items(modality, split, pairs, rows[modality], texts.captions, tuned, skipped))
     for items_of in splits["train"]:
         if len(items_of) < 2:
             raise ConfigError(f"pairs: {len(items_of)} readable {items_of.modality} items to train on; need 2")
-    model = _model(recipe, towers, of, rows, texts).to(world.device)
+    projections = _continued(start, towers, of, rows, texts) if start else _projections(recipe, towers, of, rows, texts)
+    tuned_towers = {modality: towers[name] for modality, name in of.items() if recipe.towers[name].tuned}
+    model = AlignModel(projections, tuned_towers, recipe.training.loss).to(world.device)
+    if not tuned_towers and not any(p.requires_grad for p in model.projections.parameters()):
+        raise ConfigError("towers: nothing to train: no projection, and no tower that is tuned")
     for name in sorted(set(of.values())):
         if recipe.towers[name].tuned:
             tune(towers[name], recipe.towers[name], name)
     if recipe.towers[of["text"]].tuned:
-        texts = dataclasses.replace(texts, encoder=TowerEncoder(towers[of["text"]], "text"))
+        texts = dataclasses.replace(texts, encoder=encoders["text"])
     held = [items for items in splits["validation"] if len(items)]
-    return Run(recipe, towers, of, model, texts, splits["train"], held, skipped)
+    return Run(recipe, towers, of, model, texts, splits["train"], held, skipped, start)
 
 
 def _tower_of_each(recipe: AlignRecipe, towers: dict[str, Tower], pairs: Pairs) -> dict[str, str]:
@@ -120,7 +138,7 @@ def _tower_of_each(recipe: AlignRecipe, towers: dict[str, Tower], pairs: Pairs) 
 
 
 def _rows(
-    recipe: AlignRecipe, towers: dict[str, Tower], of: dict[str, str], pairs: Pairs, world: World, tell: Tell
+    recipe: AlignRecipe, encoders: dict[str, TowerEncoder], pairs: Pairs, world: World, tell: Tell
 ) -> tuple[Texts, dict[str, TowerRows]]:
     """Return the captions and the items' rows, of the towers as they came."""
     captions = list(dict.fromkeys(caption for pair in pairs.rows for caption in pair.captions))
@@ -128,11 +146,11 @@ def _rows(
 
     def rows_of(modality: str) -> TowerRows:
         own = [pair for pair in pairs.rows if pair.modality == modality]
-        return media_rows(TowerEncoder(towers[of[modality]], modality), own, folder, tell)
+        return media_rows(encoders[modality], own, folder, tell)
 
     for first in (True, False):  # the first process computes what the others then read
         if first is world.first:
-            said = torch.from_numpy(caption_rows(TowerEncoder(towers[of["text"]], "text"), captions, folder, tell))
+            said = torch.from_numpy(caption_rows(encoders["text"], captions, folder, tell))
             found = {modality: rows_of(modality) for modality in pairs.modalities}
         world.wait()
     return Texts(captions, said), found
@@ -160,9 +178,25 @@ def _items(
     return Items(modality, known, rows=torch.from_numpy(rows.rows), views=views)
 
 
-def _model(
+def _continued(
+    start: StartSpace, towers: dict[str, Tower], of: dict[str, str], rows: dict[str, TowerRows], texts: Texts
+) -> dict[str, Carrier]:
+    """Return what brings each modality into the space that training goes on from, corrections included."""
+    torch.manual_seed(start.recipe.seed)
+    return {
+        modality: start.carrier(
+            modality,
+            towers[name],
+            start.recipe.towers[name].projection(modality),
+            rows[modality].rows if modality in rows else texts.rows.numpy(),
+        )
+        for modality, name in of.items()
+    }
+
+
+def _projections(
     recipe: AlignRecipe, towers: dict[str, Tower], of: dict[str, str], rows: dict[str, TowerRows], texts: Texts
-) -> AlignModel:
+) -> dict[str, Projection]:
     """Make the projections, anew by the seed, standardised by the rows of the towers as they came."""
     embed_dim = recipe.embed_dim or towers[of["text"]].feature_dim("text")
     projections: dict[str, Projection] = {}
@@ -180,7 +214,4 @@ def _model(
         own = rows[modality].rows if modality in rows else texts.rows.numpy()
         made.standardise(torch.from_numpy(np.asarray(own, np.float32)))
         projections[modality] = made
-    tuned = {modality: towers[name] for modality, name in of.items() if recipe.towers[name].tuned}
-    if not projections and not tuned:
-        raise ConfigError("towers: nothing to train: no projection, and no tower that is tuned")
-    return AlignModel(projections, tuned, recipe.training.loss)
+    return projections

@@ -13,6 +13,8 @@
     kind = "linear"
 
 One tower takes text; its rows are the space itself unless it has a projection. Every other modality is trained onto it.
+
+    start = "my-space"                       # in the place of all towers: go on from a space that was composed
 """
 
 from __future__ import annotations
@@ -101,16 +103,17 @@ class TowerRecipe:
     """A tower.
 
     Attributes:
-        model: Reference, as `embedspace.encoders.towers.create_tower` takes it.
+        model: Reference, as `embedspace.encoders.towers.create_tower` takes it; left out where a run has a `start`.
         modalities: What it is used for; all that it takes where empty.
         options: Further options of its kind, such as `window_seconds`.
-        projections: Modality -> projection; "none" for text and "mlp" for all else where it is left out.
+        projections: Modality -> projection; "none" for text and "mlp" for all else where it is left out. Where a run
+            starts from a space: the kind of the correction that is added to what the space has.
         unfreeze: Patterns of parameter names that are trained too, such as "*blocks.11.*"; none: the tower is frozen
             (Zhai et al. 2022, LiT), and its rows are computed once.
         lora: Low-rank updates instead.
     """
 
-    model: str
+    model: str = ""
     modalities: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     projections: dict[str, ProjectionRecipe] = field(default_factory=dict)
@@ -174,6 +177,8 @@ class AlignRecipe:
 
     Attributes:
         embed_dim: Width of the space; 0 for that of the text tower's rows.
+        start: Folder of a space of towers to go on from: its projections and connectors stay as they are, and beside
+            each a correction is trained that is zero at first.
         anchor: The tower that text goes through; needed where several take text.
         features: Folder that keeps the rows of frozen towers, by the towers' digests; runs may share it.
         towers: Name -> tower.
@@ -183,6 +188,7 @@ class AlignRecipe:
     name: str
     seed: int = 0
     embed_dim: int = 0
+    start: str = ""
     anchor: str = ""
     features: str = "build/tower-features"
     pairs: PairsRecipe = field(default_factory=PairsRecipe)
@@ -214,11 +220,13 @@ def load_align_recipe(path: str | Path) -> AlignRecipe:
         ConfigError: If the file is missing, is no TOML, has an unknown or wrong key, or names no towers or no pairs.
     """
     recipe = load(AlignRecipe, path, what="recipe", folder=Path(path).parent)
-    if not recipe.towers:
-        raise ConfigError(f"{path}: no towers; add a [towers.NAME] table with a model")
+    if not recipe.towers and not recipe.start:
+        raise ConfigError(f"{path}: no towers; add a [towers.NAME] table with a model, or start from a space")
     if not recipe.pairs.manifests and not recipe.pairs.shards:
         raise ConfigError(f"{path}: no pairs; name manifests or shards in [pairs]")
     for name, tower in recipe.towers.items():
+        if not tower.model and not recipe.start:
+            raise ConfigError(f"{path}: towers.{name}: key 'model' is missing")
         if tower.unfreeze and tower.lora:
             raise ConfigError(f"{path}: towers.{name}: either unfreeze or lora, not both")
     if recipe.training.batch_size < 2 or recipe.training.steps < 1:

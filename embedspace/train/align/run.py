@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ class AlignReport:
     Attributes:
         folder: The space's folder; None if the time ran out before all steps were done.
         recalls: Recalls of the validation items among the validation captions, as shares; empty where there are none.
+        before: The same of the space that training went on from, if it did.
         pairs: Pairs that were trained on.
         skipped: Rows and items that were left out, each with its reason.
         seconds: Wall time of this call.
@@ -46,6 +47,7 @@ class AlignReport:
     pairs: int
     skipped: list[str]
     seconds: float
+    before: dict[str, float] = field(default_factory=dict)
 
 
 def align(
@@ -89,6 +91,11 @@ def align(
             tell = _teller(callback, stack.enter_context(contextlib.closing(Curves(folder))))
         pairs = read_pairs(wanted.pairs, wanted.folder)
         run = prepare(wanted, pairs, world, download, _rows_teller(tell))
+        before: dict[str, float] = {}
+        if run.start is not None and world.first:
+            run.model.eval()
+            before = validate(run)
+            tell(FitProgress("start", 0, wanted.training.steps, time.monotonic() - started, before))
         done = _train(run, pairs, world, folder / "checkpoint.pt", minutes, resume, tell)
         recalls: dict[str, float] = {}
         if done and world.first:
@@ -97,7 +104,8 @@ def align(
         world.wait()
     skipped = [*pairs.skipped, *run.skipped]
     count = sum(len(items) for items in run.train)
-    return AlignReport(folder / "space" if done else None, recalls, count, skipped, time.monotonic() - started)
+    space = folder / "space" if done else None
+    return AlignReport(space, recalls, count, skipped, time.monotonic() - started, before)
 
 
 def _teller(
@@ -140,6 +148,7 @@ def _train(
         shares={"towers.": wanted.tower_rate},
     )
     digests = {name: run.towers[name].digest for name in sorted(set(run.of.values()))}
+    digests |= run.start.digests() if run.start is not None else {}
     return fit(
         run.model,
         lambda module, generator: loss_of_step(run, world, generator),
