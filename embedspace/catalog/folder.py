@@ -11,6 +11,7 @@ from typing import Self
 
 from embedspace.calibration.model import Calibration
 from embedspace.catalog.index.base import factory_of
+from embedspace.catalog.index.gpu import require_device
 from embedspace.catalog.index.settings import IndexSettings
 from embedspace.catalog.index.synced import SyncedIndex
 from embedspace.catalog.store.errors import translated
@@ -62,7 +63,7 @@ class CatalogFolder:
 
         Raises:
             CatalogExistsError: If something is at the path already, or another process makes it first.
-            ConfigError: If the settings name an unknown engine.
+            ConfigError: If the settings name an unknown engine, or a device that the installed FAISS cannot run on.
             StorageFullError: If the disk is full.
         """
         path = Path(path)
@@ -72,6 +73,8 @@ class CatalogFolder:
             Calibration.from_json(calibration_json)
         settings = settings or IndexSettings()
         factory_of(settings)
+        if settings.engine == "local":
+            require_device(settings.device)
         facts: dict[str, str | int] = {
             "embed_dim": int(embed_dim),
             "catalog_id": uuid.uuid4().hex,

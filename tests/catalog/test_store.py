@@ -487,6 +487,9 @@ def test_package_exports_all_and_loads_no_faiss() -> None:
         ('nlist = "many"', "nlist: must be a whole number, got 'many'"),
         ("nlist = -1", "must not be negative"),
         ("nlist = ", "not a TOML file"),
+        ('device = "gpu"', "device = 'gpu'; allowed: cpu, cuda, cuda:1"),
+        ("device = 1", "device: must be text, got 1"),
+        ('index = "hnsw"\ndevice = "cuda"', "device = 'cuda' is for index = 'ivf', not 'hnsw'"),
     ],
 )
 def test_settings_errors(tmp_path: Path, text: str, message: str) -> None:

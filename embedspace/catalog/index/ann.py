@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.catalog.index.exact import Best, Rows, best_items
+from embedspace.catalog.index.gpu import MOST_CANDIDATES, device_number, lowered, raised
 from embedspace.catalog.index.settings import IndexSettings
 from embedspace.files import replacing
 
@@ -32,16 +33,18 @@ class AnnIndex:
     """A FAISS index over the rows of one modality.
 
     Attributes:
-        index: The FAISS index; its ids are sequence numbers.
+        index: The FAISS index, on the device of its settings; its ids are sequence numbers.
         settings: How it was built.
         built_at: Highest sequence number in it.
         size: Vectors in it.
+        cells: Of an IVF index.
     """
 
     index: Any
     settings: IndexSettings
     built_at: int
     size: int
+    cells: int = 0
 
 
 def index_path(folder: Path, modality: str) -> Path:
@@ -77,13 +80,15 @@ def build_index(rows: Rows, settings: IndexSettings) -> AnnIndex:
     if settings.index == "hnsw":
         faiss.downcast_index(index).hnsw.efConstruction = settings.ef_construction
         index = faiss.IndexIDMap2(index)
+    cells = int(getattr(index, "nlist", 0))
+    index = raised(index, settings.device)
     if not index.is_trained:
         chosen = np.random.default_rng(settings.seed).permutation(len(alive))[: max(settings.train_vectors, 1)]
         index.train(rows.take(np.sort(alive[chosen])))
     for first in range(0, len(alive), _ADD):
         some = alive[first : first + _ADD]
         index.add_with_ids(rows.take(some), rows.seq[some])
-    return AnnIndex(index, settings, int(rows.seq[-1]) if len(rows) else 0, len(alive))
+    return AnnIndex(index, settings, int(rows.seq[-1]) if len(rows) else 0, len(alive), cells)
 
 
 def index_size(rows: Rows, settings: IndexSettings) -> int:
@@ -115,7 +120,7 @@ def save_index(ann: AnnIndex, path: Path, catalog_id: str, embed_dim: int) -> bo
     }
     try:
         with replacing(path) as partial:
-            faiss.write_index(ann.index, str(partial))
+            faiss.write_index(lowered(ann.index, ann.settings.device), str(partial))
             facts["bytes"] = partial.stat().st_size
             facts["crc"] = _file_digest(partial)
             facts_path(path).unlink(missing_ok=True)  # between the two renames there is no index, not a wrong one
@@ -149,7 +154,8 @@ def load_index(path: Path, settings: IndexSettings, catalog_id: str, embed_dim: 
         index = faiss.read_index(str(path))
         if index.d != embed_dim or index.ntotal != facts["size"]:
             return None
-        return AnnIndex(index, settings, int(facts["built_at"]), int(facts["size"]))
+        cells = int(getattr(index, "nlist", 0))
+        return AnnIndex(raised(index, settings.device), settings, int(facts["built_at"]), int(facts["size"]), cells)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):
         return None
 
@@ -159,8 +165,13 @@ def _parameters(ann: AnnIndex, candidates: int) -> Any:  # noqa: ANN401
 
     if ann.settings.index == "hnsw":
         return faiss.SearchParametersHNSW(efSearch=max(ann.settings.ef_search, candidates))
-    nlist = faiss.extract_index_ivf(ann.index).nlist
-    return faiss.SearchParametersIVF(nprobe=min(nlist, ann.settings.nprobe or max(8, nlist // 8)))
+    probed = min(ann.cells, ann.settings.nprobe or max(8, ann.cells // 8))
+    return faiss.SearchParametersIVF(nprobe=min(probed, _most(ann)))
+
+
+def _most(ann: AnnIndex) -> int:
+    """Return how many cells, or candidates, the index can be asked for at once."""
+    return _MAX_CANDIDATES if device_number(ann.settings.device) is None else MOST_CANDIDATES
 
 
 def search_index(
@@ -181,17 +192,18 @@ def search_index(
     results: list[Best] = []
     wanted = np.arange(len(queries))
     found: dict[int, Best] = {}
-    candidates = min(max(k * ann.settings.overfetch, 16), ann.size)
+    most = min(ann.size, _most(ann))
+    candidates = min(max(k * ann.settings.overfetch, 16), most)
     while len(wanted):
         _, ids = ann.index.search(queries[wanted], candidates, params=_parameters(ann, candidates))
         for query, proposed in zip(wanted, ids, strict=True):
             subset = np.concatenate([rows.positions(np.unique(proposed[proposed >= 0])), fresh])
             subset = subset if usable is None else subset[usable[subset]]
             found[int(query)] = best_items(rows, queries[query : query + 1], k, subset)[0]
-        if candidates >= min(ann.size, _MAX_CANDIDATES):
+        if candidates >= most:
             break
         # Many segments of few items, or a filter, can leave fewer than k items: ask for more.
         wanted = np.asarray([query for query in wanted if len(found[int(query)].rows) < k], np.int64)
-        candidates = min(candidates * 4, ann.size, _MAX_CANDIDATES)
+        candidates = min(candidates * 4, most)
     results.extend(found[query] for query in range(len(queries)))
     return results

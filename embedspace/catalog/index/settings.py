@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embedspace.catalog.index.gpu import device_number
 from embedspace.config import build, load
 from embedspace.errors import ConfigError
 
@@ -41,6 +42,8 @@ class IndexSettings:
             exactly beside it.
         exact_below: A filter that leaves at most this many rows is searched exactly.
         seed: Seed of the sample that the index learns from.
+        device: Where a FAISS index of the kind "ivf" is built and searched: "cpu", or "cuda", "cuda:1" with a GPU build
+            of FAISS. On a machine without, the same index is searched on the CPU.
     """
 
     name: str = "default"
@@ -58,6 +61,7 @@ class IndexSettings:
     rebuild_fraction: float = 0.2
     exact_below: int = 50_000
     seed: int = 0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse values that no index could be built with."""
@@ -75,6 +79,12 @@ class IndexSettings:
                 )
             if not isinstance(number, str) and number < 0:
                 raise ConfigError(f"{where}: {field.name} = {number!r}; must not be negative")
+        try:
+            on_gpu = device_number(self.device) is not None
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        if on_gpu and self.index != "ivf":
+            raise ConfigError(f"{where}: device = {self.device!r} is for index = 'ivf', not {self.index!r}")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> IndexSettings:
