@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 
 from embedspace.catalog import Catalog, IndexSettings
 from embedspace.catalog.index.ann import build_index, index_path, save_index, search_index
-from embedspace.catalog.index.exact import Best, Rows, best_items
+from embedspace.catalog.index.exact import Best
+from embedspace.catalog.index.runs import Rows
+from embedspace.catalog.index.scan import scan_items
 from embedspace.catalog.store.vectors import SegmentRows
 
 SETTINGS = Path(__file__).parent / "settings"
@@ -45,27 +47,42 @@ class Outcome:
     index_megabytes: float
 
 
-def synthetic(count: int, embed_dim: int, queries: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return (count, embed_dim) clustered unit vectors, and queries of another modality.
+class Synthetic:
+    """Clustered unit vectors, and queries of another modality.
 
     Concepts of uneven size overlap on a manifold of lower dimension whose directions have uneven variance, as those of
     embeddings do. Queries are draws of their own, not copies of corpus vectors, and are shifted as a whole: the
     modality gap. Uniformly random vectors would be harder than any real collection, well separated clusters easier.
     """
-    rng = np.random.default_rng(seed)
-    spread = 1.0 / np.sqrt(np.arange(1, 129))
-    basis = rng.normal(size=(128, embed_dim)) / np.sqrt(128)
-    centres = rng.normal(size=(max(count // 50, 1), 128)) * spread
-    weights = 1.0 / np.arange(1, len(centres) + 1) ** 0.5
-    weights /= weights.sum()
 
-    def draw(number: int) -> NDArray[np.float64]:
-        chosen = rng.choice(len(centres), size=number, p=weights)
-        points: NDArray[np.float64] = (centres[chosen] + rng.normal(size=(number, 128)) * spread) @ basis
-        return points
+    def __init__(self, count: int, embed_dim: int, seed: int) -> None:
+        """Prepare to draw about `count` vectors around count / 50 centres."""
+        self._rng = rng = np.random.default_rng(seed)
+        self._spread = 1.0 / np.sqrt(np.arange(1, 129))
+        self._basis = rng.normal(size=(128, embed_dim)) / np.sqrt(128)
+        self._centres = rng.normal(size=(max(count // 50, 1), 128)) * self._spread
+        weights = 1.0 / np.arange(1, len(self._centres) + 1) ** 0.5
+        self._weights = weights / weights.sum()
+        self._gap = 0.5 * np.linalg.norm(self._draw(1)) * _unit(rng.normal(size=(1, embed_dim)))
 
-    gap = 0.5 * np.linalg.norm(draw(1)) * _unit(rng.normal(size=(1, embed_dim)))
-    return _unit(draw(count)), _unit(draw(queries) + gap)
+    def _draw(self, number: int) -> NDArray[np.float64]:
+        chosen = self._rng.choice(len(self._centres), size=number, p=self._weights)
+        points: NDArray[np.float64] = self._centres[chosen] + self._rng.normal(size=(number, 128)) * self._spread
+        return points @ self._basis
+
+    def corpus(self, number: int) -> NDArray[np.float32]:
+        """Draw (number, embed_dim) vectors to search in."""
+        return _unit(self._draw(number))
+
+    def queries(self, number: int) -> NDArray[np.float32]:
+        """Draw (number, embed_dim) vectors to search for."""
+        return _unit(self._draw(number) + self._gap)
+
+
+def synthetic(count: int, embed_dim: int, queries: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return (count, embed_dim) vectors and (queries, embed_dim) queries, see `Synthetic`."""
+    source = Synthetic(count, embed_dim, seed)
+    return source.corpus(count), source.queries(queries)
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -86,8 +103,7 @@ def as_rows(vectors: NDArray[np.float32]) -> Rows:
     """Return vectors as a catalog would hold them, one item each."""
     number = np.arange(1, len(vectors) + 1, dtype=np.int64)
     key = np.stack([np.zeros(len(vectors), np.uint64), number.astype(np.uint64)], axis=1)
-    packed = SegmentRows(number, number, key, vectors.astype(np.float16))
-    return Rows(packed, SegmentRows.empty(vectors.shape[1]), in_memory_bytes=4 << 30)
+    return Rows.of(SegmentRows(number, number, key, vectors.astype(np.float16)))
 
 
 def measure(rows: Rows, queries: NDArray[np.float32], settings: IndexSettings, truth: list[Best]) -> Outcome:
@@ -105,7 +121,7 @@ def measure(rows: Rows, queries: NDArray[np.float32], settings: IndexSettings, t
     for number, query in enumerate(queries):
         started = time.perf_counter()
         one = query[None]
-        best = best_items(rows, one, 10)[0] if ann is None else search_index(ann, rows, one, 10)[0]
+        best = scan_items(rows, one, 10)[0] if ann is None else search_index(ann, rows, one, 10)[0]
         times.append((time.perf_counter() - started) * 1e3)
         found += len(np.intersect1d(best.rows, truth[number].rows))
     recall = found / (10 * len(queries))
@@ -159,7 +175,7 @@ def main() -> None:
         origin, command = f"synthetic, clustered, seed {given.seed}", f"--vectors {given.vectors}"
     faiss.omp_set_num_threads(1)
     rows = as_rows(corpus)
-    truth = best_items(rows, queries, 10)
+    truth = scan_items(rows, queries, 10)
     facts = {
         "name": given.name or f"sweep-{len(corpus)}x{corpus.shape[1]}",
         "origin": origin,

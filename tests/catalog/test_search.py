@@ -15,9 +15,9 @@ from embedspace.calibration.background import Background, background_of
 from embedspace.calibration.model import Calibration, MatchModel, PairCalibration
 from embedspace.catalog import Catalog, CatalogItem, Hit, IndexSettings
 from embedspace.catalog.index.base import Nearest
-from embedspace.catalog.index.exact import Rows
 from embedspace.catalog.index.local import LocalIndex
 from embedspace.catalog.index.packed import PACKED
+from embedspace.catalog.index.runs import Rows
 from embedspace.catalog.index.sampling import sample_of
 from embedspace.catalog.search.ranking import Scan, standardised
 from embedspace.errors import InputError
@@ -73,7 +73,7 @@ def test_search_from_disk_equals_search_from_memory(catalog: Catalog, monkeypatc
     catalog.add(vector_items(vectors[600:], first=600))
     query = random_units(1, seed=3)
     in_memory = catalog.search(query, query_modality="text", k=25)[0]
-    monkeypatch.setattr("embedspace.catalog.index.exact.Rows.__init__.__kwdefaults__", {"in_memory_bytes": 0})
+    monkeypatch.setattr("embedspace.catalog.index.local.SMALL", 0)
     monkeypatch.setattr("embedspace.catalog.index.exact._BLOCK", 77)
     with Catalog.open(catalog.path) as other:
         assert other.search(query, query_modality="text", k=25)[0] == in_memory
@@ -374,7 +374,7 @@ def test_sample_is_fixed_and_holds_whole_living_items(tmp_path: Path, monkeypatc
         catalog.add(vector_items(random_units(600), per_item=3))
         before = rows_of(catalog)
         first = sample_of(before)
-        assert len(first.positions) == 50 and len(first.rows) == 150
+        assert len(first.starts) == 50 and len(first.rows) == 150
         assert (np.bincount(before.item[first.rows])[np.unique(before.item[first.rows])] == 3).all()
         dead = int(before.item[first.rows[0]])
         catalog.remove(f"number = {catalog_number(catalog, dead)}")

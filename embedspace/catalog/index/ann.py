@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.catalog.index.exact import Best, Rows, best_items
+from embedspace.catalog.index.exact import Best, best_items
 from embedspace.catalog.index.gpu import MOST_CANDIDATES, device_number, lowered, raised
+from embedspace.catalog.index.runs import Chosen, Rows
+from embedspace.catalog.index.scan import scan_items
 from embedspace.catalog.index.settings import IndexSettings
 from embedspace.files import replacing
 
@@ -74,9 +76,8 @@ def build_index(rows: Rows, settings: IndexSettings) -> AnnIndex:
     """
     faiss: Any = importlib.import_module("faiss")
 
-    alive = np.arange(len(rows)) if rows.alive is None else np.flatnonzero(rows.alive)
-    embed_dim = rows.base.vectors.shape[1]
-    index = faiss.index_factory(embed_dim, _factory(settings, len(alive)), faiss.METRIC_INNER_PRODUCT)
+    alive = rows.positions(rows.living_seq())
+    index = faiss.index_factory(rows.embed_dim, _factory(settings, len(alive)), faiss.METRIC_INNER_PRODUCT)
     if settings.index == "hnsw":
         faiss.downcast_index(index).hnsw.efConstruction = settings.ef_construction
         index = faiss.IndexIDMap2(index)
@@ -87,13 +88,13 @@ def build_index(rows: Rows, settings: IndexSettings) -> AnnIndex:
         index.train(rows.take(np.sort(alive[chosen])))
     for first in range(0, len(alive), _ADD):
         some = alive[first : first + _ADD]
-        index.add_with_ids(rows.take(some), rows.seq[some])
-    return AnnIndex(index, settings, int(rows.seq[-1]) if len(rows) else 0, len(alive), cells)
+        index.add_with_ids(rows.take(some), rows.seq_of(some))
+    return AnnIndex(index, settings, rows.last_seq, len(alive), cells)
 
 
 def index_size(rows: Rows, settings: IndexSettings) -> int:
     """Return about how many bytes the index that settings describe over these rows takes."""
-    width: int = {"none": 4, "fp16": 2, "sq8": 1}[settings.quantizer] * rows.base.vectors.shape[1] + 8
+    width: int = {"none": 4, "fp16": 2, "sq8": 1}[settings.quantizer] * rows.embed_dim + 8
     return len(rows) * (width + (8 * settings.hnsw_m if settings.index == "hnsw" else 0))
 
 
@@ -160,13 +161,15 @@ def load_index(path: Path, settings: IndexSettings, catalog_id: str, embed_dim: 
         return None
 
 
-def _parameters(ann: AnnIndex, candidates: int) -> Any:  # noqa: ANN401
+def _parameters(ann: AnnIndex, candidates: int, rows: Rows, chosen: Chosen | None) -> Any:  # noqa: ANN401
     faiss: Any = importlib.import_module("faiss")
 
+    on_gpu = device_number(ann.settings.device) is not None  # there a filter is no part of the search
+    among = {} if chosen is None or on_gpu else {"sel": faiss.IDSelectorBitmap(_bits(rows, chosen, ann.built_at))}
     if ann.settings.index == "hnsw":
-        return faiss.SearchParametersHNSW(efSearch=max(ann.settings.ef_search, candidates))
+        return faiss.SearchParametersHNSW(efSearch=max(ann.settings.ef_search, candidates), **among)
     probed = min(ann.cells, ann.settings.nprobe or max(8, ann.cells // 8))
-    return faiss.SearchParametersIVF(nprobe=min(probed, _most(ann)))
+    return faiss.SearchParametersIVF(nprobe=min(probed, _most(ann)), **among)
 
 
 def _most(ann: AnnIndex) -> int:
@@ -174,36 +177,46 @@ def _most(ann: AnnIndex) -> int:
     return _MAX_CANDIDATES if device_number(ann.settings.device) is None else MOST_CANDIDATES
 
 
+def _bits(rows: Rows, chosen: Chosen, last_seq: int) -> NDArray[np.uint8]:
+    """Return a bitmap over sequence numbers; a choice remembers it."""
+    if last_seq not in chosen.bits:
+        marks = np.zeros(last_seq + 1, np.bool_)
+        for run, mask in zip(rows.runs, chosen.masks, strict=True):
+            seq = run.rows.seq[mask]
+            marks[seq[seq <= last_seq]] = True
+        chosen.bits[last_seq] = np.packbits(marks, bitorder="little")
+    return chosen.bits[last_seq]
+
+
 def search_index(
-    ann: AnnIndex, rows: Rows, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None = None
+    ann: AnnIndex, rows: Rows, queries: NDArray[np.float32], k: int, chosen: Chosen | None = None
 ) -> list[Best]:
-    """Return the k best items per query: candidates of the index and every newer row, all scored exactly.
+    """Return the k best items per query: candidates of the index and of the newer rows, all scored exactly.
 
     Args:
         ann: An index over the older of the rows.
         rows: All rows.
         queries: (Q, embed_dim) float32 unit rows.
         k: Items wanted.
-        allowed: (N,) which rows may be found; all living ones where `None`.
+        chosen: Which rows may be found; all living ones where `None`.
     """
-    usable = rows.alive if allowed is None else allowed
-    fresh_from = int(np.searchsorted(rows.seq, ann.built_at, side="right"))
-    fresh = np.arange(fresh_from, len(rows), dtype=np.int64)
-    results: list[Best] = []
+    fresh = rows.after(ann.built_at)
+    newer = scan_items(fresh, queries, k, None if chosen is None else chosen.last(fresh))
     wanted = np.arange(len(queries))
     found: dict[int, Best] = {}
     most = min(ann.size, _most(ann))
     candidates = min(max(k * ann.settings.overfetch, 16), most)
     while len(wanted):
-        _, ids = ann.index.search(queries[wanted], candidates, params=_parameters(ann, candidates))
-        for query, proposed in zip(wanted, ids, strict=True):
-            subset = np.concatenate([rows.positions(np.unique(proposed[proposed >= 0])), fresh])
-            subset = subset if usable is None else subset[usable[subset]]
-            found[int(query)] = best_items(rows, queries[query : query + 1], k, subset)[0]
+        parameters = _parameters(ann, candidates, rows, chosen)
+        _, ids = ann.index.search(queries[wanted], candidates, params=parameters)
+        for query, proposed in zip(wanted.tolist(), ids, strict=True):
+            older = rows.positions(np.unique(proposed[proposed >= 0]))
+            older = rows.living_among(older) if chosen is None else chosen.among(rows, older)
+            subset = np.concatenate([older, np.sort(newer[query].rows) + len(rows) - len(fresh)])
+            found[query] = best_items(rows, queries[query : query + 1], k, subset)[0]
         if candidates >= most:
             break
-        # Many segments of few items, or a filter, can leave fewer than k items: ask for more.
+        # Many segments of few items can leave fewer than k items: ask for more.
         wanted = np.asarray([query for query in wanted if len(found[int(query)].rows) < k], np.int64)
         candidates = min(candidates * 4, most)
-    results.extend(found[query] for query in range(len(queries)))
-    return results
+    return [found[query] for query in range(len(queries))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,11 @@ from embedspace.catalog.index.ann import (
     search_index,
 )
 from embedspace.catalog.index.base import IndexState, Nearest, register_index
-from embedspace.catalog.index.exact import Best, Rows, best_items
+from embedspace.catalog.index.exact import Best, best_items
 from embedspace.catalog.index.packed import Packed, load_packed, write_packed
+from embedspace.catalog.index.runs import SMALL, Chosen, Rows, Run
 from embedspace.catalog.index.sampling import Sample, Watcher, sample_of
+from embedspace.catalog.index.scan import scan_items
 from embedspace.catalog.index.settings import IndexSettings
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.vectors import SegmentRows
@@ -35,16 +37,22 @@ from embedspace.catalog.store.vectors import SegmentRows
 __all__ = ["LocalIndex"]
 
 _LEFTOVER_SECONDS = 3600
+_FILTERS = 8
+"""How many filters a modality remembers."""
 
 
 @dataclass(slots=True)
 class _Modality:
-    """One modality: its rows, how many items it holds, its FAISS index where it has one, and a sample of its items."""
+    """One modality: its rows, its FAISS index where it has one, a sample of its items, and its latest filters."""
 
     rows: Rows
-    items: int
+    packed: int = 0
+    """How many of its runs are in the packed file."""
     ann: AnnIndex | None = None
     sample: Sample | None = None
+    stale: Sample | None = None
+    """The sample before the latest change."""
+    filters: list[tuple[NDArray[np.int64], Chosen]] = field(default_factory=list)
 
 
 @register_index("local")
@@ -75,27 +83,24 @@ class LocalIndex:
         self._packed = packed = load_packed(self.store)
         self._state = IndexState(packed.last_seq, packed.deletions) if packed else IndexState()
         old, self._modalities = self._modalities, {}
-        empty = SegmentRows.empty(self.store.embed_dim)
         for name, base in (packed.rows if packed else {}).items():
-            self._modalities[name] = self._room(Rows(base, empty), old[name].ann if name in old else None)
+            if len(base):
+                self._modalities[name] = self._changed(old.get(name), Rows.of(base), 1)
 
     def counts(self) -> dict[str, int]:
         """Return modality -> number of items; see `VectorIndex`."""
         with self._lock:
-            return {name: one.items for name, one in self._modalities.items() if one.items}
+            return {name: one.rows.items for name, one in self._modalities.items() if one.rows.living}
 
     def segments(self, modality: str) -> NDArray[np.int64]:
         """Return the segment numbers that are held of a modality; see `VectorIndex`."""
         with self._lock:
-            if modality not in self._modalities:
-                return np.zeros(0, np.int64)
-            rows = self.rows(modality)
-            return rows.seq if rows.alive is None else rows.seq[rows.alive]
+            return self.rows(modality).living_seq()
 
     def rows(self, modality: str) -> Rows:
         """Return the rows of one modality as they are now; later changes do not touch them."""
         with self._lock:
-            return self._modalities[modality].rows
+            return self._modalities[modality].rows if modality in self._modalities else Rows([])
 
     # -- changing it -------------------------------------------------------------------------------------------------
 
@@ -114,29 +119,30 @@ class LocalIndex:
         with self._lock:
             for name in {*self._added, *self._removed}:
                 old = self._modalities.get(name)
-                rows = self._changed(name, old.rows if old else None)
-                self._modalities[name] = self._room(rows, old.ann if old else None)
+                runs = self._runs(name, old)
+                if runs:
+                    self._modalities[name] = self._changed(old, Rows(runs), old.packed if old else 0)
             self._added, self._removed, self._state = {}, {}, state
 
-    def _changed(self, name: str, old: Rows | None) -> Rows:
-        """Return the rows of a modality with what was added and removed; rows that searches still read stay as is."""
-        empty = SegmentRows.empty(self.store.embed_dim)
-        rows = Rows(empty, empty) if old is None else old
-        if added := self._added.get(name):
-            tail = SegmentRows.joined([*([rows.tail] if len(rows.tail) else []), *added])
-            alive = rows.alive
-            rows = Rows(rows.base, tail)
-            if alive is not None:
-                rows = rows.with_alive(np.append(alive, np.ones(len(rows) - len(alive), np.bool_)))
-        if removed := self._removed.get(name):
-            alive = np.ones(len(rows), np.bool_) if rows.alive is None else rows.alive.copy()
-            alive[rows.positions(np.concatenate(removed))] = False
-            rows = rows.with_alive(alive)
-        return rows
+    def _runs(self, name: str, old: _Modality | None) -> list[Run]:
+        """Return the runs of a modality with what was added and removed; those that searches still read stay as is."""
+        runs = list(old.rows.runs) if old else []
+        if added := [rows for rows in self._added.get(name, ()) if len(rows)]:
+            new = Run(SegmentRows.joined(added))
+            last = runs[-1] if old and len(runs) > old.packed else None
+            if last is not None and len(last) < SMALL:
+                runs[-1] = _joined(last, new)
+            else:
+                runs.append(new)
+        for removed in self._removed.get(name, ()):
+            runs = [run.without(run.positions(removed)) for run in runs]
+        return runs
 
-    def _room(self, rows: Rows, ann: AnnIndex | None) -> _Modality:
-        items = len(rows.starts) if rows.alive is None else len(np.unique(rows.item[rows.alive]))
-        return _Modality(rows, items, ann if ann is not None and self._still_good(ann, rows) else None)
+    def _changed(self, old: _Modality | None, rows: Rows, packed: int) -> _Modality:
+        if old is None:
+            return _Modality(rows, packed)
+        ann = old.ann if old.ann is not None and self._still_good(old.ann, rows) else None
+        return _Modality(rows, packed, ann, stale=old.sample or old.stale)
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
@@ -146,40 +152,34 @@ class LocalIndex:
         """Return the k best items for each query; see `VectorIndex`."""
         with self._lock:
             one = self._modalities.get(modality)
-            if one is None or not one.items:
+            if one is None or not one.rows.living:
                 return [_nothing() for _ in queries]
-            exact = self._exact(len(one.rows))
-            if not exact and one.ann is None:
+            if not self._exact(len(one.rows)) and one.ann is None:
                 one.ann = self._ann(modality, one.rows)
             if one.sample is None:
-                one.sample = sample_of(one.rows)
-            rows, items, ann, sample = one.rows, one.items, None if exact else one.ann, one.sample
-        chosen = None if allowed is None else rows.positions(allowed)
-        if ann is None and chosen is None:  # the sample's items are among those scanned
-            watcher = Watcher(len(queries), sample.positions)
-            found = best_items(rows, queries, k, watch=watcher)
+                one.sample, one.stale = sample_of(one.rows, one.stale), None
+            rows, sample, ann = one.rows, one.sample, None if self._exact(len(one.rows)) else one.ann
+            chosen = None if allowed is None else _chosen(one, allowed)
+        if len(rows) <= SMALL and ann is None and chosen is None:  # the sample's items are among those scanned
+            watcher = Watcher(len(queries), sample.positions(rows))
+            found, scores = best_items(rows, queries, k, watch=watcher), watcher.scores()
         else:
-            watcher = Watcher(len(queries))
-            every = len(sample.rows) == len(rows)  # then the rows need not be gathered
-            best_items(rows, queries, 1, None if every else sample.rows, watcher)
-            found = self._best(rows, ann, queries, k, chosen)
-        backgrounds = background_of(watcher.scores(), items)
+            found, scores = self._best(rows, ann, queries, k, chosen), sample.scores(queries)
+        backgrounds = background_of(scores, rows.items)
         return [
-            Nearest(rows.seq[best.rows], rows.key[best.rows], best.scores, background)
+            Nearest(rows.seq_of(best.rows), rows.key_of(best.rows), best.scores, background)
             for best, background in zip(found, backgrounds, strict=True)
         ]
 
     def _best(
-        self, rows: Rows, ann: AnnIndex | None, queries: NDArray[np.float32], k: int, chosen: NDArray[np.int64] | None
+        self, rows: Rows, ann: AnnIndex | None, queries: NDArray[np.float32], k: int, chosen: Chosen | None
     ) -> list[Best]:
-        """Return the best of the chosen rows: by scanning them where they are few, else by the FAISS index."""
-        if ann is None or (chosen is not None and len(chosen) <= self.settings.exact_below):
-            return best_items(rows, queries, k, chosen)
-        mask = None
-        if chosen is not None:
-            mask = np.zeros(len(rows), np.bool_)
-            mask[chosen] = True
-        return search_index(ann, rows, queries, k, mask)
+        """Return the best of the chosen rows: by scanning them where that costs less, else by the FAISS index."""
+        if ann is not None and (chosen is None or chosen.count > self.settings.exact_below):
+            return search_index(ann, rows, queries, k, chosen)
+        if len(rows) > SMALL:
+            return scan_items(rows, queries, k, chosen)
+        return best_items(rows, queries, k, None if chosen is None else chosen.positions())
 
     def _exact(self, count: int) -> bool:
         return self.settings.index == "exact" or count < self.settings.min_vectors
@@ -187,8 +187,8 @@ class LocalIndex:
     # -- FAISS and files ---------------------------------------------------------------------------------------------
 
     def _still_good(self, ann: AnnIndex, rows: Rows) -> bool:
-        fresh = len(rows) - int(np.searchsorted(rows.seq, ann.built_at, side="right"))
-        dead = 0 if rows.alive is None else int(len(rows) - rows.alive.sum())
+        fresh = len(rows.after(ann.built_at))
+        dead = len(rows) - rows.living
         return fresh + dead <= self.settings.rebuild_fraction * max(ann.size, 1)
 
     def _stored(self, modality: str) -> AnnIndex | None:
@@ -227,7 +227,9 @@ class LocalIndex:
     def describe(self) -> dict[str, str]:
         """Return modality -> how it is searched, in words; see `VectorIndex`."""
         with self._lock:
-            return {name: self._described(name, one) for name, one in sorted(self._modalities.items()) if one.items}
+            return {
+                name: self._described(name, one) for name, one in sorted(self._modalities.items()) if one.rows.living
+            }
 
     def _described(self, name: str, one: _Modality) -> str:
         if self._exact(len(one.rows)):
@@ -235,6 +237,23 @@ class LocalIndex:
         ann = one.ann or self._stored(name)
         words = f"{self.settings.index}, {self.settings.quantizer}"
         return f"{words}: not built yet" if ann is None else f"{words}: {ann.size} vectors, built at {ann.built_at}"
+
+
+def _joined(one: Run, other: Run) -> Run:
+    if one.alive is None and other.alive is None:
+        return Run(SegmentRows.joined([one.rows, other.rows]))
+    alive = [np.ones(len(run), np.bool_) if run.alive is None else run.alive for run in (one, other)]
+    return Run(SegmentRows.joined([one.rows, other.rows]), np.concatenate(alive))
+
+
+def _chosen(one: _Modality, allowed: NDArray[np.int64]) -> Chosen:
+    """Return what a filter leaves of a modality; the same array, given again, costs nothing."""
+    for sequence, chosen in one.filters:
+        if sequence is allowed:
+            return chosen
+    chosen = one.rows.chosen(allowed)
+    one.filters = [*one.filters[1 - _FILTERS :], (allowed, chosen)]
+    return chosen
 
 
 def _nothing() -> Nearest:
