@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedspace.encoders.shipped.audio import AudioHeads
-from embedspace.encoders.shipped.text import load_text_head
+from embedspace.encoders.shipped.text_network import load_text_head
 from embedspace.errors import ConfigError, EmbedspaceError
 from embedspace.evaluate.items import EvalItem, select_all
 from embedspace.evaluate.report import git_commit, report, splits_digest, write_report

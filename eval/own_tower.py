@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from embedspace.encoders.shipped.image_features import ImageFrontEnd, cropped
-from embedspace.encoders.shipped.text import load_text_head
+from embedspace.encoders.shipped.text_network import load_text_head
 from embedspace.encoders.towers import create_backbone
 from embedspace.evaluate.intervals import bootstrap
 from embedspace.files import replacing, write_text

@@ -6,6 +6,6 @@ failed), 2 a mistake in what was asked (one line on stderr says what, where, and
 
 from __future__ import annotations
 
-from embedspace.cli.app import app, main
+from embedspace.cli.app import application, main
 
-__all__ = ["app", "main"]
+__all__ = ["application", "main"]

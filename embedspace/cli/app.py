@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import re
@@ -13,11 +14,10 @@ from typing import Annotated
 import typer
 
 import embedspace
-from embedspace.cli import catalog, embed, evaluate, generate, index, search, serve, space, train
 from embedspace.cli.shared.output import Interrupted
 from embedspace.errors import ArgumentError, EmbedspaceError
 
-__all__ = ["app", "main"]
+__all__ = ["application", "main"]
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -32,23 +32,44 @@ Three examples:
 """
 """What follows the help of the whole; the mark keeps its lines as they are."""
 
-app = typer.Typer(
-    name="embedspace",
-    add_completion=True,
-    rich_markup_mode=None,  # rich costs start-up time, and plain help is what docs/cli.md holds
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=EXAMPLES,
-)
-app.command(name="index")(index.index)
-app.command(name="search")(search.search)
-app.command(name="embed")(embed.embed)
-app.command(name="generate")(generate.generate)
-app.command(name="serve")(serve.serve)
-app.add_typer(catalog.app, name="catalog")
-app.add_typer(evaluate.app, name="eval")
-app.add_typer(train.app, name="train")
-app.add_typer(space.app, name="space")
+_VERBS = {
+    "index": "index:index",
+    "search": "search:search",
+    "embed": "embed:embed",
+    "generate": "generate:generate",
+    "serve": "serve:serve",
+    "catalog": "catalog:app",
+    "eval": "evaluate:app",
+    "train": "train:app",
+    "space": "space:app",
+}
+"""Verb -> the file of this folder and the name in it of the function, or of the group of verbs below it."""
+
+
+def application(only: str | None = None) -> typer.Typer:
+    """Return the application.
+
+    Args:
+        only: A verb: the others are left out, for reading everybody's options takes longer than a search.
+    """
+    app = typer.Typer(
+        name="embedspace",
+        add_completion=True,
+        rich_markup_mode=None,  # rich costs start-up time, and plain help is what docs/cli.md holds
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        epilog=EXAMPLES,
+    )
+    app.callback(invoke_without_command=True)(root)
+    for verb, place in _VERBS.items():
+        if only in (None, verb):
+            module, _, name = place.partition(":")
+            found = getattr(importlib.import_module(f"embedspace.cli.{module}"), name)
+            if isinstance(found, typer.Typer):
+                app.add_typer(found, name=verb)
+            else:
+                app.command(name=verb)(found)
+    return app
 
 
 def _show_version(wanted: bool) -> None:
@@ -57,7 +78,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
     version: Annotated[
@@ -98,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     try:
-        code = app(given, prog_name="embedspace", standalone_mode=False)
+        verb = given[0] if given and given[0] in _VERBS and "_EMBEDSPACE_COMPLETE" not in os.environ else None
+        code = application(verb)(given, prog_name="embedspace", standalone_mode=False)
         sys.stdout.flush()
     except Interrupted as ending:
         _complain(str(ending))

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from embedspace.cli.app import app
+from embedspace.cli.app import application
 
 __all__ = ["markdown"]
 
@@ -51,7 +51,7 @@ def _commands(
 def markdown() -> str:
     """Return the page."""
     parts = [INTRODUCTION]
-    for name, text in _commands(typer.main.get_command(app), "embedspace"):
+    for name, text in _commands(typer.main.get_command(application()), "embedspace"):
         lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
         parts.append(f"## {name}\n\n```\n{lines}\n```\n")
     return "\n".join(parts)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.encoders.base import Encoders, Piece
+from embedspace.encoders.contract import Encoders, Piece
 from embedspace.errors import InputError, MediaError, UnknownModalityError
 from embedspace.modality import (
     Modality,

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embedspace.encoders.base import Encoders, Piece
+from embedspace.encoders.contract import Encoders, Piece
 from embedspace.encoders.passages import passages
 from embedspace.errors import EmptyMediaError, UnknownModalityError
-from embedspace.media.image import decoded_image
 from embedspace.media.text import read_text
 from embedspace.modality import Modality, kind_of_modality
 from embedspace.segment import Decoded
@@ -29,6 +28,8 @@ def decode_image(source: Any, encoders: Encoders, as_modality: str | None) -> De
         MediaError: If it cannot be decoded.
         UnknownModalityError: If it is wanted as something else, or the space has no encoder of images.
     """
+    from embedspace.media.image import decoded_image
+
     _only(as_modality, Modality.IMAGE, "an image")
     encoder = encoders(Modality.IMAGE)
     with decoded_image(source, min_side=encoder.min_side) as picture:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.encoders.base import Encoder, Encoders, Piece
+from embedspace.encoders.contract import Encoders, MediaEncoder, Piece
 from embedspace.errors import EmptyMediaError, MediaError, UnknownModalityError
 from embedspace.media.audio import SILENCE, Extent, check_waveform, iter_audio, resample_waveform, windows
 from embedspace.media.video import iter_frames
@@ -148,7 +148,7 @@ def _sound_parts(
     facts["duration"] = round(max(before, extent.seconds), 3)
 
 
-def _spoken(source: Any, encoder: Encoder, extent: Extent) -> Generator[Part]:  # noqa: ANN401
+def _spoken(source: Any, encoder: MediaEncoder, extent: Extent) -> Generator[Part]:  # noqa: ANN401
     """Yield speech segments alone."""
     pieces: list[Piece] = []
     for number, (start, end, waveform) in enumerate(
@@ -165,8 +165,8 @@ def _spoken(source: Any, encoder: Encoder, extent: Extent) -> Generator[Part]:  
 
 def _both(
     source: Any,  # noqa: ANN401
-    audio: Encoder,
-    speech: Encoder | None,
+    audio: MediaEncoder,
+    speech: MediaEncoder | None,
     extent: Extent,
 ) -> Iterator[tuple[Window, Window | None]]:
     """Yield the windows of sound, and the same stretches as the speech encoder hears them: at its own rate."""
@@ -184,7 +184,7 @@ def _unless_silent(source: Any, seconds: float, rate: int) -> Iterator[Window]: 
         yield from _windows_of(source, seconds, rate, Extent())
 
 
-def _heard(source: Any, audio: Encoder, speech: Encoder | None, extent: Extent) -> Generator[Part]:  # noqa: ANN401
+def _heard(source: Any, audio: MediaEncoder, speech: MediaEncoder | None, extent: Extent) -> Generator[Part]:  # noqa: ANN401
     """Yield the sound segments, and among them the speech segments.
 
     Those span as many windows of sound as the speech encoder takes at once, or end at silence; a window that is too
@@ -218,7 +218,7 @@ def _heard(source: Any, audio: Encoder, speech: Encoder | None, extent: Extent) 
         yield pieces, pieces[-1].end or 0.0
 
 
-def _speech_pieces(pending: list[Window], encoder: Encoder) -> list[Piece]:
+def _speech_pieces(pending: list[Window], encoder: MediaEncoder) -> list[Piece]:
     """Prepare a stretch of windows as one speech segment, or as several even ones where it is too long."""
     waveform = np.concatenate([window for _, _, window in pending])
     start, end = pending[0][0], pending[-1][1]

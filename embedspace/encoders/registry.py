@@ -20,7 +20,7 @@ from embedspace.errors import ConfigError, WeightsError
 from embedspace.plugins import load_plugins
 
 if TYPE_CHECKING:
-    from embedspace.encoders.base import Encoder
+    from embedspace.encoders.contract import MediaEncoder
 
 __all__ = [
     "EncoderType",
@@ -33,8 +33,8 @@ __all__ = [
 ]
 
 Section = Mapping[str, Any]
-Factory = Callable[[dict[str, Any], Path, str], "Encoder"]
-"""`(section, the space's folder, modality) -> Encoder`."""
+Factory = Callable[[dict[str, Any], Path, str], "MediaEncoder"]
+"""`(section, the space's folder, modality) -> MediaEncoder`."""
 
 
 def files_named_in(section: Section) -> list[str]:
@@ -173,7 +173,7 @@ def encoder_type(section: Section, modality: str, where: Path) -> EncoderType:
     return _TYPES[name]
 
 
-def create_encoder(section: Section, folder: Path, modality: str) -> Encoder:
+def create_encoder(section: Section, folder: Path, modality: str) -> MediaEncoder:
     """Make an encoder with its weights.
 
     Args:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.encoders.base import Encoders
 from embedspace.encoders.batch import encode_items
 from embedspace.encoders.carrier import Carrier
 from embedspace.encoders.connectors import Connector, load_connector, save_connector
+from embedspace.encoders.contract import Encoders
 from embedspace.encoders.tower import TowerEncoder
 from embedspace.encoders.towers.base import Tower
 from embedspace.encoders.towers.registry import create_tower

@@ -135,7 +135,7 @@ def compare_files(config: Mapping[str, Any], modality: str, folder: Path) -> Non
 def _path_of(folder: Path, name: str) -> Path:
     if not name.startswith(_BACKBONES):
         return folder / name
-    from embedspace.encoders.towers.backbone import WEIGHTS
+    from embedspace.encoders.backbones import WEIGHTS
 
     return WEIGHTS / f"{name.removeprefix(_BACKBONES)}.safetensors"
 

@@ -15,7 +15,7 @@ from embedspace.segment import Decoded, Segment
 from embedspace.space.config import compare_files, fingerprint
 
 if TYPE_CHECKING:
-    from embedspace.encoders.base import Encoders
+    from embedspace.encoders.contract import Encoders
     from embedspace.encoders.tower import Towers
     from embedspace.encoders.towers.base import Tower
 
@@ -83,8 +83,8 @@ class SpaceCore:
             raise UnknownModalityError(f"this space has no {wanted} encoder; it has: {known}")
         with self._lock:
             if wanted not in self._encoders:
+                from embedspace.encoders.backbones import shared_backbones
                 from embedspace.encoders.registry import create_encoder
-                from embedspace.encoders.towers.backbone import shared_backbones
 
                 with shared_backbones(self._backbones), self._in_use():
                     made = create_encoder(self.config["sections"][wanted], self.folder, wanted)
@@ -94,7 +94,7 @@ class SpaceCore:
                         f"space has {self.embed_dim}; restore the folder as it was written"
                     )
                 compare_files(self.config, wanted, self.folder)
-                self._encoders[wanted] = made.to(self._device).eval()
+                self._encoders[wanted] = made.on_device(self._device)
             return self._encoders[wanted]
 
     def tower(self, name: str) -> Tower:
@@ -116,7 +116,7 @@ class SpaceCore:
         return self._tower_set().in_use() if self.config.get("towers") else nullcontext()
 
     def _all_encoders(self) -> Encoders:
-        from embedspace.encoders.base import Encoders
+        from embedspace.encoders.contract import Encoders
 
         return Encoders(self.modalities, self.encoder)
 

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import embedspace
-from embedspace.cli.app import app
+from embedspace.cli.app import application
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUND = {"__init__", "config", "errors", "files", "modality", "plugins", "segment"}
@@ -36,7 +36,7 @@ def rooms_of(arguments: Sequence[str]) -> set[str]:
     threading.setprofile(note)
     sys.setprofile(note)
     try:
-        result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+        result = CliRunner().invoke(application(), list(arguments), catch_exceptions=False)
     finally:
         sys.setprofile(None)
         threading.setprofile(None)

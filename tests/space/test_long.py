@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedspace.catalog.ingest.encoding import encode_each
-from embedspace.encoders.base import Encoder, Encoders
+from embedspace.encoders import Encoder, Encoders
 from embedspace.encoders.batch import encode_items
 from embedspace.errors import EmptyMediaError, MediaError
 from embedspace.media.audio import load_audio

@@ -14,6 +14,7 @@ from PIL import Image
 
 import embedspace.encoders.towers.backbone as backbones
 from embedspace.calibration.model import Calibration, PairCalibration
+from embedspace.encoders.words.network import NumpyMiniLM
 from embedspace.errors import ConfigError, UnknownModalityError, WeightsError
 from embedspace.modality import Modality
 from embedspace.space import DEFAULT_WEIGHTS, EmbeddingSpace, write_config
@@ -190,13 +191,17 @@ def test_encoder_of_a_modality_that_is_not_there(copy: Path, picture: Image.Imag
 
 def test_a_text_search_loads_no_other_encoder(tiny_space_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    create = backbones.create_backbone
+    create, read = backbones.create_backbone, NumpyMiniLM.read
 
     def counting(name: str, *rest: Any) -> Any:
         made.append(name)
         return create(name, *rest)
 
-    monkeypatch.setattr("embedspace.encoders.shipped.text.create_backbone", counting)
+    def counting_words(name: str, *rest: Any) -> Any:
+        made.append(name)
+        return read(name, *rest)
+
+    monkeypatch.setattr("embedspace.encoders.shipped.text.NumpyMiniLM.read", counting_words)
     monkeypatch.setattr("embedspace.encoders.shipped.image_features.create_backbone", counting)
     space = EmbeddingSpace.from_pretrained(tiny_space_folder)
     assert made == []
@@ -229,16 +234,19 @@ def test_encoders_of_a_space_share_frozen_networks_and_spaces_do_not(tiny_space_
     assert backbones.create_backbone("whisper_base") is not whisper
 
 
-def test_opening_a_space_imports_no_network_and_text_only_its_own(tiny_space_folder: Path) -> None:
+def test_opening_a_space_and_words_import_no_network_and_pictures_only_their_own(tiny_space_folder: Path) -> None:
     code = (
         "import sys\n"
+        "import numpy as np\n"
         "from embedspace.space import EmbeddingSpace\n"
         f"space = EmbeddingSpace.from_pretrained({str(tiny_space_folder)!r})\n"
         "space.fingerprints()\n"
         "assert 'torch' not in sys.modules\n"
         "space.encode_text('a dog')\n"
+        "assert 'torch' not in sys.modules\n"
+        "space.encode_image(np.zeros((9, 9, 3), np.uint8))\n"
         "loaded = {m.rsplit('.', 1)[1] for m in sys.modules if m.startswith('embedspace.encoders.towers.')}\n"
-        "assert 'minilm' in loaded\n"
-        "assert not loaded & {'efficientnet_lite', 'whisper', 'yamnet'}, loaded\n"
+        "assert 'efficientnet_lite' in loaded\n"
+        "assert not loaded & {'minilm', 'whisper', 'yamnet'}, loaded\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

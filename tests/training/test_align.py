@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from embedspace.encoders.shipped.audio import load_audio_heads
-from embedspace.encoders.shipped.text import load_text_head
+from embedspace.encoders.shipped.text_network import load_text_head
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.space import EmbeddingSpace
 from embedspace.train.loop import FitProgress

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from embedspace.encoders.projections import TextHead
-from embedspace.encoders.shipped.text import load_text_head
+from embedspace.encoders.shipped.text_network import load_text_head
 from embedspace.space import EmbeddingSpace
 from tests.support.train_corpora import (
     AUDIO_DIM,

@@ -23,7 +23,7 @@ from embedspace.encoders.projections import TextHead
 from embedspace.encoders.quantize import to_groups4
 from embedspace.encoders.shipped.audio import AudioHeads, load_audio_heads
 from embedspace.encoders.shipped.image_network import NETWORK_FILE, TunedNetworks, load_network
-from embedspace.encoders.shipped.text import load_text_head
+from embedspace.encoders.shipped.text_network import load_text_head
 from embedspace.errors import ConfigError
 from embedspace.files import write_text
 from embedspace.space import EmbeddingSpace, write_config

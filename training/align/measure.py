@@ -19,7 +19,7 @@ from embedspace.encoders.projections import TextHead, fuse
 from embedspace.encoders.shipped.audio import load_audio_heads
 from embedspace.encoders.shipped.image import load_image_heads
 from embedspace.encoders.shipped.speech import load_speech_heads
-from embedspace.encoders.shipped.text import load_text_head
+from embedspace.encoders.shipped.text_network import load_text_head
 from embedspace.errors import ConfigError
 from embedspace.space import EmbeddingSpace
 from embedspace.train.batches import CaptionTable

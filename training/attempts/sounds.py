@@ -27,7 +27,7 @@ from torch import Tensor
 
 from embedspace.encoders.projections import MemoryHead
 from embedspace.encoders.shipped.audio import AudioHeads
-from embedspace.encoders.shipped.text import load_text_head
+from embedspace.encoders.shipped.text_network import load_text_head
 from embedspace.space import EmbeddingSpace
 from embedspace.train.batches import CaptionTable
 from embedspace.train.loop import FitProgress

@@ -231,7 +231,7 @@ class Student(nn.Module):
 
 def _text_space(weights: Path) -> tuple[dict[str, int], Tensor, Tensor]:
     """Return the table of texts: row of each, MiniLM's unit rows, and the shared space's."""
-    from embedspace.encoders.shipped.text import load_text_head
+    from embedspace.encoders.shipped.text_network import load_text_head
     from embedspace.space import EmbeddingSpace
 
     space = EmbeddingSpace.from_pretrained(weights)

@@ -24,7 +24,7 @@ from embedspace.encoders.base import Encoder, load_strict, to_rows
 from embedspace.encoders.projections import AttentionPoolHead, TextHead, ensemble_normalize, fuse
 from embedspace.encoders.registry import register_encoder
 from embedspace.encoders.shipped.speech_features import Heard, SpeechFrontEnd, SpeechInput
-from embedspace.encoders.shipped.text import load_text_head
+from embedspace.encoders.shipped.text_network import load_text_head
 from embedspace.encoders.sizes import make_checked
 from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.minilm import MiniLM

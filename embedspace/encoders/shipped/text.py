@@ -1,66 +1,109 @@
-"""Text of any length -> the shared space: frozen MiniLM, then the text head that everything else is aligned to."""
+"""Text of any length -> the shared space: frozen MiniLM, then the text head that everything else is aligned to.
+
+Words are encoded in numpy, so that a search by words starts at once: importing torch takes a hundred times as long as
+a query. Many texts are torch's: its kernels take two thirds of numpy's time.
+"""
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from embedspace.encoders.base import Encoder, load_strict, to_rows
-from embedspace.encoders.projections import TextHead
+from embedspace.encoders.backbones import shared_backbones, shared_now
+from embedspace.encoders.contract import MediaEncoder
 from embedspace.encoders.registry import register_encoder
-from embedspace.encoders.sizes import make_checked
-from embedspace.encoders.towers import create_backbone
+from embedspace.encoders.words.network import NumpyMiniLM, NumpyTextHead
+from embedspace.encoders.words.threads import one_thread
 
-__all__ = ["TextEncoder", "load_text_head"]
+__all__ = ["TextEncoder"]
 
-
-def load_text_head(config: dict[str, Any], folder: Path) -> TextHead:
-    """Make the space's text head; audio, image and speech start from it, too.
-
-    Args:
-        config: `feature_dim`, `embed_dim`, `hidden_dim`.
-        folder: The space's folder.
-    """
-    sizes, path = (config["feature_dim"], config["embed_dim"], config["hidden_dim"]), folder / "text.safetensors"
-    head = make_checked(lambda: TextHead(*sizes), path)
-    load_strict(head, path)
-    return head
+_NUMPY_BACKBONE = "minilm_l6"
+_FEW_PIECES = 256
+"""Up to so many word pieces at once are a query or two: numpy's, in one thread."""
+_IMPORT_PIECES = 16_384
+"""Word pieces after which torch has won back the time of its import."""
 
 
-class TextEncoder(Encoder):
-    """MiniLM-L6 and the text head."""
+class TextEncoder(MediaEncoder):
+    """MiniLM-L6 and the text head, in numpy; the rows of torch's network are the same within 1e-5."""
 
-    def __init__(self, head: TextHead, backbone: str, embed_dim: int) -> None:
-        super().__init__()
-        self.embed_dim = embed_dim
-        self.backbone = create_backbone(backbone)
-        self.head = head
+    def __init__(self, config: dict[str, Any], folder: Path) -> None:
+        """Read the weights.
 
-    def prepare(self, media: str) -> Any:  # noqa: ANN401
+        Args:
+            config: The section of the space's configuration.
+            folder: The space's folder.
+
+        Raises:
+            WeightsError: If they are missing, corrupt, or of other sizes than the configuration says.
+        """
+        self._config, self._folder = config, folder
+        sizes = config["head"]["feature_dim"], config["head"]["embed_dim"], config["head"]["hidden_dim"]
+        self.head = NumpyTextHead.read(folder / "text.safetensors", sizes)
+        self.embed_dim = self.head.embed_dim
+        self.backbone = NumpyMiniLM.read(config["backbone"])
+        self._shared, self._lock = shared_now(), threading.Lock()
+        self._network: MediaEncoder | None = None
+        self._read = 0  # word pieces, of what is to be found
+
+    def prepare(self, media: str) -> list[NDArray[np.int64]]:
         """Split a text into word pieces."""
-        return self.backbone.preprocess(media)  # type: ignore[operator]
+        return self.backbone.pieces.windows(media)
 
     def unknown(self, text: str) -> list[str]:
-        """Return the parts of a text that the backbone's vocabulary lacks; none where it cannot say."""
-        lacking = getattr(self.backbone, "unknown", None)
-        return list(lacking(text)) if callable(lacking) else []
+        """Return the parts of a text that the vocabulary lacks."""
+        return self.backbone.pieces.unknown(text)
 
     def words_of(self, text: str) -> list[list[str]]:
-        """Return the pieces that the backbone splits each word into; nothing where it cannot say."""
-        split = getattr(self.backbone, "words_of", None)
-        return [] if split is None else split(text)
+        """Return the pieces that each word is split into."""
+        return self.backbone.pieces.words_of(text)
 
-    @torch.inference_mode()
     def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
-        """Return (N, embed_dim) unit rows."""
-        return to_rows(self.head(self.backbone(list(prepared)).normalized))
+        """Return (N, embed_dim) unit rows; of many texts, torch is loaded for them."""
+        self._read += _count(prepared)
+        return self._encode(prepared, may_import=self._read > _IMPORT_PIECES)
+
+    def encode_query(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        """Return (N, embed_dim) unit rows; torch is never loaded for them."""
+        return self._encode(prepared, may_import=False)
+
+    def _encode(self, prepared: Sequence[Any], *, may_import: bool) -> NDArray[np.float32]:
+        if not prepared:
+            return np.empty((0, self.embed_dim), np.float32)
+        if _count(prepared) <= _FEW_PIECES:
+            with one_thread():
+                return self.head(self.backbone(prepared))
+        if may_import or "torch" in sys.modules:
+            return self._in_torch().encode(prepared)
+        return self.head(self.backbone(prepared))
+
+    def on_device(self, device: str) -> MediaEncoder:
+        """Return itself for the processor, the network of torch for any other device."""
+        return self if device == "cpu" else self._in_torch().on_device(device)
+
+    def _in_torch(self) -> MediaEncoder:
+        from embedspace.encoders.shipped.text_network import load_text_network
+
+        with self._lock, shared_backbones({} if self._shared is None else self._shared):
+            if self._network is None:
+                self._network = load_text_network(self._config, self._folder)
+            return self._network
+
+
+def _count(prepared: Sequence[Any]) -> int:
+    return sum(len(window) for text in prepared for window in text)
 
 
 @register_encoder("shipped.text")
-def _create(config: dict[str, Any], folder: Path, modality: str) -> TextEncoder:
-    return TextEncoder(load_text_head(config["head"], folder), config["backbone"], config["head"]["embed_dim"])
+def _create(config: dict[str, Any], folder: Path, modality: str) -> MediaEncoder:
+    if config["backbone"] == _NUMPY_BACKBONE:
+        return TextEncoder(config, folder)
+    from embedspace.encoders.shipped.text_network import load_text_network
+
+    return load_text_network(config, folder)

@@ -8,17 +8,14 @@ the whole model: half-precision tensors plus, in its metadata, the configuration
 from __future__ import annotations
 
 import importlib
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from embedspace.encoders.backbones import WEIGHTS, open_backbone, shared_backbones, shared_now
 from embedspace.encoders.quantize import from_rows
 from embedspace.errors import ConfigError, WeightsError
 
@@ -32,9 +29,6 @@ __all__ = [
     "shared_backbones",
 ]
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "backbones"
-"""Where the weights that ship with the package lie, one `<name>.safetensors` a backbone."""
-
 Factory = Callable[[str, Path | None], "Backbone"]
 
 _MODULES = {
@@ -46,7 +40,6 @@ _MODULES = {
     "yamnet": "yamnet",
 }
 _FACTORIES: dict[str, Factory] = {}
-_SHARED: ContextVar[dict[str, Backbone] | None] = ContextVar("_SHARED", default=None)
 
 
 class Backbone(nn.Module):
@@ -140,21 +133,6 @@ def backbone_names() -> list[str]:
     return sorted({*_MODULES, *_FACTORIES})
 
 
-@contextmanager
-def shared_backbones(made: dict[str, Backbone]) -> Iterator[None]:
-    """Within this context `create_backbone` gives what is in `made` instead of making it again, and adds what it makes.
-
-    Args:
-        made: Name -> network with the weights that ship. Its users hold the same network: what moves it to a device
-            moves it for all.
-    """
-    token = _SHARED.set(made)
-    try:
-        yield
-    finally:
-        _SHARED.reset(token)
-
-
 def create_backbone(name: str, weights: str | Path | None = None) -> Backbone:
     """Make a frozen backbone on the CPU in float32; within `shared_backbones`, at most once.
 
@@ -166,9 +144,10 @@ def create_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         ConfigError: If no backbone has this name.
         WeightsError: If the weights are missing, corrupt, or another network's.
     """
-    shared = _SHARED.get() if weights is None else None
+    shared = shared_now() if weights is None else None
     if shared is not None and name in shared:
-        return shared[name]
+        known: Backbone = shared[name]
+        return known
     if name not in _FACTORIES and name in _MODULES:
         importlib.import_module(f"embedspace.encoders.towers.{_MODULES[name]}")
     if name not in _FACTORIES:
@@ -192,23 +171,5 @@ def read_weights(name: str, path: Path | None) -> tuple[dict[str, torch.Tensor],
     Raises:
         WeightsError: If there is no such file, it is corrupt, or it holds another backbone.
     """
-    path = path or WEIGHTS / f"{name}.safetensors"
-    if not path.is_file():
-        raise WeightsError(
-            f"{path}: no weights for backbone {name!r} there; install them with: pip install embedspace-weights"
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = from_rows({key: file.get_tensor(key) for key in file.keys()})
-        about = json.loads(metadata["embedspace"])
-        found, config = about["backbone"], dict(about["config"])
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: corrupt weights: {error}; copy or convert the file again") from error
-    except (KeyError, ValueError, TypeError):
-        raise WeightsError(
-            f"{path}: no backbone's configuration in it; install it anew with: pip install embedspace-weights"
-        ) from None
-    if found != name:
-        raise WeightsError(f"{path}: holds backbone {found!r}, not {name!r}")
-    return tensors, config, path
+    with open_backbone(name, path, "pt") as (file, config, found):
+        return from_rows({key: file.get_tensor(key) for key in file.keys()}), config, found

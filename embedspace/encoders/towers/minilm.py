@@ -11,19 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional
 
 from embedspace.encoders.towers.backbone import Backbone, read_weights, register_backbone
 from embedspace.encoders.towers.layer import TransformerLayer
+from embedspace.encoders.words.pieces import WordPieces
 from embedspace.errors import InputError
 
 __all__ = ["MiniLM", "TextFeatures"]
 
-_WINDOW = 254  # word pieces a window: the model was trained on 256 with its two marks
 _BATCH_TOKENS = 4096
-_UNKNOWN = "[UNK]"
 
 
 class TextFeatures(NamedTuple):
@@ -63,13 +61,11 @@ class MiniLM(Backbone):
         self.positions = nn.Parameter(torch.empty(positions, feature_dim))
         self.embedding_norm = nn.LayerNorm(feature_dim, eps)
         self.layers = nn.ModuleList([_Layer(feature_dim, heads, eps) for _ in range(layers)])
-        self._tokenizer: Tokenizer | None = None
+        self._tokenizer: WordPieces | None = None
 
     def set_tokenizer(self, definition: str) -> None:
         """Take the JSON definition of the `tokenizers` library."""
-        self._tokenizer = Tokenizer.from_str(definition)
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._tokenizer = WordPieces(definition)
 
     def preprocess(self, text: str) -> list[torch.Tensor]:
         """Split one text into word pieces, and those into windows of equal length.
@@ -80,36 +76,23 @@ class MiniLM(Backbone):
         Returns:
             One (pieces + 2,) int64 a window, at most 256 long, each with its start and end mark.
         """
-        if self._tokenizer is None:
-            raise InputError(f"backbone {self.name!r} has no tokenizer; make it with create_backbone")
-        start, *pieces, end = self._tokenizer.encode(text).ids
-        count = max(-(-len(pieces) // _WINDOW), 1)
-        size = -(-len(pieces) // count)  # equal windows: a last one of three words would say little
-        return [
-            torch.tensor([start, *pieces[at : at + size], end]) for at in range(0, max(len(pieces), 1), max(size, 1))
-        ]
+        return [torch.from_numpy(window) for window in self._pieces().windows(text)]
 
     def unknown(self, text: str) -> list[str]:
         """Return the parts of a text that the vocabulary lacks, in order; each becomes one and the same piece.
 
         Characters of many scripts and emoji are such parts: all words written in them look alike to the model.
         """
-        if self._tokenizer is None:
-            raise InputError(f"backbone {self.name!r} has no tokenizer; make it with create_backbone")
-        encoding = self._tokenizer.encode(text)
-        lacking = self._tokenizer.token_to_id(_UNKNOWN)
-        spans = zip(encoding.ids, encoding.offsets, strict=True)
-        return [text[first:last] for piece, (first, last) in spans if piece == lacking]
+        return self._pieces().unknown(text)
 
     def words_of(self, text: str) -> list[list[str]]:
         """Return the pieces of each word of a text; numbers and punctuation are left out."""
+        return self._pieces().words_of(text)
+
+    def _pieces(self) -> WordPieces:
         if self._tokenizer is None:
             raise InputError(f"backbone {self.name!r} has no tokenizer; make it with create_backbone")
-        coded = self._tokenizer.encode(text, add_special_tokens=False)
-        words: dict[int | None, list[str]] = {}
-        for piece, word in zip(coded.tokens, coded.word_ids, strict=True):
-            words.setdefault(word, []).append(piece)
-        return [pieces for pieces in words.values() if any(letter.isalpha() for letter in "".join(pieces))]
+        return self._tokenizer
 
     def forward(self, texts: Sequence[Sequence[torch.Tensor]]) -> TextFeatures:
         """Encode texts.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from embedspace.encoders.base import Encoders
+from embedspace.encoders.contract import Encoders
 from embedspace.encoders.tower import TowerEncoder
 from embedspace.errors import MediaError
 from embedspace.modality import kind_of_modality, modality_spec

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from embedspace.encoders.backbones import WEIGHTS, shared_backbones
+from embedspace.encoders.contract import MediaEncoder
 from embedspace.encoders.registry import create_encoder
 from embedspace.encoders.towers.adapters.sources import chosen_modalities
-from embedspace.encoders.towers.backbone import WEIGHTS, shared_backbones
 from embedspace.encoders.towers.base import Tower, TowerRequest, check_waveform
 from embedspace.encoders.towers.registry import register_tower
 from embedspace.errors import ConfigError, WeightsError
@@ -48,6 +49,7 @@ class SpaceTower(Tower):
         self._folder, self._sections = folder, chosen
         self._width = int(config["embed_dim"])
         self._encoders = nn.ModuleDict()
+        self._others: dict[str, MediaEncoder] = {}  # that are no modules of torch
         self._networks: dict[str, Any] = {}
         sounds = [name for name in modalities if name in ("audio", "speech")]
         if sounds:
@@ -58,10 +60,15 @@ class SpaceTower(Tower):
 
     def _encoder(self, modality: str) -> Any:  # noqa: ANN401 - each kind has methods of its own
         self.require(modality)
+        if modality in self._others:
+            return self._others[modality]
         if modality not in self._encoders:
             with shared_backbones(self._networks):
-                made = create_encoder(self._sections[modality], self._folder, modality)
-            self._encoders[modality] = made.to(self.device).eval()
+                made = create_encoder(self._sections[modality], self._folder, modality).on_device(str(self.device))
+            if not isinstance(made, nn.Module):
+                self._others[modality] = made
+                return made
+            self._encoders[modality] = made
         return self._encoders[modality]
 
     def feature_dim(self, modality: str) -> int:

@@ -1,0 +1,121 @@
+"""What every encoder is, whatever computes its rows: no torch, so that a search by words loads none."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Encoders", "MediaEncoder", "Piece"]
+
+
+@dataclass(slots=True)
+class Piece:
+    """One segment of a decoded item, ready for its encoder.
+
+    Attributes:
+        modality: Value of the `Modality` whose encoder takes it.
+        content: What `MediaEncoder.prepare` returned; no model was run.
+        start: Seconds or characters from the start of the item; None for a whole image.
+        end: As `start`.
+        text: What it says, where that is known.
+        label: The field it comes from.
+        optional: Encode it only if the router hears speech in the span.
+    """
+
+    modality: str
+    content: Any
+    start: float | None = None
+    end: float | None = None
+    text: str = ""
+    label: str = ""
+    optional: bool = False
+
+
+class MediaEncoder(ABC):
+    """Media of one modality in, one unit row of the shared space a segment out: usually a tower and a projection.
+
+    `prepare` is pure CPU work on decoded media and safe in threads; `encode` runs the networks. The vector of a
+    segment does not depend on what is encoded beside it (within 1e-5). What an encoder says of itself decides how
+    media are decoded and cut for it; a subclass sets what differs. Networks of torch derive from
+    `embedspace.encoders.base.Encoder`, which is a module as well.
+
+    An encoder of sound may also have `encode_and_route(prepared)`, which returns the rows and the probability (N,)
+    that somebody speaks in each window; one of speech `encode_and_transcribe(prepared)`, which returns the rows and
+    what is said, "" where nothing is recognised.
+
+    Attributes:
+        embed_dim: Width of the shared space.
+        sample_rate: Of the waveforms it takes, in Hz.
+        window_seconds: Longest stretch of sound that it takes at once; longer recordings are cut.
+        min_side: Pictures may be decoded smaller than they are, as long as the shorter side keeps so many pixels;
+            None: always in full.
+        passage_words: Longest stretch of text that it takes at once, in words; see also `fits`.
+    """
+
+    embed_dim: int
+    sample_rate: int = 16_000
+    window_seconds: float = 6.0
+    min_side: int | None = None
+    passage_words: int = 180
+
+    @abstractmethod
+    def prepare(self, media: Any) -> Any:  # noqa: ANN401 - each modality has its own decoded form
+        """Turn one segment of decoded media into arrays or tensors."""
+
+    @abstractmethod
+    def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        """Return (N, embed_dim) float32 unit rows for N prepared segments."""
+
+    def encode_query(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        """Return the rows of what is searched with, where the network makes a difference; as `encode` if not."""
+        return self.encode(prepared)
+
+    def unknown(self, text: str) -> list[str]:
+        """Return the parts of a text that the network does not know; none where it cannot say."""
+        del text
+        return []
+
+    def fits(self, text: str) -> bool:
+        """Return whether nothing of a text is cut off: passages are shortened until it is so."""
+        del text
+        return True
+
+    def on_device(self, device: str) -> MediaEncoder:
+        """Return the encoder that runs on a device: itself, or another of the same vectors.
+
+        Args:
+            device: "cpu", "cuda", "cuda:1", "mps".
+        """
+        del device
+        return self
+
+
+class Encoders:
+    """The encoders of a space by modality, each made when it is first asked for."""
+
+    def __init__(self, modalities: Iterable[str], get: Callable[[str], MediaEncoder]) -> None:
+        """Name the modalities, and say how an encoder is got."""
+        self._modalities = tuple(modalities)
+        self._get = get
+
+    def __call__(self, modality: str) -> MediaEncoder:
+        """Return the encoder of a modality.
+
+        Raises:
+            UnknownModalityError: If there is none.
+            WeightsError: If its weights are missing or damaged.
+        """
+        return self._get(modality)
+
+    def __contains__(self, modality: object) -> bool:
+        """Whether there is an encoder of a modality."""
+        return modality in self._modalities
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the modalities."""
+        return iter(self._modalities)
