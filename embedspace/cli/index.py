@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, Quiet, SpaceName, Workers
-from embedspace.errors import CatalogExistsError, CatalogNotFoundError, ConfigError, InputError
+from embedspace.errors import ConfigError, InputError
 from embedspace.modality import NOT_READ, SUFFIXES
 
 if TYPE_CHECKING:
-    from embedspace.catalog.catalog import Catalog
     from embedspace.catalog.index.settings import IndexSettings
     from embedspace.catalog.ingest.ingest import IngestReport
     from embedspace.catalog.records import Loss
     from embedspace.cli.shared.progress import ProgressReport
-    from embedspace.space import EmbeddingSpace
 
-__all__ = ["index", "index_settings", "open_or_create", "report_ingest"]
+__all__ = ["index", "index_settings", "report_ingest"]
 
 BUILT_IN_SETTINGS = ("exact", "hnsw", "ivf")
 
@@ -78,6 +76,7 @@ def index(
     more than ten), or all of an empty one's, and nobody confirms it.
     """
     from embedspace.catalog.ingest.ingest import ingest
+    from embedspace.catalog.ingest.opening import open_or_create
     from embedspace.cli.shared.output import Interrupted
     from embedspace.cli.shared.progress import ProgressReport
     from embedspace.cli.shared.space import load_space
@@ -139,42 +138,6 @@ def index_settings(name: str) -> IndexSettings:
     if Path(name).is_file():
         return IndexSettings.from_toml(name)
     raise ConfigError(f"no index settings {name!r}; give {', '.join(BUILT_IN_SETTINGS)}, or an existing TOML file")
-
-
-def open_or_create(path: Path, space: EmbeddingSpace, settings: IndexSettings | None = None) -> Catalog:
-    """Open a catalog for writing, or make it.
-
-    Raises:
-        CatalogError: If it cannot be opened or made.
-        ConfigError: If settings are given for a catalog that exists already with others.
-        FingerprintMismatchError: If its vectors come from another space.
-    """
-    from embedspace.catalog.catalog import Catalog
-
-    try:
-        opened = Catalog.open(path)
-    except CatalogNotFoundError:
-        try:
-            return Catalog.create(
-                path,
-                embed_dim=space.embed_dim,
-                fingerprints=space.fingerprints(),
-                calibration_json=space.calibration_json(),
-                settings=settings,
-            )
-        except CatalogExistsError:  # another process made it between the two
-            opened = Catalog.open(path)
-    try:
-        if settings is not None and settings != opened.settings:
-            raise ConfigError(
-                f"{path}: was made with the index settings {opened.settings.name!r}; leave --settings off, "
-                "or index into a new catalog"
-            )
-        opened.check_fingerprint(space.fingerprints())
-    except BaseException:
-        opened.close()
-        raise
-    return opened
 
 
 def report_ingest(report: IngestReport, paths: list[Path], *, as_json: bool, quiet: bool) -> None:

@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 
 import embedspace
 from embedspace.serve.errors import handle_errors
-from embedspace.serve.routes import catalog, items, search, status
+from embedspace.serve.routes import catalog, generate, items, openai, search, status
 from embedspace.serve.security import Guard
 from embedspace.serve.service import Service
 
@@ -45,7 +45,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     handle_errors(app)
-    for routes in (status, search, items, catalog):
+    for routes in (status, search, items, catalog, generate, openai):
         app.include_router(routes.router)
     app.mount("/", StaticFiles(directory=PAGE, html=True, follow_symlink=False), name="page")
     app.add_middleware(Guard, settings=service.settings, metrics=service.metrics)

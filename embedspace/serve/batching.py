@@ -27,7 +27,7 @@ from embedspace.serve.errors import busy
 from embedspace.serve.metrics import Metrics
 from embedspace.space import EmbeddingSpace
 
-__all__ = ["BatchedSpace", "Batcher"]
+__all__ = ["BatchedSpace", "Batcher", "use_threads"]
 
 _MEDIA = 4
 """Media that are encoded together: words should not wait longer."""
@@ -116,7 +116,7 @@ class Batcher:
                 entries = self._take()
             if entries:
                 self._metrics.batch_size.observe(len(entries))
-                _use_threads(1 if entries[0].item.kind == Modality.TEXT else min(4, os.cpu_count() or 1))
+                use_threads(1 if entries[0].item.kind == Modality.TEXT else min(4, os.cpu_count() or 1))
                 with self._metrics.stage("encode"):
                     self._answer(entries)
 
@@ -148,7 +148,7 @@ class Batcher:
                 self._answer([entry])
 
 
-def _use_threads(count: int) -> None:
+def use_threads(count: int) -> None:
     """Set how many threads torch computes with when this thread calls it; nothing where it is not loaded."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != count:

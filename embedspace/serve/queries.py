@@ -11,7 +11,6 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from embedspace.modality import Modality, leading
 from embedspace.query.composition import ComposedQuery, compose
 from embedspace.query.grammar import Query, Term
 from embedspace.query.sources import Source
-from embedspace.segment import Segment, mean_vector
+from embedspace.segment import Decoded, Segment, mean_vector
 from embedspace.serve.batching import BatchedSpace
 from embedspace.serve.errors import not_found, refused
 from embedspace.serve.media import name_of
@@ -132,13 +131,19 @@ class Queries:
         decoded = []
         for text in texts:
             short = len(text) <= _SHORT
-            item = self._decode(text) if short else await asyncio.to_thread(self._decode, text)
+            item = self.decode_text(text) if short else await asyncio.to_thread(self.decode_text, text)
             item.is_query = is_query
             decoded.append(item)
         encoded = await self.space.batcher.encode(decoded)
         return [_only_row(segments) for segments in encoded]
 
-    def _decode(self, text: str) -> Any:  # noqa: ANN401
+    def decode_text(self, text: str) -> Decoded:
+        """Cut a text into passages.
+
+        Raises:
+            ApiError: 400, if it cannot be written as UTF-8.
+            EmptyMediaError: If there are no words in it.
+        """
         try:
             text.encode()
         except UnicodeEncodeError:

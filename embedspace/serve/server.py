@@ -12,6 +12,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from embedspace.catalog.ingest.opening import open_or_create
 from embedspace.errors import ConfigError
 from embedspace.serve.app import create_app
 from embedspace.serve.service import Service
@@ -169,6 +170,8 @@ def serve(settings: ServeSettings, space: EmbeddingSpace, announce: Callable[[st
     """
     bound = listen(settings)
     try:
+        if settings.watch:
+            open_or_create(settings.catalog, space).close()
         server: Any = Server(Service(settings, space), announce=announce)
         server.run(sockets=[bound])
     finally:

@@ -14,9 +14,12 @@ from embedspace.catalog import Catalog
 from embedspace.modality import Modality
 from embedspace.serve.batching import BatchedSpace, Batcher
 from embedspace.serve.errors import ApiError
+from embedspace.serve.jobs import Jobs
 from embedspace.serve.media import KeptBytes, MediaFiles
 from embedspace.serve.metrics import Metrics
 from embedspace.serve.processes.decoding import Decoder
+from embedspace.serve.processes.mapping import Maps
+from embedspace.serve.processes.watching import Watcher
 from embedspace.serve.queries import KeptQueries, Queries
 from embedspace.serve.settings import ServeSettings
 from embedspace.space import EmbeddingSpace
@@ -60,12 +63,15 @@ class Service:
         self.kept = KeptQueries(self.limits.kept_seconds)
         self.queries = Queries(self.space, self.catalog, self.kept)
         self.files, self.previews = MediaFiles(self.catalog), KeptBytes(self.limits.kept_bytes)
+        self.jobs = Jobs(space, self.limits, self.metrics)
+        self.watcher, self.maps = Watcher(settings), Maps(settings.catalog, read_only=settings.read_only)
         self.stopping = asyncio.Event()
         self._warm = threading.Event()
         self._failure = ""
         self._facts: dict[str, tuple[int, Any]] = {}
         self.metrics.watch_queue("encoder", lambda: len(self.batcher))
         self.metrics.watch_queue("decoder", lambda: self.decoder.waiting)
+        self.metrics.watch_queue("generator", lambda: self.jobs.waiting)
 
     @property
     def is_ready(self) -> bool:
@@ -73,7 +79,8 @@ class Service:
         return self._warm.is_set() and not self._failure
 
     async def start(self) -> None:
-        """Load the encoder of words in the background."""
+        """Load the encoder of words in the background, and begin to watch folders."""
+        self.watcher.start()
         self._warming = asyncio.create_task(asyncio.to_thread(self._load))
 
     def _load(self) -> None:
@@ -129,6 +136,9 @@ class Service:
         self.stopping.set()
         with contextlib.suppress(Exception):
             await self._warming
+        self.maps.close()
+        await asyncio.to_thread(self.watcher.close)
+        await asyncio.to_thread(self.jobs.close)
         await asyncio.to_thread(self.batcher.close)
         await asyncio.to_thread(self.decoder.close)
         self.searches.shutdown(wait=True, cancel_futures=True)

@@ -22,7 +22,7 @@ from embedspace.errors import EmbedspaceError, MediaError, MediaTooLargeError
 from embedspace.media.audio import iter_audio, load_audio
 from embedspace.media.image import decoded_image, flatten
 from embedspace.media.video import iter_frames
-from embedspace.serve.processes.transcode import opus, webm
+from embedspace.serve.processes.transcode import encoded, webm
 
 __all__ = ["main"]
 
@@ -102,7 +102,7 @@ def preview(path: Path, *, kind: str) -> Answer:
     if kind == "video":
         return {"type": "video/webm"}, webm(path, _VIDEO_SECONDS)
     sound = load_audio(path, duration=_PREVIEW_SECONDS, sample_rate=48_000)
-    return {"type": "audio/ogg"}, opus(sound.waveform, sound.sample_rate)
+    return {"type": "audio/ogg"}, encoded(sound.waveform, sound.sample_rate, "opus")
 
 
 def _opened(path: Path, side: int) -> Image.Image:

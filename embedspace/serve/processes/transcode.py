@@ -1,4 +1,4 @@
-"""What every browser plays: Opus in Ogg, and VP8 with Opus in WebM, made with FFmpeg in memory."""
+"""Sound and video in other formats, made with FFmpeg in memory: what browsers play, what clients of OpenAI ask for."""
 
 from __future__ import annotations
 
@@ -12,22 +12,45 @@ from numpy.typing import NDArray
 from embedspace.errors import MediaError
 from embedspace.media.sound import open_container
 
-__all__ = ["opus", "webm"]
+__all__ = ["FORMATS", "encoded", "webm"]
 
 _SIDE = 640
 _AUDIO_BITS, _VIDEO_BITS = 96_000, 900_000
 _RATE = 48_000
 
 
-def opus(waveform: NDArray[np.float32], sample_rate: int) -> bytes:
-    """Return a mono recording (T,) in [-1, 1] as Opus in Ogg."""
+FORMATS = {
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "pcm": "application/octet-stream",
+}
+"""Format of sound -> its media type; pcm is 24 kHz, 16 bits, mono, without a header."""
+_CODECS = {
+    "mp3": ("mp3", "libmp3lame", 24_000, "s16p", 1152),
+    "opus": ("ogg", "libopus", _RATE, "flt", 960),
+    "aac": ("adts", "aac", 24_000, "fltp", 1024),
+    "flac": ("flac", "flac", 24_000, "s16", 4608),
+    "wav": ("wav", "pcm_s16le", 24_000, "s16", 4096),
+    "pcm": ("s16le", "pcm_s16le", 24_000, "s16", 4096),
+}
+"""Format -> container, codec, sample rate, format of the samples, samples of a frame."""
+
+
+def encoded(waveform: NDArray[np.float32], sample_rate: int, name: str) -> bytes:
+    """Return a mono recording (T,) in [-1, 1] in one of the `FORMATS`."""
     import av
 
     written = io.BytesIO()
-    with av.open(written, "w", format="ogg") as container:
-        track: Any = container.add_stream("libopus", rate=_RATE)
-        track.layout, track.bit_rate = "mono", _AUDIO_BITS
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=_RATE, frame_size=track.frame_size or 960)
+    container_name, codec, rate, samples_as, frame_size = _CODECS[name]
+    with av.open(written, "w", format=container_name) as container:
+        track: Any = container.add_stream(codec, rate=rate)
+        track.layout, track.format = "mono", samples_as
+        if name in ("mp3", "opus", "aac"):
+            track.bit_rate = _AUDIO_BITS
+        resampler = av.AudioResampler(format=samples_as, layout="mono", rate=rate, frame_size=frame_size)
         samples = np.clip(waveform, -1.0, 1.0).astype(np.float32)
         step = sample_rate * 10
         for first in range(0, len(samples), step):

@@ -6,9 +6,11 @@ import hashlib
 import itertools
 
 from fastapi import APIRouter
+from fastapi.responses import Response, StreamingResponse
 
 from embedspace.catalog import Failure, FieldFacts
-from embedspace.serve.models import CatalogAnswer, FailureAnswer, FieldAnswer, FieldValue
+from embedspace.serve.events import event_stream
+from embedspace.serve.models import CatalogAnswer, FailureAnswer, FieldAnswer, FieldValue, MapAnswer
 from embedspace.serve.routes.common import ServiceOf
 from embedspace.serve.service import Service
 
@@ -22,6 +24,21 @@ _FAILURES = 500
 async def catalog(service: ServiceOf) -> CatalogAnswer:
     """Return what there is: counts, fields for filters, failures, and what the server can do."""
     return await service.by_revision("catalog", lambda: _look(service))
+
+
+@router.get("/map", responses={202: {"model": MapAnswer}})
+async def map_(service: ServiceOf, response: Response) -> MapAnswer:
+    """Return items on a plane, near each other where they mean something alike; 202 while it is being drawn."""
+    revision = await service.search("catalog", lambda: service.catalog.revision)
+    found = MapAnswer.model_validate(service.maps.get(revision))
+    response.status_code = 202 if found.state == "computing" else 200
+    return found
+
+
+@router.get("/index/events", response_class=StreamingResponse)
+async def index_events(service: ServiceOf) -> StreamingResponse:
+    """Watch how far indexing is: `state`, as server-sent events, now and whenever it changes."""
+    return event_stream(service.watcher.feed, service.stopping)
 
 
 def _look(service: Service) -> CatalogAnswer:

@@ -1,0 +1,83 @@
+"""Keeping folders indexed: the process that does it, and what it tells."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import subprocess
+import threading
+from typing import Any
+
+from embedspace.serve.events import Feed
+from embedspace.serve.processes.program import start_program
+from embedspace.serve.settings import ServeSettings
+
+__all__ = ["Watcher"]
+
+_LOG = logging.getLogger("embedspace.serve")
+_AGAIN_SECONDS = 5.0
+_IDLE = {"watching": False, "running": False, "done": 0, "total": None, "failed": 0, "last_error": None}
+
+
+class Watcher:
+    """The process that indexes; begun again where it dies.
+
+    Attributes:
+        feed: Its latest state: `{"watching", "running", "done", "total", "failed", "last_error"}`.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._settings = settings
+        self._ending = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin, in the running event loop; without folders there is nothing to do."""
+        self.feed = Feed(asyncio.get_running_loop(), keeps_all=False)
+        self.feed.add("state", {**_IDLE, "watching": bool(self._settings.watch)})
+        if self._settings.watch:
+            self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        settings = self._settings
+        asked = {
+            "catalog": str(settings.catalog.resolve()),
+            "folders": [str(folder) for folder in settings.watch],
+            "space": settings.space,
+            "device": settings.device,
+        }
+        while not self._ending.is_set():
+            self._process = start_program("watch", json.dumps(asked))
+            assert self._process.stdout is not None
+            last: dict[str, Any] = dict(_IDLE)
+            for line in self._process.stdout:
+                try:
+                    last = json.loads(line)
+                except ValueError:
+                    continue
+                self.feed.add("state", last)
+            code = self._process.wait()
+            if not self._ending.is_set():
+                _LOG.warning("the process that indexes ended with %s; it is begun again", code)
+                reason = last.get("last_error") or f"indexing ended unexpectedly ({code}); it is begun again"
+                self.feed.add("state", {**last, "running": False, "watching": False, "last_error": reason})
+                self._ending.wait(_AGAIN_SECONDS)
+
+    def close(self) -> None:
+        """End the process: it commits what it has encoded."""
+        self._ending.set()
+        process = self._process
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if self._thread is not None:
+            self._thread.join(10)
+        if process is not None and process.stdout is not None:
+            process.stdout.close()
