@@ -116,7 +116,7 @@ class Batcher:
                 entries = self._take()
             if entries:
                 self._metrics.batch_size.observe(len(entries))
-                use_threads(1 if entries[0].item.kind == Modality.TEXT else min(4, os.cpu_count() or 1))
+                use_threads(1 if entries[0].item.kind == Modality.TEXT else max(1, min(4, (os.cpu_count() or 1) // 2)))
                 with self._metrics.stage("encode"):
                     self._answer(entries)
 
@@ -149,7 +149,11 @@ class Batcher:
 
 
 def use_threads(count: int) -> None:
-    """Set how many threads torch computes with when this thread calls it; nothing where it is not loaded."""
+    """Set how many threads torch computes with when this thread calls it, if it is loaded.
+
+    The setting is per thread. Two threads on busy cores wait for each other at each of a text's many small steps: that
+    was seen to take 110 to 190 ms of processor time per text, where one takes 10.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != count:
         torch.set_num_threads(count)

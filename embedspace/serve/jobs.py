@@ -6,12 +6,13 @@ import asyncio
 import dataclasses
 import logging
 import os
+import queue
 import secrets
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,6 +35,7 @@ __all__ = ["Job", "Jobs", "Made"]
 
 _LOG = logging.getLogger("embedspace.serve")
 _NEIGHBOURS = 4
+_GRACE_SECONDS = 10.0
 _TYPES = {".png": "image/png", ".wav": "audio/wav", ".txt": "text/plain; charset=utf-8"}
 Result = TypeVar("Result")
 
@@ -79,7 +81,9 @@ class Jobs:
 
     def __init__(self, space: EmbeddingSpace, limits: Limits, metrics: Metrics) -> None:
         self._space, self._limits, self._metrics = space, limits, metrics
-        self._thread = ThreadPoolExecutor(1, "generator")
+        self._tasks: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="generator", daemon=True)
+        self._thread.start()
         self._jobs: dict[str, Job] = {}
         self._counting = threading.Lock()
         self.waiting = 0
@@ -120,13 +124,20 @@ class Jobs:
             raise busy("the generator", 5)
         with self._counting:
             self.waiting += 1
-        future = self._thread.submit(work)
-        future.add_done_callback(lambda _: self._left())
+        future: Future[Result] = Future()
+        self._tasks.put((future, work))
         return future
 
-    def _left(self) -> None:
-        with self._counting:
-            self.waiting -= 1
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            future, work = task
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work())
+                except BaseException as error:
+                    future.set_exception(error)
+            with self._counting:
+                self.waiting -= 1
 
     def cancel(self, job: Job) -> None:
         """Stop a generation after the thing that is being made, and forget it."""
@@ -137,10 +148,13 @@ class Jobs:
         job.feed.add("error", {"message": "cancelled"}, last=True)
 
     def close(self) -> None:
-        """Stop everything."""
+        """Stop everything; what is being made is given some seconds, and left then."""
         for job in list(self._jobs.values()):
             job.cancelled.set()
-        self._thread.shutdown(wait=True, cancel_futures=True)
+            if job.future is not None:
+                job.future.cancel()
+        self._tasks.put(None)
+        self._thread.join(_GRACE_SECONDS)
 
     def _forget(self) -> None:
         """Let go of results that are old, and of the oldest where all together take too much memory."""
@@ -152,7 +166,6 @@ class Jobs:
 
     def _make(self, job: Job, query: ComposedQuery, to: str, request: Request) -> None:
         """Make everything of a job, in the thread."""
-        use_threads(min(4, os.cpu_count() or 1))
         total = request.num_samples
         try:
             if not job.cancelled.is_set():
@@ -223,6 +236,7 @@ def _parts(request: Request, to: str) -> list[Request]:
 def _generate(space: EmbeddingSpace, query: ComposedQuery, to: str, request: Request) -> list[Sample]:
     from embedspace.generate import generate
 
+    use_threads(max(1, min(4, (os.cpu_count() or 1) // 2)))  # the other cores answer searches meanwhile
     words = all(term.modality == Modality.TEXT for term in query.terms)
     text = " ".join(term.value for term in query.terms) if words else ""
     modality = MIXED if query.centred else query.terms[0].modality

@@ -44,6 +44,7 @@ _HEADERS = {
 _PRIVATE = ("/api/", "/v1/", "/metrics", "/openapi.json")
 _SIMPLE = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
 """Content types that any web page may send anywhere without asking."""
+_HEADER_BYTES = 32 << 10
 _OWN_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -111,6 +112,8 @@ class Guard:
     def _check(self, scope: Scope) -> int:
         """Refuse what may not come in; returns how long its body may be."""
         headers, path, method = Headers(scope=scope), str(scope["path"]), str(scope["method"])
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADER_BYTES:
+            raise ApiError(431, "the headers are too long", code="too_large", headers={"Connection": "close"})
         host = self._host(headers, scope)
         _check_origin(headers, host, is_visit=method in ("GET", "HEAD") and not path.startswith(_PRIVATE))
         if method in ("POST", "PUT", "PATCH"):

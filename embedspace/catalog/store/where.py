@@ -46,6 +46,8 @@ COLUMNS: dict[str, str] = {
 _MAX_LENGTH = 20_000
 _MAX_DEPTH = 50
 _MAX_PARAMETERS = 900
+_MAX_PATTERN = 1000
+"""A match takes as long as pattern times text, and cannot be interrupted."""
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]))
           | (?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")
@@ -183,6 +185,8 @@ class _Parser:
         prefix = "NOT " if negated else ""
         if self.accept("keyword", "like"):
             body = f"{prefix}LIKE {self.value()}"
+            if len(str(self.parameters[-1])) > _MAX_PATTERN:
+                raise self.error(f"a pattern of more than {_MAX_PATTERN} characters")
         elif self.accept("keyword", "in"):
             self.expect("operator", "(")
             values = [self.value()]

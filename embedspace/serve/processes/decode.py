@@ -150,12 +150,12 @@ def _restrict(address_space: int) -> None:
 
 
 def _answer(task: dict[str, Any]) -> Answer:
+    path = Path(task.pop("path"))
     try:
-        return _TASKS[task.pop("task")](Path(task.pop("path")), **task)
-    except MediaTooLargeError as error:
-        return {"error": str(error), "too_large": True}, b""
+        return _TASKS[task.pop("task")](path, **task)
     except EmbedspaceError as error:
-        return {"error": str(error)}, b""
+        message = str(error).replace(str(path), "the file")  # where it lies is nobody's business
+        return {"error": message, "too_large": isinstance(error, MediaTooLargeError)}, b""
     except MemoryError:
         return {"error": "decoding it takes too much memory", "too_large": True}, b""
     except Exception as error:  # decoders raise nearly anything on damaged input

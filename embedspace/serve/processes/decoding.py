@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import threading
@@ -32,6 +33,7 @@ class _Worker:
     def run(self, task: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Have a file decoded; see `Decoder.run`."""
         if self.process is None or self.process.poll() is not None:
+            self.close()
             self.process, self.done = start_program("decode", str(self.limits.decode_bytes)), 0
         process = self.process
         late = threading.Event()
@@ -67,7 +69,8 @@ class _Worker:
             self.process.kill()
             for pipe in (self.process.stdin, self.process.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with contextlib.suppress(OSError):  # what was not sent yet
+                        pipe.close()
             self.process.wait()
             self.process = None
 

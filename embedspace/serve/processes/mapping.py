@@ -33,7 +33,7 @@ class Maps:
         self._catalog, self._read_only = catalog, read_only
         self._drawing: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
+        self._lock, self._closed = threading.Lock(), False
         self._ended, self._failed = -_REST_SECONDS, False
         self._map: dict[str, Any] | None = None
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -67,6 +67,8 @@ class Maps:
         with self._lock:
             self._process = start_program("map", str(self._catalog.resolve()))
         out, _ = self._process.communicate()
+        if self._closed:
+            return None
         if self._process.returncode:
             _LOG.warning("drawing the map failed with %s", self._process.returncode)
             return None
@@ -79,5 +81,6 @@ class Maps:
     def close(self) -> None:
         """Leave off drawing."""
         with self._lock:
+            self._closed = True
             if self._process is not None:
                 self._process.kill()

@@ -1,0 +1,163 @@
+"""One encoder for all: batches, the bounded queue, and clients that leave."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from embedspace.segment import Decoded, Segment
+from embedspace.serve.batching import Batcher
+from embedspace.serve.errors import ApiError
+from embedspace.serve.metrics import Metrics
+from embedspace.serve.settings import Limits
+from tests.support.cli_media import media_folder
+from tests.support.serving import Running, filled_catalog, running
+
+
+class _Encoder:
+    """Says what it was given, once it may."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.may, self.busy = threading.Event(), threading.Event()
+
+    def __call__(self, items: list[Decoded]) -> list[list[Segment]]:
+        self.busy.set()
+        assert self.may.wait(10)
+        self.batches.append([item.inputs[0] for item in items])
+        if "bad" in self.batches[-1]:
+            raise ValueError("bad")
+        return [[Segment(item.kind, np.ones(2, np.float32), text=item.inputs[0])] for item in items]
+
+
+def _items(*names: str, kind: str = "text") -> list[Decoded]:
+    return [Decoded(kind, [name]) for name in names]
+
+
+@pytest.fixture
+def encoder() -> _Encoder:
+    return _Encoder()
+
+
+@pytest.fixture
+def batcher(encoder: _Encoder) -> Iterator[Batcher]:
+    made = Batcher(encoder, Metrics(), batch=4, queue=8)
+    made.submit(_items("first"))
+    assert encoder.busy.wait(10)
+    yield made
+    encoder.may.set()
+    made.close()
+
+
+def test_what_waits_is_encoded_together(batcher: Batcher, encoder: _Encoder) -> None:
+    futures = batcher.submit(_items(*"abcdef"))
+    encoder.may.set()
+    assert [future.result(10)[0].text for future in futures] == list("abcdef")
+    assert encoder.batches == [["first"], ["a", "b", "c", "d"], ["e", "f"]]
+
+
+def test_words_go_before_media_and_media_are_not_starved(batcher: Batcher, encoder: _Encoder) -> None:
+    media = batcher.submit(_items("x", kind="image"))
+    words = batcher.submit(_items(*"abcde"))
+    encoder.may.set()
+    for future in (*media, *words):
+        future.result(10)
+    assert encoder.batches[1:] == [["x"], ["a", "b", "c", "d"], ["e"]]  # the first batch was words: media are due
+
+
+def test_a_full_queue_refuses_all_of_a_request_or_nothing(batcher: Batcher) -> None:
+    batcher.submit(_items(*"abcdef"))
+    with pytest.raises(ApiError) as refused:
+        batcher.submit(_items(*"ghi"))
+    assert refused.value.status == 429 and int(refused.value.headers["Retry-After"]) >= 1
+    assert len(batcher) == 6
+    batcher.submit(_items(*"gh"))
+
+
+def test_what_nobody_waits_for_is_dropped(batcher: Batcher, encoder: _Encoder) -> None:
+    a, b, c = batcher.submit(_items(*"abc"))
+    assert b.cancel()
+    encoder.may.set()
+    assert a.result(10) and c.result(10)
+    assert encoder.batches[1:] == [["a", "c"]]
+
+
+def test_a_bad_one_does_not_take_the_others_with_it(batcher: Batcher, encoder: _Encoder) -> None:
+    a, bad, c = batcher.submit(_items("a", "bad", "c"))
+    encoder.may.set()
+    assert a.result(10) and c.result(10)
+    with pytest.raises(ValueError, match="bad"):
+        bad.result(10)
+
+
+# -- over HTTP ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Running]:
+    folder = media_folder(tmp_path / "media")
+    with running(filled_catalog(tmp_path / "media.catalog", folder), limits=Limits(queue=3)) as found:
+        assert found.search({"text": "warm"})
+        found.space.batches.clear()
+        yield found
+
+
+def _search(address: str, text: str) -> httpx.Response:
+    return httpx.post(f"{address}/api/search", json={"terms": [{"text": text}]}, timeout=30, trust_env=False)
+
+
+def _until(true: object) -> None:
+    for _ in range(500):
+        if true():  # type: ignore[operator]
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+def test_many_clients_share_batches_and_the_rest_is_told_to_wait(served: Running) -> None:
+    served.space.may_encode.clear()
+    with ThreadPoolExecutor(8) as clients:
+        first = clients.submit(_search, served.address, "tall grass")
+        _until(lambda: served.space.waiting)
+        others = [clients.submit(_search, served.address, f"text {number}") for number in range(7)]
+        _until(lambda: sum(other.done() for other in others) == 4)
+        served.space.may_encode.set()
+        answers = [other.result() for other in others]
+    assert first.result().json()["hits"][0]["name"] == "b.txt"
+    assert sorted(answer.status_code for answer in answers) == [200] * 3 + [429] * 4
+    for answer in answers:
+        if answer.status_code == 429:
+            assert answer.headers["retry-after"] == "1" and answer.json()["error"]["code"] == "busy"
+    assert [len(batch) for batch in served.space.batches] == [1, 3]
+    assert 'embedspace_refused_total{queue="encoder"} 4.0' in served.client.get("/metrics").text
+
+
+def test_the_place_of_a_client_that_left_is_free(served: Running) -> None:
+    served.space.may_encode.clear()
+    with ThreadPoolExecutor(2) as clients:
+        first = clients.submit(_search, served.address, "tall grass")
+        _until(lambda: served.space.waiting)
+        body = b'{"terms": [{"text": "leaving"}]}'
+        head = "POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
+        leaving = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(3)]
+        for connection in leaving:
+            connection.sendall(head.encode() + body)
+        _until(lambda: len(served.service.batcher) == 3)
+        for connection in leaving:
+            connection.close()
+        _until(lambda: "embedspace_requests_total" in served.client.get("/metrics").text)
+        time.sleep(0.3)
+        served.space.may_encode.set()
+        assert first.result().status_code == 200
+        assert _search(served.address, "after").status_code == 200
+    assert [batch for batch in served.space.batches if "leaving" in batch[0]] == []
+    assert "embedspace_dropped_total 3.0" in served.client.get("/metrics").text
