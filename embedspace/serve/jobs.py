@@ -85,8 +85,17 @@ class Jobs:
         self._thread = threading.Thread(target=self._run, name="generator", daemon=True)
         self._thread.start()
         self._jobs: dict[str, Job] = {}
-        self._counting = threading.Lock()
-        self.waiting = 0
+        self._pending: set[Future[Any]] = set()
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait, the one that is worked on included."""
+        return len(self._pending)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the thread is still at work after `close`."""
+        return self._thread.is_alive()
 
     def get(self, job_id: str) -> Job:
         """Return a job.
@@ -122,9 +131,9 @@ class Jobs:
         if self.waiting >= self._limits.jobs:
             self._metrics.refused.labels("generator").inc()
             raise busy("the generator", 5)
-        with self._counting:
-            self.waiting += 1
         future: Future[Result] = Future()
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
         self._tasks.put((future, work))
         return future
 
@@ -136,8 +145,6 @@ class Jobs:
                     future.set_result(work())
                 except BaseException as error:
                     future.set_exception(error)
-            with self._counting:
-                self.waiting -= 1
 
     def cancel(self, job: Job) -> None:
         """Stop a generation after the thing that is being made, and forget it."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 import h11
 import uvicorn
@@ -172,7 +173,10 @@ def serve(settings: ServeSettings, space: EmbeddingSpace, announce: Callable[[st
     try:
         if settings.watch:
             open_or_create(settings.catalog, space).close()
-        server: Any = Server(Service(settings, space), announce=announce)
-        server.run(sockets=[bound])
+        service = Service(settings, space)
+        Server(service, announce=announce).run(sockets=[bound])
     finally:
         bound.close()
+    if service.jobs.is_busy:  # Python's own way out would tear torch down under the thread that computes
+        sys.stderr.flush()
+        os._exit(0)

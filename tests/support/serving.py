@@ -119,7 +119,8 @@ def running(catalog: Path, space: Any = None, limits: Limits | None = None, **se
         yield found
     finally:
         found.client.close()
-        space.may_encode.set()
+        if isinstance(space, ServeSpace):
+            space.may_encode.set()
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
