@@ -11,8 +11,8 @@ INSTALL := $(BIN)/pip install --quiet --quiet --no-compile --no-deps
 demo: $(READY)  ## build a catalog of real media, run one search per modality, show the hits
 	$(BIN)/python -m indexes.demo
 
-test: check  ## everything CI runs
-	$(BIN)/python -m pytest -m "not gpu and not browser"
+test: check  ## everything CI runs; tests in a browser are skipped where there is no chromium
+	$(BIN)/python -m pytest -m "not gpu"
 
 quick: $(DEV)  ## the tests that take seconds
 	$(BIN)/python -m pytest -q -m "not slow and not gpu and not browser"
