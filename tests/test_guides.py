@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import sys
@@ -99,7 +100,7 @@ def played(page: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
         elif language == "console":
             said += [run(command, capsys) for command in text.strip().splitlines()]
         elif language == "python":
-            exec(compile(text, "guide", "exec"), {})
+            exec(compile(text, "guide", "exec", dont_inherit=True), {"__name__": "guide"})
             said.append(capsys.readouterr().out)
     return said
 
@@ -118,7 +119,7 @@ def test_add_a_modality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     for name, text in written:
         Path(name).write_text(text)
     try:
-        exec(compile(written[-1][1], "use_depth.py", "exec"), {})
+        exec(compile(written[-1][1], "use_depth.py", "exec", dont_inherit=True), {})
     finally:
         modalities._SPECS.pop("depth", None)
         for known in (registry._TYPES, registry._FACTORIES):
@@ -126,3 +127,15 @@ def test_add_a_modality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         for name in ("media_depth", "encoder_depth"):
             sys.modules.pop(name, None)
     assert "(1, 256)" in capsys.readouterr().out
+
+
+def test_integrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_media(tmp_path / "media")
+    Image.new("RGB", (64, 64), "blue").save("media/sky.png")
+    run("embedspace index media --catalog media.catalog --quiet", capsys)
+    langchain, lance, chroma, llama = (said.splitlines() for said in played("integrations.md", capsys))
+    assert langchain[0] == llama[0] == "a red tulip in the garden"
+    assert {Path(line.split()[0]).name for line in langchain[1:]} == {"flower.png", "sky.png"}
+    (ids,) = ast.literal_eval(chroma[0])
+    assert lance[0].startswith("media/") and ids[0] == "note" and set(ids) == {"flower", "sky", "note"}
