@@ -6,7 +6,8 @@
     │   ├── MediaError             one file cannot be decoded
     │   │   ├── MediaTooLargeError     it exceeds a stated limit
     │   │   ├── EmptyMediaError        it decodes to nothing (silent, no samples, no words)
-    │   │   └── ChangingFileError      it is written to while it is read
+    │   │   ├── ChangingFileError      it is written to while it is read
+    │   │   └── MediaGoneError         it is gone, or not as it was indexed
     │   ├── UnknownModalityError   neither the suffix nor the caller says what it is
     │   ├── QueryError             a composed query that cannot be read
     │   └── OutsideError           a vector far from everything that a generator knows
@@ -40,6 +41,7 @@ __all__ = [
     "FingerprintMismatchError",
     "InputError",
     "MediaError",
+    "MediaGoneError",
     "MediaTooLargeError",
     "MissingExtraError",
     "OutsideError",
@@ -89,6 +91,10 @@ class EmptyMediaError(MediaError):
 
 class ChangingFileError(MediaError):
     """A file is written to while it is read, so that nothing can be said about its content."""
+
+
+class MediaGoneError(MediaError):
+    """The file of an item is gone, or not as it was indexed."""
 
 
 class UnknownModalityError(InputError):

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Decoded", "Segment", "SegmentEncoder", "mean_vector"]
+from embedspace.modality import leading
+
+__all__ = ["Decoded", "Segment", "SegmentEncoder", "mean_vector", "modality_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,17 @@ class Segment:
     end: float | None = None
     text: str = ""
     label: str = ""
+
+
+def modality_rows(segments: Sequence[Segment]) -> dict[str, NDArray[np.float32]]:
+    """Return modality -> unit row (embed_dim,) of an item's segments, the leading one first."""
+    rows = {}
+    for name in leading({segment.modality for segment in segments}):
+        mean = mean_vector(segments, name)
+        norm = 0.0 if mean is None else float(np.linalg.norm(mean))
+        if mean is not None and norm > 0:
+            rows[name] = (mean / norm).astype(np.float32)
+    return rows
 
 
 def mean_vector(segments: Sequence[Segment], modality: str) -> NDArray[np.float64] | None:

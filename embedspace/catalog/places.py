@@ -12,7 +12,16 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
-__all__ = ["MANIFEST_SUFFIXES", "NOT_REGULAR", "folder_span", "is_gone", "manifest_of", "open_regular", "row_uri"]
+__all__ = [
+    "MANIFEST_SUFFIXES",
+    "NOT_REGULAR",
+    "folder_span",
+    "is_gone",
+    "manifest_of",
+    "name_of",
+    "open_regular",
+    "row_uri",
+]
 
 MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"})
 """Suffixes of tables whose rows are items."""
@@ -42,6 +51,11 @@ def manifest_of(uri: str, source: str | None = None) -> str | None:
     head, sharp, _ = uri.partition("#")
     path = head.replace("%23", "#").replace("%25", "%")
     return path if sharp and os.path.splitext(path)[1].lower() in MANIFEST_SUFFIXES else None
+
+
+def name_of(uri: str) -> str:
+    """Return how people call a place: its file's name, or its row's."""
+    return uri.rpartition("#")[2] if manifest_of(uri) is not None else os.path.basename(uri) or uri
 
 
 def folder_span(folder: str) -> tuple[str, str]:

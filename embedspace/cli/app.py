@@ -38,6 +38,7 @@ _VERBS = {
     "embed": "embed:embed",
     "generate": "generate:generate",
     "serve": "serve:serve",
+    "mcp": "mcp:mcp",
     "catalog": "catalog:app",
     "eval": "evaluate:app",
     "train": "train:app",

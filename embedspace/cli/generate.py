@@ -60,6 +60,7 @@ class _Job:
     vector: NDArray[np.float32]
     modality: str
     paths: list[Path]
+    words: str
 
 
 def generate(
@@ -145,16 +146,15 @@ def _jobs(
     from embedspace.generate import interpolate
 
     terms = [[dataclasses.asdict(term) for term in query.terms] for query in composed]
-    # terms of one modality keep their mean, whatever their signs; mixed ones have lost theirs
-    kinds = [MIXED if query.centred else query.terms[0].modality for query in composed]
     if morph is None:
-        each = zip(sources, terms, composed, kinds, paths, strict=True)
-        return [_Job(s, t, c.vector, kind, where) for s, t, c, kind, where in each], asked
-    ends = [(query.vector, kind) for query, kind in zip(composed, kinds, strict=True)]
+        each = zip(sources, terms, composed, paths, strict=True)
+        return [_Job(s, t, c.vector, c.source_modality, where, c.words) for s, t, c, where in each], asked
+    ends = [(query.vector, query.source_modality) for query in composed]
     rows = interpolate(ends[0], ends[1], asked.num_samples, space)
     files, both = paths[0], [*terms[0], *terms[1]]
     name = f"{sources[0]} > {morph}"
-    jobs = [_Job(name, both, row, MIXED, files[k : k + 1]) for k, row in enumerate(rows)]
+    words = " ".join(query.words for query in composed) if all(query.words for query in composed) else ""
+    jobs = [_Job(name, both, row, MIXED, files[k : k + 1], words) for k, row in enumerate(rows)]
     return jobs, dataclasses.replace(asked, num_samples=1)
 
 
@@ -203,10 +203,8 @@ def _generate(space: EmbeddingSpace, job: _Job, request: Request, options: dict[
     from embedspace.errors import OutsideError
     from embedspace.generate import generate as run
 
-    words = all(term["modality"] == Modality.TEXT for term in job.terms)
-    text = " ".join(term["value"] for term in job.terms) if words else ""
     try:
-        return run(space, job.vector, modality=job.modality, request=request, texts=[text], **options)[0]
+        return run(space, job.vector, modality=job.modality, request=request, texts=[job.words], **options)[0]
     except OutsideError as error:
         raise OutsideError(f"{job.query}: {error}".replace("force=True", "--force")) from None
 

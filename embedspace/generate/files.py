@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from embedspace.generate.base import Sample
 from embedspace.media.write import write_audio, write_image
 from embedspace.modality import Modality
 
-__all__ = ["SUFFIX", "contact_sheet", "record_of", "write_sample"]
+__all__ = ["SUFFIX", "contact_sheet", "record_of", "sample_bytes", "write_sample"]
 
 SUFFIX = {Modality.IMAGE: ".png", Modality.AUDIO: ".wav", Modality.SPEECH: ".wav", Modality.TEXT: ".txt"}
 """Target modality -> suffix of its file where none was named."""
+_TYPES = {".png": "image/png", ".wav": "audio/wav", ".txt": "text/plain; charset=utf-8"}
 _KEY = "embedspace"
 _CELL, _LINE = 128, 14
 
@@ -79,6 +81,13 @@ def write_sample(path: Path, sample: Sample, record: Mapping[str, Any]) -> Path:
         except OSError as error:
             raise MediaError(f"{target}: cannot be written: {error.strerror}; check the folder and its space") from None
     return path
+
+
+def sample_bytes(sample: Sample, record: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Return a sample as the bytes of the file that `write_sample` writes, and their media type."""
+    suffix = SUFFIX[Modality(sample.modality)]
+    with tempfile.TemporaryDirectory(prefix="embedspace-") as folder:
+        return write_sample(Path(folder) / f"made{suffix}", sample, record).read_bytes(), _TYPES[suffix]
 
 
 def contact_sheet(

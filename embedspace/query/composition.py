@@ -75,6 +75,17 @@ class ComposedQuery:
         return self.read_documents()
 
     @property
+    def source_modality(self) -> str:
+        """What generators take the vector as: terms of one modality keep their mean, whatever their signs."""
+        return MIXED if self.centred else self.terms[0].modality
+
+    @property
+    def words(self) -> str:
+        """The words, where the query is nothing else; else empty."""
+        only_words = all(term.modality == Modality.TEXT for term in self.terms)
+        return " ".join(term.value for term in self.terms) if only_words else ""
+
+    @property
     def unknown_note(self) -> str:
         """One line about what the text encoder does not know of the query; empty where it knows all of it."""
         if not self.unknown:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedspace.catalog import Catalog, StoredItem, StoredPlace
-from embedspace.catalog.places import manifest_of
+from embedspace.catalog import Catalog, StoredItem
+from embedspace.catalog.originals import Originals
+from embedspace.catalog.places import name_of
+from embedspace.errors import MediaError, MediaGoneError
 from embedspace.modality import kind_of_modality
 from embedspace.serve.errors import ApiError, not_found
 
@@ -31,12 +32,6 @@ def content_type(path: str) -> str | None:
     return _TYPES.get(os.path.splitext(path)[1].lower())
 
 
-def name_of(uri: str) -> str:
-    """Return how people call a place: its file's name, or its row's."""
-    manifest = manifest_of(uri)
-    return uri.rpartition("#")[2] if manifest is not None else os.path.basename(uri) or uri
-
-
 def links(content_id: str, kind: str, modality: str) -> dict[str, str | None]:
     """Return the addresses of what an item looks and sounds like."""
     base = f"/api/items/{content_id}"
@@ -50,53 +45,24 @@ def links(content_id: str, kind: str, modality: str) -> dict[str, str | None]:
 
 
 class MediaFiles:
-    """Which files may be given out: those of items, where they were indexed, as they were indexed."""
+    """Which files may be given out."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._roots: tuple[int, frozenset[str]] = (-1, frozenset())
-        self._lock = threading.Lock()
+        self._originals = Originals(catalog)
 
     def file(self, item: StoredItem) -> Path:
-        """Return the file of an item.
-
-        Args:
-            item: From the catalog: nothing that a client writes becomes part of a path.
+        """Return the file of an item, which comes from the catalog.
 
         Raises:
             ApiError: 404 where it has no file, or its path leads out of the folders that were indexed; 410 where the
                 file changed since.
         """
-        problem: ApiError = not_found("this item has no file")
-        for place in item.places:
-            if not os.path.isabs(place.uri) or manifest_of(place.uri, place.source) is not None:
-                continue
-            try:
-                return self._checked(place)
-            except ApiError as error:
-                problem = error
-        raise problem
-
-    def _checked(self, place: StoredPlace) -> Path:
         try:
-            real = os.path.realpath(place.uri, strict=True)
-            facts = os.stat(real, follow_symlinks=False)
-        except (OSError, ValueError):
-            raise ApiError(410, "the file is no longer there") from None
-        if not any(real.startswith(root) for root in self._indexed()):
-            raise not_found("this item's path leads out of what was indexed")
-        if (facts.st_size, facts.st_mtime_ns) != (place.size, place.mtime_ns):
-            raise ApiError(410, "the file changed since it was indexed")
-        return Path(real)
-
-    def _indexed(self) -> frozenset[str]:
-        """Return the real paths of the folders that hold files of the catalog, each with its slash."""
-        revision = self._catalog.revision
-        with self._lock:
-            if self._roots[0] != revision:
-                real = (os.path.realpath(folder) for folder in self._catalog.folders() if os.path.isabs(folder))
-                self._roots = (revision, frozenset(folder.rstrip("/") + "/" for folder in real))
-            return self._roots[1]
+            return self._originals.file(item)
+        except MediaGoneError as error:
+            raise ApiError(410, str(error)) from None
+        except MediaError as error:
+            raise not_found(str(error)) from None
 
 
 @dataclass(slots=True)
