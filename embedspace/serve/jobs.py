@@ -21,10 +21,10 @@ from embedspace.calibration.centring import MIXED
 from embedspace.errors import EmbedspaceError
 from embedspace.modality import Modality
 from embedspace.query import ComposedQuery
-from embedspace.serve.batching import use_threads
 from embedspace.serve.errors import busy, not_found
 from embedspace.serve.events import Feed
 from embedspace.serve.metrics import Metrics
+from embedspace.serve.search.batching import use_threads
 from embedspace.serve.settings import Limits
 
 if TYPE_CHECKING:

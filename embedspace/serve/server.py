@@ -23,6 +23,8 @@ from embedspace.space import EmbeddingSpace
 __all__ = ["Server", "listen", "serve"]
 
 _GRACE_SECONDS = 30
+_SWITCH_SECONDS = 0.001
+"""How long a thread that searches may keep the event loop waiting for the interpreter; Python's own 5 ms add up."""
 
 
 def timed_protocol(limits: Limits) -> type[H11Protocol]:
@@ -173,6 +175,7 @@ def serve(settings: ServeSettings, space: EmbeddingSpace, announce: Callable[[st
     try:
         if settings.watch:
             open_or_create(settings.catalog, space).close()
+        sys.setswitchinterval(_SWITCH_SECONDS)
         service = Service(settings, space)
         Server(service, announce=announce).run(sockets=[bound])
     finally:

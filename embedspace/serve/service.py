@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,6 @@ from typing import Any, TypeVar
 
 from embedspace.catalog import Catalog
 from embedspace.modality import Modality
-from embedspace.serve.batching import BatchedSpace, Batcher
 from embedspace.serve.errors import ApiError
 from embedspace.serve.jobs import Jobs
 from embedspace.serve.media import KeptBytes, MediaFiles
@@ -20,7 +20,9 @@ from embedspace.serve.metrics import Metrics
 from embedspace.serve.processes.decoding import Decoder
 from embedspace.serve.processes.mapping import Maps
 from embedspace.serve.processes.watching import Watcher
-from embedspace.serve.queries import KeptQueries, Queries
+from embedspace.serve.search.batching import BatchedSpace, Batcher, Grouper
+from embedspace.serve.search.finding import Asked, Finder, Found
+from embedspace.serve.search.queries import KeptQueries, Queries
 from embedspace.serve.settings import ServeSettings
 from embedspace.space import EmbeddingSpace
 from embedspace.vocabulary import generator_targets, generators_folder
@@ -28,7 +30,8 @@ from embedspace.vocabulary import generator_targets, generators_folder
 __all__ = ["Service"]
 
 _LOG = logging.getLogger("embedspace.serve")
-_SEARCHES = 4
+_SEARCHES = min(4, os.cpu_count() or 1)
+"""More threads than cores only take turns at the interpreter's lock."""
 Result = TypeVar("Result")
 
 
@@ -62,6 +65,13 @@ class Service:
         self.searches = ThreadPoolExecutor(_SEARCHES, "search")
         self.kept = KeptQueries(self.limits.kept_seconds)
         self.queries = Queries(self.space, self.catalog, self.kept)
+        self.finder: Grouper[Asked, Found] = Grouper(
+            Finder(self.catalog, self.queries, self.limits.where_seconds).find,
+            self.metrics,
+            threads=_SEARCHES,
+            batch=self.limits.batch,
+            queue=self.limits.queue,
+        )
         self.files, self.previews = MediaFiles(self.catalog), KeptBytes(self.limits.kept_bytes)
         self.jobs = Jobs(space, self.limits, self.metrics)
         self.watcher, self.maps = Watcher(settings), Maps(settings.catalog, read_only=settings.read_only)
@@ -70,6 +80,7 @@ class Service:
         self._failure = ""
         self._facts: dict[str, tuple[int, Any]] = {}
         self.metrics.watch_queue("encoder", lambda: len(self.batcher))
+        self.metrics.watch_queue("search", lambda: len(self.finder))
         self.metrics.watch_queue("decoder", lambda: self.decoder.waiting)
         self.metrics.watch_queue("generator", lambda: self.jobs.waiting)
 
@@ -139,6 +150,7 @@ class Service:
         self.maps.close()
         await asyncio.to_thread(self.watcher.close)
         await asyncio.to_thread(self.jobs.close)
+        await asyncio.to_thread(self.finder.close)
         await asyncio.to_thread(self.batcher.close)
         await asyncio.to_thread(self.decoder.close)
         self.searches.shutdown(wait=True, cancel_futures=True)

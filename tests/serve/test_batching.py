@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from embedspace.segment import Decoded, Segment
-from embedspace.serve.batching import Batcher
 from embedspace.serve.errors import ApiError
 from embedspace.serve.metrics import Metrics
+from embedspace.serve.search.batching import Batcher
 from embedspace.serve.settings import Limits
 from tests.support.cli_media import media_folder
 from tests.support.serving import Running, filled_catalog, running

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from embedspace.query import Query, Source, Term, compose
-from embedspace.serve.batching import BatchedSpace
+from embedspace.serve.search.batching import BatchedSpace
 from tests.support.cli_media import media_folder
 from tests.support.serving import Running, ServeSpace, filled_catalog, running
 

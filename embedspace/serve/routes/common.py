@@ -16,7 +16,7 @@ __all__ = ["ServiceOf", "unless_gone"]
 Result = TypeVar("Result")
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:  # a plain function would be run in a thread
     service: Service = request.app.state.service
     return service
 

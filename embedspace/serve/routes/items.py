@@ -13,9 +13,9 @@ from embedspace.errors import MediaError
 from embedspace.serve.errors import ApiError, not_found
 from embedspace.serve.media import content_type, links, name_of
 from embedspace.serve.models import HitAnswer, ItemAnswer, SegmentAnswer
-from embedspace.serve.queries import modality_rows
 from embedspace.serve.routes.common import ServiceOf
 from embedspace.serve.routes.search import answer_hits
+from embedspace.serve.search.queries import modality_rows
 from embedspace.serve.security import SANDBOX
 from embedspace.serve.service import Service
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio
 from fastapi import APIRouter, Query, Request
 
 from embedspace.catalog import Hit
 from embedspace.modality import leading
-from embedspace.query import ComposedQuery, Source, search_composed
 from embedspace.serve.errors import refused
 from embedspace.serve.media import links, name_of
 from embedspace.serve.models import HitAnswer, NameAnswer, QueryAnswer, SearchAnswer, SearchRequest, TermAnswer
-from embedspace.serve.queries import StoredQuery, marks, modality_rows
 from embedspace.serve.routes.common import ServiceOf, unless_gone
-from embedspace.serve.service import Service
+from embedspace.serve.search.finding import finder_key
+from embedspace.serve.search.queries import StoredQuery, marks, modality_rows
 from embedspace.serve.uploads import kind_of_upload, read_upload
 
 __all__ = ["answer_hits", "router"]
@@ -66,7 +65,7 @@ async def search(asked: SearchRequest, request: Request, service: ServiceOf) -> 
     started = time.perf_counter()
     await service.until_ready()
     terms = await unless_gone(request, service.queries.embed(asked.terms))
-    found = await service.search("search", _search, service, asked, terms)
+    found = await unless_gone(request, service.finder.run(finder_key(asked), (asked, terms)))
     answers = [answer for answer, _ in terms]
     return SearchAnswer(
         hits=answer_hits(found.hits, answers),
@@ -77,43 +76,6 @@ async def search(asked: SearchRequest, request: Request, service: ServiceOf) -> 
         took_ms=round(1000 * (time.perf_counter() - started), 2),
         revision=found.revision,
     )
-
-
-class _Found:
-    """What a search found."""
-
-    def __init__(self, hits: list[Hit], groups: Mapping[str, list[Hit]], good: bool | None, notes: list[str]) -> None:
-        self.hits, self.groups, self.good, self.notes = hits, groups, good, notes
-        self.revision = 0
-
-
-def _search(service: Service, asked: SearchRequest, terms: Sequence[tuple[TermAnswer, Source]]) -> _Found:
-    """Compose and search, in a thread."""
-    composed = service.queries.compose(terms)
-    catalog = service.catalog
-    options: dict[str, Any] = {
-        "k": asked.k,
-        "where": asked.where,
-        "min_probability": asked.min_probability,
-        "filter_seconds": service.limits.where_seconds,
-    }
-    sizes = catalog.sizes()
-    hits = search_composed(catalog, [composed], to=asked.to, **options)[0]
-    groups: dict[str, list[Hit]] = {}
-    if asked.grouped:
-        wanted = [asked.to] if isinstance(asked.to, str) else asked.to or list(sizes)
-        groups = {name: search_composed(catalog, [composed], to=name, **options)[0] for name in wanted if name in sizes}
-    chances = [(hit.modality, hit.probability) for hit in hits]
-    good = catalog.calibration.has_good_match(composed.modality, chances, sizes)
-    if not hits and asked.min_probability is not None:
-        good = False
-    found = _Found(hits, groups, good, _notes(composed))
-    found.revision = catalog.revision
-    return found
-
-
-def _notes(composed: ComposedQuery) -> list[str]:
-    return [*composed.notes, *([composed.unknown_note] if composed.unknown_note else [])]
 
 
 def answer_hits(hits: Sequence[Hit], terms: Sequence[TermAnswer]) -> list[HitAnswer]:

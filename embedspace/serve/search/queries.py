@@ -21,10 +21,10 @@ from embedspace.query.composition import ComposedQuery, compose
 from embedspace.query.grammar import Query, Term
 from embedspace.query.sources import Source
 from embedspace.segment import Decoded, Segment, mean_vector
-from embedspace.serve.batching import BatchedSpace
 from embedspace.serve.errors import not_found, refused
 from embedspace.serve.media import name_of
 from embedspace.serve.models import TermAnswer, TermRequest
+from embedspace.serve.search.batching import BatchedSpace
 
 __all__ = ["KeptQueries", "Queries", "StoredQuery", "marks", "modality_rows"]
 
