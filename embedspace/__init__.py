@@ -5,10 +5,10 @@ Importing this package loads neither torch nor FAISS nor numpy: each public name
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in typing, whose import takes longer than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from embedspace.calibration.model import Calibration, PairCalibration
     from embedspace.catalog import Catalog
     from embedspace.errors import (
@@ -92,6 +92,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562: whatever the submo
     """Import a public name on first use."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     value = getattr(importlib.import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
     globals()[name] = value
     return value

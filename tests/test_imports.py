@@ -38,9 +38,10 @@ ALLOWED = {
     "catalog": BOTTOM,
     "evaluate": SPACE | {"query", "catalog", "generate"},
     "integrations": SPACE | {"query", "catalog", "generate", "evaluate"},
-    "serve": SPACE | {"query", "catalog", "generate", "evaluate"},
+    "warm": set(),
+    "serve": SPACE | {"query", "catalog", "generate", "evaluate", "warm"},
     "cli": SPACE | {"query", "catalog", "generate", "evaluate", "train", "serve", "integrations"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "warm"},
 }
 """Part of the package -> the parts it may import, besides itself."""
 

@@ -133,7 +133,7 @@ def test_wheels_carry_licence_notice_and_command(wheels: dict[str, Path]) -> Non
     archive = zipfile.ZipFile(wheels["embedspace"])
     assert "Apache License" in archive.read(f"{info}/licenses/LICENSE").decode()
     assert "MiniLM" in archive.read(f"{info}/licenses/NOTICE").decode()
-    assert "embedspace = embedspace.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
+    assert "embedspace = embedspace.__main__:main" in archive.read(f"{info}/entry_points.txt").decode()
 
 
 def test_lock_pins_every_declared_dependency() -> None:

@@ -15,9 +15,14 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class Metrics:
-    """The figures of one server; paths are those of routes, so nothing of what was asked is in them."""
+    """The figures of one server; paths are those of routes, so nothing of what was asked is in them.
+
+    Attributes:
+        used: When, on `time.monotonic`, something was last asked that is no question about the server itself.
+    """
 
     def __init__(self) -> None:
+        self.used = time.monotonic()
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "embedspace_requests", "Requests answered", ("route", "method", "status"), registry=self.registry

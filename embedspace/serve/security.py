@@ -42,6 +42,7 @@ _HEADERS = {
     "Content-Security-Policy": PAGE_POLICY,
 }
 _PRIVATE = ("/api/", "/v1/", "/metrics", "/openapi.json")
+_ABOUT_ITSELF = ("/health", "/ready", "/metrics")
 _SIMPLE = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
 """Content types that any web page may send anywhere without asking."""
 _HEADER_BYTES = 32 << 10
@@ -106,6 +107,8 @@ class Guard:
             await self.app(scope, _limited(receive, limit), answer)
         finally:
             route = getattr(scope.get("route"), "path", "other")
+            if route not in _ABOUT_ITSELF:
+                self.metrics.used = time.monotonic()
             self.metrics.requests.labels(route, scope["method"], str(status)).inc()
             self.metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from embedspace.errors import ConfigError
 from embedspace.serve.app import create_app
 from embedspace.serve.service import Service
 from embedspace.serve.settings import Limits, ServeSettings
+from embedspace.serve.warm.beside import WarmProcess
 from embedspace.space import EmbeddingSpace
 
 __all__ = ["Server", "listen", "serve"]
@@ -159,13 +162,22 @@ def listen(settings: ServeSettings) -> socket.socket:
     return bound
 
 
-def serve(settings: ServeSettings, space: EmbeddingSpace, announce: Callable[[str], None] | None = None) -> None:
+def serve(
+    settings: ServeSettings,
+    space: EmbeddingSpace,
+    announce: Callable[[str], None] | None = None,
+    *,
+    warm: WarmProcess | None = None,
+    idle: float | None = None,
+) -> None:
     """Serve a catalog until the process is told to end.
 
     Args:
         settings: Where and how.
         space: Whose vectors the catalog holds.
         announce: Told the address once the server listens.
+        warm: Answers the warm command beside it; when that ends, so does this.
+        idle: Seconds without a request or command after which it ends, where there is `warm`.
 
     Raises:
         CatalogError: If the catalog cannot be opened, or is of another space.
@@ -177,7 +189,11 @@ def serve(settings: ServeSettings, space: EmbeddingSpace, announce: Callable[[st
             open_or_create(settings.catalog, space).close()
         sys.setswitchinterval(_SWITCH_SECONDS)
         service = Service(settings, space)
-        Server(service, announce=announce).run(sockets=[bound])
+        server = Server(service, announce=announce)
+        if warm is not None:
+            end = functools.partial(server.handle_exit, signal.SIGTERM, None)
+            warm.watch(end, idle=idle, others=lambda: service.metrics.used)
+        server.run(sockets=[bound])
     finally:
         bound.close()
     if service.jobs.is_busy:  # Python's own way out would tear torch down under the thread that computes

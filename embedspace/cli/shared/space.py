@@ -15,7 +15,10 @@ from embedspace.errors import InputError
 if TYPE_CHECKING:
     from embedspace.space import EmbeddingSpace
 
-__all__ = ["load_space", "quick_start"]
+__all__ = ["keep_space", "load_space", "quick_start"]
+
+_KEPT: dict[tuple[str, str, bool], EmbeddingSpace] = {}
+"""Spaces that this process keeps open for the commands that it runs."""
 
 
 def load_space(name: str | Path | None = None, device: str = "cpu", download: bool = False) -> EmbeddingSpace:
@@ -29,6 +32,8 @@ def load_space(name: str | Path | None = None, device: str = "cpu", download: bo
     """
     from embedspace.space import EmbeddingSpace
 
+    if (kept := _KEPT.get(_key(name, device, download))) is not None:
+        return kept
     _check_device(device)
     if name is not None and Path(name).suffix == ".toml":
         return EmbeddingSpace.compose(name, device=device, download=download)
@@ -38,6 +43,26 @@ def load_space(name: str | Path | None = None, device: str = "cpu", download: bo
         if str(name) not in preset_names():
             raise InputError(f"--space {name}: no such folder, and no preset; presets: {', '.join(preset_names())}")
     return EmbeddingSpace.from_pretrained(name, device=device, download=download)
+
+
+def keep_space(name: str | Path | None = None, device: str = "cpu", download: bool = False) -> EmbeddingSpace:
+    """Return a space as `load_space`, which gives the same one from now on; its encoder of words is loaded.
+
+    Raises:
+        InputError: As `load_space`.
+        WeightsError: As `load_space`.
+    """
+    space = load_space(name, device, download)
+    if space.supports("text"):
+        space.encode_query([{"text": "a first text"}])
+    _KEPT[_key(name, device, download)] = space
+    return space
+
+
+def _key(name: str | Path | None, device: str, download: bool) -> tuple[str, str, bool]:
+    """Return what tells spaces apart, wherever the process stands."""
+    place = "" if name is None else os.path.abspath(name) if Path(name).exists() else str(name)
+    return place, device, download
 
 
 def _check_device(device: str) -> None:
