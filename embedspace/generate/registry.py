@@ -10,7 +10,6 @@ distribution registers is found by its entry points (`embedspace.plugins`).
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from embedspace.encoders.registry import misfit
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.files import read_config
 from embedspace.generate.base import Generator, GeneratorSpace
-from embedspace.plugins import load_plugins
+from embedspace.plugins import Registry
 from embedspace.vocabulary import generator_targets
 
 __all__ = ["FORMAT", "create_generator", "digest_of", "register_generator"]
@@ -27,13 +26,16 @@ __all__ = ["FORMAT", "create_generator", "digest_of", "register_generator"]
 FORMAT = 1
 Factory = Callable[[Mapping[str, Any], Path, GeneratorSpace], Generator]
 
-_FACTORIES: dict[str, Factory] = {}
-_MODULES = {
-    "image": "embedspace.generate.image",
-    "audio": "embedspace.generate.audio",
-    "text": "embedspace.generate.captions.generator",
-    "speech": "embedspace.generate.speech.generator",
-}
+_TYPES: Registry[Factory] = Registry(
+    "type of generators",
+    {
+        "image": "embedspace.generate.image",
+        "audio": "embedspace.generate.audio",
+        "text": "embedspace.generate.captions.generator",
+        "speech": "embedspace.generate.speech.generator",
+    },
+    replaces=True,
+)
 _ABOUT = ("format", "text_head", "type")
 """Keys of every configuration; the others are the type's own."""
 
@@ -49,12 +51,7 @@ def register_generator(kind: str) -> Callable[[Factory], Factory]:
         the generator's weights, and vectors are those of `space`. A key that is missing or wrong is a KeyError or
         TypeError.
     """
-
-    def register(factory: Factory) -> Factory:
-        _FACTORIES[kind] = factory
-        return factory
-
-    return register
+    return _TYPES.register(kind)
 
 
 def create_generator(target: str, folder: Path, space: GeneratorSpace) -> Generator:
@@ -86,14 +83,11 @@ def create_generator(target: str, folder: Path, space: GeneratorSpace) -> Genera
 
 
 def _factory_of(kind: str, path: Path) -> Factory:
-    if kind not in _FACTORIES and kind in _MODULES:
-        importlib.import_module(_MODULES[kind])
-    if kind not in _FACTORIES:
-        load_plugins()
-    if kind not in _FACTORIES:
-        known = ", ".join(sorted({*_FACTORIES, *_MODULES}))
+    factory = _TYPES.get(kind)
+    if factory is None:
+        known = ", ".join(_TYPES.names())
         raise ConfigError(f"{path}: unknown type {kind!r}; known: {known}; import what registers it first")
-    return _FACTORIES[kind]
+    return factory
 
 
 def _check_space(config: Mapping[str, Any], space: GeneratorSpace, path: Path) -> None:

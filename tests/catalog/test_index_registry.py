@@ -156,7 +156,7 @@ def test_an_index_that_fails_half_way_begins_anew(catalog: Catalog, monkeypatch:
 
 
 def test_a_catalog_of_an_engine_that_is_not_there_says_so(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(base._FACTORIES, "shelf")
+    monkeypatch.delitem(base._ENGINES.found, "shelf")
     with pytest.raises(ConfigError, match="index settings 'mine': unknown engine 'shelf'; known: local"):
         Catalog.open(catalog.path)
 
@@ -165,7 +165,7 @@ def test_unknown_and_doubled_engines_are_refused(tmp_path: Path, catalog: Catalo
     assert {"local", "shelf"} <= set(index_names())
     with pytest.raises(ConfigError, match="unknown engine 'cloud'; known: local, shelf"):
         factory_of(IndexSettings(engine="cloud"))
-    with pytest.raises(ConfigError, match="registered already"):
+    with pytest.raises(ConfigError, match="index engine 'shelf' is registered twice"):
         register_index("shelf")(lambda store, settings: Shelf(store, settings))
     with pytest.raises(ConfigError, match="unknown engine 'cloud'"):
         new_catalog(tmp_path / "d.catalog", IndexSettings(engine="cloud"))

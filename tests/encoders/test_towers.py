@@ -82,7 +82,7 @@ def test_create_backbone_unknown_name_lists_the_known_ones() -> None:
 
 
 def test_register_backbone_adds_a_name_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbone, "_FACTORIES", {})
+    monkeypatch.setattr(backbone._BACKBONES, "found", {})
 
     def factory(name: str, weights: Path | None) -> Backbone:
         return Backbone(name, 7).freeze()

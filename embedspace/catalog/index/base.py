@@ -8,7 +8,6 @@ and answers with segments, content ids and scores; it knows neither files nor me
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,6 +20,7 @@ from embedspace.catalog.index.settings import IndexSettings
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.vectors import SegmentRows
 from embedspace.errors import ConfigError
+from embedspace.plugins import Registry
 
 __all__ = ["IndexState", "Nearest", "VectorIndex", "factory_of", "index_names", "register_index"]
 
@@ -117,8 +117,7 @@ class VectorIndex(Protocol):
 IndexFactory = Callable[[Store, IndexSettings], VectorIndex]
 """Makes the index of an open catalog; it may keep files in `store.folder`, unless `store.read_only`."""
 
-_BUILT_IN = {"local": "embedspace.catalog.index.local"}
-_FACTORIES: dict[str, IndexFactory] = {}
+_ENGINES: Registry[IndexFactory] = Registry("index engine", {"local": "embedspace.catalog.index.local"})
 
 
 def register_index(name: str) -> Callable[[IndexFactory], IndexFactory]:
@@ -127,18 +126,12 @@ def register_index(name: str) -> Callable[[IndexFactory], IndexFactory]:
     Raises:
         ConfigError: If the name is taken by another one.
     """
-
-    def register(factory: IndexFactory) -> IndexFactory:
-        if _FACTORIES.setdefault(name, factory) is not factory:
-            raise ConfigError(f"an index engine {name!r} is registered already: {_FACTORIES[name]!r}")
-        return factory
-
-    return register
+    return _ENGINES.register(name)
 
 
 def index_names() -> list[str]:
     """Return the names of all engines that are known now."""
-    return sorted({*_BUILT_IN, *_FACTORIES})
+    return _ENGINES.names()
 
 
 def factory_of(settings: IndexSettings) -> IndexFactory:
@@ -147,11 +140,10 @@ def factory_of(settings: IndexSettings) -> IndexFactory:
     Raises:
         ConfigError: If no such engine is registered.
     """
-    if settings.engine not in _FACTORIES and settings.engine in _BUILT_IN:
-        importlib.import_module(_BUILT_IN[settings.engine])
-    if settings.engine not in _FACTORIES:
+    factory = _ENGINES.get(settings.engine)
+    if factory is None:
         raise ConfigError(
             f"index settings {settings.name!r}: unknown engine {settings.engine!r}; known: {', '.join(index_names())}. "
             "One that a package of yours registers is known once that package is imported"
         )
-    return _FACTORIES[settings.engine]
+    return factory

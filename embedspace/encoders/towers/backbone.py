@@ -7,7 +7,6 @@ the whole model: half-precision tensors plus, in its metadata, the configuration
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,6 +17,7 @@ from torch import nn
 from embedspace.encoders.backbones import WEIGHTS, open_backbone, shared_backbones, shared_now
 from embedspace.encoders.quantize import from_rows
 from embedspace.errors import ConfigError, WeightsError
+from embedspace.plugins import Registry
 
 __all__ = [
     "WEIGHTS",
@@ -31,15 +31,18 @@ __all__ = [
 
 Factory = Callable[[str, Path | None], "Backbone"]
 
-_MODULES = {
-    "efficientnet_lite0": "efficientnet_lite",
-    "efficientnet_lite2": "efficientnet_lite",
-    "whisper_base": "whisper",
-    "whisper_base_decoder": "whisper_decoder",
-    "minilm_l6": "minilm",
-    "yamnet": "yamnet",
-}
-_FACTORIES: dict[str, Factory] = {}
+_HERE = "embedspace.encoders.towers"
+_BACKBONES: Registry[Factory] = Registry(
+    "backbone",
+    {
+        "efficientnet_lite0": f"{_HERE}.efficientnet_lite",
+        "efficientnet_lite2": f"{_HERE}.efficientnet_lite",
+        "whisper_base": f"{_HERE}.whisper",
+        "whisper_base_decoder": f"{_HERE}.whisper_decoder",
+        "minilm_l6": f"{_HERE}.minilm",
+        "yamnet": f"{_HERE}.yamnet",
+    },
+)
 
 
 class Backbone(nn.Module):
@@ -119,18 +122,12 @@ def register_backbone(name: str) -> Callable[[Factory], Factory]:
     Raises:
         ConfigError: If the name is taken by another factory.
     """
-
-    def register(factory: Factory) -> Factory:
-        if _FACTORIES.setdefault(name, factory) is not factory:
-            raise ConfigError(f"backbone {name!r} is registered twice")
-        return factory
-
-    return register
+    return _BACKBONES.register(name)
 
 
 def backbone_names() -> list[str]:
     """Return every name that `create_backbone` knows."""
-    return sorted({*_MODULES, *_FACTORIES})
+    return _BACKBONES.names()
 
 
 def create_backbone(name: str, weights: str | Path | None = None) -> Backbone:
@@ -148,11 +145,10 @@ def create_backbone(name: str, weights: str | Path | None = None) -> Backbone:
     if shared is not None and name in shared:
         known: Backbone = shared[name]
         return known
-    if name not in _FACTORIES and name in _MODULES:
-        importlib.import_module(f"embedspace.encoders.towers.{_MODULES[name]}")
-    if name not in _FACTORIES:
+    factory = _BACKBONES.get(name)
+    if factory is None:
         raise ConfigError(f"unknown backbone {name!r}; known: {', '.join(backbone_names())}")
-    made = _FACTORIES[name](name, None if weights is None else Path(weights))
+    made = factory(name, None if weights is None else Path(weights))
     if shared is not None:
         shared[name] = made
     return made

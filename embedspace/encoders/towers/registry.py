@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,25 @@ from embedspace.encoders.towers.backbone import backbone_names
 from embedspace.encoders.towers.base import Tower, TowerRequest
 from embedspace.encoders.towers.bundled import create_bundled
 from embedspace.errors import ConfigError
+from embedspace.plugins import Registry
 
 __all__ = ["create_tower", "register_tower", "tower_prefixes"]
 
 Factory = Callable[[TowerRequest], Tower]
 
-_ADAPTERS = {
-    "open_clip": "open_clip",
-    "sentence-transformers": "sentence_transformers",
-    "transformers": "transformers",
-    "torchscript": "torchscript",
-    "onnx": "onnx",
-    "torchaudio": "torchaudio",
-    "embedspace": "embedspace",
-}
-"""Prefix -> module below `adapters` that registers it."""
-_FACTORIES: dict[str, Factory] = {}
+_ADAPTERS = "embedspace.encoders.towers.adapters"
+_TOWERS: Registry[Factory] = Registry(
+    "tower prefix",
+    {
+        "open_clip": f"{_ADAPTERS}.open_clip",
+        "sentence-transformers": f"{_ADAPTERS}.sentence_transformers",
+        "transformers": f"{_ADAPTERS}.transformers",
+        "torchscript": f"{_ADAPTERS}.torchscript",
+        "onnx": f"{_ADAPTERS}.onnx",
+        "torchaudio": f"{_ADAPTERS}.torchaudio",
+        "embedspace": f"{_ADAPTERS}.embedspace",
+    },
+)
 
 
 def register_tower(prefix: str) -> Callable[[Factory], Factory]:
@@ -35,18 +37,12 @@ def register_tower(prefix: str) -> Callable[[Factory], Factory]:
     Raises:
         ConfigError: If the prefix is taken by another factory.
     """
-
-    def register(factory: Factory) -> Factory:
-        if _FACTORIES.setdefault(prefix, factory) is not factory:
-            raise ConfigError(f"tower prefix {prefix!r} is registered twice")
-        return factory
-
-    return register
+    return _TOWERS.register(prefix)
 
 
 def tower_prefixes() -> list[str]:
     """Return every prefix that `create_tower` knows, without its ":"."""
-    return sorted({*_ADAPTERS, *_FACTORIES})
+    return _TOWERS.names()
 
 
 def create_tower(
@@ -75,9 +71,8 @@ def create_tower(
         return create_bundled(request)
     if not place:
         raise ConfigError(f"tower {reference!r}: nothing follows the ':'; write {prefix}:<name or path>")
-    if prefix not in _FACTORIES and prefix in _ADAPTERS:
-        importlib.import_module(f"embedspace.encoders.towers.adapters.{_ADAPTERS[prefix]}")
-    if prefix not in _FACTORIES:
+    factory = _TOWERS.get(prefix)
+    if factory is None:
         known = ", ".join([*(f"{name}:…" for name in tower_prefixes()), *backbone_names()])
         raise ConfigError(f"unknown tower {reference!r}; known: {known}")
-    return _FACTORIES[prefix](request)
+    return factory(request)

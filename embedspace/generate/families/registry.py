@@ -6,7 +6,6 @@ said: `"families": {"small flow": {"type": "flow", ...sizes}}`; weights lie in `
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from embedspace.errors import ConfigError
 from embedspace.generate.conditioning import Condition
-from embedspace.plugins import load_plugins
+from embedspace.plugins import Registry
 
 __all__ = ["Create", "Family", "Sampler", "family_of", "register_family"]
 
@@ -64,8 +63,11 @@ class Family:
     sample: Sampler
 
 
-_FAMILIES: dict[str, Family] = {}
-_MODULES = {"flow": "embedspace.generate.families.flow", "vae": "embedspace.generate.families.vae"}
+_FAMILIES: Registry[Family] = Registry(
+    "family",
+    {"flow": "embedspace.generate.families.flow", "vae": "embedspace.generate.families.vae"},
+    replaces=True,
+)
 
 
 def register_family(name: str, sample: Sampler) -> Callable[[Create], Create]:
@@ -80,7 +82,7 @@ def register_family(name: str, sample: Sampler) -> Callable[[Create], Create]:
     """
 
     def register(create: Create) -> Create:
-        _FAMILIES[name] = Family(create, sample)
+        _FAMILIES.add(name, Family(create, sample))
         return create
 
     return register
@@ -92,11 +94,8 @@ def family_of(name: str) -> Family:
     Raises:
         ConfigError: If none of this name is registered.
     """
-    if name not in _FAMILIES and name in _MODULES:
-        importlib.import_module(_MODULES[name])
-    if name not in _FAMILIES:
-        load_plugins()
-    if name not in _FAMILIES:
-        known = ", ".join(sorted({*_FAMILIES, *_MODULES}))
+    family = _FAMILIES.get(name)
+    if family is None:
+        known = ", ".join(_FAMILIES.names())
         raise ConfigError(f"unknown family {name!r}; known: {known}; import what registers it first")
-    return _FAMILIES[name]
+    return family

@@ -82,7 +82,7 @@ class Lengths(Tower):
 
 
 def test_registered_tower_reads_paths_relative_to_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(registry, "_FACTORIES", {})
+    monkeypatch.setattr(registry._TOWERS, "found", {})
 
     @register_tower("lengths")
     def factory(request: TowerRequest) -> Lengths:
