@@ -17,7 +17,7 @@ from training.finetune.network import STORED
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHIPPED = Path(__file__).parents[2] / "embedspace/weights/default"
+SHIPPED = Path(__file__).parents[3] / "embedspace/weights/default"
 COLOURS = ("red", "green", "blue", "black", "white", "pink")
 Row = dict[str, Any]
 
