@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from embedspace.catalog.content_ids import content_hash, file_hash
-from embedspace.catalog.index.packed import PACKED, load_packed
+from embedspace.catalog.index.packed import load_packed
+from embedspace.catalog.index.parts import MANIFEST, PACKED, load_parts, read_manifest
 from embedspace.catalog.places import is_gone, manifest_of
 from embedspace.catalog.records import Problem, VerifyReport
 from embedspace.catalog.store.audit import (
@@ -96,24 +98,31 @@ def _item(item: StoredItem, embed_dim: int) -> Problem | None:
 
 def _derived(store: Store) -> Iterator[Problem]:
     """What is derived and merely old or absent is no problem: it is made anew when needed."""
-    if not (store.folder / PACKED).exists():
-        return
-    advice = f"delete {store.folder / PACKED}: the next search writes it anew"
-    packed = load_packed(store, check=True)
-    if packed is None:
-        yield Problem("derived file", PACKED, f"damaged, or of another catalog; {advice}")
-        return
-    if packed.embed_dim != store.embed_dim:
-        return  # of before a migration
-    for modality, rows in packed.rows.items():
-        for first in range(0, len(rows.seq), 8192):
-            some = slice(first, first + 8192)
-            seq = rows.seq[some].tolist()
-            found = vector_bytes(store, seq)
-            for number, vector in zip(seq, rows.vectors[some], strict=True):
-                if number in found and found[number] != vector.tobytes():
-                    yield Problem("derived file", PACKED, f"{modality} vector {number} differs; {advice}")
-                    return
+    manifest = read_manifest(store)
+    named = [] if manifest is None else [store.folder / str(entry["file"]) for entry in manifest["parts"]]
+    unreadable = [path for path in {store.folder / PACKED, *named} if load_packed(path, store.catalog_id) is None]
+    for path in [*unreadable, *([store.folder / MANIFEST] if manifest is None else [])]:
+        if path.exists():
+            yield Problem("derived file", path.name, f"damaged, or of another catalog; {_advice(path)}")
+            return
+    for part in load_parts(store, check=False).parts:
+        path = store.folder / part.name
+        for modality, rows in part.packed.rows.items():
+            if not part.packed.sound(modality):
+                yield Problem("derived file", part.name, f"damaged; {_advice(path)}")
+                return
+            for first in range(0, len(rows.seq), 8192):
+                some = slice(first, first + 8192)
+                seq = rows.seq[some].tolist()
+                found = vector_bytes(store, seq)
+                for number, vector in zip(seq, rows.vectors[some], strict=True):
+                    if number in found and found[number] != vector.tobytes():
+                        yield Problem("derived file", part.name, f"{modality} vector {number} differs; {_advice(path)}")
+                        return
+
+
+def _advice(path: Path) -> str:
+    return f"delete {path}: it is written anew when the catalog is next changed or optimized"
 
 
 def _files(store: Store) -> Iterator[Problem | None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from embedspace.catalog import Catalog
-from embedspace.catalog.index.packed import PACKED
+from embedspace.catalog.index.parts import PACKED
 from embedspace.catalog.migrate import migrate
 from tests.support.catalog_encoder import HashEncoder, random_units, unit, vector_items
 

@@ -16,7 +16,7 @@ from embedspace.calibration.model import Calibration, MatchModel, PairCalibratio
 from embedspace.catalog import Catalog, CatalogItem, Hit, IndexSettings
 from embedspace.catalog.index.base import Nearest
 from embedspace.catalog.index.local import LocalIndex
-from embedspace.catalog.index.packed import PACKED
+from embedspace.catalog.index.parts import PACKED
 from embedspace.catalog.index.runs import Rows
 from embedspace.catalog.index.sampling import sample_of
 from embedspace.catalog.search.ranking import Scan, standardised

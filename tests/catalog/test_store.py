@@ -20,7 +20,7 @@ import pytest
 import embedspace.catalog.store.schema
 from embedspace.catalog import Catalog, CatalogItem, IndexSettings
 from embedspace.catalog.export import read_export
-from embedspace.catalog.index.packed import PACKED
+from embedspace.catalog.index.parts import PACKED
 from embedspace.catalog.ingest.ingest import ingest
 from embedspace.catalog.store.errors import translated
 from embedspace.catalog.store.schema import DATABASE

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,33 +25,33 @@ from embedspace.catalog.index.ann import (
 )
 from embedspace.catalog.index.base import IndexState, Nearest, register_index
 from embedspace.catalog.index.exact import Best, best_items
-from embedspace.catalog.index.packed import Packed, load_packed, write_packed
+from embedspace.catalog.index.held import Held, changed_runs
+from embedspace.catalog.index.packed import PackedFacts
+from embedspace.catalog.index.parts import (
+    Masks,
+    Part,
+    Parts,
+    in_batches,
+    load_parts,
+    new_part,
+    save_parts,
+    sweep,
+    write_part,
+)
 from embedspace.catalog.index.runs import SMALL, Chosen, Rows, Run
-from embedspace.catalog.index.sampling import Sample, Watcher, sample_of
+from embedspace.catalog.index.sampling import Watcher, sample_of
 from embedspace.catalog.index.scan import scan_items
 from embedspace.catalog.index.settings import IndexSettings
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.vectors import SegmentRows
+from embedspace.errors import CatalogError
 
 __all__ = ["LocalIndex"]
 
-_LEFTOVER_SECONDS = 3600
-_FILTERS = 8
-"""How many filters a modality remembers."""
-
-
-@dataclass(slots=True)
-class _Modality:
-    """One modality: its rows, its FAISS index where it has one, a sample of its items, and its latest filters."""
-
-    rows: Rows
-    packed: int = 0
-    """How many of its runs are in the packed file."""
-    ann: AnnIndex | None = None
-    sample: Sample | None = None
-    stale: Sample | None = None
-    """The sample before the latest change."""
-    filters: list[tuple[NDArray[np.int64], Chosen]] = field(default_factory=list)
+_FLUSHED_ROWS = 20_000
+"""So many rows in memory become a part in the background."""
+_UNSAVED_ROWS = 1_000
+"""Fewer rows are left to SQLite at `close`: reading them again takes less than writing a part."""
 
 
 @register_index("local")
@@ -64,8 +63,9 @@ class LocalIndex:
         self.store, self.settings = store, settings
         self._lock = threading.RLock()
         self._state: IndexState | None = None
-        self._packed: Packed | None = None
-        self._modalities: dict[str, _Modality] = {}
+        self._parts = Parts()
+        self._flushing: threading.Thread | None = None
+        self._modalities: dict[str, Held] = {}
         self._added: dict[str, list[SegmentRows]] = {}
         self._removed: dict[str, list[NDArray[np.int64]]] = {}
 
@@ -79,13 +79,19 @@ class LocalIndex:
             return self._state or IndexState()
 
     def _load(self) -> None:
-        """Begin with what the packed file holds."""
-        self._packed = packed = load_packed(self.store)
-        self._state = IndexState(packed.last_seq, packed.deletions) if packed else IndexState()
+        """Begin with what the packed files hold."""
+        self._use(load_parts(self.store))
+
+    def _use(self, parts: Parts) -> None:
+        """Begin with the rows of some parts."""
+        self._parts, self._state = parts, IndexState(parts.last_seq, parts.deletions)
         old, self._modalities = self._modalities, {}
-        for name, base in (packed.rows if packed else {}).items():
-            if len(base):
-                self._modalities[name] = self._changed(old.get(name), Rows.of(base), 1)
+        runs: dict[str, list[Run]] = {}
+        for part in parts.parts:
+            for name, run in part.runs():
+                runs.setdefault(name, []).append(run)
+        for name, its in runs.items():
+            self._modalities[name] = self._changed(old.get(name), Rows(its), len(its))
 
     def counts(self) -> dict[str, int]:
         """Return modality -> number of items; see `VectorIndex`."""
@@ -119,30 +125,17 @@ class LocalIndex:
         with self._lock:
             for name in {*self._added, *self._removed}:
                 old = self._modalities.get(name)
-                runs = self._runs(name, old)
+                runs = changed_runs(old, self._added.get(name, ()), self._removed.get(name, ()))
                 if runs:
                     self._modalities[name] = self._changed(old, Rows(runs), old.packed if old else 0)
             self._added, self._removed, self._state = {}, {}, state
+            self._flush_later()
 
-    def _runs(self, name: str, old: _Modality | None) -> list[Run]:
-        """Return the runs of a modality with what was added and removed; those that searches still read stay as is."""
-        runs = list(old.rows.runs) if old else []
-        if added := [rows for rows in self._added.get(name, ()) if len(rows)]:
-            new = Run(SegmentRows.joined(added))
-            last = runs[-1] if old and len(runs) > old.packed else None
-            if last is not None and len(last) < SMALL:
-                runs[-1] = _joined(last, new)
-            else:
-                runs.append(new)
-        for removed in self._removed.get(name, ()):
-            runs = [run.without(run.positions(removed)) for run in runs]
-        return runs
-
-    def _changed(self, old: _Modality | None, rows: Rows, packed: int) -> _Modality:
+    def _changed(self, old: Held | None, rows: Rows, packed: int) -> Held:
         if old is None:
-            return _Modality(rows, packed)
+            return Held(rows, packed)
         ann = old.ann if old.ann is not None and self._still_good(old.ann, rows) else None
-        return _Modality(rows, packed, ann, stale=old.sample or old.stale)
+        return Held(rows, packed, ann, stale=old.sample or old.stale)
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
@@ -159,7 +152,7 @@ class LocalIndex:
             if one.sample is None:
                 one.sample, one.stale = sample_of(one.rows, one.stale), None
             rows, sample, ann = one.rows, one.sample, None if self._exact(len(one.rows)) else one.ann
-            chosen = None if allowed is None else _chosen(one, allowed)
+            chosen = None if allowed is None else one.chosen(allowed)
         if len(rows) <= SMALL and ann is None and chosen is None:  # the sample's items are among those scanned
             watcher = Watcher(len(queries), sample.positions(rows))
             found, scores = best_items(rows, queries, k, watch=watcher), watcher.scores()
@@ -204,25 +197,83 @@ class LocalIndex:
         return ann
 
     def save(self, max_bytes: int | None = None) -> None:
-        """Write the packed file where it is old, and FAISS indexes where they are due; see `VectorIndex`."""
+        """Write the rows that no part holds, and FAISS indexes where they are due; see `VectorIndex`."""
+        if self._flushing is not None:
+            self._flushing.join()
         with self._lock:
-            self._sweep_leftovers()
             self.state()
-            packed = self._packed
-            current = packed is not None and (packed.last_seq, packed.deletions) == self.store.state()[1:]
-            if not current and write_packed(self.store):
-                self._load()
+            with contextlib.suppress(OSError, CatalogError):  # derived: a search does without it
+                self._write_parts(thorough=max_bytes is None)
             for name, one in self._modalities.items():
                 due = not self._exact(len(one.rows)) and one.ann is None
                 if due and (max_bytes is None or index_size(one.rows, self.settings) <= max_bytes):
                     one.ann = self._ann(name, one.rows)
 
-    def _sweep_leftovers(self) -> None:
-        """Delete half-written files of processes that were killed; those of living ones are younger."""
-        for path in (*self.store.folder.glob("*.partial"), *self.store.folder.glob(".*.partial.*")):
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > _LEFTOVER_SECONDS:
-                    path.unlink()
+    def _write_parts(self, *, thorough: bool) -> None:
+        sweep(self.store.folder, self._parts)
+        parts = self._marked()
+        first = parts.rewritten_from(thorough=thorough)
+        unsaved = self.store.state()[1] - parts.last_seq
+        enough = unsaved > (0 if thorough or not parts.parts else _UNSAVED_ROWS)
+        if enough or first < len(parts.parts) - (not unsaved):
+            written = new_part(self.store, parts, first)
+            save_parts(self.store, written)
+            self._use(written)
+            for part in parts.parts[first:]:
+                if all(part.name != kept.name for kept in written.parts):
+                    (self.store.folder / part.name).unlink(missing_ok=True)
+        elif parts.parts and parts.deletions != self._parts.deletions:
+            save_parts(self.store, parts)
+            self._parts = parts
+
+    def _marked(self) -> Parts:
+        """Return the parts with what was deleted until now."""
+        seen = dict.fromkeys(self._modalities, 0)
+        alive: dict[int, Masks] = {}
+        for number, part in enumerate(self._parts.parts):
+            masks = {}
+            for name, _ in part.runs():
+                masks[name] = self._modalities[name].rows.runs[seen[name]].alive
+                seen[name] += 1
+            alive[number] = masks
+        return self._parts.with_alive(alive, self.state().deletions)
+
+    # -- in the background -------------------------------------------------------------------------------------------
+
+    def _flush_later(self) -> None:
+        """Write what is in memory as a part, where it is much and may be written, while searches go on."""
+        waiting = sum(len(run) for one in self._modalities.values() for run in one.rows.runs[one.packed :])
+        busy = self._flushing is not None and self._flushing.is_alive()
+        if waiting >= _FLUSHED_ROWS and not busy and not self.store.read_only:
+            runs = {name: one.rows.runs[one.packed :] for name, one in self._modalities.items()}
+            arguments = (self._parts, runs, self.state(), self.store.embed_dim)
+            self._flushing = threading.Thread(target=self._flush, args=arguments, name="embedspace-flush")
+            self._flushing.start()
+
+    def _flush(self, parts: Parts, runs: Mapping[str, tuple[Run, ...]], state: IndexState, embed_dim: int) -> None:
+        facts = PackedFacts(self.store.catalog_id, embed_dim, state.last_seq, state.deletions)
+        living = {name: SegmentRows.joined([run.living_rows() for run in its]) for name, its in runs.items() if its}
+        counts = {name: len(rows) for name, rows in sorted(living.items())}
+        with contextlib.suppress(OSError):  # derived: SQLite has it
+            batches = {name: in_batches(rows) for name, rows in living.items()}
+            part = write_part(self.store.folder, facts, counts, batches, alone=not parts.parts)
+            with self._lock:
+                if self._parts is parts:  # else something else was written meanwhile: the part is swept up later
+                    self._swap(part)
+                    save_parts(self.store, self._marked())
+
+    def _swap(self, part: Part) -> None:
+        """Take the rows of a part that was written in place of those in memory."""
+        last_seq = part.packed.facts.last_seq
+        for name, run in part.runs():
+            one = self._modalities[name]
+            waiting = one.rows.runs[one.packed :]
+            gone = [seen.rows.seq[~seen.alive] for seen in waiting if seen.alive is not None]
+            written = run.without(run.positions(np.concatenate([*gone, np.zeros(0, np.int64)])))
+            newer = [rest for rest in (seen.after(last_seq) for seen in waiting) if len(rest)]
+            rows = Rows([*one.rows.runs[: one.packed], written, *newer])
+            self._modalities[name] = self._changed(one, rows, one.packed + 1)
+        self._parts = Parts((*self._parts.parts, part), last_seq, self._parts.deletions)
 
     def describe(self) -> dict[str, str]:
         """Return modality -> how it is searched, in words; see `VectorIndex`."""
@@ -231,29 +282,12 @@ class LocalIndex:
                 name: self._described(name, one) for name, one in sorted(self._modalities.items()) if one.rows.living
             }
 
-    def _described(self, name: str, one: _Modality) -> str:
+    def _described(self, name: str, one: Held) -> str:
         if self._exact(len(one.rows)):
             return "exact"
         ann = one.ann or self._stored(name)
         words = f"{self.settings.index}, {self.settings.quantizer}"
         return f"{words}: not built yet" if ann is None else f"{words}: {ann.size} vectors, built at {ann.built_at}"
-
-
-def _joined(one: Run, other: Run) -> Run:
-    if one.alive is None and other.alive is None:
-        return Run(SegmentRows.joined([one.rows, other.rows]))
-    alive = [np.ones(len(run), np.bool_) if run.alive is None else run.alive for run in (one, other)]
-    return Run(SegmentRows.joined([one.rows, other.rows]), np.concatenate(alive))
-
-
-def _chosen(one: _Modality, allowed: NDArray[np.int64]) -> Chosen:
-    """Return what a filter leaves of a modality; the same array, given again, costs nothing."""
-    for sequence, chosen in one.filters:
-        if sequence is allowed:
-            return chosen
-    chosen = one.rows.chosen(allowed)
-    one.filters = [*one.filters[1 - _FILTERS :], (allowed, chosen)]
-    return chosen
 
 
 def _nothing() -> Nearest:

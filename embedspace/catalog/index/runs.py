@@ -103,6 +103,12 @@ class Run:
         other.items = self.items - sum(not alive[low:high].any() for low, high in spans)
         return other
 
+    def living_rows(self) -> SegmentRows:
+        """Return the segments that live."""
+        if self.alive is None:
+            return self.rows
+        return SegmentRows(*(getattr(self.rows, name)[self.alive] for name in ("seq", "item", "key", "vectors")))
+
     def after(self, seq: int) -> Run:
         """Return the rows with a higher sequence number."""
         first = int(np.searchsorted(self.rows.seq, seq, side="right"))

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from embedspace.catalog.index.base import IndexState, VectorIndex, factory_of
 from embedspace.catalog.index.settings import IndexSettings
 from embedspace.catalog.store.store import Store
-from embedspace.catalog.store.vectors import modality_names, segment_batches, segment_numbers
+from embedspace.catalog.store.vectors import modality_names, removed_since, segment_batches, segment_numbers
 
 __all__ = ["SyncedIndex"]
 
 _SAVED_ROWS = 2000
 """A first use that had to read at least this many rows from SQLite saves the index."""
+
+
+_STREAMED_ROWS = 50_000
 
 
 class SyncedIndex:
@@ -52,9 +55,11 @@ class SyncedIndex:
         with self._lock:
             if self.store.read_only:
                 return
-            self._renew()
-            self._index.save(max_bytes)  # before anything is read: saving may stream what would not fit in memory
+            _, state = self._renew()
+            if state.last_seq - self._index.state().last_seq > _STREAMED_ROWS:
+                self._index.save(max_bytes)  # before they are read: saving streams what would not fit in memory
             self._refresh()
+            self._index.save(max_bytes)
 
     def _renew(self) -> tuple[int, IndexState]:
         """Return the revision and state of the catalog; begin anew where its vectors have another length by now."""
@@ -82,15 +87,21 @@ class SyncedIndex:
             for rows in segment_batches(self.store, modality, known.last_seq):
                 index.add(modality, rows)
                 added += len(rows)
-        if state.deletions != known.deletions:
-            for modality in {*modalities, *index.counts()}:
-                held = index.segments(modality)
-                gone = _missing(held, segment_numbers(self.store, modality))
-                if len(gone):
-                    index.remove(modality, gone)
+        if state.deletions != known.deletions and known.last_seq:
+            self._tell_removed(index, known, state, modalities)
         index.commit(state)
         self._revision = revision
         return added
+
+    def _tell_removed(self, index: VectorIndex, known: IndexState, state: IndexState, modalities: list[str]) -> None:
+        removed = removed_since(self.store, known.deletions, state.deletions)
+        if removed is None:
+            held = {modality: index.segments(modality) for modality in {*modalities, *index.counts()}}
+            removed = {name: _missing(seq, segment_numbers(self.store, name)) for name, seq in held.items()}
+        for modality, numbers in removed.items():
+            gone = numbers[numbers <= known.last_seq]  # of later ones it has not heard
+            if len(gone):
+                index.remove(modality, gone)
 
 
 def _missing(held: NDArray[np.int64], living: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -31,6 +31,11 @@ from embedspace.segment import Segment
 __all__ = ["Store", "flat_fields", "folder_of", "segments_digest"]
 
 _NORM_TOLERANCE = 1e-2
+_DELETED = (
+    "CREATE TABLE IF NOT EXISTS deleted(number INTEGER PRIMARY KEY, modality TEXT NOT NULL, seq INTEGER NOT NULL)"
+)
+"""Which segment each deletion took, so that an index need not compare all; earlier versions do not look at it."""
+_DELETED_KEPT = 1_000_000
 
 
 def folder_of(uri: str, source: str | None = None) -> str:
@@ -212,8 +217,17 @@ class Store(Database):
 
     def drop_segments(self, condition: str, parameters: Sequence[Any]) -> int:
         """Delete segments and their vectors inside an open transaction; returns how many."""
-        count = self.connection.execute(f"DELETE FROM segments WHERE {condition}", parameters).rowcount
+        connection = self.connection
+        before = int(connection.execute("SELECT value FROM meta WHERE key = 'deletions'").fetchone()[0])
+        connection.execute(_DELETED)
+        connection.execute(
+            "INSERT OR REPLACE INTO deleted(number, modality, seq) "
+            f"SELECT ? + row_number() OVER (ORDER BY seq), modality, seq FROM segments WHERE {condition}",
+            (before, *parameters),
+        )
+        count = connection.execute(f"DELETE FROM segments WHERE {condition}", parameters).rowcount
         if count:
+            connection.execute("DELETE FROM deleted WHERE number <= ?", (before + count - _DELETED_KEPT,))
             self.connection.execute("UPDATE meta SET value = value + ? WHERE key = 'deletions'", (count,))
         return count
 

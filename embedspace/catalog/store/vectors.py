@@ -15,6 +15,7 @@ __all__ = [
     "SegmentRows",
     "modality_counts",
     "modality_names",
+    "removed_since",
     "segment_batches",
     "segment_numbers",
     "segments_after",
@@ -119,9 +120,30 @@ def modality_names(store: Store) -> list[str]:
     return [name for (name,) in found]
 
 
-def modality_counts(store: Store) -> dict[str, int]:
-    """Return modality -> number of its segments, sorted by name."""
-    return dict(store.rows("SELECT modality, count(*) FROM segments GROUP BY modality ORDER BY modality"))
+def modality_counts(store: Store, after: int = 0) -> dict[str, int]:
+    """Return modality -> number of its segments with a number above `after`, sorted by name; those without left out."""
+    where = "WHERE seq > ? " if after else "WHERE ? = 0 "
+    return dict(
+        store.rows(f"SELECT modality, count(*) FROM segments {where}GROUP BY modality ORDER BY modality", (after,))
+    )
+
+
+def removed_since(store: Store, known: int, deletions: int) -> dict[str, NDArray[np.int64]] | None:
+    """Return modality -> ascending numbers of the segments deleted after the first `known` and up to all `deletions`.
+
+    Returns:
+        `None` where that is not on record: an earlier version of embedspace deleted some of them, or too many were.
+    """
+    if not store.rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'deleted'"):
+        return None
+    sql = "SELECT modality, seq FROM deleted WHERE number > ? AND number <= ? ORDER BY seq"
+    rows = store.rows(sql, (known, deletions))
+    if len(rows) != deletions - known:
+        return None
+    found: dict[str, list[int]] = {}
+    for modality, seq in rows:
+        found.setdefault(modality, []).append(seq)
+    return {modality: np.asarray(numbers, np.int64) for modality, numbers in found.items()}
 
 
 def vector_bytes(store: Store, sequence: Sequence[int]) -> dict[int, bytes]:
