@@ -25,10 +25,10 @@ from embedspace.encoders.shipped.image_features import ImageFrontEnd, crop_to_co
 from embedspace.errors import ConfigError
 from embedspace.evaluate.items import Row
 from embedspace.space import EmbeddingSpace
+from embedspace.train.kernel_regression import MemoryItems, fit_memory
 from training.align.augment import open_view
 from training.align.calibrate import built
 from training.align.features import FEATURES
-from training.align.stages.kernel_regression import MemoryItems, fit_memory
 from training.align.vectors import class_names
 from training.corpora.fetch import read_member, unpacked
 from training.corpora.manifest import CORPORA

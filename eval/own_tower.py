@@ -2,14 +2,19 @@
 
     python -m eval.own_tower                 # about 5 minutes of an idle core; rows of towers are kept under build/
 
-Three image towers are trained in the same way onto the shipped text encoder, on the stamps' training half alone, and
-searched by the 281 captions of the test half (and the other way round):
+Image towers are brought onto the shipped text encoder on the stamps' training half alone, and searched by the 281
+captions of the test half (and the other way round):
 
-- bundled: the frozen EfficientNet-Lite2 that ships, named in a recipe. The positive control.
-- random: a frozen architecture of timm in open_clip's format, whose weights are random. The negative control.
-- head: what the shipped pictures' head reaches with that one network and the same pictures. It also reads the network's
-  middle layers, colours, and the names of ImageNet's classes, none of which a tower in general has. The yardstick.
+- bundled: the frozen EfficientNet-Lite2 that ships, named in a recipe with its middle layers and the names of its
+  classes, its projection a kernel regression (`RECIPE`). The positive control.
+- shuffled: the same recipe, with the captions of the training pictures and the names of the classes shuffled. A
+  negative control of the recipe.
+- random: a frozen architecture of timm in open_clip's format, whose weights are random, and an MLP. A negative control
+  of the tower.
+- head: what the shipped pictures' head reaches with that one network and the same pictures. It also reads colours and
+  the classifier's own weights. The yardstick.
 
+What was tried before is chosen on the training half (`python -m training.attempts.own_tower`).
 Needs the corpus of stamps (python -m training.corpora --only stamps). Writes eval/results/own_tower.json and .md.
 """
 
@@ -19,6 +24,7 @@ import argparse
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +34,9 @@ import torch
 from embedspace.encoders.shipped.image_features import ImageFrontEnd, cropped
 from embedspace.encoders.shipped.text_network import load_text_head
 from embedspace.encoders.towers import create_backbone
+from embedspace.encoders.towers.imagenet import imagenet_classes
 from embedspace.evaluate.intervals import bootstrap
+from embedspace.evaluate.report import git_commit
 from embedspace.files import replacing, write_text
 from embedspace.media.image import load_image
 from embedspace.space import DEFAULT_WEIGHTS, EmbeddingSpace
@@ -41,28 +49,33 @@ from training.corpora.manifest import CORPORA
 
 FOLDER = Path("build/own-tower")
 RESULTS = Path("eval/results")
+LITE2 = "efficientnet_lite2"
+SHUFFLED = {"manifest": "shuffled.jsonl", "names": "shuffled.json"}
 STEPS = 700
 """As the shipped heads."""
-RECIPE = """
+BASE = """
 features = "{features}"
 [pairs]
-manifests = ["stamps.jsonl"]
+manifests = ["{manifest}"]
 captions = ["captions"]
-validation = []
-[towers.photo]
-model = "{model}"
-modalities = ["image"]
-[towers.photo.projections.image]
-hidden_dim = 512
-dropout = 0.4
+validation = {validation}
 [towers.words]
 model = "embedspace:default"
 modalities = ["text"]
 [training]
 steps = {steps}
 batch_size = 320
-evaluate_every = 350
+evaluate_every = 100
+[towers.photo]
+model = "{model}"
+modalities = ["image"]
 """
+LAYERS = 'layers = ["stages.2", "stages.4", "stages.6"]\n'
+"""The last stages at strides 8, 16 and 32."""
+NAMES = 'classifier = "classifier"\nnames = "{names}"\n'
+KERNEL = '[towers.photo.projections.image]\nkind = "kernel"\n'
+MLP = "[towers.photo.projections.image]\nhidden_dim = 512\ndropout = 0.4\n"
+RECIPE = BASE + LAYERS + NAMES + KERNEL
 Row = dict[str, Any]
 
 
@@ -73,16 +86,23 @@ def stamps() -> tuple[list[Row], list[Row]]:
     return [row for row in rows if row["split"] == "train"], test
 
 
-def write_manifest(rows: list[Row], path: Path) -> None:
-    """Write rows as `train align` reads them: a file, captions, a split."""
+def write_manifest(rows: list[Row], path: Path, said: Sequence[int] | None = None) -> None:
+    """Write rows as `train align` reads them: a file, captions, a split.
+
+    Args:
+        rows: Of the corpus.
+        path: File to write.
+        said: For each row the number of that whose captions it gets; its own by default.
+    """
+    said = range(len(rows)) if said is None else said
     kept = [
         {
             "id": row["id"],
             "path": str((CORPORA / row["path"]).resolve()),
-            "captions": [row["captions"][0], row["concept"]],
+            "captions": [rows[k]["captions"][0], rows[k]["concept"]],
             "split": row["split"],
         }
-        for row in rows
+        for row, k in zip(rows, said, strict=True)
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
@@ -109,10 +129,27 @@ def write_random_tower(folder: Path, seed: int = 0) -> str:
     return f"open_clip:local-dir:{folder.resolve()}"
 
 
-def own_tower(name: str, model: str, test: list[Row], seed: int) -> dict[str, Any]:
-    """Train a tower's projection by a recipe, open the space that comes out, and search the test half."""
+def write_shuffled(rows: list[Row], folder: Path, seed: int) -> None:
+    """Write the manifest with the captions of other rows, and the names of ImageNet's classes in another order."""
+    random = np.random.default_rng(seed)
+    write_manifest(rows, folder / "shuffled.jsonl", random.permutation(len(rows)).tolist())
+    names = [[row.name, *row.synonyms] for row in imagenet_classes()]
+    write_text(folder / "shuffled.json", json.dumps([names[k] for k in random.permutation(len(names))]) + "\n")
+
+
+def own_tower(name: str, recipe: str, test: list[Row], seed: int, **values: str) -> dict[str, Any]:
+    """Train a tower's projection by a recipe, open the space that comes out, and search the test half.
+
+    Args:
+        name: Of the run.
+        recipe: Text with fields to fill in.
+        test: What is searched.
+        seed: Of the training.
+        values: Of the recipe's fields, beyond the defaults.
+    """
+    filled = {"manifest": "stamps.jsonl", "names": "imagenet", "validation": "[]", "steps": str(STEPS), **values}
     path = FOLDER / f"{name}.toml"
-    path.write_text(RECIPE.format(features=(FOLDER / "rows").resolve(), model=model, steps=STEPS), "utf-8")
+    path.write_text(recipe.format(features=(FOLDER / "rows").resolve(), **filled), "utf-8")
     started = time.monotonic()
     report = align(path, out=FOLDER / f"{name}-{seed}", resume=True, seed=seed, callback=_tell)
     assert report.folder is not None
@@ -126,7 +163,7 @@ def shipped_head(train: list[Row], test: list[Row], seed: int) -> dict[str, Any]
     """Train the shipped pictures' head on one network and the same pictures, and search the test half."""
     started = time.monotonic()
     folder = FOLDER / "head"
-    image = ImageRecipe(("efficientnet_lite2",), {"stamps": 1.0}, members=1, steps=STEPS)
+    image = ImageRecipe((LITE2,), {"stamps": 1.0}, members=1, steps=STEPS)
     recipe = Recipe("own_tower", seed, corpora=str(CORPORA), features=str(folder), stages=("image",))
     recipe = dataclasses.replace(recipe, start=str(DEFAULT_WEIGHTS), text=TextRecipe(locked=True), image=image)
     _write_features([*train, *test], folder)
@@ -148,7 +185,7 @@ def _write_features(rows: list[Row], folder: Path) -> None:
     """Write the head's features of pictures and texts as training reads them, once."""
     path = folder / "image" / "stamps.0.npz"
     if not path.is_file():
-        front, features, logits = ImageFrontEnd(("efficientnet_lite2",)), [], []
+        front, features, logits = ImageFrontEnd((LITE2,)), [], []
         for row in rows:
             made = front([front.preprocess(cropped(load_image(CORPORA / row["path"], min_side=288)))])
             features.append(made[0].numpy().astype(np.float16))
@@ -191,9 +228,9 @@ def markdown(entry: dict[str, Any]) -> str:
     lines = [
         "# own_tower",
         "",
-        "A tower named in a recipe, its projection trained by `embedspace train align` on the stamps' training half "
+        "A tower named in a recipe, its projection made by `embedspace train align` on the stamps' training half "
         f"({entry['rows']['bundled']['pairs']} pictures) onto the shipped text encoder; the test half is searched by "
-        "picture and by caption.",
+        "picture and by caption. How the recipe was chosen: attempts/own_tower.csv, on the training half alone.",
         "",
         f"| tower | gallery | {' | '.join(names)} |",
         f"|---|---|{'---|' * len(names)}",
@@ -204,15 +241,17 @@ def markdown(entry: dict[str, Any]) -> str:
         lines.append(f"| {what} | {row['gallery']} | {' | '.join(cells)} |")
     chance = {k: 100 * k / entry["rows"]["bundled"]["gallery"] for k in (1, 10)}
     lines.append(f"| chance | | {' | '.join(f'{chance[k]:.1f}' for _ in range(2) for k in (1, 10))} |")
-    lines += ["", f"Percent; [95% bootstrap interval over queries]. {STEPS} steps, seed {entry['seed']}. Made by", ""]
+    about = f"Commit {entry['commit']}, seed {entry['seed']}; {STEPS} steps where steps are made."
+    lines += ["", f"Percent; [95% bootstrap interval over queries]. {about} Made by", ""]
     lines += ["`python -m eval.own_tower`; ties count against the answer."]
     return "\n".join(lines) + "\n"
 
 
 LABELS = {
-    "bundled": "own tower: frozen EfficientNet-Lite2 named in a recipe (positive control)",
+    "bundled": "own tower: frozen EfficientNet-Lite2 with layers and names of classes (positive control)",
     "head": "the shipped pictures' head on that one network, middle layers, colours and class names included",
-    "random": "own tower: frozen MobileNetV2 of timm with random weights (negative control)",
+    "shuffled": "the recipe of the first row, captions and names of classes shuffled (negative control)",
+    "random": "own tower: frozen MobileNetV2 of timm with random weights, an MLP (negative control)",
 }
 
 
@@ -222,7 +261,7 @@ def _tell(progress: FitProgress) -> None:
 
 
 def main() -> None:
-    """Measure all three, and write the results."""
+    """Measure all, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seed", type=int, default=0)
@@ -230,12 +269,14 @@ def main() -> None:
     torch.set_num_threads(1)
     train, test = stamps()
     write_manifest(train, FOLDER / "stamps.jsonl")
+    write_shuffled(train, FOLDER, given.seed)
     rows = {
-        "bundled": own_tower("bundled", "efficientnet_lite2", test, given.seed),
-        "random": own_tower("random", write_random_tower(FOLDER / "random-clip"), test, given.seed),
+        "bundled": own_tower("bundled", RECIPE, test, given.seed, model=LITE2),
+        "shuffled": own_tower("shuffled", RECIPE, test, given.seed, model=LITE2, **SHUFFLED),
+        "random": own_tower("random", BASE + MLP, test, given.seed, model=write_random_tower(FOLDER / "random-clip")),
         "head": shipped_head(train, test, given.seed),
     }
-    entry = {"seed": given.seed, "steps": STEPS, "rows": rows}
+    entry = {"commit": git_commit(), "seed": given.seed, "steps": STEPS, "rows": rows}
     write_text(given.out / "own_tower.json", json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
     write_text(given.out / "own_tower.md", markdown(entry))
     print(markdown(entry))

@@ -16,7 +16,7 @@ _QUERIES = 4
 _FAR = 5.0
 """Standard deviations."""
 
-__all__ = ["AttentionPoolHead", "MLPHead", "MemoryHead", "TextHead", "ensemble_normalize", "fuse"]
+__all__ = ["AttentionPoolHead", "MLPHead", "MemoryHead", "TextHead", "class_mixture", "ensemble_normalize", "fuse"]
 
 
 def ensemble_normalize(outputs: list[Tensor]) -> Tensor:
@@ -27,6 +27,26 @@ def ensemble_normalize(outputs: list[Tensor]) -> Tensor:
 def fuse(first: Tensor, second: Tensor, share: float) -> Tensor:
     """Return unit rows between those of two ways into the space, both (B, embed_dim); the second has the share."""
     return F.normalize((1 - share) * first + share * second, dim=-1)
+
+
+def class_mixture(logits: Tensor, classes: Tensor, temperature: float, top_k: int) -> Tensor:
+    """Mix class-name vectors by the classes' probabilities.
+
+    Args:
+        logits: (B, C) class scores.
+        classes: (C, D) unit vectors of the class names.
+        temperature: Divides the logits.
+        top_k: Classes that take part.
+
+    Returns:
+        (B, D) unit rows.
+
+    Source:
+        Norouzi et al. 2014, "Zero-Shot Learning by Convex Combination of Semantic Embeddings" (ConSE), eq. 3.
+    """
+    values, indices = (logits / temperature).topk(top_k, dim=1)
+    mixed = (values.softmax(dim=1)[..., None] * classes[indices]).sum(dim=1)
+    return F.normalize(mixed, dim=-1)
 
 
 class TextHead(nn.Module):

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from embedspace.config import build
-from embedspace.encoders.projections import MLPHead, TextHead
+from embedspace.encoders.projections import MemoryHead, MLPHead, TextHead, class_mixture
 from embedspace.encoders.sizes import make_checked
 from embedspace.encoders.towers.base import Tower
 from embedspace.errors import ConfigError, WeightsError
@@ -48,22 +48,53 @@ class ProjectionConfig:
 
     Attributes:
         projection: "linear": a linear map of the unit rows, with a small residual branch if `hidden_dim` is not 0;
-            "mlp": one hidden layer on the standardised rows.
+            "mlp": one hidden layer on the standardised rows; "kernel": what training items with like rows are
+            (`MemoryHead`).
         feature_dim: Width of the tower's rows.
         embed_dim: Width of the shared space.
         hidden_dim: Width of the hidden layer.
         dropout: While training.
+        classes: How many of a row's last numbers are scores of classes; 0 where none are. Their names' vectors, mixed
+            by the scores, are a start in the space.
+        temperature: Divides the scores.
+        top_k: Classes that take part, the likeliest.
+        items: Of a kernel: training items that it keeps.
+        basis_dim: Of a kernel: principal directions that items are compared in.
+        bandwidth: Of a kernel exp(bandwidth * (cosine - 1)).
+        prior_share: Of a kernel: weight of the classes' names beside what it reads out.
     """
 
-    projection: Literal["linear", "mlp"]
+    projection: Literal["linear", "mlp", "kernel"]
     feature_dim: int
     embed_dim: int
     hidden_dim: int = 512
     dropout: float = 0.0
+    classes: int = 0
+    temperature: float = 2.0
+    top_k: int = 10
+    items: int = 0
+    basis_dim: int = 0
+    bandwidth: float = 2.0
+    prior_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse sizes that no weights belong to."""
-        _check_sizes(self, "projection", 0 if self.projection == "linear" else 1)
+        kernel = self.projection == "kernel"
+        _check_sizes(self, "projection", int(self.projection == "mlp"))
+        for name, least in (("classes", 0), ("items", int(kernel)), ("basis_dim", int(kernel))):
+            if not least <= getattr(self, name) <= _LARGEST:
+                raise ConfigError(f"{name} {getattr(self, name)}: a projection has {least} to {_LARGEST}")
+        if self.classes and self.projection == "linear":
+            raise ConfigError("a linear projection takes no names of classes; use mlp or kernel")
+        if self.classes > self.feature_dim:
+            raise ConfigError(f"{self.classes} classes in rows {self.feature_dim} wide")
+        if not self.temperature > 0 or self.top_k < 1:
+            raise ConfigError(f"temperature {self.temperature} must be above 0, top_k {self.top_k} at least 1")
+
+    @property
+    def seen_dim(self) -> int:
+        """How many of a row's numbers are features: all but the scores of classes; all if there is nothing else."""
+        return self.feature_dim - self.classes or self.feature_dim
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +127,22 @@ def _check_sizes(config: ProjectionConfig | CorrectionConfig, what: str, least_h
 class Projection(nn.Module):
     """A tower's rows, of any length, to unit rows of the shared space."""
 
+    class_vectors: Tensor
+
     def __init__(self, config: ProjectionConfig) -> None:
         super().__init__()
         self.config = config
-        sizes = config.feature_dim, config.embed_dim, config.hidden_dim, config.dropout
-        self.layers: MLPHead | TextHead = MLPHead(*sizes) if config.projection == "mlp" else TextHead(*sizes)
+        width, out, named = config.seen_dim, config.embed_dim, bool(config.classes)
+        self.layers: MLPHead | TextHead | MemoryHead
+        if config.projection == "kernel":
+            sizes = {"bandwidth": config.bandwidth, "prior_share": config.prior_share}
+            self.layers = MemoryHead(width, out, config.basis_dim, config.items, **sizes)
+        elif config.projection == "mlp":
+            self.layers = MLPHead(width, out, config.hidden_dim, config.dropout, with_prior=named)
+        else:
+            self.layers = TextHead(width, out, config.hidden_dim, config.dropout)
+        if named:
+            self.register_buffer("class_vectors", torch.zeros(config.classes, out))
 
     @property
     def feature_dim(self) -> int:
@@ -116,12 +158,28 @@ class Projection(nn.Module):
     def standardise(self, rows: Tensor) -> None:
         """Take mean and deviation of training rows (N, feature_dim), where this kind standardises its input."""
         if isinstance(self.layers, MLPHead):
-            self.layers.mean.copy_(rows.mean(dim=0))
-            self.layers.scale.copy_(1 / (rows.std(dim=0, correction=0) + 1e-3))
+            seen = rows[:, : self.config.seen_dim]
+            self.layers.mean.copy_(seen.mean(dim=0))
+            self.layers.scale.copy_(1 / (seen.std(dim=0, correction=0) + 1e-3))
+
+    def prior(self, rows: Tensor) -> Tensor:
+        """Mix the classes' names by the scores in (B, feature_dim) rows: (B, embed_dim) unit rows, zeros without."""
+        config = self.config
+        if not config.classes:
+            return rows.new_zeros(len(rows), config.embed_dim)
+        scores = rows[:, -config.classes :]
+        return class_mixture(scores, self.class_vectors, config.temperature, min(config.top_k, config.classes))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map (B, feature_dim) rows to (B, embed_dim) unit rows."""
-        out: Tensor = self.layers(rows if isinstance(self.layers, MLPHead) else F.normalize(rows, dim=-1))
+        seen = rows[:, : self.config.seen_dim]
+        out: Tensor
+        if isinstance(self.layers, TextHead):
+            out = self.layers(F.normalize(seen, dim=-1))
+        elif isinstance(self.layers, MLPHead) and not self.config.classes:
+            out = self.layers(seen)
+        else:
+            out = self.layers(seen, self.prior(rows))
         return out
 
 

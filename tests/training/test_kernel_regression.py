@@ -17,9 +17,10 @@ from embedspace.encoders.quantize import from_rows, to_rows8
 from embedspace.encoders.shipped.audio import AudioConfig, AudioHeads
 from embedspace.errors import ConfigError
 from embedspace.train.batches import CaptionTable, PairSource
+from embedspace.train.kernel_regression import MemoryItems, fit_memory
 from training.align.recipe import AudioRecipe, Recipe, load_recipe
 from training.align.stages.audio import training_rows
-from training.align.stages.kernel_regression import MemoryItems, fit_memory, memory_items
+from training.align.stages.memory import memory_items
 from training.align.stages.router import take_router
 
 

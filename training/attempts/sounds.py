@@ -30,10 +30,11 @@ from embedspace.encoders.shipped.audio import AudioHeads
 from embedspace.encoders.shipped.text_network import load_text_head
 from embedspace.space import EmbeddingSpace
 from embedspace.train.batches import CaptionTable
+from embedspace.train.kernel_regression import fit_memory
 from embedspace.train.loop import FitProgress
 from training.align.recipe import AudioRecipe, Recipe, load_recipe
 from training.align.stages.audio import train_audio, training_rows
-from training.align.stages.kernel_regression import fit_memory, memory_items
+from training.align.stages.memory import memory_items
 from training.align.tables import Row, caption_table, manifest_rows, pair_source, read_features
 from training.attempts.sound_net import SAMPLE_RATE, MelNet, fit_mel_net, fixed_length, log_mel
 from training.corpora.manifest import Item

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from embedspace.encoders.base import Encoder, load_strict, to_rows
-from embedspace.encoders.projections import MLPHead, ensemble_normalize, fuse
+from embedspace.encoders.projections import MLPHead, class_mixture, ensemble_normalize, fuse
 from embedspace.encoders.registry import register_encoder
 from embedspace.encoders.shipped.image_features import ImageFrontEnd
 from embedspace.encoders.shipped.image_network import TunedNetworks, load_networks
@@ -22,30 +22,10 @@ from embedspace.encoders.sizes import make_checked
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.media.pixels import cropped
 
-__all__ = ["ImageConfig", "ImageEncoder", "ImageHeads", "class_mixture", "load_image_heads"]
+__all__ = ["ImageConfig", "ImageEncoder", "ImageHeads", "load_image_heads"]
 
 
 _MAX_NETWORK_SIZE = 1024
-
-
-def class_mixture(logits: Tensor, classes: Tensor, temperature: float, top_k: int) -> Tensor:
-    """Mix class-name vectors by the classes' probabilities.
-
-    Args:
-        logits: (B, C) class scores.
-        classes: (C, D) unit vectors of the class names.
-        temperature: Divides the logits.
-        top_k: Classes that take part.
-
-    Returns:
-        (B, D) unit rows.
-
-    Source:
-        Norouzi et al. 2014, "Zero-Shot Learning by Convex Combination of Semantic Embeddings" (ConSE), eq. 3.
-    """
-    values, indices = (logits / temperature).topk(top_k, dim=1)
-    mixed = (values.softmax(dim=1)[..., None] * classes[indices]).sum(dim=1)
-    return nn.functional.normalize(mixed, dim=-1)
 
 
 @dataclass(frozen=True)

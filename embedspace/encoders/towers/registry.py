@@ -9,6 +9,7 @@ from typing import Any
 from embedspace.encoders.towers.backbone import backbone_names
 from embedspace.encoders.towers.base import Tower, TowerRequest
 from embedspace.encoders.towers.bundled import create_bundled
+from embedspace.encoders.towers.layers import LayeredTower
 from embedspace.errors import ConfigError
 from embedspace.plugins import Registry
 
@@ -58,18 +59,27 @@ def create_tower(
         reference: "<prefix>:<place>", or the name of a bundled network such as "minilm_l6".
         download: Fetch what is not on this machine; without it nothing is ever downloaded.
         folder: Where relative paths of the reference begin; None is the current folder.
-        options: What else the configuration says of the tower; each adapter lists what it knows.
+        options: What else the configuration says of the tower; each adapter lists what it knows. `layers` is known for
+            every tower of pictures: names of modules whose outputs are added to its rows (`LayeredTower`).
 
     Raises:
-        ConfigError: If the prefix, the name or an option is unknown.
+        ConfigError: If the prefix, the name, an option or a layer is unknown.
         WeightsError: If the weights are missing, corrupt or another network's, or would have to be downloaded.
         MissingExtraError: If the prefix needs a library that is not installed.
     """
     prefix, colon, place = reference.partition(":")
-    request = TowerRequest(reference, place if colon else reference, folder, download, dict(options or {}))
+    given = dict(options or {})
+    layers = given.pop("layers", ())
+    made = _created(TowerRequest(reference, place if colon else reference, folder, download, given), prefix, colon)
+    return LayeredTower(made, layers) if layers else made
+
+
+def _created(request: TowerRequest, prefix: str, colon: str) -> Tower:
+    """Make a tower by its prefix, whatever layers it is to show."""
+    reference = request.reference
     if not colon:
         return create_bundled(request)
-    if not place:
+    if not request.place:
         raise ConfigError(f"tower {reference!r}: nothing follows the ':'; write {prefix}:<name or path>")
     factory = _TOWERS.get(prefix)
     if factory is None:

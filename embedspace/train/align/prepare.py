@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +14,12 @@ from embedspace.encoders.carrier import Carrier
 from embedspace.encoders.tower import TowerEncoder
 from embedspace.encoders.towers.base import Tower
 from embedspace.encoders.towers.registry import create_tower
-from embedspace.encoders.trained import Projection, ProjectionConfig
 from embedspace.errors import ConfigError
 from embedspace.train.align.batches import Items, Texts
 from embedspace.train.align.features import Tell, TowerRows, caption_rows, media_rows
 from embedspace.train.align.model import AlignModel
 from embedspace.train.align.pairs import Pairs, Split
+from embedspace.train.align.projections import check_text_side, has_formula, make_projections, named_classes
 from embedspace.train.align.recipe import AlignRecipe, options_of
 from embedspace.train.align.start import StartSpace, read_start
 from embedspace.train.align.tuning import tune
@@ -56,6 +57,11 @@ class Run:
     start: StartSpace | None = None
 
     @property
+    def stepped(self) -> list[Items]:
+        """Training items of the modalities that are trained step by step: those whose projection has no formula."""
+        return [items for items in self.train if not has_formula(self.recipe, self.of, items.modality)]
+
+    @property
     def embed_dim(self) -> int:
         """Width of the space."""
         if self.start is not None:
@@ -89,6 +95,7 @@ def prepare(recipe: AlignRecipe, pairs: Pairs, world: World, download: bool, tel
     of = _tower_of_each(recipe, towers, pairs)
     for name in sorted(set(of.values())):
         towers[name].to(world.device)
+    check_text_side(recipe, of)
     encoders = {
         modality: start.encoder(modality, towers[name]) if start else TowerEncoder(towers[name], modality)
         for modality, name in of.items()
@@ -103,7 +110,12 @@ def prepare(recipe: AlignRecipe, pairs: Pairs, world: World, download: bool, tel
     for items_of in splits["train"]:
         if len(items_of) < 2:
             raise ConfigError(f"pairs: {len(items_of)} readable {items_of.modality} items to train on; need 2")
-    projections = _continued(start, towers, of, rows, texts) if start else _projections(recipe, towers, of, rows, texts)
+    projections: Mapping[str, Carrier]
+    if start:
+        projections = _continued(start, towers, of, rows, texts)
+    else:
+        classes = {modality: named_classes(recipe, towers, of, modality, tell) for modality in pairs.modalities}
+        projections = make_projections(recipe, towers, of, rows, texts, splits, classes)
     tuned_towers = {modality: towers[name] for modality, name in of.items() if recipe.towers[name].tuned}
     model = AlignModel(projections, tuned_towers, recipe.training.loss).to(world.device)
     if not tuned_towers and not any(p.requires_grad for p in model.projections.parameters()):
@@ -192,26 +204,3 @@ def _continued(
         )
         for modality, name in of.items()
     }
-
-
-def _projections(
-    recipe: AlignRecipe, towers: dict[str, Tower], of: dict[str, str], rows: dict[str, TowerRows], texts: Texts
-) -> dict[str, Projection]:
-    """Make the projections, anew by the seed, standardised by the rows of the towers as they came."""
-    embed_dim = recipe.embed_dim or towers[of["text"]].feature_dim("text")
-    projections: dict[str, Projection] = {}
-    torch.manual_seed(recipe.seed)
-    for modality, name in of.items():
-        wanted, width = recipe.towers[name].projection(modality), towers[name].feature_dim(modality)
-        if wanted.kind == "none":
-            if width != embed_dim:
-                raise ConfigError(
-                    f"towers.{name}: its {modality} rows are {width} wide and the space {embed_dim}; "
-                    f'give it a projection: [towers.{name}.projections.{modality}] kind = "linear"'
-                )
-            continue
-        made = Projection(ProjectionConfig(wanted.kind, width, embed_dim, wanted.hidden_dim, wanted.dropout))
-        own = rows[modality].rows if modality in rows else texts.rows.numpy()
-        made.standardise(torch.from_numpy(np.asarray(own, np.float32)))
-        projections[modality] = made
-    return projections

@@ -73,12 +73,28 @@ class ProjectionRecipe:
     """A projection from a tower's rows into the space.
 
     Attributes:
-        kind: "none" leaves the rows as they are; "linear" or "mlp" as in `embedspace.encoders.trained`.
+        kind: "none" leaves the rows as they are; "linear" or "mlp", trained step by step, as in
+            `embedspace.encoders.trained`; "kernel", solved at once by kernel regression: best for some thousand pairs
+            or fewer, with frozen towers and a text side that is not trained.
+        hidden_dim: Of linear (0: none) and mlp.
+        dropout: Of linear and mlp, while training.
+        temperature: Divides the scores of classes that have names.
+        top_k: Classes that take part, the likeliest.
+        basis_dim: Of a kernel: principal directions of the rows that are kept.
+        bandwidths: Of a kernel; the best on the validation items is taken, the first where there are none, as below.
+        ridges: Of a kernel: how much it smooths.
+        prior_shares: Of a kernel: weights of the classes' names.
     """
 
-    kind: Literal["none", "linear", "mlp"] = "mlp"
+    kind: Literal["none", "linear", "mlp", "kernel"] = "mlp"
     hidden_dim: int = 512
     dropout: float = 0.3
+    temperature: float = 2.0
+    top_k: int = 10
+    basis_dim: int = 512
+    bandwidths: tuple[float, ...] = (2.0, 1.0, 4.0)
+    ridges: tuple[float, ...] = (0.2, 0.05, 0.5)
+    prior_shares: tuple[float, ...] = (0.6, 0.3, 1.0)
 
 
 @dataclass(frozen=True)
@@ -106,6 +122,13 @@ class TowerRecipe:
         model: Reference, as `embedspace.encoders.towers.create_tower` takes it; left out where a run has a `start`.
         modalities: What it is used for; all that it takes where empty.
         options: Further options of its kind, such as `window_seconds`.
+        layers: Modules whose outputs are added to its rows of pictures, such as "blocks.6": middle layers see colours
+            and shapes that the last one has dropped.
+        classifier: The module that gives scores of classes.
+        names: What the classes are called: a file, "imagenet", or a list of timm, as
+            `embedspace.train.align.classes.read_names` takes it. Their texts' vectors, mixed by the scores, are a
+            start in the space for a projection "mlp" or "kernel" (Norouzi et al. 2014, ConSE). Without `classifier`
+            the tower's own rows are the scores.
         projections: Modality -> projection; "none" for text and "mlp" for all else where it is left out. Where a run
             starts from a space: the kind of the correction that is added to what the space has.
         unfreeze: Patterns of parameter names that are trained too, such as "*blocks.11.*"; none: the tower is frozen
@@ -116,6 +139,9 @@ class TowerRecipe:
     model: str = ""
     modalities: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    layers: tuple[str, ...] = ()
+    classifier: str = ""
+    names: str = ""
     projections: dict[str, ProjectionRecipe] = field(default_factory=dict)
     unfreeze: tuple[str, ...] = ()
     lora: LoraRecipe | None = None
@@ -134,7 +160,8 @@ class TowerRecipe:
 def options_of(tower: TowerRecipe) -> dict[str, Any]:
     """Return the options that `create_tower` is given; a bundled network, without a prefix, is for one modality."""
     named = {"modalities": list(tower.modalities)} if tower.modalities and ":" in tower.model else {}
-    return {**tower.options, **named}
+    layers = [*tower.layers, *([tower.classifier] if tower.classifier else [])]
+    return {**tower.options, **named, **({"layers": layers} if layers else {})}
 
 
 @dataclass(frozen=True)
@@ -229,6 +256,28 @@ def load_align_recipe(path: str | Path) -> AlignRecipe:
             raise ConfigError(f"{path}: towers.{name}: key 'model' is missing")
         if tower.unfreeze and tower.lora:
             raise ConfigError(f"{path}: towers.{name}: either unfreeze or lora, not both")
+        if recipe.start and (tower.layers or tower.classifier or tower.names):
+            raise ConfigError(f"{path}: towers.{name}: layers, classifier and names are those of the start")
+        if tower.classifier and not tower.names:
+            raise ConfigError(f"{path}: towers.{name}: a classifier without names; say what its classes are called")
+        if recipe.start and any(wanted.kind == "kernel" for wanted in tower.projections.values()):
+            raise ConfigError(f"{path}: towers.{name}: a kernel is no correction of a space; use linear or mlp")
+        _check_projections(f"{path}: towers.{name}.projections", tower)
     if recipe.training.batch_size < 2 or recipe.training.steps < 1:
         raise ConfigError(f"{path}: training: at least 1 step of at least 2 pairs")
     return recipe
+
+
+def _check_projections(where: str, tower: TowerRecipe) -> None:
+    """Refuse what no projection can be.
+
+    Raises:
+        ConfigError: If one is.
+    """
+    for modality, wanted in tower.projections.items():
+        if wanted.kind == "kernel" and tower.tuned:
+            raise ConfigError(f'{where}.{modality}: a kernel is for a frozen tower; use kind = "mlp"')
+        if tower.names and wanted.kind in ("none", "linear") and modality != "text":
+            raise ConfigError(f'{where}.{modality}: names of classes are for kind = "mlp" or "kernel"')
+        if not (wanted.bandwidths and wanted.ridges and wanted.prior_shares):
+            raise ConfigError(f"{where}.{modality}: bandwidths, ridges and prior_shares need a value each")

@@ -135,6 +135,9 @@ def _train(
     tell: Callable[[FitProgress], None],
 ) -> bool:
     """Train in place; False if the time ran out."""
+    if not run.stepped:
+        tell(FitProgress("align", 0, 0, 0.0, validate(run) if world.first else {}))
+        return True
     wanted = run.recipe.training
     config = FitConfig(
         steps=wanted.steps,
@@ -170,7 +173,7 @@ def loss_of_step(run: Run, world: World, generator: torch.Generator) -> Tensor:
     encode = functools.partial(model.encode, chunk=wanted.chunk, bfloat16=wanted.bfloat16)
     own = world.share(size)
     losses: list[Tensor] = []
-    for items in run.train:
+    for items in run.stepped:
         batch = draw(items, size, wanted.first_caption, generator)
         z = encode(items.modality, items.inputs(batch.items[own], batch.dice[own]))
         y = encode("text", run.texts.inputs(batch.captions[own]))

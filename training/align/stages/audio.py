@@ -22,10 +22,11 @@ from embedspace.encoders.shipped.audio import AudioConfig, AudioHeads
 from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.yamnet import YAMNet
 from embedspace.train.batches import CaptionTable, PairBatches, PairSource
+from embedspace.train.kernel_regression import fit_memory
 from embedspace.train.loop import FitConfig, FitProgress, fit
 from embedspace.train.losses import info_nce, mixup_pairs, siglip, soft_targets
 from training.align.recipe import Recipe
-from training.align.stages.kernel_regression import fit_memory, memory_items
+from training.align.stages.memory import memory_items
 from training.align.tables import Row, caption_table, fold_of, manifest_rows, pair_source, read_features
 
 __all__ = ["Evaluate", "recall_without", "train_audio", "training_rows"]

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedspace.encoders.projections import MLPHead, TextHead
-from embedspace.encoders.shipped.image import ImageConfig, ImageHeads, class_mixture, load_image_heads
+from embedspace.encoders.projections import MLPHead, TextHead, class_mixture
+from embedspace.encoders.shipped.image import ImageConfig, ImageHeads, load_image_heads
 from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.backbone import WEIGHTS
 from embedspace.encoders.towers.efficientnet_lite import EfficientNetLite

@@ -1,23 +1,21 @@
-"""Fit a `MemoryHead`: kernel ridge regression from the features of sounds onto the vectors of what they are."""
+"""Fit a `MemoryHead`: kernel ridge regression from features of items onto the vectors of what they are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from embedspace.encoders.projections import MemoryHead, TextHead
+from embedspace.encoders.projections import MemoryHead
 from embedspace.encoders.quantize import from_rows, to_rows8
-from embedspace.train.batches import CaptionTable, PairSource
 
-__all__ = ["MemoryItems", "fit_memory", "memory_items"]
+__all__ = ["MemoryItems", "aimed_at", "fit_memory"]
 
 _JITTER = 1e-6
-"""Of the kernel's diagonal: two copies of one sound would make it singular."""
+"""Of the kernel's diagonal: two copies of one item would make it singular."""
 
 
 @dataclass(frozen=True)
@@ -39,42 +37,14 @@ class MemoryItems:
     item: Tensor
 
 
-@torch.no_grad()
-def memory_items(
-    sources: Sequence[PairSource], captions: CaptionTable, text: TextHead, width: int, balance: float
-) -> MemoryItems:
-    """Collect the items of some sources, aimed at what the text head makes of their captions.
+def aimed_at(captions: Sequence[Tensor]) -> Tensor:
+    """Return what items are aimed at, (N, embed_dim) unit rows.
 
     Args:
-        sources: None of them empty.
-        captions: The table that the sources' caption rows point into.
-        text: The space's text head.
-        width: How many of the sources' columns are features; class scores may follow.
-        balance: An item whose best caption n items share weighs n to the power of minus this.
+        captions: For each item the (C, embed_dim) unit rows of its captions, the best first; that one counts twice:
+            alone, and among all that are true.
     """
-    rows = [caption for source in sources for caption in source.captions]
-    known, where = np.unique(np.concatenate(rows), return_inverse=True)
-    vectors = text(torch.from_numpy(np.asarray(captions.features[known], np.float32)))
-    parts = torch.split(vectors[torch.from_numpy(where)], [len(row) for row in rows])
-    # the best caption counts twice: alone, and among all that are true
-    targets = F.normalize(torch.stack([part[0] + part.mean(dim=0) for part in parts]), dim=1)
-    _, same, count = np.unique([row[0] for row in rows], return_inverse=True, return_counts=True)
-    weights = torch.from_numpy(count[same].astype(np.float32) ** -balance)
-    plain = np.concatenate([s.features[s.views[:, 0], :width] for s in sources]).astype(np.float32)
-    views, item, start = [plain[:0]], [np.empty(0, np.int64)], 0
-    for source in sources:
-        for column in source.views.T[1:]:
-            new = column != source.views[:, 0]  # an item with fewer views repeats them
-            views.append(source.features[column[new], :width].astype(np.float32))
-            item.append(start + np.flatnonzero(new))
-        start += len(source.views)
-    return MemoryItems(
-        torch.from_numpy(plain),
-        targets,
-        weights / weights.mean(),
-        torch.from_numpy(np.concatenate(views)),
-        torch.from_numpy(np.concatenate(item)),
-    )
+    return F.normalize(torch.stack([part[0] + part.mean(dim=0) for part in captions]), dim=1)
 
 
 @torch.no_grad()
