@@ -151,7 +151,7 @@ def own_tower(name: str, recipe: str, test: list[Row], seed: int, **values: str)
     path = FOLDER / f"{name}.toml"
     path.write_text(recipe.format(features=(FOLDER / "rows").resolve(), **filled), "utf-8")
     started = time.monotonic()
-    report = align(path, out=FOLDER / f"{name}-{seed}", resume=True, seed=seed, callback=_tell)
+    report = align(path, out=FOLDER / f"{name}-{seed}", seed=seed, callback=_tell)
     assert report.folder is not None
     space = EmbeddingSpace.from_pretrained(report.folder)
     images = space.encode([CORPORA / row["path"] for row in test], modality="image")
@@ -169,7 +169,7 @@ def shipped_head(train: list[Row], test: list[Row], seed: int) -> dict[str, Any]
     _write_features([*train, *test], folder)
     section = EmbeddingSpace.from_pretrained().config["sections"]["text"]["head"]
     text = load_text_head(section, DEFAULT_WEIGHTS)
-    heads = train_image(recipe, text, folder / str(seed), 1e9, True, _tell)
+    heads = train_image(recipe, text, folder / str(seed), 1e9, False, _tell)
     assert heads is not None
     stored = np.load(folder / "image" / "stamps.0.npz")
     place = {name: k for k, name in enumerate(stored["ids"].tolist())}
