@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import sys
@@ -43,6 +44,15 @@ def write_media(folder: Path) -> None:
     (folder / "note.txt").write_text("a red flower")
 
 
+def write_pairs(folder: Path) -> None:
+    """Write a dozen pictures and their manifest."""
+    rows = []
+    for number, colour in enumerate(("red", "green", "blue", "white") * 3):
+        Image.new("RGB", (32, 32), colour).save(folder / f"{number}.png")
+        rows.append({"path": f"{number}.png", "captions": [f"a {colour} square"], "split": "train"})
+    (folder / "stamps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def test_bring_your_own_towers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,6 +65,7 @@ def test_bring_your_own_towers(
         f"a {colour} {thing} {place}" for colour in colours for thing in things for place in ("", "outside", "at home")
     ]
     Path("captions.txt").write_text("\n".join(lines))
+    write_pairs(tmp_path)
     said = played("bring-your-own-towers.md", capsys)
     assert "siglip2-clap" in said[0]
     assert any("flower.png" in output or "note.txt" in output for output in said)

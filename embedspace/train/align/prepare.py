@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from embedspace.encoders.carrier import Carrier
 from embedspace.encoders.tower import TowerEncoder
 from embedspace.encoders.towers.base import Tower
 from embedspace.encoders.towers.registry import create_tower
+from embedspace.encoders.trained import Projection
 from embedspace.errors import ConfigError
 from embedspace.train.align.batches import Items, Texts
 from embedspace.train.align.features import Tell, TowerRows, caption_rows, media_rows
@@ -110,7 +110,7 @@ def prepare(recipe: AlignRecipe, pairs: Pairs, world: World, download: bool, tel
     for items_of in splits["train"]:
         if len(items_of) < 2:
             raise ConfigError(f"pairs: {len(items_of)} readable {items_of.modality} items to train on; need 2")
-    projections: Mapping[str, Carrier]
+    projections: dict[str, Carrier] | dict[str, Projection]
     if start:
         projections = _continued(start, towers, of, rows, texts)
     else:
@@ -118,7 +118,8 @@ def prepare(recipe: AlignRecipe, pairs: Pairs, world: World, download: bool, tel
         projections = make_projections(recipe, towers, of, rows, texts, splits, classes)
     tuned_towers = {modality: towers[name] for modality, name in of.items() if recipe.towers[name].tuned}
     model = AlignModel(projections, tuned_towers, recipe.training.loss).to(world.device)
-    if not tuned_towers and not any(p.requires_grad for p in model.projections.parameters()):
+    solved = any(has_formula(recipe, of, modality) for modality in of)
+    if not solved and not tuned_towers and not any(p.requires_grad for p in model.projections.parameters()):
         raise ConfigError("towers: nothing to train: no projection, and no tower that is tuned")
     for name in sorted(set(of.values())):
         if recipe.towers[name].tuned:
