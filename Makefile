@@ -6,7 +6,11 @@ READY := .venv/.ready
 DEV := .venv/.dev
 INSTALL := $(BIN)/pip install --quiet --quiet --no-compile --no-deps
 
-.PHONY: demo test quick check figures format lock weights clean
+# Modules that the reference of the Python API shows, after "embedspace".
+API := .errors .modality .segment .calibration .vocabulary .media .encoders .encoders.towers .space .query .catalog .generate .train \
+	.evaluate .integrations.langchain .integrations.lancedb .integrations.chroma .integrations.mcp .integrations.mteb .integrations.hub
+
+.PHONY: demo test quick check figures format lock docs weights clean
 
 demo: $(READY)  ## build a catalog of real media, run one search per modality, show the hits
 	$(BIN)/python -m indexes.demo
@@ -32,6 +36,9 @@ format: $(DEV)
 
 weights: $(DEV)  ## rebuild everything that ships, in hours; see training/README.md
 	$(BIN)/python -m training.weights
+
+docs: $(DEV)  ## the reference of the Python API, as pages in build/api
+	$(BIN)/python -m pdoc --docformat google --output-directory build/api $(addprefix embedspace,$(API))
 
 lock:  ## pin what .venv holds now
 	$(BIN)/python -m tests.support.locks

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from embedspace import EmbeddingSpace
 from embedspace import modality as modalities
 from embedspace.cli import main
 from embedspace.encoders import registry
+from tests.support.serving import running
 from tests.support.tiny_towers import write_manifest, write_squares
 from tests.support.towers import tiny_clap, tiny_open_clip
 
@@ -150,3 +152,42 @@ def test_integrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert {Path(line.split()[0]).name for line in langchain[1:]} == {"flower.png", "sky.png"}
     (ids,) = ast.literal_eval(chroma[0])
     assert lance[0].startswith("media/") and set(ids) == {"flower", "sky", "note"}
+
+
+def test_my_folder_tonight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_media(tmp_path / "media")
+    said = played("tutorial-folder.md", capsys)
+    assert "note.txt" in said[1] and "flower.png" in said[3]
+    assert "3" in said[-1]
+
+
+def test_an_http_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_media(tmp_path / "media")
+    Image.new("RGB", (64, 64), "blue").save("media/sky.png")
+    run("embedspace index media --catalog media.catalog --quiet", capsys)
+    space = EmbeddingSpace.from_pretrained()
+    with running(tmp_path / "media.catalog", space) as server:
+        said = []
+        for _, text in blocks("tutorial-http.md"):
+            here = text.replace("http://127.0.0.1:7997", server.address)
+            assert here != text
+            exec(compile(here, "guide", "exec", dont_inherit=True), {"__name__": "guide"})
+            said += capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in said[:2]} == {"flower.png", "sky.png"} and said[2] == "flower.png"
+    assert said[3:] == [f"2 {space.embed_dim}", f"1 {space.embed_dim}"]
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    lost = []
+    for page in [*DOCS.glob("*.md"), DOCS.parent / "README.md"]:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text("utf-8")):
+            if not (page.parent / target).exists():
+                lost.append(f"{page.name}: {target}")
+    assert lost == []
+
+
+def test_the_index_names_every_page() -> None:
+    index = (DOCS / "index.md").read_text("utf-8")
+    assert [page.name for page in DOCS.glob("*.md") if page.name != "index.md" and f"({page.name})" not in index] == []
