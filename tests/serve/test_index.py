@@ -19,6 +19,7 @@ import pytest
 from embedspace.catalog import Catalog, CatalogItem
 from embedspace.segment import Segment
 from embedspace.serve.processes import map as drawing
+from embedspace.serve.processes.program import start_program
 from embedspace.serve.processes.watch import rescan
 from tests.support.catalog_encoder import vector_items
 from tests.support.cli_media import Run, make_run, media_folder, picture
@@ -103,6 +104,24 @@ def test_a_watched_folder_is_searched_without_a_restart(tmp_path: Path) -> None:
         process.stderr.close()
     with Catalog.open(folder / "c") as catalog:
         assert catalog.verify().ok
+
+
+@pytest.mark.parametrize("missing", ["folder", "space"])
+def test_what_ends_the_indexing_is_told(missing: str, tmp_path: Path) -> None:
+    folder, space = tmp_path / "media", None
+    if missing == "space":
+        folder.mkdir()
+        space = str(tmp_path / "nowhere")
+    asked = {"catalog": str(tmp_path / "c"), "folders": [str(folder)], "space": space, "device": "cpu"}
+    process = start_program("watch", json.dumps(asked), stderr=subprocess.PIPE)
+    with process:  # standard input stays open meanwhile, as a server's does
+        assert process.stdout is not None and process.stderr is not None
+        out, problem = process.stdout.read(), process.stderr.read()
+        process.wait(60)
+        process.stderr.close()
+    state = json.loads(out.splitlines()[-1])
+    assert process.returncode in (0, 1), problem  # not an abort of the interpreter
+    assert not state["running"] and str(tmp_path) in state["last_error"]
 
 
 def test_a_server_that_watches_nothing_says_so(tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ def _told(state: dict[str, Any]) -> Tell:
 
 def _end_with_the_server() -> None:
     """Interrupt the program when its standard input ends: the server is gone, or ends it."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1 << 16):  # not sys.stdin: Python aborts where a thread holds its lock at the end
+        pass
     _thread.interrupt_main()
 
 
@@ -113,6 +114,9 @@ def main() -> None:
         tell(running=False, watching=False, last_error=str(error))
     except KeyboardInterrupt:
         pass
+    except Exception as error:
+        tell(running=False, last_error=f"{type(error).__name__}: {error}")
+        raise
 
 
 if __name__ == "__main__":
