@@ -16,7 +16,8 @@ demo: $(READY)  ## build a catalog of real media, run one search per modality, s
 	$(BIN)/python -m indexes.demo
 
 test: check  ## everything CI runs; tests in a browser are skipped where there is no chromium
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu and not browser"
+	$(BIN)/python -m pytest -m browser tests/serve/browser  # apart: playwright keeps an event loop running
 
 quick: $(DEV)  ## the tests that take seconds
 	$(BIN)/python -m pytest -q -m "not slow and not gpu and not browser"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from embedspace.calibration.centring import centre
 from embedspace.catalog import Catalog
+from embedspace.catalog.places import name_of
 
 __all__ = ["LANDMARKS", "draw", "main", "plane"]
 
@@ -79,7 +80,7 @@ def draw(path: Path) -> dict[str, Any]:
                 "x": round(float(x), 4),
                 "y": round(float(y), 4),
                 "modality": modality,
-                "label": (text or os.path.basename(uri) or uri)[:_LABEL],
+                "label": (text if modality == "text" and text else name_of(uri))[:_LABEL],
             }
             for (content_id, modality, text, uri), (x, y) in zip(about, points, strict=True)
         ],

@@ -76,6 +76,7 @@ def test_a_click_on_the_map_opens_the_item_under_it(server: Server, visit: Open)
     for _ in range(3):
         page.get_by_role("button", name="Enlarge").click()
     page.get_by_role("button", name="Whole map").click()
+    page.get_by_role("button", name=re.compile("^Texts")).click()  # they are labelled with their words, not their names
     box = canvas.bounding_box()
     assert box is not None
     dot = canvas.evaluate(
@@ -116,7 +117,7 @@ def test_a_picture_is_made_with_progress_and_the_same_seed_again(server: Server,
 
 def test_words_are_made_from_a_picture(server: Server, visit: Open) -> None:
     page = visit(f"{server.url}/?view=make&to=text&count=1").page
-    page.get_by_role("button", name="Words").wait_for()
+    page.get_by_role("button", name="Words", exact=True).wait_for()
     page.locator("input[type=file]").set_input_files(DATA / "page" / "strawberry.webp")
     expect(page.locator(".made .told").first).to_have_text(re.compile(r"\w+"), timeout=90_000)
 
