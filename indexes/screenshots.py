@@ -1,11 +1,11 @@
-"""The pictures of the page in docs/page: every view, light and dark, of a catalog of real media.
+"""A catalog of real media for pictures of the page.
 
     python -m training.corpora openclipart emoji-fluent sounds instruments     # once; hours less than all corpora
-    python -m indexes.screenshots                       # builds demo/page.catalog, serves it, writes docs/page/*.webp
+    python -m indexes.screenshots                       # builds demo/page.catalog; the pictures are not taken yet
 
 The media are those whose licences ask for no more than a name (NOTICE): Open Clip Art's CC0 pictures, Microsoft's
 Fluent emoji (MIT), sounds under CC0 and instruments of FluidR3 (MIT), and captions, some said by Piper's voice joe
-(CC0). Needs Chromium (Debian: apt-get install chromium fonts-inter) and what `make test` installs.
+(CC0). Needs what `make test` installs.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def build(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Build the catalog and write the pictures."""
+    """Build the catalog."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where the catalog goes")
     given = parser.parse_args()

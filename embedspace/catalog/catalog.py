@@ -30,6 +30,7 @@ from embedspace.catalog.store.uris import places_of, places_where, remove_places
 from embedspace.catalog.store.where import Condition
 from embedspace.catalog.stored import FieldFacts, StoredItem
 from embedspace.errors import InputError
+from embedspace.segment import modality_rows
 
 __all__ = ["Catalog"]
 
@@ -208,6 +209,18 @@ class Catalog(CatalogFolder):
     def item(self, content_id: str) -> StoredItem | None:
         """Return all that is known of the item with this id, its vectors included; None where there is none."""
         return stored_item(self.store, content_id)
+
+    def neighbours(self, item: StoredItem, k: int = 8) -> dict[str, list[Hit]]:
+        """Return modality -> the k hits nearest to an item, without itself; what has none is left out."""
+        rows = modality_rows(item.segments)
+        if not rows:
+            return {}
+        modality, row = next(iter(rows.items()))
+        found = {}
+        for target in self.sizes():
+            hits = self.search(row, query_modality=modality, k=k + 1, to=target)[0]
+            found[target] = [hit for hit in hits if hit.id != item.id][:k]
+        return {target: hits for target, hits in found.items() if hits}
 
     def folders(self) -> list[str]:
         """Return every folder that a file of the catalog lies in, and every manifest that names one."""

@@ -132,7 +132,10 @@ class Collection:
                 }
                 for one in item.segments[:_SEGMENTS]
             ],
-            "neighbours": self._neighbours(item),
+            "neighbours": {
+                target: [_hit(hit) for hit in hits]
+                for target, hits in self.catalog.neighbours(item, _NEIGHBOURS).items()
+            },
         }
         if item.content is not None:
             said = item.content if isinstance(item.content, str) else "\n\n".join(item.content.values())
@@ -223,17 +226,6 @@ class Collection:
         if found is None:
             raise InputError(f"id {item_id[:80]!r}: no such item in the catalog; ids come from search")
         return found
-
-    def _neighbours(self, item: StoredItem) -> dict[str, list[dict[str, Any]]]:
-        rows = modality_rows(item.segments)
-        if not rows:
-            return {}
-        modality, row = next(iter(rows.items()))
-        found = {}
-        for target in self.catalog.sizes():
-            hits = self.catalog.search(row, query_modality=modality, k=_NEIGHBOURS + 1, to=target)[0]
-            found[target] = [_hit(hit) for hit in hits if hit.id != item.id][:_NEIGHBOURS]
-        return {target: hits for target, hits in found.items() if hits}
 
     def _picture(self, item: StoredItem) -> bytes:
         from embedspace.media.thumbnail import thumbnail

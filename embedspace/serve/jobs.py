@@ -8,16 +8,13 @@ import logging
 import os
 import queue
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from embedspace.calibration.centring import MIXED
 from embedspace.errors import EmbedspaceError
 from embedspace.modality import Modality
 from embedspace.query import ComposedQuery
@@ -36,7 +33,6 @@ __all__ = ["Job", "Jobs", "Made"]
 _LOG = logging.getLogger("embedspace.serve")
 _NEIGHBOURS = 4
 _GRACE_SECONDS = 10.0
-_TYPES = {".png": "image/png", ".wav": "audio/wav", ".txt": "text/plain; charset=utf-8"}
 Result = TypeVar("Result")
 
 
@@ -244,23 +240,23 @@ def _generate(space: EmbeddingSpace, query: ComposedQuery, to: str, request: Req
     from embedspace.generate import generate
 
     use_threads(max(1, min(4, (os.cpu_count() or 1) // 2)))  # the other cores answer searches meanwhile
-    words = all(term.modality == Modality.TEXT for term in query.terms)
-    text = " ".join(term.value for term in query.terms) if words else ""
-    modality = MIXED if query.centred else query.terms[0].modality
     return generate(
-        space, query.vector, to=to, modality=modality, request=request, neighbours=_NEIGHBOURS, force=True, texts=[text]
+        space,
+        query.vector,
+        to=to,
+        modality=query.source_modality,
+        request=request,
+        neighbours=_NEIGHBOURS,
+        force=True,
+        texts=[query.words],
     )[0]
 
 
 def _file_of(sample: Sample, query: ComposedQuery) -> Made:
     """Return a sample as a file, with where it comes from inside."""
-    from embedspace.generate.files import SUFFIX, record_of, write_sample
+    from embedspace.generate.files import record_of, sample_bytes
 
-    record = record_of(sample, "", [dataclasses.asdict(term) for term in query.terms])
-    with tempfile.TemporaryDirectory(prefix="embedspace-") as folder:
-        suffix = SUFFIX[Modality(sample.modality)]
-        path = write_sample(Path(folder) / f"made{suffix}", sample, record)
-        return Made(path.read_bytes(), _TYPES[suffix])
+    return Made(*sample_bytes(sample, record_of(sample, "", [dataclasses.asdict(term) for term in query.terms])))
 
 
 def _keep_neighbours(job: Job, space: EmbeddingSpace, query: ComposedQuery, to: str) -> None:
@@ -273,8 +269,7 @@ def _keep_neighbours(job: Job, space: EmbeddingSpace, query: ComposedQuery, to: 
     shown = getattr(generator, "neighbour_pictures", None)
     if shown is None:
         return
-    modality = MIXED if query.centred else query.terms[0].modality
-    for near, pixels in shown(query.vector, modality, space, 4 * _NEIGHBOURS):
+    for near, pixels in shown(query.vector, query.source_modality, space, 4 * _NEIGHBOURS):
         written = io.BytesIO()
         Image.fromarray(pixels).save(written, "WEBP", quality=80)
         job.made[f"neighbour-{near.item}"] = Made(written.getvalue(), "image/webp")

@@ -6,7 +6,6 @@ no file, and the server ends it when a file takes too long or too much memory.
 
 from __future__ import annotations
 
-import io
 import json
 import resource
 import sys
@@ -16,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from embedspace.errors import EmbedspaceError, MediaError, MediaTooLargeError
+from embedspace.media import thumbnail as small
 from embedspace.media.audio import iter_audio, load_audio
-from embedspace.media.image import decoded_image, flatten
+from embedspace.media.image import decoded_image
 from embedspace.media.video import iter_frames
 from embedspace.serve.processes.transcode import encoded, webm
 
@@ -70,9 +69,7 @@ def video(path: Path, *, seconds: float, max_pixels: int) -> Answer:
 
 def thumbnail(path: Path, *, kind: str, size: int, at: float) -> Answer:
     """Return a small picture as WebP: of a video the one at a time."""
-    picture = _frame_at(path, at) if kind == "video" else _opened(path, size)
-    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
-    return {"type": "image/webp"}, _webp(picture, 78)
+    return {"type": "image/webp"}, small.thumbnail(path, kind, size, at)
 
 
 def waveform(path: Path, *, count: int) -> Answer:
@@ -96,36 +93,16 @@ def waveform(path: Path, *, count: int) -> Answer:
 def preview(path: Path, *, kind: str) -> Answer:
     """Return what every browser shows or plays: WebP, Opus, or WebM of the first minute."""
     if kind == "image":
-        picture = _opened(path, _PREVIEW_SIDE)
-        picture.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE), Image.Resampling.LANCZOS)
-        return {"type": "image/webp"}, _webp(picture, 85)
+        return {"type": "image/webp"}, small.webp_bytes(small.small_picture(path, _PREVIEW_SIDE), 85)
     if kind == "video":
         return {"type": "video/webm"}, webm(path, _VIDEO_SECONDS)
     sound = load_audio(path, duration=_PREVIEW_SECONDS, sample_rate=48_000)
     return {"type": "audio/ogg"}, encoded(sound.waveform, sound.sample_rate, "opus")
 
 
-def _opened(path: Path, side: int) -> Image.Image:
-    with decoded_image(path, min_side=side) as picture:
-        return Image.fromarray(flatten(picture.image))
-
-
-def _frame_at(path: Path, at: float) -> Image.Image:
-    for _, end, picture in iter_frames(path, max(at, 1.0)):
-        if end > at:
-            return picture
-    raise MediaError("no picture at that time")
-
-
 def _blocks(path: Path) -> Iterator[NDArray[np.float32]]:
     for _, _, part in iter_audio(path, _RATE, 30.0, 30.0, skip_silent=False):
         yield part
-
-
-def _webp(picture: Image.Image, quality: int) -> bytes:
-    written = io.BytesIO()
-    picture.save(written, "WEBP", quality=quality, method=2)
-    return written.getvalue()
 
 
 _TASKS: dict[str, Callable[..., Answer]] = {

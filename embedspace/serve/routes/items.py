@@ -10,12 +10,12 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 
 from embedspace.catalog import StoredItem
 from embedspace.errors import MediaError
+from embedspace.segment import modality_rows
 from embedspace.serve.errors import ApiError, not_found
 from embedspace.serve.media import content_type, links, name_of
-from embedspace.serve.models import HitAnswer, ItemAnswer, SegmentAnswer
+from embedspace.serve.models import ItemAnswer, SegmentAnswer
 from embedspace.serve.routes.common import ServiceOf
 from embedspace.serve.routes.search import answer_hits
-from embedspace.serve.search.queries import modality_rows
 from embedspace.serve.security import SANDBOX
 from embedspace.serve.service import Service
 
@@ -23,7 +23,6 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/api/items", tags=["items"])
 _SEGMENTS = 500
-_NEIGHBOURS = 8
 _CACHED = "private, max-age=86400"
 _TEXT = 200_000
 
@@ -39,7 +38,7 @@ async def _item(service: Service, content_id: str) -> StoredItem:
 async def item(content_id: str, service: ServiceOf) -> ItemAnswer:
     """Return an item, and its neighbours in every modality."""
     stored = await _item(service, content_id)
-    neighbours = await service.search("search", _neighbours, service, stored)
+    neighbours = await service.search("search", service.catalog.neighbours, stored)
     rows = modality_rows(stored.segments)
     uri = stored.places[0].uri if stored.places else stored.id
     base = f"/api/items/{content_id}"
@@ -56,22 +55,10 @@ async def item(content_id: str, service: ServiceOf) -> ItemAnswer:
             SegmentAnswer(modality=one.modality, start=one.start, end=one.end, text=one.text, label=one.label)
             for one in stored.segments[:_SEGMENTS]
         ],
-        neighbours=neighbours,
+        neighbours={target: answer_hits(hits, []) for target, hits in neighbours.items()},
         preview=None if stored.kind == "text" else f"{base}/preview",
         **links(content_id, stored.kind, "audio" if set(rows) & {"audio", "speech"} else ""),
     )
-
-
-def _neighbours(service: Service, stored: StoredItem) -> dict[str, list[HitAnswer]]:
-    rows = modality_rows(stored.segments)
-    if not rows:
-        return {}
-    modality, row = next(iter(rows.items()))
-    found: dict[str, list[HitAnswer]] = {}
-    for target in service.catalog.sizes():
-        hits = service.catalog.search(row, query_modality=modality, k=_NEIGHBOURS + 1, to=target)[0]
-        found[target] = answer_hits([hit for hit in hits if hit.id != stored.id][:_NEIGHBOURS], [])
-    return {target: hits for target, hits in found.items() if hits}
 
 
 @router.get("/{content_id}/media", response_class=FileResponse)

@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedspace.modality import Modality
-from embedspace.segment import Decoded
+from embedspace.segment import Decoded, modality_rows
 from embedspace.serve.errors import ApiError, refused
 from embedspace.serve.jobs import Job
 from embedspace.serve.models import TermRequest
 from embedspace.serve.processes.transcode import FORMATS, encoded
 from embedspace.serve.routes.common import ServiceOf, unless_gone
 from embedspace.serve.routes.generate import begin
-from embedspace.serve.search.queries import modality_rows
 from embedspace.serve.service import Service
 from embedspace.serve.uploads import kind_of_upload, read_upload
 

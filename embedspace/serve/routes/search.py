@@ -13,12 +13,13 @@ from fastapi import APIRouter, Query, Request
 
 from embedspace.catalog import Hit
 from embedspace.modality import leading
+from embedspace.segment import modality_rows
 from embedspace.serve.errors import refused
 from embedspace.serve.media import links, name_of
 from embedspace.serve.models import HitAnswer, NameAnswer, QueryAnswer, SearchAnswer, SearchRequest, TermAnswer
 from embedspace.serve.routes.common import ServiceOf, unless_gone
 from embedspace.serve.search.finding import finder_key
-from embedspace.serve.search.queries import StoredQuery, marks, modality_rows
+from embedspace.serve.search.queries import StoredQuery, marks
 from embedspace.serve.uploads import kind_of_upload, read_upload
 
 __all__ = ["answer_hits", "router"]

@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.catalog import Catalog
-from embedspace.modality import Modality, leading
+from embedspace.modality import Modality
 from embedspace.query.composition import ComposedQuery, compose
 from embedspace.query.grammar import Query, Term
 from embedspace.query.sources import Source
-from embedspace.segment import Decoded, Segment, mean_vector
+from embedspace.segment import Decoded, Segment, modality_rows
 from embedspace.serve.errors import not_found, refused
 from embedspace.serve.media import name_of
 from embedspace.serve.models import TermAnswer, TermRequest
 from embedspace.serve.search.batching import BatchedSpace
 
-__all__ = ["KeptQueries", "Queries", "StoredQuery", "marks", "modality_rows"]
+__all__ = ["KeptQueries", "Queries", "StoredQuery", "marks"]
 
 _SHORT = 400
 """Characters of a text that is cut into passages at once, rather than in a thread."""
@@ -88,17 +88,6 @@ class KeptQueries:
         if found is None or found.expires < time.monotonic():
             raise not_found("this ref is unknown, or was forgotten; send the media again", "ref")
         return found
-
-
-def modality_rows(segments: Sequence[Segment]) -> dict[str, NDArray[np.float32]]:
-    """Return modality -> unit row of an item's segments, the leading one first."""
-    rows = {}
-    for name in leading({segment.modality for segment in segments}):
-        mean = mean_vector(segments, name)
-        norm = 0.0 if mean is None else float(np.linalg.norm(mean))
-        if mean is not None and norm > 0:
-            rows[name] = (mean / norm).astype(np.float32)
-    return rows
 
 
 class Queries:
