@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import select
 import subprocess
 import sys
@@ -93,6 +92,12 @@ def _results(reader: subprocess.Popen[bytes]) -> Any:  # noqa: ANN401 - an itera
 # -- in the process that reads ---------------------------------------------------------------------------------------
 
 
+def _peak_gigabytes() -> float:
+    """The most memory that this process has held; `ru_maxrss` would begin with what its parent held."""
+    peak = Path("/proc/self/status").read_text("ascii").split("VmHWM:")[1].split()[0]
+    return int(peak) / (1 << 20)
+
+
 def _read_all(order: dict[str, Any]) -> None:
     folder = Path(order["folder"]) / f"from-{order['first']}"
     folder.mkdir()
@@ -117,7 +122,7 @@ def _read_all(order: dict[str, Any]) -> None:
         found = {
             "number": number, "suffix": suffix, "how": how, "outcome": outcome, "said": said,
             "seconds": time.process_time() - started,
-            "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20),
+            "gigabytes": _peak_gigabytes(),
         }  # fmt: skip
         print(json.dumps(found), flush=True)
 
