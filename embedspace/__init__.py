@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         OutsideError,
         QueryError,
         StorageFullError,
+        UnknownItemError,
         UnknownModalityError,
         WeightsError,
     )
@@ -68,6 +69,7 @@ __all__ = [
     "Segment",
     "SegmentEncoder",
     "StorageFullError",
+    "UnknownItemError",
     "UnknownModalityError",
     "WeightsError",
     "__version__",

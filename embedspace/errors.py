@@ -8,7 +8,8 @@
     │   │   ├── EmptyMediaError        it decodes to nothing (silent, no samples, no words)
     │   │   ├── ChangingFileError      it is written to while it is read
     │   │   └── MediaGoneError         it is gone, or not as it was indexed
-    │   ├── UnknownModalityError   neither the suffix nor the caller says what it is
+    │   ├── UnknownItemError       no item of a catalog has this id
+    │   ├── UnknownModalityError   what something is, or is to be taken as, is not known
     │   ├── QueryError             a composed query that cannot be read
     │   └── OutsideError           a vector far from everything that a generator knows
     ├── ConfigError                a recipe, suite or config with an unknown or wrong key
@@ -47,6 +48,7 @@ __all__ = [
     "OutsideError",
     "QueryError",
     "StorageFullError",
+    "UnknownItemError",
     "UnknownModalityError",
     "WeightsError",
 ]
@@ -97,8 +99,12 @@ class MediaGoneError(MediaError):
     """The file of an item is gone, or not as it was indexed."""
 
 
+class UnknownItemError(InputError):
+    """No item of a catalog has this id."""
+
+
 class UnknownModalityError(InputError):
-    """Neither the suffix nor the caller says which modality an item has."""
+    """Neither the suffix nor the caller says which modality an item has, or it has not the one that is asked for."""
 
 
 class QueryError(InputError):

@@ -29,7 +29,7 @@ from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.uris import places_of, places_where, remove_places
 from embedspace.catalog.store.where import Condition
 from embedspace.catalog.stored import FieldFacts, StoredItem
-from embedspace.errors import InputError
+from embedspace.errors import InputError, UnknownItemError
 from embedspace.segment import modality_rows
 
 __all__ = ["Catalog"]
@@ -206,9 +206,16 @@ class Catalog(CatalogFolder):
         """
         return segment_vectors(self.store, modality, ids)
 
-    def item(self, content_id: str) -> StoredItem | None:
-        """Return all that is known of the item with this id, its vectors included; None where there is none."""
-        return stored_item(self.store, content_id)
+    def item(self, content_id: str) -> StoredItem:
+        """Return all that is known of the item with this id, its vectors included.
+
+        Raises:
+            UnknownItemError: If there is none.
+        """
+        found = stored_item(self.store, content_id)
+        if found is None:
+            raise UnknownItemError(f"id {content_id[:80]!r}: no such item in the catalog; ids come from a search")
+        return found
 
     def neighbours(self, item: StoredItem, k: int = 8) -> dict[str, list[Hit]]:
         """Return modality -> the k hits nearest to an item, without itself; what has none is left out."""

@@ -1,10 +1,11 @@
-"""What the catalog holds, looked at item by item and field by field. Frozen records, no behaviour."""
+"""What the catalog holds, looked at item by item and field by field. Frozen records."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from embedspace.catalog.places import name_of
 from embedspace.segment import Segment
 
 __all__ = ["FieldFacts", "StoredItem", "StoredPlace"]
@@ -46,6 +47,16 @@ class StoredItem:
     content: str | dict[str, str] | None
     places: tuple[StoredPlace, ...]
     segments: tuple[Segment, ...]
+
+    @property
+    def uri(self) -> str:
+        """Where it was found first; its id, where nobody knows."""
+        return self.places[0].uri if self.places else self.id
+
+    @property
+    def name(self) -> str:
+        """How people call it."""
+        return name_of(self.uri)
 
 
 @dataclass(frozen=True, slots=True)

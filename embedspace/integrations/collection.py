@@ -16,7 +16,7 @@ from embedspace.catalog import Catalog, Hit, StoredItem
 from embedspace.catalog.originals import Originals
 from embedspace.catalog.places import name_of
 from embedspace.errors import InputError, MediaError, UnknownModalityError
-from embedspace.query import ComposedQuery, Query, Source, Term, compose, search_composed
+from embedspace.query import ComposedQuery, Query, Source, Term, compose, embedded_source, search_composed
 from embedspace.segment import modality_rows
 from embedspace.space import EmbeddingSpace
 
@@ -112,13 +112,12 @@ class Collection:
         """Return what is known of an item, with its neighbours in each modality, and a small picture of it as WebP.
 
         Raises:
-            InputError: If there is no such item.
+            UnknownItemError: If there is no such item.
         """
-        item = self._item(item_id)
-        uri = item.places[0].uri if item.places else item.id
+        item = self.catalog.item(item_id)
         facts: dict[str, Any] = {
             "id": item.id,
-            "name": name_of(uri),
+            "name": item.name,
             "uris": [place.uri for place in item.places],
             "kind": item.kind,
             "metadata": item.metadata,
@@ -213,19 +212,8 @@ class Collection:
             if len(term.text) > _CHARACTERS:
                 raise InputError(f"text: {len(term.text)} characters; give at most {_CHARACTERS}")
             return Source(term.text.encode("utf-8", "replace").decode(), "text")
-        item = self._item(term.id)
-        rows = modality_rows(item.segments)
-        modality = term.modality or next(iter(rows), "")
-        if modality not in rows:
-            raise InputError(f"item {item.id[:12]}: holds {', '.join(rows) or 'nothing'}, not {modality}")
-        label = name_of(item.places[0].uri) if item.places else item.id
-        return Source(label, item.kind, None, (rows[modality], modality))
-
-    def _item(self, item_id: str) -> StoredItem:
-        found = self.catalog.item(item_id)
-        if found is None:
-            raise InputError(f"id {item_id[:80]!r}: no such item in the catalog; ids come from search")
-        return found
+        item = self.catalog.item(term.id)
+        return embedded_source(item.name, item.kind, modality_rows(item.segments), term.modality)
 
     def _picture(self, item: StoredItem) -> bytes:
         from embedspace.media.thumbnail import thumbnail

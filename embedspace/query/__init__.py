@@ -4,7 +4,7 @@ from embedspace.query.composition import MIXED, ComposedQuery, ComposedTerm, com
 from embedspace.query.grammar import Query, Term, parse
 from embedspace.query.reading import Names, join_names, stands_apart
 from embedspace.query.searching import search_composed
-from embedspace.query.sources import QueryEncoder, Resolver, Source, embed_sources, resolve
+from embedspace.query.sources import QueryEncoder, Resolver, Source, embed_sources, embedded_source, resolve
 
 __all__ = [
     "MIXED",
@@ -18,6 +18,7 @@ __all__ = [
     "Term",
     "compose",
     "embed_sources",
+    "embedded_source",
     "join_names",
     "parse",
     "resolve",

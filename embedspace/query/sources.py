@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from embedspace.query.grammar import Term
 from embedspace.query.reading import Names
 from embedspace.segment import Decoded, Segment, mean_vector
 
-__all__ = ["QueryEncoder", "Resolver", "Source", "embed_sources", "resolve"]
+__all__ = ["QueryEncoder", "Resolver", "Source", "embed_sources", "embedded_source", "resolve"]
 
 
 class QueryEncoder(Protocol):
@@ -107,6 +107,24 @@ def resolve(value: str, *, quoted: bool = False, as_modality: str | None = None)
     except UnicodeEncodeError:
         raise QueryError(f"query {value!a}: not UTF-8; write it so, or give the path of a file that exists") from None
     return Source(value, "text")
+
+
+def embedded_source(value: str, kind: str, rows: Mapping[str, NDArray[np.float32]], modality: str | None) -> Source:
+    """Return what somebody encoded before, such as an item of a catalog, as a source.
+
+    Args:
+        value: How people call it.
+        kind: "image", "audio", "text" or "video".
+        rows: Modality -> (embed_dim,) unit row, the leading one first.
+        modality: Which of them; None or empty: the leading one.
+
+    Raises:
+        UnknownModalityError: If it has not that modality, or none.
+    """
+    wanted = modality or next(iter(rows), "")
+    if wanted not in rows:
+        raise UnknownModalityError(f"{value}: holds {', '.join(rows) or 'nothing'}, not {wanted or 'a modality'}")
+    return Source(value, kind, None, (rows[wanted], wanted))
 
 
 def embed_sources(

@@ -20,6 +20,7 @@ from embedspace.errors import (
     MediaTooLargeError,
     MissingExtraError,
     OutsideError,
+    UnknownItemError,
 )
 
 __all__ = ["ApiError", "busy", "error_response", "handle_errors", "not_found", "refused"]
@@ -98,6 +99,8 @@ def _of_embedspace(error: EmbedspaceError) -> ApiError:
         return ApiError(413, str(error))
     if isinstance(error, OutsideError):
         return ApiError(422, str(error), code="outside")
+    if isinstance(error, UnknownItemError):
+        return not_found(str(error), "id")
     if isinstance(error, InputError):
         return ApiError(400, str(error))
     if isinstance(error, MissingExtraError):

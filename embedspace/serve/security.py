@@ -45,6 +45,7 @@ _PRIVATE = ("/api/", "/v1/", "/metrics", "/openapi.json")
 _ABOUT_ITSELF = ("/health", "/ready", "/metrics")
 _SIMPLE = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
 """Content types that any web page may send anywhere without asking."""
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _HEADER_BYTES = 32 << 10
 _OWN_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
@@ -109,7 +110,8 @@ class Guard:
             route = getattr(scope.get("route"), "path", "other")
             if route not in _ABOUT_ITSELF:
                 self.metrics.used = time.monotonic()
-            self.metrics.requests.labels(route, scope["method"], str(status)).inc()
+            method = scope["method"] if scope["method"] in _METHODS else "other"  # a client may invent any
+            self.metrics.requests.labels(route, method, str(status)).inc()
             self.metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
 
     def _check(self, scope: Scope) -> int:

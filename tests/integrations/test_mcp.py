@@ -19,7 +19,7 @@ from PIL import Image
 from embedspace import Catalog, EmbeddingSpace
 from embedspace.catalog.ingest.ingest import ingest
 from embedspace.cli import main
-from embedspace.errors import InputError, MissingExtraError
+from embedspace.errors import MissingExtraError, UnknownItemError, UnknownModalityError
 from embedspace.integrations.collection import Asked, Collection
 
 pytestmark = [pytest.mark.filterwarnings("default::DeprecationWarning")]
@@ -131,8 +131,17 @@ def test_words_never_become_a_path(
     scores = {hit["name"]: hit["score"] for hit in found}
     assert scores["red.png"] == pytest.approx(float(expected[0, 0]), abs=2e-3)
     assert collection.search([Asked(text="\ud800 a dog"), Asked(text="- \0 + 2:dog")])["hits"]
-    with pytest.raises(InputError, match="no such item"):
+    with pytest.raises(UnknownItemError, match="no such item"):
         collection.search([Asked(id=name)])
+    with pytest.raises(UnknownItemError, match="no such item"):
+        collection.look(name)
+
+
+def test_an_item_is_taken_only_as_what_it_holds(collection: Collection) -> None:
+    hit = collection.search([Asked(text="red")], to=["image"])["hits"][0]
+    assert collection.search([Asked(id=hit["id"], modality="image")], to=["image"])["hits"][0]["id"] == hit["id"]
+    with pytest.raises(UnknownModalityError, match=f"{hit['name']}: holds image, not speech"):
+        collection.search([Asked(id=hit["id"], modality="speech")])
 
 
 def test_a_file_that_changed_or_leads_out_is_not_shown(space: EmbeddingSpace, tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ def test_what_is_no_item_is_not_there(served: Running) -> None:
     for name in ("0" * 32, "x", "a.txt"):
         for part in ("", "/media", "/thumbnail", "/waveform", "/preview"):
             response = served.client.get(f"/api/items/{name}{part}")
-            assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
+            error = response.json()["error"]
+            assert (response.status_code, error["code"], error["param"]) == (404, "not_found", "id")
 
 
 def test_thumbnails_are_small_webp(served: Running, ids: dict[str, str]) -> None:
@@ -159,7 +160,7 @@ def test_a_file_that_changed_is_gone(own: tuple[Running, Path, dict[str, str]]) 
     for part in ("media", "thumbnail", "preview"):
         assert _status(served, ids["dog.png"], part) == 410
     (folder / "b.txt").write_text("tall gras")
-    os.utime(folder / "b.txt", ns=(facts.st_atime_ns, served.service.catalog.item(ids["b.txt"]).places[0].mtime_ns))  # type: ignore[union-attr]
+    os.utime(folder / "b.txt", ns=(facts.st_atime_ns, served.service.catalog.item(ids["b.txt"]).places[0].mtime_ns))
     assert _status(served, ids["b.txt"]) == 410
     (folder / "rain.wav").unlink()
     assert _status(served, ids["rain.wav"]) == 410 == _status(served, ids["rain.wav"], "waveform")
@@ -169,7 +170,7 @@ def test_a_link_out_of_what_was_indexed_is_not_followed(
     own: tuple[Running, Path, dict[str, str]], tmp_path: Path
 ) -> None:
     served, folder, ids = own
-    place = served.service.catalog.item(ids["a.txt"]).places[0]  # type: ignore[union-attr]
+    place = served.service.catalog.item(ids["a.txt"]).places[0]
     secret = tmp_path / "secret.txt"
     secret.write_text("x" * place.size)
     os.utime(secret, ns=(place.mtime_ns, place.mtime_ns))

@@ -83,6 +83,18 @@ def test_an_item_finds_what_is_like_it(served: Running) -> None:
     assert as_sound["id"] == talk["id"]
 
 
+def test_an_item_that_is_not_there_or_is_something_else_is_refused(served: Running) -> None:
+    talk = served.search({"text": "a barking dog"}, to="speech", k=1)["hits"][0]
+    for term, status, param, message in (
+        ({"id": "nowhere"}, 404, "id", "id 'nowhere': no such item in the catalog"),
+        ({"id": talk["id"], "as": "image"}, 400, "as", "speech.wav: holds speech, audio, not image"),
+    ):
+        response = served.client.post("/api/search", json={"terms": [term]})
+        error = response.json()["error"]
+        assert (response.status_code, error["param"]) == (status, param)
+        assert error["message"].startswith(message), error
+
+
 def test_filters_and_probabilities_leave_out(served: Running) -> None:
     kinds = {hit["kind"] for hit in served.search({"text": "x"}, where="kind = 'audio'", k=9)["hits"]}
     assert kinds == {"audio"}

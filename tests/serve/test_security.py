@@ -261,6 +261,13 @@ def test_a_link_in_the_page_s_folder_is_not_followed(
     assert served.client.get("/link.txt").status_code == 404
 
 
+def test_what_a_client_invents_takes_no_memory(served: Running) -> None:
+    for number in range(3):
+        assert served.client.request(f"MADE{number}", f"/made/{number}").status_code in (404, 405)
+    told = served.client.get("/metrics").text
+    assert 'method="other"' in told and "MADE" not in told and "/made/" not in told
+
+
 def test_a_websocket_is_not_opened(served: Running) -> None:
     asked = (
         "GET /api/catalog HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

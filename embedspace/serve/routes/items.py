@@ -12,7 +12,7 @@ from embedspace.catalog import StoredItem
 from embedspace.errors import MediaError
 from embedspace.segment import modality_rows
 from embedspace.serve.errors import ApiError, not_found
-from embedspace.serve.media import content_type, links, name_of
+from embedspace.serve.media import content_type, links
 from embedspace.serve.models import ItemAnswer, SegmentAnswer
 from embedspace.serve.routes.common import ServiceOf
 from embedspace.serve.routes.search import answer_hits
@@ -28,10 +28,7 @@ _TEXT = 200_000
 
 
 async def _item(service: Service, content_id: str) -> StoredItem:
-    found = await service.search("item", service.catalog.item, content_id)
-    if found is None:
-        raise not_found("there is no such item in the catalog", "id")
-    return found
+    return await service.search("item", service.catalog.item, content_id)
 
 
 @router.get("/{content_id}")
@@ -40,13 +37,12 @@ async def item(content_id: str, service: ServiceOf) -> ItemAnswer:
     stored = await _item(service, content_id)
     neighbours = await service.search("search", service.catalog.neighbours, stored)
     rows = modality_rows(stored.segments)
-    uri = stored.places[0].uri if stored.places else stored.id
     base = f"/api/items/{content_id}"
     return ItemAnswer(
         id=stored.id,
-        uri=uri,
+        uri=stored.uri,
         uris=[place.uri for place in stored.places],
-        name=name_of(uri),
+        name=stored.name,
         kind=stored.kind,
         metadata=stored.metadata,
         size=stored.places[0].size if stored.places else 0,

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.catalog import Catalog
+from embedspace.errors import UnknownModalityError
 from embedspace.modality import Modality
 from embedspace.query.composition import ComposedQuery, compose
 from embedspace.query.grammar import Query, Term
-from embedspace.query.sources import Source
+from embedspace.query.sources import Source, embedded_source
 from embedspace.segment import Decoded, Segment, modality_rows
 from embedspace.serve.errors import not_found, refused
-from embedspace.serve.media import name_of
 from embedspace.serve.models import TermAnswer, TermRequest
 from embedspace.serve.search.batching import BatchedSpace
 
@@ -100,7 +100,8 @@ class Queries:
         """Return the vector of each term; words are encoded together, among those of other requests.
 
         Raises:
-            ApiError: If a ref or an item is unknown, or has not the modality that is asked for.
+            ApiError: If a ref is unknown, or one has not the modality that is asked for.
+            UnknownItemError: If an item is unknown.
         """
         words = [number for number, term in enumerate(terms) if term.text is not None]
         rows = await self.embed_texts([terms[number].text or "" for number in words], is_query=True)
@@ -146,18 +147,16 @@ class Queries:
     def _known(self, term: TermRequest) -> tuple[TermAnswer, Source]:
         if term.ref is not None:
             query = self.kept.get(term.ref)
-            label, kind, rows = query.name or query.kind, query.kind, query.rows
+            asked, label, kind, rows = "ref", query.name or query.kind, query.kind, query.rows
         else:
             item = self.catalog.item(term.id or "")
-            if item is None:
-                raise not_found("there is no such item in the catalog", "id")
-            label = name_of(item.places[0].uri) if item.places else item.id
-            kind, rows = item.kind, modality_rows(item.segments)
-        modality = term.as_ or next(iter(rows), "")
-        if modality not in rows:
-            raise refused(f"{label}: holds {', '.join(rows) or 'nothing'}, not {modality}; change as", "as")
-        answer = _answer(term, label, "ref" if term.ref is not None else "id", modality)
-        return answer, Source(label, kind, None, (rows[modality], modality))
+            asked, label, kind, rows = "id", item.name, item.kind, modality_rows(item.segments)
+        try:
+            source = embedded_source(label, kind, rows, term.as_)
+        except UnknownModalityError as error:
+            raise refused(f"{error}; change as", "as") from None
+        assert source.embedded is not None
+        return _answer(term, label, asked, source.embedded[1]), source
 
     def compose(self, terms: Sequence[tuple[TermAnswer, Source]]) -> ComposedQuery:
         """Turn embedded terms into one vector. It may encode what words and named media make together, and waits.
