@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from embedspace.catalog.ingest.opening import open_or_create
 from embedspace.errors import ConfigError
+from embedspace.serve.allocator import bound_arenas
 from embedspace.serve.app import create_app
 from embedspace.serve.service import Service
 from embedspace.serve.settings import Limits, ServeSettings
@@ -184,6 +185,7 @@ def serve(
         ConfigError: If the address cannot be listened at.
     """
     bound = listen(settings)
+    bound_arenas()
     try:
         if settings.watch:
             open_or_create(settings.catalog, space).close()

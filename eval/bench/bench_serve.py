@@ -1,7 +1,6 @@
-"""How much the way over HTTP costs, and what a server does when too much is asked of it.
+"""How much the way over HTTP costs, and how much of the space a map keeps.
 
     python -m eval.bench.bench_serve                    # 32 clients over HTTP against 32 threads in one process
-    python -m eval.bench.bench_serve --load --minutes 30       # mixed load at the queue's limit: errors, memory
     python -m eval.bench.bench_serve --map CATALOG      # neighbours that a map of a catalog keeps
 
 Both ways encode with the shipped space through the same batcher, search the same catalog of made-up vectors and run in
@@ -14,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import io
 import itertools
 import json
-import os
 import random
 import statistics
 import subprocess
@@ -25,14 +22,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
-from PIL import Image
 
 from embedspace.catalog import Catalog
 from embedspace.query import Query, Source, Term, compose, search_composed
@@ -54,11 +48,6 @@ from eval.bench.bench_serve import ask
 started = time.perf_counter()
 each = asyncio.run(ask(sys.argv[1], *map(int, sys.argv[2:])))
 print(json.dumps({"each": each, "all": time.perf_counter() - started}))
-"""
-LOAD = """
-import asyncio, json, sys
-from eval.bench.bench_serve import press
-print(json.dumps(asyncio.run(press(sys.argv[1], float(sys.argv[2]), int(sys.argv[3])))))
 """
 
 
@@ -181,96 +170,6 @@ def _figures(each: list[float], seconds: float) -> dict[str, float]:
     return {"p50_ms": round(float(p50), 1), "p95_ms": round(float(p95), 1), "per_second": round(len(each) / seconds, 1)}
 
 
-# -- too much ----------------------------------------------------------------------------------------------------------
-
-
-def load(given: argparse.Namespace) -> dict[str, Any]:
-    """Ask for more than the queue takes, in many ways, for some minutes; returns answers by status, and memory."""
-    with tempfile.TemporaryDirectory() as folder:
-        serving = Serving(Path(folder), given.items, Limits(queue=given.queue))
-        memory: list[int] = []
-        command = [sys.executable, "-c", LOAD, serving.server.address, str(given.minutes), str(2 * given.queue)]
-        try:
-            clients = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            while clients.poll() is None:
-                memory.append(_resident())
-                time.sleep(5)
-            out, _ = clients.communicate()
-        finally:
-            serving.close()
-    statuses = Counter(json.loads(out))
-    tenth = max(len(memory) // 10, 1)
-    early, late = (round(statistics.median(part) / 1e6, 1) for part in (memory[2 * tenth : 3 * tenth], memory[-tenth:]))
-    return {
-        "minutes": given.minutes,
-        "queue": given.queue,
-        "clients": 2 * given.queue,
-        "answers": dict(sorted(statuses.items())),
-        "server_errors": sum(count for status, count in statuses.items() if not status.startswith(("2", "4", "left"))),
-        "memory_mb_after_a_fifth": early,
-        "memory_mb_at_the_end": late,
-        "memory_ratio": round(late / early, 3),
-    }
-
-
-def _resident() -> int:
-    """Return the resident memory of this process in bytes."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-async def press(address: str, minutes: float, clients: int) -> dict[str, int]:
-    """Ask in many ways at once until the time is over; returns how often each status came."""
-    ends, found = time.monotonic() + 60 * minutes, Counter[str]()
-    picture = _picture()
-
-    async def one(number: int) -> None:
-        draw = random.Random(number)
-        async with httpx.AsyncClient(base_url=address, timeout=120, trust_env=False) as client:
-            while time.monotonic() < ends:
-                try:
-                    found[await _something(client, draw, picture)] += 1
-                except httpx.HTTPError as error:
-                    found[type(error).__name__] += 1
-
-    await asyncio.gather(*(one(number) for number in range(clients)))
-    return found
-
-
-async def _something(client: httpx.AsyncClient, draw: random.Random, picture: bytes) -> str:
-    """Do one thing of a page or a program; a 429 is waited for as it says."""
-    text = " ".join(draw.choices(WORDS, k=draw.randint(1, 8)))
-    kind = draw.random()
-    if kind < 0.6:
-        asked: dict[str, Any] = {"terms": [{"text": text}], "grouped": kind < 0.2}
-        if kind > 0.5:
-            asked |= {"where": f"duration < {draw.randint(1, 2000)} and title like '%{draw.randint(1, 99)}%'"}
-        answer = await client.post("/api/search", json=asked)
-    elif kind < 0.85:
-        answer = await client.post("/v1/embeddings", json={"input": [text] * draw.randint(1, 8)})
-    elif kind < 0.9:
-        answer = await client.post("/api/queries", content=picture, headers={"Content-Type": "image/png"})
-    elif kind < 0.95:
-        answer = await client.get("/api/catalog")
-    elif kind < 0.98:
-        answer = await client.post("/api/search", content=b"{broken", headers={"Content-Type": "application/json"})
-    else:  # leaves before the answer
-        try:
-            await asyncio.wait_for(client.post("/api/search", json={"terms": [{"text": text}]}), 0.01)
-        except TimeoutError:
-            pass
-        return "left"
-    if answer.status_code == 429:
-        await asyncio.sleep(draw.random() * float(answer.headers["retry-after"]))
-    return str(answer.status_code)
-
-
-def _picture() -> bytes:
-    written = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)).save(written, "PNG")
-    return written.getvalue()
-
-
 # -- the map -----------------------------------------------------------------------------------------------------------
 
 
@@ -302,17 +201,12 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--searches", type=int, default=600, help="of each run")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--load", action="store_true", help="mixed load at the queue's limit instead")
-    parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--queue", type=int, default=256)
     parser.add_argument(
         "--map", type=Path, metavar="CATALOG", help="neighbours that the map of a catalog keeps instead"
     )
     given = parser.parse_args()
     if given.map is not None:
         report(given, "serve_map", **kept_neighbours(given.map))
-    elif given.load:
-        report(given, "serve_load", **load(given))
     else:
         report(given, "serve", **compare(given))
 
