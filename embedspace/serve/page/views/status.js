@@ -23,7 +23,7 @@ export function view() {
         ["Watches", held.watching.join(", ") || "nothing"], ["Makes", held.generates.map((kind) => called(kind)).join(", ") || "nothing"]].map(([key, value]) =>
         h("div", {}, h("dt", {}, key), h("dd", {}, value)))),
       h("section", { "aria-label": "Failures" }, h("h2", {}, "Could not be read ", h("small", {}, number(held.failed))),
-        held.failures.length ? h("ul", { class: "failures" }, held.failures.map(({ uri, reason }) => h("li", {}, h("code", {}, uri), h("span", {}, reason))),
+        held.failures.length ? h("ul", { class: "failures" }, held.failures.map(({ uri, reason }) => h("li", {}, h("code", {}, uri), h("span", {}, reason.replace(`${uri}: `, "")))),
           held.failed > held.failures.length && h("li", {}, `and ${number(held.failed - held.failures.length)} more`))
           : h("p", { class: "hint" }, "Everything that was found could be read.")));
   }
