@@ -131,6 +131,10 @@ class CatalogFolder:
         self._changed = self._changed and error is None
         self.close()
 
+    def call(self, path: str | Path) -> None:
+        """Take another name of its folder for messages; the files stay those that are open."""
+        self.path = self.store.path = Path(path)
+
     @property
     def embed_dim(self) -> int:
         """Length of the vectors."""

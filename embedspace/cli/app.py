@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import io
 import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -73,6 +74,13 @@ def application(only: str | None = None) -> typer.Typer:
     return app
 
 
+@functools.cache
+def _command(only: str | None) -> Callable[..., Any]:
+    """Return the application as something to call; its options are read once, however often it is called."""
+    command: Callable[..., Any] = typer.main.get_command(application(only))
+    return command
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         print(f"embedspace {embedspace.__version__}")
@@ -120,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     try:
         verb = given[0] if given and given[0] in _VERBS and "_EMBEDSPACE_COMPLETE" not in os.environ else None
-        code = application(verb)(given, prog_name="embedspace", standalone_mode=False)
+        code = _command(verb)(given, prog_name="embedspace", standalone_mode=False)
         sys.stdout.flush()
     except Interrupted as ending:
         _complain(str(ending))

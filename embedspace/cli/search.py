@@ -58,7 +58,7 @@ def search(
     calibration for the modalities searched there are no probabilities ("-", null in JSON), and hits are ranked by
     cosine. With --json one object per line. A search without a hit says so and exits 0.
     """
-    from embedspace.catalog import Catalog
+    from embedspace.cli.shared.opening import opened_catalog
     from embedspace.cli.shared.space import load_space, quick_start
     from embedspace.query.composition import compose
     from embedspace.query.grammar import parse
@@ -66,7 +66,7 @@ def search(
 
     texts = _queries(query)
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
-    with Catalog.open(catalog, read_only=True) as opened:
+    with opened_catalog(catalog) as opened:
         with quick_start(words_only=_words_only(parsed, as_modality)):
             space = load_space(space_name, device, download)
             opened.check_fingerprint(space.fingerprints())

@@ -108,7 +108,7 @@ def serve(
 
 
 def _ask(*, stop: bool) -> None:
-    from embedspace.serve.warm.server import running_server, stop_server
+    from embedspace.serve.warm.control import running_server, stop_server
 
     said = stop_server() if stop else running_server()
     print(f"{'stopped: ' if stop else ''}{said}" if said else "no server runs")
@@ -117,7 +117,7 @@ def _ask(*, stop: bool) -> None:
 
 
 def _none_runs() -> None:
-    from embedspace.serve.warm.server import running_server
+    from embedspace.serve.warm.control import running_server
 
     said = running_server()
     if said is not None:

@@ -59,6 +59,7 @@ def warm_server(
     """
     from embedspace.catalog import Catalog
     from embedspace.cli.app import main
+    from embedspace.cli.shared.opening import keep_catalog
     from embedspace.cli.shared.space import keep_space
     from embedspace.serve.warm.server import WarmServer
     from embedspace.serve.warm.stamp import stamp_of
@@ -67,8 +68,18 @@ def warm_server(
     if catalog.exists():  # what is watched may be indexed later
         with Catalog.open(catalog, read_only=True) as opened:
             opened.check_fingerprint(space.fingerprints())
-    of_space = [] if space_name is None else ["--space", space_name]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        main(["search", str(catalog), "a first text", *of_space])
-        main(["embed", "a first text", "--json", *of_space])
-    return WarmServer(main, idle=idle, stamp=stamp_of([space.folder] if space_name else []), link=link)
+    place = catalog.resolve()
+    options = ["--device", device, *([] if space_name is None else ["--space", space_name])]
+
+    def try_out(*arguments: str) -> None:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            main([*arguments, *options])
+
+    def prepare() -> None:
+        keep_catalog(place)
+        try_out("search", str(place), "a first text")
+
+    try_out("search", str(place), "a first text")
+    try_out("embed", "a first text", "--json")
+    stamp = stamp_of([space.folder] if space_name else [])
+    return WarmServer(main, idle=idle, stamp=stamp, link=link, prepare=prepare)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embedspace import warm
 from embedspace.errors import InputError
-from embedspace.serve.warm.server import running_server
+from embedspace.serve.warm.control import running_server
 
 __all__ = ["log_path", "start_in_background"]
 

@@ -1,7 +1,8 @@
 """The server of the warm command: it has the models loaded, and each command runs in a copy of it.
 
 A command is a fork of the server: it has the loaded models at once, and folder, environment and file mask of whoever
-asked are its own, so that no two commands meet and none can harm the server. The server itself runs one thread.
+asked are its own, so that no two commands meet and none can harm the server. The server itself runs one thread. One
+copy is made ahead and gets ready (`embedspace.serve.warm.standby`); who asks while there is none waits for a new one.
 
 What a client must fulfil, and what is asked of it, is in `embedspace.warm`.
 """
@@ -17,14 +18,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 
 from embedspace import warm
-from embedspace.errors import InputError
 from embedspace.serve.warm.answering import Request, answer, read_request
+from embedspace.serve.warm.control import listen
+from embedspace.serve.warm.standby import Standby, await_command
 
-__all__ = ["WarmServer", "running_server", "stop_server", "stopped_by_signals"]
+__all__ = ["WarmServer", "stopped_by_signals"]
 
 _READING = 1.0
 """Seconds in which a client has to have said what it wants."""
@@ -57,6 +58,7 @@ class WarmServer:
         idle: float | None = None,
         stamp: Callable[[], object] = lambda: None,
         link: socket.socket | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         """Listen at the user's socket.
 
@@ -66,19 +68,21 @@ class WarmServer:
             stamp: What the loaded models depend on: when that has changed, it serves no more.
             link: To a process that this one belongs to: it is told of each command by a byte, what it sends is shown by
                 "status", and the server ends when it closes.
+            prepare: Run by a copy ahead of the command that it will answer; None: no copy is made ahead.
 
         Raises:
             InputError: If one runs already, or the folder of the socket is no private one.
         """
-        self._run, self._idle, self._stamp, self._link = run, idle, stamp, link
+        self._run, self._idle, self._stamp, self._link, self._prepare = run, idle, stamp, link, prepare
         self._loaded, self._remark = stamp(), ""
-        self._listener = _listen()
+        self._listener = listen()
         self._inode = os.stat(warm.socket_path()).st_ino
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = socket.socketpair()
         for end in (self._listener, self._woken, self._waker):
             end.setblocking(False)
         self._clients: dict[int, _Client] = {}
+        self._standby: Standby | None = None
         self._stopping = False
         self._last, self._begun, self.answered = time.monotonic(), time.time(), 0
 
@@ -99,6 +103,7 @@ class WarmServer:
         if self._link is not None:
             self._link.setblocking(False)
             self._selector.register(self._link, selectors.EVENT_READ, self._follow)
+        self._stand_by()
         try:
             while not self._stopping:
                 for key, _ in self._selector.select(self._wait()):
@@ -180,15 +185,58 @@ class WarmServer:
         self._last, self.answered = time.monotonic(), self.answered + 1
         if self._link is not None:
             self._link.send(b"\0")
+        standby, self._standby = self._standby, None
+        if standby is not None and standby.is_ready:
+            self._selector.unregister(standby.link)
+            taken = standby.take(client.connection, body)
+            standby.link.close()
+            client.process = standby.process
+            if not taken:
+                os.kill(standby.process, signal.SIGKILL)  # the client sees the end of the connection, and runs cold
+        else:
+            self._standby = standby
+            client.process = self._copy(lambda: (client.connection, asked), client)
+        client.pidfd = os.pidfd_open(client.process)
+        self._selector.register(client.pidfd, selectors.EVENT_READ, lambda: self._reap(client))
+
+    def _stand_by(self) -> None:
+        """Make a copy that gets ready, unless there is one."""
+        if self._prepare is None or self._standby is not None or self._stopping:
+            return
+        prepare = self._prepare
+        ours, theirs = socket.socketpair()
+
+        def wait() -> tuple[socket.socket, Request] | None:
+            ours.close()
+            found = await_command(theirs, prepare)
+            asked = None if found is None else read_request(found[1])
+            return None if found is None or asked is None else (found[0], asked)
+
+        self._standby = standby = Standby(self._copy(wait), ours)
+        theirs.close()
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear_standby(standby))
+
+    def _hear_standby(self, standby: Standby) -> None:
+        if not standby.heard():  # it was killed; the next command makes another
+            self._selector.unregister(standby.link)
+            standby.end()
+            self._standby = None
+
+    def _copy(self, work: Callable[[], tuple[socket.socket, Request] | None], client: _Client | None = None) -> int:
+        """Make a process that answers one client and ends; returns its number.
+
+        Args:
+            work: Returns the client's connection and what it asks, in the new process.
+            client: Whose connection the new process keeps.
+        """
         sys.stdout.flush()
         sys.stderr.flush()
         process = os.fork()
         if process == 0:
-            self._become(client, asked)
-        client.process, client.pidfd = process, os.pidfd_open(process)
-        self._selector.register(client.pidfd, selectors.EVENT_READ, lambda: self._reap(client))
+            self._become(work, client)
+        return process
 
-    def _become(self, client: _Client, asked: Request) -> None:
+    def _become(self, work: Callable[[], tuple[socket.socket, Request] | None], client: _Client | None) -> None:
         """Be the process that answers one client; never returns."""
         code = 1
         try:
@@ -197,11 +245,15 @@ class WarmServer:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             self._listener.close()
             self._selector.close()
+            if self._standby is not None:
+                self._standby.link.close()
             for other in self._clients.values():
                 if other is not client:
                     other.connection.close()
-            client.connection.setblocking(True)
-            client.connection.sendall(answer(asked, self._run))
+            asked = work()
+            if asked is not None:
+                asked[0].setblocking(True)
+                asked[0].sendall(answer(asked[1], self._run))
             code = 0
         except (OSError, KeyboardInterrupt):  # nobody waits for it any more
             pass
@@ -215,6 +267,7 @@ class WarmServer:
         os.close(client.pidfd)
         client.process = 0
         self._drop(client)
+        self._stand_by()
 
     def _control(self, client: _Client, verb: str) -> None:
         begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._begun))
@@ -249,6 +302,7 @@ class WarmServer:
 
     def _end(self) -> None:
         """Take the socket away, let what is under way finish, and close."""
+        self._stopping = True
         path = warm.socket_path()
         try:
             if os.stat(path).st_ino == self._inode:
@@ -257,6 +311,9 @@ class WarmServer:
             pass
         self._selector.unregister(self._listener)
         self._listener.close()
+        if self._standby is not None:
+            self._selector.unregister(self._standby.link)
+            self._standby.end()
         last = time.monotonic() + _ENDING
         while any(client.process for client in self._clients.values()) and time.monotonic() < last:
             for key, _ in self._selector.select(max(last - time.monotonic(), 0)):
@@ -266,51 +323,6 @@ class WarmServer:
         self._selector.close()
         for end in (self._woken, self._waker):
             end.close()
-
-
-def _listen() -> socket.socket:
-    """Make the folder and the socket; what a server that was killed left there is taken away."""
-    folder, path = Path(warm.run_folder()), warm.socket_path()
-    if not hasattr(socket, "SO_PEERCRED") or not hasattr(os, "pidfd_open"):
-        raise InputError("the warm command needs Linux: this system does not say who is at the other end of a socket")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not warm.private(str(folder)):
-        raise InputError(f"{folder}: must be a folder of your own that nobody else may enter: chmod 700 {folder}")
-    if running_server() is not None:
-        raise InputError("a server runs already; see it with --status, end it with --stop")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if os.path.lexists(path):
-            os.unlink(path)  # of a server that is no more
-        listener.bind(path)
-    except OSError as error:
-        listener.close()
-        raise InputError(f"{path}: cannot listen there: {error}") from None
-    os.chmod(path, 0o600)
-    listener.listen(64)
-    return listener
-
-
-def running_server() -> str | None:
-    """Return what this user's server says of itself; None where none runs."""
-    return _controlled("status")
-
-
-def stop_server(patience: float = 2 * _ENDING) -> str | None:
-    """Ask this user's server to end, and wait until it has; returns what it said of itself, None where none ran."""
-    said = _controlled("stop")
-    last = time.monotonic() + patience
-    while said is not None and os.path.lexists(warm.socket_path()) and time.monotonic() < last:
-        time.sleep(0.02)
-    return said
-
-
-def _controlled(verb: str) -> str | None:
-    try:
-        reply = warm.ask(warm.request([verb]), patience=2.0)
-    except OSError:
-        return None
-    return None if reply is None else b"".join(content for _, content in reply.parts).decode()
 
 
 def stopped_by_signals(server: WarmServer) -> None:

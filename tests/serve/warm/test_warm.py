@@ -22,7 +22,8 @@ from embedspace.catalog import Catalog, CatalogItem
 from embedspace.errors import InputError
 from embedspace.segment import Segment
 from embedspace.serve.warm.answering import read_request
-from embedspace.serve.warm.server import WarmServer, running_server, stop_server
+from embedspace.serve.warm.control import running_server, stop_server
+from embedspace.serve.warm.server import WarmServer
 from embedspace.serve.warm.stamp import stamp_of
 from embedspace.space import EmbeddingSpace
 
@@ -53,10 +54,22 @@ def run(arguments):
             return 130
     if what == "defect":
         return 70
+    if what == "ready":
+        print(os.getpid(), *ready)
     return 0
 
+ready = []
+
+def prepare():
+    if sys.argv[3] == "slow":
+        time.sleep(60)
+    ready.append(f"ready in {os.getpid()}")
+    if sys.argv[3] == "fails":
+        raise ValueError("on purpose")
+
 idle = float(sys.argv[1]) or None
-server = WarmServer(run, idle=idle, stamp=stamp_of([__import__("pathlib").Path(sys.argv[2])]))
+stamp = stamp_of([__import__("pathlib").Path(sys.argv[2])])
+server = WarmServer(run, idle=idle, stamp=stamp, prepare=prepare if sys.argv[3] else None)
 stopped_by_signals(server)
 print("up", flush=True)
 server.serve()
@@ -72,10 +85,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return run / "embedspace"
 
 
-def start(folder: Path, idle: float = 0) -> subprocess.Popen[str]:
+def start(folder: Path, idle: float = 0, prepare: str = "") -> subprocess.Popen[str]:
     weights = folder / "weights"
     weights.mkdir(exist_ok=True)
-    command = [sys.executable, "-c", ECHO, str(idle), str(weights)]
+    command = [sys.executable, "-c", ECHO, str(idle), str(weights), prepare]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None and process.stdout.readline() == "up\n"
     return process
@@ -249,6 +262,89 @@ def test_it_ends_when_nobody_asks(place: Path, tmp_path: Path) -> None:
     process.stdout.close()
 
 
+def told(reply: warm.Reply | None) -> str:
+    assert reply is not None and reply.code == 0
+    return b"".join(content for _, content in reply.parts).decode().strip()
+
+
+@pytest.fixture
+def prepared(place: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    process = start(tmp_path, prepare="yes")
+    yield process
+    process.kill()
+    process.wait(20)
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def sleeping(process: int) -> bool:
+    """Whether a process waits, as one that stands by does when it is ready."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("S")
+
+
+def standing_by(server: subprocess.Popen[str]) -> int:
+    until(lambda: [one for one in children(server.pid) if sleeping(one)])
+    time.sleep(0.3)
+    (process,) = children(server.pid)
+    return process
+
+
+def test_a_copy_gets_ready_before_it_is_asked(prepared: subprocess.Popen[str]) -> None:
+    seen = []
+    for _ in range(3):
+        process = standing_by(prepared)
+        assert told(asked("search", "ready")) == f"{process} ready in {process}"
+        seen.append(process)
+    assert len(set(seen)) == 3  # no process answers twice
+    standing_by(prepared)
+    assert "3 commands answered" in (running_server() or "")
+
+
+def test_commands_at_once_meet_one_copy_each(prepared: subprocess.Popen[str], tmp_path: Path) -> None:
+    process = standing_by(prepared)
+    command = [sys.executable, "-c", CLIENT, "search", "sleep", str(tmp_path / "cut")]
+    client = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(0.5)
+    assert children(prepared.pid) == [process]  # it is at work
+    other = told(asked("search", "ready"))
+    assert other.isdecimal() and int(other) != process  # a fresh one, which did not get ready
+    client.send_signal(signal.SIGINT)
+    client.wait(20)
+    until((tmp_path / "cut").exists)
+    again = standing_by(prepared)
+    assert told(asked("search", "ready")) == f"{again} ready in {again}"
+
+
+def test_a_copy_that_was_killed_is_done_without(prepared: subprocess.Popen[str]) -> None:
+    process = standing_by(prepared)
+    os.kill(process, signal.SIGKILL)
+    until(lambda: not children(prepared.pid))
+    assert told(asked("search", "ready")).isdecimal()
+    again = standing_by(prepared)
+    assert again != process and told(asked("search", "ready")).startswith(str(again))
+
+
+@pytest.mark.parametrize("how", ["slow", "fails"])
+def test_a_copy_that_does_not_get_ready_holds_nobody_up(place: Path, tmp_path: Path, how: str) -> None:
+    process = start(tmp_path, prepare=how)
+    begun = time.monotonic()
+    if how == "fails":
+        standing_by(process)
+    assert told(asked("search", "ready"))
+    assert time.monotonic() - begun < 10
+    assert stop_server() is not None and process.wait(20) == 0
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_copy_ends_with_the_server(prepared: subprocess.Popen[str], number: signal.Signals) -> None:
+    process = standing_by(prepared)
+    prepared.send_signal(number)
+    prepared.wait(20)
+    until(lambda: not Path(f"/proc/{process}").exists())
+
+
 def test_another_user_is_refused(server: subprocess.Popen[str], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warm, "peer", lambda connection: (1, os.getuid() + 1))
     with pytest.raises(PermissionError, match="another user"):
@@ -338,6 +434,21 @@ def test_the_real_command_is_answered_as_it_runs_alone(
         np.testing.assert_allclose(np.load(tmp_path / "row.npy")[0], row, atol=1e-5)
         assert "runs already" in ran("serve", "made.catalog", "--background", "--no-http").stderr
         assert "4 commands answered" in ran("serve", "--status").stdout
+        path.rename(tmp_path / "old.catalog")
+        about = {"fingerprints": space.fingerprints(), "calibration_json": space.calibration_json()}
+        for rows in ([], [CatalogItem("/new", "text", [Segment("text", row, text="new")], {})]):
+            with Catalog.create(path, embed_dim=space.embed_dim, **about) as catalog:
+                catalog.add(rows)
+            alone = ran("search", "made.catalog", "a red bicycle", alone=True)
+            reply = asked("search", "made.catalog", "a red bicycle")
+            assert reply is not None and told(reply) == (alone.stdout + alone.stderr).strip()
+            assert "/new" in told(reply) if rows else "--catalog made.catalog" in told(reply)
+            path.rename(tmp_path / f"{len(rows)}.catalog")
+        Catalog.create(path, embed_dim=space.embed_dim, **about).close()
+        alone = ran("search", "made.catalog", "a red bicycle", alone=True)
+        for _ in range(2):
+            assert told(asked("search", "made.catalog", "a red bicycle")) == (alone.stdout + alone.stderr).strip()
+            time.sleep(1.5)  # until a copy has it open, by its whole path
     finally:
         assert "stopped: process" in ran("serve", "--stop").stdout
     assert ran("serve", "--status").returncode == 1
