@@ -6,7 +6,8 @@
 Both ways encode with the shipped space through the same batcher, search the same catalog of made-up vectors and run in
 turn, several times: the figures are medians of each turn's ratio. The clients run in a process of their own and each
 keeps its connection; they speak the least HTTP that there is, as on few cores a client's work is taken from the
-server's. The threads call what the route calls, without a server: encoding, composition, search.
+server's. The threads call what the route calls, without a server: the encoder's queue, then the searches', which joins
+what is asked alike; what they lack is HTTP, JSON and the event loop.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from typing import Any
 import numpy as np
 
 from embedspace.catalog import Catalog
-from embedspace.query import Query, Source, Term, compose, search_composed
+from embedspace.serve.models import SearchRequest, TermRequest
 from embedspace.serve.processes.map import LANDMARKS, centred_rows, plane
+from embedspace.serve.search.finding import finder_key
 from embedspace.serve.server import Server, listen
 from embedspace.serve.service import Service
 from embedspace.serve.settings import Limits, ServeSettings
@@ -80,7 +82,7 @@ async def ask(address: str, clients: int, count: int, seed: int) -> list[float]:
 
 
 def call(service: Service, threads: int, count: int, seed: int) -> list[float]:
-    """Do the same in this process with so many threads: the same batcher, composition and search, no server."""
+    """Do the same in this process with so many threads: the same queues, composition and search, no server."""
     waiting, lock = iter(texts(count, seed)), threading.Lock()
 
     def one(_: int) -> list[float]:
@@ -91,16 +93,16 @@ def call(service: Service, threads: int, count: int, seed: int) -> list[float]:
             if text is None:
                 return seconds
             started = time.perf_counter()
-            query = compose(Query((Term(1.0, text, quoted=True),)), service.space, resolver=_words)
-            assert search_composed(service.catalog, [query], k=12)[0]
+            asked = SearchRequest(terms=[TermRequest(text=text)], k=12)
+            item = service.queries.decode_text(text)
+            item.is_query = True
+            rows = [segments[0].vector for segments in service.batcher.encode_decoded([item])]
+            terms = service.queries.sources(asked.terms, rows)
+            assert service.finder.submit(finder_key(asked), (asked, terms)).result().hits
             seconds.append(time.perf_counter() - started)
 
     with ThreadPoolExecutor(threads) as pool:
         return list(itertools.chain(*pool.map(one, range(threads))))
-
-
-def _words(term: Term) -> Source:
-    return Source(term.value, "text")
 
 
 class Serving:

@@ -197,6 +197,14 @@ class Grouper(Generic[Task, Result]):
         Raises:
             ApiError: 429, if the queue is full.
         """
+        return await asyncio.wrap_future(self.submit(key, task))
+
+    def submit(self, key: Hashable, task: Task) -> Future[Result]:
+        """Queue a task; a future that is cancelled before its turn is dropped.
+
+        Raises:
+            ApiError: 429, if the queue is full.
+        """
         future: Future[Result] = Future()
         with self._changed:
             if len(self._waiting) >= self._most or self._closing:
@@ -204,7 +212,7 @@ class Grouper(Generic[Task, Result]):
                 raise busy("the search")
             self._waiting.append((key, task, future))
             self._changed.notify()
-        return await asyncio.wrap_future(future)
+        return future
 
     def close(self) -> None:
         """End the threads when what waits is done."""

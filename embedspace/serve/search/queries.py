@@ -103,13 +103,15 @@ class Queries:
             ApiError: If a ref is unknown, or one has not the modality that is asked for.
             UnknownItemError: If an item is unknown.
         """
-        words = [number for number, term in enumerate(terms) if term.text is not None]
-        rows = await self.embed_texts([terms[number].text or "" for number in words], is_query=True)
-        found = dict(zip(words, rows, strict=True))
-        return [
-            self._text(term, found[number]) if number in found else self._known(term)
-            for number, term in enumerate(terms)
-        ]
+        texts = [term.text for term in terms if term.text is not None]
+        return self.sources(terms, await self.embed_texts(texts, is_query=True))
+
+    def sources(
+        self, terms: Sequence[TermRequest], rows: Sequence[NDArray[np.float32]]
+    ) -> list[tuple[TermAnswer, Source]]:
+        """Return the vector of each term, given those of its words; for what it raises see `embed`."""
+        words = iter(rows)
+        return [self._known(term) if term.text is None else self._text(term, next(words)) for term in terms]
 
     async def embed_texts(self, texts: Sequence[str], *, is_query: bool) -> list[NDArray[np.float32]]:
         """Return the (embed_dim,) unit row of each text.
