@@ -61,7 +61,8 @@ class TextHead(nn.Module):
     def __init__(self, feature_dim: int, embed_dim: int, hidden_dim: int = 512, dropout: float = 0.1) -> None:
         super().__init__()
         self.linear = nn.Linear(feature_dim, embed_dim)
-        nn.init.orthogonal_(self.linear.weight)
+        if not self.linear.weight.is_meta:  # see `embedspace.encoders.sizes`
+            nn.init.orthogonal_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.residual: nn.Sequential | None = None
         if hidden_dim:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +15,7 @@ from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.overrides import TorchFunctionMode
 
 from embedspace.encoders.quantize import is_scale, unpacked_numel
 from embedspace.errors import WeightsError
@@ -31,6 +32,24 @@ class _TooMuchError(Exception):
     """A module registers more than its file can fill."""
 
 
+class _Unfilled(TorchFunctionMode):
+    """Draws no numbers for tensors without memory: torch would import its compiler for that, four seconds of it.
+
+    The compiler also asks for the name of the user, which one in a container need not have.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401 - whatever torch's functions return
+        """Leave out what fills such a tensor with normal numbers."""
+        given = kwargs or {}
+        if func in (torch.Tensor.normal_, nn.init.normal_):
+            tensor = args[0] if args else given["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **given)
+
+
 def make_checked(make: Callable[[], Made], path: Path) -> Made:
     """Make a module whose weights lie in a file, after doing so without memory to see that they can fit.
 
@@ -41,7 +60,7 @@ def make_checked(make: Callable[[], Made], path: Path) -> Made:
     Raises:
         WeightsError: If the file is missing or corrupt, or the module is larger than what is in it.
     """
-    with no_more_than(path), torch.device("meta"):
+    with no_more_than(path), torch.device("meta"), _Unfilled():
         make()
     return make()
 

@@ -20,6 +20,7 @@ from tests.support.generators import SpaceWithGenerators, write_latent_generator
 from tests.support.spaces import write_space
 
 HUGE = 10**12
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,22 @@ def test_a_space_that_asks_for_too_much_is_one_clear_error(folder: Path, where: 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600_000  # KiB: the backbones, no more
 
 
+def test_looking_at_sizes_does_not_import_torch_s_compiler() -> None:
+    """It takes four seconds, and fails where the user has no name, as in many a container."""
+    program = """
+import sys
+from embedspace.space import EmbeddingSpace
+space = EmbeddingSpace.from_pretrained()
+for modality in space.modalities:
+    space.encoder(modality)
+for target in ("text", "image", "audio"):
+    space.generators[target]
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "False\n"
+
+
 @pytest.mark.parametrize("value", [0, HUGE, 2.5, "256", None])
 def test_the_width_of_a_space_is_a_width(folder: Path, tmp_path: Path, value: object) -> None:
     config = json.loads((folder / "config.json").read_text())
@@ -92,7 +109,7 @@ def test_the_memory_of_the_whole_process_stays_small(folder: Path, tmp_path: Pat
         "from embedspace.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program, "embed", "a dog", "--json", "--weights", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).resolve().parents[2])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert "text.safetensors: these weights do not fit" in line and "restore config.json" in line

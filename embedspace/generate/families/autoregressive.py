@@ -99,7 +99,7 @@ class CaptionDecoder(nn.Module):
         nn.init.zeros_(self.weigh.weight)
         nn.init.constant_(self.weigh.bias, _NEARNESS)
         self.pieces = nn.Embedding(config.vocabulary, width)
-        self.positions = nn.Parameter(torch.randn(config.prefix + config.max_pieces, width) * 0.02)
+        self.positions = nn.Parameter(torch.empty(config.prefix + config.max_pieces, width).normal_(std=0.02))
         self.from_vector = nn.Sequential(
             nn.Linear(config.embed_dim + 1, 2 * width), nn.GELU(), nn.Linear(2 * width, config.prefix * width)
         )
