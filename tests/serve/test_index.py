@@ -19,6 +19,7 @@ import pytest
 from embedspace.catalog import Catalog, CatalogItem
 from embedspace.segment import Segment
 from embedspace.serve.processes import map as drawing
+from embedspace.serve.processes import watching
 from embedspace.serve.processes.program import start_program
 from embedspace.serve.processes.watch import rescan
 from tests.support.catalog_encoder import vector_items
@@ -208,6 +209,28 @@ def test_fields_say_what_filters_can_ask(tmp_path: Path) -> None:
         with Catalog.open(path) as catalog:  # another process writes
             catalog.remove("licence = 'MIT'")
         assert served.client.get("/api/catalog").json()["items"] == 8
+
+
+def test_indexing_that_ends_is_begun_again_ever_later_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    starts: list[float] = []
+
+    def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        starts.append(time.monotonic())
+        program = """print('{"last_error": "no such weights"}')""" if len(starts) < 3 else "raise SystemExit(3)"
+        return subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    monkeypatch.setattr(watching, "start_program", start)
+    monkeypatch.setattr(watching, "_AGAIN_SECONDS", 0.2)
+    path = filled_catalog(tmp_path / "c", media_folder(tmp_path / "media"))
+    with running(path, watch=(tmp_path / "media",)):
+        _until(lambda: len(starts) >= 4)
+    waits = np.diff(starts)
+    assert waits[0] >= 0.2 and waits[1] >= 0.4 and waits[2] >= 0.8
+    told = [record.getMessage() for record in caplog.records if "indexing" in record.getMessage()]
+    assert told[0].startswith("indexing: no such weights; it is begun again")
+    assert told[2].startswith("indexing: it ended unexpectedly (3)")
 
 
 # -- the verb ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import threading
+import time
 from typing import Any
 
 from embedspace.serve.events import Feed
@@ -16,7 +17,8 @@ from embedspace.serve.settings import ServeSettings
 __all__ = ["Watcher"]
 
 _LOG = logging.getLogger("embedspace.serve")
-_AGAIN_SECONDS = 5.0
+_AGAIN_SECONDS, _LONGEST_SECONDS = 5.0, 300.0
+"""Until it is begun again: doubled each time that it ends soon after, up to the second."""
 _IDLE = {"watching": False, "running": False, "done": 0, "total": None, "failed": 0, "last_error": None}
 
 
@@ -49,7 +51,9 @@ class Watcher:
             "space": settings.space,
             "device": settings.device,
         }
+        wait = _AGAIN_SECONDS
         while not self._ending.is_set():
+            begun = time.monotonic()
             self._process = start_program("watch", json.dumps(asked))
             assert self._process.stdout is not None
             last: dict[str, Any] = dict(_IDLE)
@@ -61,10 +65,12 @@ class Watcher:
                 self.feed.add("state", last)
             code = self._process.wait()
             if not self._ending.is_set():
-                _LOG.warning("the process that indexes ended with %s; it is begun again", code)
-                reason = last.get("last_error") or f"indexing ended unexpectedly ({code}); it is begun again"
+                reason = last.get("last_error") or f"it ended unexpectedly ({code})"
+                wait = _AGAIN_SECONDS if time.monotonic() - begun > _LONGEST_SECONDS else wait
+                _LOG.warning("indexing: %s; it is begun again in %.0f s", reason, wait)
                 self.feed.add("state", {**last, "running": False, "watching": False, "last_error": reason})
-                self._ending.wait(_AGAIN_SECONDS)
+                self._ending.wait(wait)
+                wait = min(2 * wait, _LONGEST_SECONDS)
 
     def close(self) -> None:
         """End the process: it commits what it has encoded."""
