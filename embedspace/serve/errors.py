@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from embedspace.errors import (
     ArgumentError,
@@ -142,6 +143,10 @@ def handle_errors(app: FastAPI) -> None:
             message = f"there is nothing at {request.url.path}"
         return error_response(ApiError(error.status_code, message, headers=error.headers))
 
+    async def gone(_: Request, error: Exception) -> JSONResponse:
+        del error
+        return error_response(ApiError(499, "the client left"))
+
     async def unexpected(_: Request, error: Exception) -> JSONResponse:
         _LOG.error("unexpected %s", type(error).__name__, exc_info=error)
         return error_response(ApiError(500, f"unexpected {type(error).__name__}; the server's log says more"))
@@ -150,4 +155,5 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(EmbedspaceError, library)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, unexpected)

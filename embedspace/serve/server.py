@@ -77,18 +77,34 @@ def timed_protocol(limits: Limits) -> type[H11Protocol]:
             if phase is h11.IDLE:
                 self._deadline = self.loop.call_later(limits.header_seconds, self._give_up)
             elif phase is h11.SEND_BODY:
-                self._deadline = self.loop.call_later(limits.body_seconds, self._give_up)
+                self._deadline = self.loop.call_later(limits.body_seconds, self._end_body)
                 self._restart_silence()
 
         def _restart_silence(self) -> None:
             self._stop("_silence")
-            self._silence = self.loop.call_later(limits.idle_seconds, self._give_up)
+            self._silence = self.loop.call_later(limits.idle_seconds, self._end_silence)
 
         def _stop(self, clock: str) -> None:
             handle = getattr(self, clock)
             if handle is not None:
                 handle.cancel()
                 setattr(self, clock, None)
+
+        def _end_body(self) -> None:
+            if self._is_behind():
+                self._deadline = self.loop.call_later(limits.idle_seconds, self._end_body)
+            else:
+                self._give_up()
+
+        def _end_silence(self) -> None:
+            if self._is_behind():
+                self._restart_silence()
+            else:
+                self._give_up()
+
+        def _is_behind(self) -> bool:
+            """Whether it is the server that does not read: a client is not cut off for what others ask of it."""
+            return self.flow.read_paused and not self.flow.write_paused
 
         def _give_up(self) -> None:
             if self.transport is not None:

@@ -17,7 +17,7 @@ import pytest
 
 from embedspace.serve.settings import Limits
 from tests.support.cli_media import media_folder
-from tests.support.serving import Running, filled_catalog, running
+from tests.support.serving import Running, ServeSpace, filled_catalog, running
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = "POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -104,6 +104,31 @@ def test_a_long_answer_is_not_cut_off_by_the_clocks(served: Running) -> None:
     served.space.may_encode.clear()
     threading.Timer(2.0, served.space.may_encode.set).start()
     assert served.search({"text": "tall grass slowly"})["hits"]
+
+
+def test_a_client_is_not_cut_off_while_the_server_does_not_read(catalog: Path) -> None:
+    space = ServeSpace()
+    space.may_encode.clear()  # the encoder loads: nobody reads the body until then
+    with running(catalog, space, limits=QUICK) as served:
+        threading.Timer(3.0, space.may_encode.set).start()
+        headers = {"Content-Type": "image/png"}
+        answer = served.client.post("/api/queries", content=b"x" * (8 << 20), headers=headers)
+    assert answer.status_code == 400 and "error" in answer.json()
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_news(
+    served: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = served.client.get("/metrics").text.count('status="499"')
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:
+        head = HEAD.replace("/api/search", "/api/queries").replace("application/json", "image/png")
+        connection.sendall(f"{head}Content-Length: 1000\r\n\r\nhalf".encode())
+        time.sleep(0.2)
+    last = time.monotonic() + 10
+    while served.client.get("/metrics").text.count('status="499"') == before:
+        assert time.monotonic() < last
+        time.sleep(0.1)
+    assert not [record for record in caplog.records if record.name == "embedspace.serve"]
 
 
 def test_several_requests_share_a_connection(served: Running) -> None:
