@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import subprocess
@@ -31,7 +32,7 @@ class Watcher:
 
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
-        self._ending = threading.Event()
+        self._ending, self._starting = threading.Event(), threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
 
@@ -54,16 +55,20 @@ class Watcher:
         wait = _AGAIN_SECONDS
         while not self._ending.is_set():
             begun = time.monotonic()
-            self._process = start_program("watch", json.dumps(asked))
-            assert self._process.stdout is not None
             last: dict[str, Any] = dict(_IDLE)
-            for line in self._process.stdout:
+            with self._starting:
+                if self._ending.is_set():
+                    return
+                process = self._process = start_program("watch", json.dumps(asked))
+            assert process.stdout is not None
+            for line in process.stdout:
                 try:
                     last = json.loads(line)
                 except ValueError:
                     continue
                 self.feed.add("state", last)
-            code = self._process.wait()
+            code = process.wait()
+            _close(process)
             if not self._ending.is_set():
                 reason = last.get("last_error") or f"it ended unexpectedly ({code})"
                 wait = _AGAIN_SECONDS if time.monotonic() - begun > _LONGEST_SECONDS else wait
@@ -74,10 +79,12 @@ class Watcher:
 
     def close(self) -> None:
         """End the process: it commits what it has encoded."""
-        self._ending.set()
+        with self._starting:
+            self._ending.set()
         process = self._process
         if process is not None and process.stdin is not None:
-            process.stdin.close()
+            with contextlib.suppress(OSError):
+                process.stdin.close()
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
@@ -85,5 +92,12 @@ class Watcher:
                 process.wait()
         if self._thread is not None:
             self._thread.join(10)
-        if process is not None and process.stdout is not None:
-            process.stdout.close()
+        if process is not None:
+            _close(process)
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):  # it ended before it had read everything
+                pipe.close()
