@@ -254,14 +254,6 @@ def test_sql_check_sees_what_it_is_for() -> None:
     assert _statements((PACKAGE / "catalog" / "store" / "store.py").read_text(encoding="utf-8")) != []
 
 
-def test_catalog_folders_and_files_stay_small() -> None:
-    for folder in (PACKAGE / "catalog", *(path for path in (PACKAGE / "catalog").iterdir() if path.is_dir())):
-        files = list(folder.glob("*.py"))
-        assert len(files) <= 15, folder
-        for path in files:
-            assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path
-
-
 def test_the_searcher_knows_only_the_contract_of_an_index() -> None:
     searching = [name for where, _, name in _package_imports() if where.startswith("embedspace/catalog/search/")]
     known = {name.rsplit(".", 1)[0] for name in searching if name.startswith("embedspace.catalog.index.")}

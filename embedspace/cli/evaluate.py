@@ -107,7 +107,7 @@ def mteb(
     if out is not None:
         open_for_writing(out)
     found = tasks_named([name.strip() for name in tasks.split(",") if name.strip()])
-    space = load_space(None if space_name == "default" else space_name, device, download)
+    space = load_space(space_name, device, download)
     with ProgressReport(quiet=quiet) as report:
         records = evaluate_mteb(
             space,

@@ -6,10 +6,11 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from embedspace.cli.shared.index_options import CatalogOption, Paths, Prune, PruneAll, RetryFailed, Settings
 from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, Quiet, SpaceName, Workers
 from embedspace.errors import ConfigError, InputError
 from embedspace.modality import NOT_READ, SUFFIXES
@@ -26,42 +27,15 @@ BUILT_IN_SETTINGS = ("exact", "hnsw", "ivf")
 
 
 def index(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PATHS",
-            help="Files; folders, searched through; CSV, JSONL or parquet manifests; Hugging Face imagefolder and "
-            "audiofolder folders.",
-        ),
-    ],
-    catalog: Annotated[Path, typer.Option("--catalog", metavar="CATALOG", help="The catalog; made if it is missing.")],
-    prune: Annotated[
-        bool,
-        typer.Option(
-            "--prune",
-            help="Remove what is no longer in PATHS; asks before it removes most of a folder or manifest, and never "
-            "removes what cannot be looked at.",
-        ),
-    ] = False,
-    prune_all: Annotated[
-        bool,
-        typer.Option("--prune-all", help="As --prune, even where that is most of a folder, or all of an empty one."),
-    ] = False,
+    paths: Paths,
+    catalog: CatalogOption,
+    prune: Prune = False,
+    prune_all: PruneAll = False,
     as_modality: AsModality = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try files again that failed before and have not changed.")
-    ] = False,
+    retry_failed: RetryFailed = False,
     batch_size: BatchSize = 32,
     workers: Workers = None,
-    settings: Annotated[
-        str | None,
-        typer.Option(
-            "--settings",
-            "--recipe",
-            metavar="SETTINGS",
-            help="How a new catalog is searched: exact, hnsw, ivf, or a TOML file such as indexes/settings/*.toml.",
-        ),
-    ] = None,
+    settings: Settings = None,
     quiet: Quiet = False,
     json: Json = False,
     space_name: SpaceName = None,

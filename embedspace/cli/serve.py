@@ -5,12 +5,27 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from embedspace.cli.shared.options import Device, Download, SpaceName
 from embedspace.cli.shared.output import note
+from embedspace.cli.shared.serve_options import (
+    AllowHost,
+    Background,
+    Host,
+    Http,
+    Idle,
+    Port,
+    ReadOnly,
+    ServedCatalog,
+    Status,
+    Stop,
+    TokenFile,
+    Warm,
+    Watch,
+)
 from embedspace.cli.shared.warming import seconds_of, warm_server
 from embedspace.errors import InputError, MissingExtraError
 
@@ -23,46 +38,19 @@ _LIBRARIES = ("fastapi", "uvicorn", "prometheus_client", "watchfiles")
 
 
 def serve(
-    catalog: Annotated[
-        Path | None, typer.Argument(metavar="CATALOG", help="A catalog made by `embedspace index`.")
-    ] = None,
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen at; any that other machines reach needs a token.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 7997,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file",
-            metavar="FILE",
-            help="File with the secret that lets in; or set EMBEDSPACE_TOKEN. Without one only this machine is served.",
-        ),
-    ] = None,
-    watch: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--watch", metavar="FOLDER", help="Keep a folder indexed; may be repeated. Makes a missing catalog."
-        ),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option("--allow-host", metavar="NAME", help="A name that the server may be called by; may be repeated."),
-    ] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Write nothing beside the catalog.")] = False,
-    warm: Annotated[
-        bool,
-        typer.Option("--warm", help="Answer `embedspace search` and `embed` of this user as well: they start at once."),
-    ] = False,
-    http: Annotated[bool, typer.Option("--http/--no-http", help="Listen for HTTP; without it --warm alone.")] = True,
-    background: Annotated[
-        bool, typer.Option("--background", help="Go on without this terminal; implies --warm.")
-    ] = False,
-    idle: Annotated[
-        str | None,
-        typer.Option("--idle", metavar="TIME", help="End when nobody has asked anything for 90s, 15m, 2h, ..."),
-    ] = None,
-    stop: Annotated[bool, typer.Option("--stop", help="End this user's server with --warm.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Show this user's server with --warm.")] = False,
+    catalog: ServedCatalog = None,
+    host: Host = "127.0.0.1",
+    port: Port = 7997,
+    token_file: TokenFile = None,
+    watch: Watch = None,
+    allow_host: AllowHost = None,
+    read_only: ReadOnly = False,
+    warm: Warm = False,
+    http: Http = True,
+    background: Background = False,
+    idle: Idle = None,
+    stop: Stop = False,
+    status: Status = False,
     space_name: SpaceName = None,
     device: Device = "cpu",
     download: Download = False,

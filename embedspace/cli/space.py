@@ -89,7 +89,7 @@ def _space_record(name: str) -> dict[str, Any]:
 
     from embedspace.cli.shared.space import load_space
 
-    space = load_space(_named(name))
+    space = load_space(name)
     sections: Mapping[str, Any] = space.config["sections"]
     towers: Mapping[str, Any] = space.config.get("towers", {})
     made = space.folder / "composed.json"
@@ -141,7 +141,7 @@ def check(space: SpaceArgument, json: Json = False, device: Device = "cpu", down
     from embedspace.cli.shared.space import load_space
     from embedspace.evaluate.check import check_space
 
-    opened = load_space(_named(space), device, download)
+    opened = load_space(space, device, download)
     found = check_space(opened)
     reports = _connector_reports(opened)
     if json:
@@ -237,7 +237,3 @@ def pull(
 
     space = pull_space(repository, out, revision=revision, download=download)
     print(f"{out}: {', '.join(map(str, space.modalities))}; {space.embed_dim} dimensions")
-
-
-def _named(space: str) -> str | None:
-    return None if space == "default" else space

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from embedspace.encoders.contract import Encoders, MediaEncoder, Piece
 from embedspace.errors import EmptyMediaError, MediaError, UnknownModalityError
-from embedspace.media.audio import SILENCE, Extent, check_waveform, iter_audio, resample_waveform, windows
+from embedspace.media.audio import Extent, iter_audio, resample_waveform, windows
 from embedspace.media.video import iter_frames
+from embedspace.media.waveform import SILENCE, check_waveform
 from embedspace.modality import Modality
 from embedspace.segment import Decoded
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.errors import EmptyMediaError, MediaError, MediaTooLargeError
+from embedspace.errors import EmptyMediaError, MediaTooLargeError
 from embedspace.media.resample import Resampler, resample_waveform
 from embedspace.media.sound import AudioSource, Sound, open_sound
+from embedspace.media.waveform import MIN_SECONDS, SILENCE, check_amount, check_content, mono
 
 __all__ = [
     "MAX_SECONDS",
-    "SILENCE",
     "Audio",
     "AudioInfo",
     "AudioSource",
     "Extent",
     "audio_info",
-    "check_waveform",
     "iter_audio",
     "load_audio",
     "resample_waveform",
@@ -31,11 +29,6 @@ __all__ = [
 MAX_SECONDS = 1800.0
 """What `load_audio` takes into memory by default; `iter_audio` has no limit."""
 
-SILENCE = 1e-5
-"""A recording whose peak stays under this (-100 dB full scale) holds nothing."""
-
-MIN_SECONDS = 0.002
-_MAX_PEAK = 16.0  # decoders overshoot 1.0 a little; beyond 24 dB the samples were never scaled to [-1, 1]
 _KEEP_SHARE = 0.1
 
 
@@ -128,7 +121,7 @@ def load_audio(
         waveform = parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.float32), *parts])
         if start > 0 and len(waveform) == 0:
             raise EmptyMediaError(f"{sound.name}: nothing at {start:g} s; it ends before")
-        _check_content(waveform, rate, sound.name)
+        check_content(waveform, rate, sound.name)
         return Audio(waveform, rate)
 
 
@@ -171,7 +164,7 @@ def iter_audio(
             if total < MIN_SECONDS * sample_rate:
                 break
             yield first / sample_rate, total / sample_rate, waveform
-        _check_amount(total, sample_rate, peak, sound.name)
+        check_amount(total, sample_rate, peak, sound.name)
 
 
 def windows(num_samples: int, sample_rate: int, window_seconds: float, hop_seconds: float) -> list[tuple[int, int]]:
@@ -200,65 +193,18 @@ def windows(num_samples: int, sample_rate: int, window_seconds: float, hop_secon
     return spans
 
 
-def check_waveform(waveform: NDArray[np.float32], sample_rate: int, name: str = "<waveform>") -> NDArray[np.float32]:
-    """Bring samples that a caller gives to what `load_audio` returns.
-
-    Args:
-        waveform: (T,), or (C, T) or (T, C) with fewer channels than samples; floating point in [-1, 1] or integers.
-        sample_rate: Hz, for the messages.
-        name: What messages call it.
-
-    Returns:
-        (T,) float32 in [-1, 1].
-
-    Raises:
-        EmptyMediaError: If it is silent or holds next to no samples.
-        MediaError: If it is no waveform, or holds NaN or infinite samples.
-    """
-    samples: NDArray[Any] = np.asarray(waveform)
-    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
-        raise MediaError(f"{name}: array of shape {samples.shape} and type {samples.dtype}; give (T,) or (C, T)")
-    if samples.dtype.kind == "u":
-        samples = (samples.astype(np.float64) / (np.iinfo(samples.dtype).max / 2) - 1.0).astype(np.float32)
-    elif samples.dtype.kind == "i":
-        samples = (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
-    if samples.ndim == 2 and samples.shape[0] < samples.shape[1]:
-        samples = samples.T  # (C, T) -> (T, C)
-    columns = samples.reshape(len(samples), -1) if samples.size else np.zeros((0, 1))
-    block = columns.astype(np.float32, copy=False)
-    mono = _mono(block, name, 0.0)
-    _check_content(mono, sample_rate, name)
-    return mono
-
-
 def _mono_stream(sound: Sound, rate: int) -> Iterator[NDArray[np.float32]]:
     resampler = Resampler(sound.sample_rate, rate)
     read = 0
     for block in sound.blocks:
-        mono = _mono(block, sound.name, read / sound.sample_rate)
+        mixed = mono(block, sound.name, read / sound.sample_rate)
         read += len(block)
-        ready = resampler.push(mono)
+        ready = resampler.push(mixed)
         if len(ready):
             yield _clip(ready)
     rest = resampler.flush()
     if len(rest):
         yield _clip(rest)
-
-
-def _mono(block: NDArray[np.float32], name: str, at: float) -> NDArray[np.float32]:
-    """Mix (T, C) down to (T,) and refuse samples that are no sound."""
-    peak = max(float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
-    if not np.isfinite(peak):
-        raise MediaError(f"{name}: NaN or infinite samples after {at:.1f} s; repair or re-export the recording")
-    if peak > _MAX_PEAK:
-        raise MediaError(f"{name}: samples reach {peak:.4g} where full scale is 1; divide by the peak and save again")
-    if block.shape[1] == 1:
-        return block[:, 0]
-    channels = block.shape[1]
-    mono: NDArray[np.float32] = block @ np.full(channels, 1.0 / channels, np.float32)  # `mean` takes 40 times as long
-    if channels * float(np.vdot(mono, mono)) < 1e-4 * float(np.vdot(block, block)):
-        return np.ascontiguousarray(block[:, 0])  # channels in opposite phase cancel: take one
-    return mono
 
 
 def _counted(stream: Iterator[NDArray[np.float32]], sample_rate: int, extent: Extent) -> Iterator[NDArray[np.float32]]:
@@ -293,22 +239,6 @@ def _window_samples(sample_rate: int, window_seconds: float, hop_seconds: float)
     if not 0 < hop <= window:
         raise ValueError(f"window {window_seconds} s and hop {hop_seconds} s: need 0 < hop <= window")
     return window, hop
-
-
-def _check_content(waveform: NDArray[np.float32], rate: int, name: str) -> None:
-    peak = max(float(waveform.max(initial=0.0)), -float(waveform.min(initial=0.0)))
-    _check_amount(len(waveform), rate, peak, name)
-
-
-def _check_amount(num_samples: int, rate: int, peak: float, name: str) -> None:
-    if num_samples < MIN_SECONDS * rate:
-        length = f"only {1000 * num_samples / rate:.2g} ms of sound" if num_samples else "no samples"
-        raise EmptyMediaError(
-            f"{name}: {length} in it, at least {1000 * MIN_SECONDS:g} ms are needed; record it again or remove it"
-        )
-    if peak < SILENCE:
-        seconds = num_samples / rate
-        raise EmptyMediaError(f"{name}: silent ({seconds:.1f} s, peak {peak:.1g}); record it again or remove it")
 
 
 def _too_long(name: str, seconds: float, limit: float) -> MediaTooLargeError:

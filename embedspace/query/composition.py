@@ -158,33 +158,55 @@ def compose(
         query: Saito et al. 2023, "Pic2Word", with names in place of a learnt pseudo-word.
     """
     terms = (parse(query) if isinstance(query, str) else query).terms
-    if resolver is None:
-        sources = [resolve(term.value, quoted=term.quoted, as_modality=as_modality) for term in terms]
-    else:
-        sources = [resolver(term) for term in terms]
+    sources = _sources(terms, as_modality, resolver)
     embedded = embed_sources(sources, space, as_modality=as_modality)
     modalities = [modality for _, modality in embedded]
     rows, centred = centre_terms([vector for vector, _ in embedded], modalities, space.calibration.means)
     weights = np.array([term.weight for term in terms])
     reading, phrase, notes = _read_together(terms, embedded, space) if centred else (0.0, "", ())
-    total = weighted_sum(weights, rows) + reading
-    if not np.linalg.norm(total) > _CANCELLED * max(float(np.abs(weights).sum()), 1e-30):
-        raise QueryError("the query's terms cancel each other, so nothing is left to search for; change the weights")
-    vector = unit_rows(total)
-    cosines = rows @ vector / np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
+    vector = _unit_sum(weights, rows, reading)
     plain = not centred and bool((weights > 0).all())
     return ComposedQuery(
         vector=vector,
         modality=modalities[0] if plain else MIXED,
-        terms=tuple(
-            ComposedTerm(term.weight, term.value, modality, float(cosine))
-            for term, modality, cosine in zip(terms, modalities, cosines, strict=True)
-        ),
+        terms=_explained(terms, modalities, rows, vector),
         centred=centred,
         phrase=phrase,
         notes=notes,
         read_documents=lambda: _compose_documents(weights, rows, embedded, reading, space),
         unknown=_unknown_words(sources, space),
+    )
+
+
+def _sources(terms: Sequence[Term], as_modality: str | None, resolver: Resolver | None) -> list[Source]:
+    """Return what each term refers to."""
+    if resolver is None:
+        return [resolve(term.value, quoted=term.quoted, as_modality=as_modality) for term in terms]
+    return [resolver(term) for term in terms]
+
+
+def _unit_sum(
+    weights: NDArray[np.float64], rows: NDArray[np.float64], reading: NDArray[np.float64] | float
+) -> NDArray[np.float32]:
+    """Return the terms' weighted sum (embed_dim,) at unit length.
+
+    Raises:
+        QueryError: If nothing is left of it.
+    """
+    total = weighted_sum(weights, rows) + reading
+    if not np.linalg.norm(total) > _CANCELLED * max(float(np.abs(weights).sum()), 1e-30):
+        raise QueryError("the query's terms cancel each other, so nothing is left to search for; change the weights")
+    return unit_rows(total)
+
+
+def _explained(
+    terms: Sequence[Term], modalities: Sequence[str], rows: NDArray[np.float64], vector: NDArray[np.float32]
+) -> tuple[ComposedTerm, ...]:
+    """Return the terms with what is left of each in the composed vector."""
+    cosines = rows @ vector / np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
+    return tuple(
+        ComposedTerm(term.weight, term.value, modality, float(cosine))
+        for term, modality, cosine in zip(terms, modalities, cosines, strict=True)
     )
 
 

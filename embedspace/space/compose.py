@@ -22,6 +22,7 @@ from embedspace.encoders.towers.registry import create_tower
 from embedspace.errors import ConfigError, InputError, MediaError
 from embedspace.modality import Modality, holds_several, kind_of, kind_of_modality, modality_spec
 from embedspace.space.config import write_config
+from embedspace.space.devices import require_device
 from embedspace.space.recipe import ComposeRecipe, ConnectRecipe
 from embedspace.vocabulary import SHIPPED_GENERATORS, load_vocabulary
 
@@ -64,10 +65,12 @@ def compose_into(
         Name -> tower, so that none is loaded again.
 
     Raises:
+        ArgumentError: If there is no such device.
         ConfigError: If a tower or an option is unknown, two serve one modality, or one is not connected.
         WeightsError: If weights are missing or damaged, or would have to be downloaded.
         InputError: If there are too few texts or media to fit a connector.
     """
+    require_device(device)
     parts = _make_towers(recipe, download, device, told or (lambda doing: None))
     anchor = parts.towers[recipe.anchor]
     sections: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from embedspace.errors import UnknownModalityError, WeightsError
 from embedspace.modality import Modality, is_modality, kinds, modality_spec
 from embedspace.segment import Decoded, Segment
 from embedspace.space.config import compare_files, fingerprint
+from embedspace.space.devices import require_device
 
 if TYPE_CHECKING:
     from embedspace.encoders.contract import Encoders
@@ -35,6 +36,7 @@ class SpaceCore:
 
     def __init__(self, folder: Path, config: Mapping[str, Any], calibration: Calibration, device: str = "cpu") -> None:
         """Take a folder of weights and its parsed config; use `EmbeddingSpace.from_pretrained`."""
+        require_device(device)
         self.folder = folder
         self.config = config
         self.calibration = calibration

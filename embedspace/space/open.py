@@ -25,6 +25,9 @@ Space = TypeVar("Space", bound=EncodingSpace)
 PRESETS = Path(__file__).resolve().parents[1] / "spaces"
 """Composed spaces that the package knows by name, one TOML file each."""
 
+DEFAULT = "default"
+"""What the space that ships is called, where no folder has this name."""
+
 
 def preset_names() -> list[str]:
     """Return the names of the composed spaces that the package knows."""
@@ -33,6 +36,8 @@ def preset_names() -> list[str]:
 
 def open_space(cls: type[Space], name_or_path: str | Path | None, device: str, *, download: bool) -> Space:
     """Open a folder or a preset; see `EmbeddingSpace.from_pretrained`."""
+    if name_or_path == DEFAULT and not Path(DEFAULT).exists():
+        name_or_path = None
     folder = DEFAULT_WEIGHTS if name_or_path is None else Path(name_or_path)
     if isinstance(name_or_path, str) and not folder.exists() and name_or_path in preset_names():
         return _open_preset(cls, name_or_path, device, download=download)

@@ -40,12 +40,13 @@ class EmbeddingSpace(EncodingSpace):
         """Open a space.
 
         Args:
-            name_or_path: Folder that `save` or a training wrote, or the name of a preset of composed towers; None is
-                the space that ships with the package.
+            name_or_path: Folder that `save` or a training wrote, or the name of a preset of composed towers; None,
+                or "default", is the space that ships with the package.
             device: Where the networks run: "cpu", "cuda", "cuda:1", "mps".
             download: Whether towers may be fetched that are not on this machine; else nothing is ever downloaded.
 
         Raises:
+            ArgumentError: If there is no such device.
             WeightsError: If there is no space in the folder, or one of another format.
             ConfigError: If its configuration names an unknown modality or type.
         """

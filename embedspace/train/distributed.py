@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from embedspace.space.devices import require_device
+
 __all__ = ["World", "join_world"]
 
 
@@ -107,7 +109,11 @@ def join_world(device: str = "cpu") -> Iterator[World]:
 
     Args:
         device: "cpu", "cuda", "cuda:1", "mps"; with several processes "cuda" is the one of this process.
+
+    Raises:
+        ArgumentError: If there is no such device.
     """
+    require_device(device)
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World(device=torch.device(device))

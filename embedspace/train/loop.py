@@ -122,53 +122,84 @@ def fit(
     Returns:
         True if all steps are done, False if the time ran out first.
     """
-    world = world or World()
-    optimizer = _optimizer(model, config)
-    step = load_checkpoint(checkpoint, model, optimizer, stage, recipe) if resume and checkpoint else 0
-    started = saved = told = time.monotonic()
-    running: Tensor | None = None
-
-    def tell(scalars: dict[str, float]) -> None:
-        if callback is not None and world.first:
-            callback(FitProgress(stage, step, config.steps, time.monotonic() - started, scalars))
-
-    while step < config.steps:
-        for group in optimizer.param_groups:
-            group["lr"] = group.get("share", 1.0) * _learning_rate(config, step)
-            group["lr"] *= _time_factor(config, time.monotonic() - started)
-        model.train()
-        torch.manual_seed(config.seed * 1_000_003 + step)  # dropout draws from the global generator
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        loss = loss_of_step(model, generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        world.average_gradients(model)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        running = loss.detach() if running is None else 0.98 * running + 0.02 * loss.detach()
-        now = time.monotonic()
-        if step % config.evaluate_every == 0 or step == config.steps:
-            model.eval()
-            tell(
-                {
-                    "loss": float(running if running is not None else "nan"),
-                    **(evaluate(model) if evaluate and world.first else {}),
-                }
-            )
-            told = now
-        elif now - told > 60:
-            tell({"loss": float(running if running is not None else "nan")})
-            told = now
-        out_of_time = world.any(now - started > config.minutes * 60)
-        if (
-            checkpoint
-            and world.first
-            and (out_of_time or now - saved > config.checkpoint_seconds or step == config.steps)
-        ):
-            save_checkpoint(checkpoint, model, optimizer, stage, step, recipe)
-            saved = now
-        if out_of_time and step < config.steps:
+    run = _Fit(model, loss_of_step, config, stage, checkpoint, recipe, evaluate, callback, world or World())
+    if resume and checkpoint:
+        run.step = load_checkpoint(checkpoint, model, run.optimizer, stage, recipe)
+    while run.step < config.steps:
+        run.take_step()
+        run.report()
+        out_of_time = run.world.any(run.seconds > config.minutes * 60)
+        run.save(out_of_time)
+        if out_of_time:
             break
     model.eval()
-    return step >= config.steps
+    return run.step >= config.steps
+
+
+@dataclass(slots=True)
+class _Fit:
+    """A run under way: the arguments of `fit`, and how far it is."""
+
+    model: nn.Module
+    loss_of_step: Callable[[nn.Module, torch.Generator], Tensor]
+    config: FitConfig
+    stage: str
+    checkpoint: Path | None
+    recipe: str
+    evaluate: Callable[[nn.Module], dict[str, float]] | None
+    callback: Callable[[FitProgress], None] | None
+    world: World
+    step: int = 0
+    optimizer: torch.optim.AdamW = field(init=False)
+    running: Tensor | None = None
+    started: float = field(default_factory=time.monotonic)
+    told: float = 0.0
+    saved: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.optimizer = _optimizer(self.model, self.config)
+        self.told = self.saved = self.started
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def take_step(self) -> None:
+        """Draw a batch and go one step."""
+        config, optimizer = self.config, self.optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = group.get("share", 1.0) * _learning_rate(config, self.step)
+            group["lr"] *= _time_factor(config, self.seconds)
+        self.model.train()
+        torch.manual_seed(config.seed * 1_000_003 + self.step)  # dropout draws from the global generator
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
+        loss = self.loss_of_step(self.model, generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.world.average_gradients(self.model)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        optimizer.step()
+        self.step += 1
+        self.running = loss.detach() if self.running is None else 0.98 * self.running + 0.02 * loss.detach()
+
+    def report(self) -> None:
+        """Evaluate and tell where it is time for that; else tell the loss about once a minute."""
+        now = time.monotonic()
+        scheduled = self.step % self.config.evaluate_every == 0 or self.step == self.config.steps
+        if not scheduled and now - self.told <= 60:
+            return
+        scalars = {"loss": float(self.running if self.running is not None else "nan")}
+        if scheduled:
+            self.model.eval()
+            scalars |= self.evaluate(self.model) if self.evaluate and self.world.first else {}
+        if self.callback is not None and self.world.first:
+            self.callback(FitProgress(self.stage, self.step, self.config.steps, self.seconds, scalars))
+        self.told = now
+
+    def save(self, out_of_time: bool) -> None:
+        """Write a checkpoint where it is time for one."""
+        now = time.monotonic()
+        due = out_of_time or now - self.saved > self.config.checkpoint_seconds or self.step == self.config.steps
+        if self.checkpoint and self.world.first and due:
+            save_checkpoint(self.checkpoint, self.model, self.optimizer, self.stage, self.step, self.recipe)
+            self.saved = now

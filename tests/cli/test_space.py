@@ -110,7 +110,7 @@ def test_info_of_a_folder_a_file_and_a_preset(recipe: Path, built: Path, capsys:
     shipped = json.loads(run(capsys, "info", "default", "--json")[1])
     assert shipped["modalities"]["text"]["type"] == "shipped.text" and shipped["probabilities"] is True
     code, _, err = run(capsys, "info", "nope")
-    assert code == 2 and "no such folder, and no preset; presets: clip-clap" in err
+    assert code == 2 and "no such folder, and no space of this name; known: default, clip-clap" in err
 
 
 def test_check_encodes_samples_of_each_modality(built: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import resource
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from embedspace.encoders.sizes import make_checked
@@ -67,11 +68,32 @@ def test_a_space_that_asks_for_too_much_is_one_clear_error(folder: Path, where: 
     space = EmbeddingSpace.from_pretrained(folder)
     config = json.loads(json.dumps(space.config))
     changed = EmbeddingSpace(folder, _change(config, ("sections", *where), value), space.calibration)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _forget_peak()
     with pytest.raises((WeightsError, ConfigError)) as caught:
         changed.encoder(where[0])
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600_000  # KiB: the backbones, no more
+    assert _memory("VmHWM") - before < 600_000  # KiB: the backbones, no more
+
+
+def _memory(name: str) -> int:
+    """Return a row of this process' status in KiB: VmRSS is what it holds, VmHWM the most since `_forget_peak`."""
+    found = re.search(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def _forget_peak() -> int:
+    """Begin the peak anew, which tests before may have driven up; return what is held now, in KiB."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _memory("VmRSS")
+
+
+def test_the_peak_is_seen_after_tests_that_took_more() -> None:
+    np.ones(50 << 20)  # 400 MiB, given back at once
+    before = _forget_peak()
+    assert _memory("VmHWM") - before < 100_000
+    np.ones(25 << 20)
+    assert _memory("VmHWM") - before > 150_000
 
 
 def test_looking_at_sizes_does_not_import_torch_s_compiler() -> None:

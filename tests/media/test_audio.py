@@ -14,12 +14,12 @@ from embedspace.errors import EmptyMediaError, MediaError, MediaTooLargeError
 from embedspace.media.audio import (
     Resampler,
     audio_info,
-    check_waveform,
     iter_audio,
     load_audio,
     resample_waveform,
     windows,
 )
+from embedspace.media.waveform import check_waveform
 from embedspace.media.write import write_audio
 
 Waveform = NDArray[np.float32]

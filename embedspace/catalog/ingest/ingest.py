@@ -7,6 +7,7 @@ is done by the next run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -63,36 +64,48 @@ def ingest(
         CatalogLockedError: If another process keeps writing to the catalog.
         StorageFullError: If the disk is full; what was committed before is intact.
     """
-    if as_modality is not None and not is_modality(as_modality):
-        raise InputError(f"unknown modality {as_modality!r}; known: {', '.join(modality_names())}")
+    missing = _missing(sources)
+    _check(catalog, encoder, as_modality)
+    catalog.adopt_fingerprints(encoder.fingerprints(), encoder.calibration_json())
+    started = time.perf_counter()
+    counter = SourceCounter(sources)
+    run = Ingestion(
+        catalog, encoder, batch_size=batch_size, workers=workers or min(4, os.cpu_count() or 1),
+        retry_failed=retry_failed, callback=callback, counter=counter,
+    )  # fmt: skip
+    run.report.failed.extend(Failure(uri, "no such file or folder") for uri in missing)
+    present = [source for source in sources if str(source) not in missing]
+    with contextlib.closing(counter), contextlib.closing(run.pipeline):
+        try:
+            for source in present:
+                run.source(source, scan(source, as_modality=as_modality, text_fields=text_fields), prune=prune)
+            run.finish()
+            if prune:
+                run.prune(present, confirm_loss)
+        except KeyboardInterrupt:
+            run.report.interrupted = True
+    run.report.seconds = time.perf_counter() - started
+    return run.report
+
+
+def _missing(sources: Sequence[str | Path]) -> list[str]:
+    """Return the sources that do not exist.
+
+    Raises:
+        InputError: If none does.
+    """
     missing = [str(source) for source in sources if not os.path.exists(source)]
     if sources and len(missing) == len(sources):
         raise InputError(f"no such file or folder: {', '.join(missing)}")
+    return missing
+
+
+def _check(catalog: Catalog, encoder: SegmentEncoder, as_modality: str | None) -> None:
+    """Refuse a modality that nobody knows, and an encoder of another width than the catalog's."""
+    if as_modality is not None and not is_modality(as_modality):
+        raise InputError(f"unknown modality {as_modality!r}; known: {', '.join(modality_names())}")
     if encoder.embed_dim != catalog.embed_dim:
         raise FingerprintMismatchError(
             f"{catalog.path}: is for vectors of length {catalog.embed_dim}, the encoder makes {encoder.embed_dim}. "
             f"Run: embedspace catalog migrate {catalog.path}, or index into a new catalog"
         )
-    catalog.adopt_fingerprints(encoder.fingerprints(), encoder.calibration_json())
-    started = time.perf_counter()
-    threads = workers or min(4, os.cpu_count() or 1)
-    counter = SourceCounter(sources)
-    run = Ingestion(
-        catalog, encoder, batch_size=batch_size, workers=threads, retry_failed=retry_failed, callback=callback,
-        counter=counter,
-    )  # fmt: skip
-    run.report.failed.extend(Failure(uri, "no such file or folder") for uri in missing)
-    try:
-        for source in sources:
-            if str(source) not in missing:
-                run.source(source, scan(source, as_modality=as_modality, text_fields=text_fields), prune=prune)
-        run.finish()
-        if prune:
-            run.prune([source for source in sources if str(source) not in missing], confirm_loss)
-    except KeyboardInterrupt:
-        run.report.interrupted = True
-    finally:
-        run.pipeline.close()
-        counter.close()
-    run.report.seconds = time.perf_counter() - started
-    return run.report

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from embedspace.errors import InputError
 from embedspace.modality import Modality, is_modality, modality_names
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Where",
     "Workers",
     "modality_name",
+    "utf8",
 ]
 
 _NAMES = f"<{'|'.join(Modality)}>"
@@ -36,6 +38,19 @@ def modality_name(value: str) -> str:
     if not is_modality(value):
         raise typer.BadParameter(f"{value!r} is not one of {', '.join(map(repr, modality_names()))}")
     return value
+
+
+def utf8(text: str) -> str:
+    """Return a text from the command line.
+
+    Raises:
+        InputError: If it is not UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{text!a}: not UTF-8; write it so, or rename the file") from None
+    return text
 
 
 def _starting_with(typed: str) -> list[str]:

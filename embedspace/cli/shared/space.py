@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,26 +21,29 @@ _KEPT: dict[tuple[str, str, bool], EmbeddingSpace] = {}
 
 
 def load_space(name: str | Path | None = None, device: str = "cpu", download: bool = False) -> EmbeddingSpace:
-    """Return the space of a folder, a TOML file or a preset; the shipped one for None.
+    """Return the space of a folder, a TOML file or a preset; the shipped one for None and for "default".
 
     Of a folder only configuration and calibration are read: an encoder's weights load when it is first used.
 
     Raises:
-        InputError: If there is no such device, or nothing of this name.
+        ArgumentError: If there is no such device.
+        InputError: If there is nothing of this name.
         WeightsError: If the weights are missing or damaged, or would have to be downloaded.
     """
     from embedspace.space import EmbeddingSpace
+    from embedspace.space.devices import require_device
 
     if (kept := _KEPT.get(_key(name, device, download))) is not None:
         return kept
-    _check_device(device)
+    require_device(device)
     if name is not None and Path(name).suffix == ".toml":
         return EmbeddingSpace.compose(name, device=device, download=download)
     if name is not None and not Path(name).exists():
-        from embedspace.space.open import preset_names
+        from embedspace.space.open import DEFAULT, preset_names
 
-        if str(name) not in preset_names():
-            raise InputError(f"--space {name}: no such folder, and no preset; presets: {', '.join(preset_names())}")
+        known = [DEFAULT, *preset_names()]
+        if str(name) not in known:
+            raise InputError(f"--space {name}: no such folder, and no space of this name; known: {', '.join(known)}")
     return EmbeddingSpace.from_pretrained(name, device=device, download=download)
 
 
@@ -63,20 +65,6 @@ def _key(name: str | Path | None, device: str, download: bool) -> tuple[str, str
     """Return what tells spaces apart, wherever the process stands."""
     place = "" if name is None else os.path.abspath(name) if Path(name).exists() else str(name)
     return place, device, download
-
-
-def _check_device(device: str) -> None:
-    """Refuse a device that is not there; torch is asked only about one that is not the processor."""
-    if device == "cpu":
-        return
-    match = re.fullmatch(r"(cuda|mps)(?::(\d+))?", device)
-    if match is None:
-        raise InputError(f"--device {device!r}: unknown; known: cpu, cuda, cuda:1, mps")
-    import torch
-
-    present = torch.cuda.device_count() if match[1] == "cuda" else int(torch.backends.mps.is_available())
-    if int(match[2] or 0) >= present:
-        raise InputError(f"--device {device}: torch can use {present} {match[1]} devices on this machine; try cpu")
 
 
 @contextlib.contextmanager

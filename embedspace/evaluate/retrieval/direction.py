@@ -106,15 +106,7 @@ def evaluate_pair(
     ranks = positive_ranks(queries[kept], corpus, [positives[q] for q in kept], exclude=hidden)
     missing = ~np.isfinite(queries[kept]).all(axis=1) | ~(queries[kept] != 0).any(axis=1)
     own = {"query": [str(q) for q in kept]} if clusters is None else _of(clusters, kept)
-    result = RetrievalResult(
-        query=query,
-        gallery=gallery,
-        num_queries=0,
-        gallery_size=ranks.gallery_size,
-        metrics={},
-        primary_metric=primary_metric,
-        label=label,
-    )
+    result = RetrievalResult(query, gallery, 0, ranks.gallery_size, {}, primary_metric, label=label)
     table = per_query_metrics(ranks, ks)
     measure = partial(_measured, result, ranks, table, missing, own, ks=ks, resamples=resamples, seed=seed)
     names = [] if groups is None else [groups[q] for q in kept]

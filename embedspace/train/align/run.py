@@ -77,6 +77,7 @@ def align(
         callback: Told of progress.
 
     Raises:
+        ArgumentError: If there is no such device.
         ConfigError: If the recipe or the pairs are not as they must be.
         WeightsError: If a tower's weights are missing, or a checkpoint belongs to another recipe.
     """

@@ -1,0 +1,17 @@
+"""`embedspace catalog`: look into a catalog and change it."""
+
+from __future__ import annotations
+
+import typer
+
+from embedspace.cli.catalog.add import add
+from embedspace.cli.catalog.check import export, verify
+from embedspace.cli.catalog.info import info
+from embedspace.cli.catalog.migrate import migrate
+from embedspace.cli.catalog.remove import remove
+
+__all__ = ["add", "app", "export", "info", "migrate", "remove", "verify"]
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into a catalog and change it.")
+for _verb in (info, add, remove, verify, export, migrate):
+    app.command()(_verb)
