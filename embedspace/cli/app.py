@@ -174,15 +174,18 @@ def _is_mistake(error: Exception) -> bool:
     return isinstance(error, EmbedspaceError) or hasattr(error, "format_message")
 
 
-_FLAGS = {"num_samples": "-n", "num_steps": "--steps", "guidance_scale": "--guidance"}
-"""Argument of the library -> its flag, where it is not called the same."""
+def _flag(argument: str) -> str:
+    """Return the flag of an argument of the library."""
+    from embedspace.generate.targets import options_of, targets
+
+    flags = {option.name: option.on_command_line for option in options_of(targets())}
+    return {"num_samples": "-n", **flags}.get(argument, f"--{argument.replace('_', '-')}")
 
 
 def _report(error: Exception) -> int:
     """Print one line about an error; returns the exit code."""
     if isinstance(error, ArgumentError):
-        flag = _FLAGS.get(error.argument, f"--{error.argument.replace('_', '-')}")
-        _complain(f"{flag} {error.problem}")
+        _complain(f"{_flag(error.argument)} {error.problem}")
         return EXIT_USER_ERROR
     if isinstance(error, EmbedspaceError):
         _complain(str(error))

@@ -10,27 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedspace.cli.shared.generate_options import (
-    Candidates,
-    Family,
     Force,
-    Guidance,
     Morph,
     Neighbours,
     Number,
     Out,
     Overwrite,
-    Seconds,
     Seed,
     Sheet,
-    Size,
     Sources,
-    Steps,
-    Target,
-    Voice,
+    To,
+    with_target_options,
 )
 from embedspace.cli.shared.options import AsModality, Device, Download, Json, SpaceName
 from embedspace.cli.shared.targets import check_targets, files_of, sample_paths
-from embedspace.errors import InputError
+from embedspace.errors import ArgumentError, InputError
+from embedspace.generate.targets import Target, target_of
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:
@@ -63,19 +58,13 @@ class _Job:
     words: str
 
 
+@with_target_options
 def generate(
     sources: Sources,
-    to: Target,
+    to: To,
     number: Number = 1,
     seed: Seed = 0,
     out: Out = None,
-    guidance: Guidance = None,
-    steps: Steps = None,
-    family: Family = None,
-    size: Size = None,
-    candidates: Candidates = None,
-    seconds: Seconds = None,
-    voice: Voice = None,
     sheet: Sheet = None,
     morph: Morph = None,
     neighbours: Neighbours = 0,
@@ -86,6 +75,7 @@ def generate(
     space_name: SpaceName = None,
     device: Device = "cpu",
     download: Download = False,
+    **settings: Any,  # noqa: ANN401 - of the targets' options
 ) -> None:
     """Make a picture, a sound, a caption or speech from words, files, or a composition of them.
 
@@ -94,15 +84,14 @@ def generate(
     a sample.
     """
     from embedspace.cli.shared.space import load_space, quick_start
-    from embedspace.generate import Request
     from embedspace.query.composition import compose
     from embedspace.query.grammar import parse
 
-    asked = Request(number, seed, steps, guidance, family, size, seconds, voice, candidates)
+    asked, target = _request(number, seed, to, settings), _target(to)
     texts = [*sources, *([morph] if morph is not None else [])]
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
-    _check(asked, to, out, sheet, len(sources), morph)
-    paths = sample_paths(out, sources, to, number, morph=morph is not None)
+    _check(asked, target, out, sheet, len(sources), morph)
+    paths = sample_paths(out, sources, target, number, morph=morph is not None)
     written = [*itertools.chain(*paths), *([sheet] if sheet is not None else [])]
     check_targets(written, files_of(parsed, as_modality), overwrite=overwrite)
     with quick_start(words_only=False):
@@ -116,15 +105,39 @@ def generate(
         _draw(sheet, jobs, samples, space)
 
 
-def _check(asked: Request, to: Modality, out: Path | None, sheet: Path | None, number: int, morph: str | None) -> None:
+def _target(name: str) -> Target:
+    found = target_of(name)
+    assert found is not None, name  # `--to` takes no other
+    return found
+
+
+def _request(number: int, seed: int, to: str, settings: dict[str, Any]) -> Request:
+    """Return the request; a setting that the target does not take is refused before torch is loaded.
+
+    Raises:
+        ArgumentError: If one is given.
+    """
+    takes = {option.name: option for option in _target(to).options}
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name, value in given.items():
+        if name not in takes:
+            flags = ", ".join(option.on_command_line for option in takes.values()) or "no option of its own"
+            raise ArgumentError(name, f"{value}: does not go with --to {to}, which takes: {flags}")
+    from embedspace.generate.base import OPTIONS, Request
+
+    extra = {name: given.pop(name) for name in [*given] if name not in OPTIONS}
+    return Request(number, seed, **given, extra=extra)
+
+
+def _check(asked: Request, to: Target, out: Path | None, sheet: Path | None, number: int, morph: str | None) -> None:
     """Refuse what cannot be done before anything is loaded."""
     from embedspace.cli.shared.output import open_for_writing
 
     for path in (out, sheet):
         if path is not None:
             open_for_writing(path)
-    if sheet is not None and to != Modality.IMAGE:
-        raise InputError(f"--sheet shows pictures; it does not go with --to {to}")
+    if sheet is not None and to.name != Modality.IMAGE:
+        raise InputError(f"--sheet shows pictures; it does not go with --to {to.name}")
     if morph is not None and number > 1:
         raise InputError("--morph goes from one --from to one other source; give one --from")
     if morph is not None and asked.num_samples < 2:
@@ -178,7 +191,7 @@ def _run(
             own: list[Sample] = []
             for part in _parts(request, options["to"]):
                 for sample in _generate(space, job, part, options):
-                    _deliver(sample, job, len(own), options["to"], as_json=as_json, shown=shown)
+                    _deliver(sample, job, len(own), as_json=as_json, shown=shown)
                     own.append(sample)
                     written += 1
             finished.append(own)
@@ -187,11 +200,11 @@ def _run(
     return finished
 
 
-def _parts(request: Request, to: Modality) -> list[Request]:
+def _parts(request: Request, to: str) -> list[Request]:
     """Split a request into chunks that give the same samples; captions are ranked together and stay together."""
     import dataclasses
 
-    if to in (Modality.TEXT, Modality.SPEECH):
+    if _target(to).ranked:
         return [request]
     return [
         dataclasses.replace(request, num_samples=min(_CHUNK, request.num_samples - first), seed=request.seed + first)
@@ -209,12 +222,12 @@ def _generate(space: EmbeddingSpace, job: _Job, request: Request, options: dict[
         raise OutsideError(f"{job.query}: {error}".replace("force=True", "--force")) from None
 
 
-def _deliver(sample: Sample, job: _Job, number: int, to: Modality, *, as_json: bool, shown: int) -> None:
+def _deliver(sample: Sample, job: _Job, number: int, *, as_json: bool, shown: int) -> None:
     """Write a sample and say where it is; a caption is the answer itself."""
     import dataclasses
 
     from embedspace.cli.shared.output import print_json
-    from embedspace.generate.files import record_of, write_sample
+    from embedspace.generate.files import content_of, record_of, write_sample
 
     kept = dataclasses.replace(sample, neighbours=sample.neighbours[:shown])
     record = record_of(kept, job.query, job.terms)
@@ -222,11 +235,11 @@ def _deliver(sample: Sample, job: _Job, number: int, to: Modality, *, as_json: b
     if as_json:
         print_json({**record, "path": str(path) if path else None})
         return
-    if to == Modality.TEXT:
+    if content_of(sample) == "text":
         print(f"{sample.text}  ({sample.score:.2f})")
         for text, score in sample.alternatives:
             print(f"  {text}  ({score:.2f})")
-    elif to == Modality.SPEECH:
+    elif sample.text:
         print(f"{path}  {sample.text!r}")
     else:
         print(f"{path}{'  (near copy of a training item)' if sample.provenance.get('near_copy') else ''}")

@@ -64,6 +64,8 @@ def align(
             download=download,
             callback=_tell,
         )
+    if not report.first:  # one of several processes speaks for all
+        return
     for line in report.skipped[:_SHOWN]:
         typer.echo(f"skipped: {line}", err=True)
     if len(report.skipped) > _SHOWN:

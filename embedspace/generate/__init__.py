@@ -1,5 +1,6 @@
-"""From vectors of the space to media: one generator per target modality, one way to call them.
+"""From vectors of the space to media: one generator per target, one way to call them. Torch is loaded when it is used.
 
+targets        what can be made and which options it takes, as the command line needs it: no torch
 conditioning   a centred vector, with the known size of the noise in it
 base           the contract of a generator: `Request` in, `Sample`s out, and which options it takes
 registry       a generator by the type that its configuration names
@@ -10,11 +11,25 @@ api            `Generators` of a space, and `generate`, which `EmbeddingSpace.ge
 
 from __future__ import annotations
 
-from embedspace.generate.api import Generators, generate, interpolate
-from embedspace.generate.base import Generator, Neighbour, Request, Sample
-from embedspace.generate.conditioning import Condition
-from embedspace.generate.families.registry import Family, register_family
-from embedspace.generate.registry import create_generator, register_generator
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embedspace.generate.api import Generators, generate, interpolate
+    from embedspace.generate.base import Generator, Neighbour, Request, Sample
+    from embedspace.generate.conditioning import Condition
+    from embedspace.generate.families.registry import Family, register_family
+    from embedspace.generate.registry import create_generator, register_generator
+    from embedspace.generate.targets import Option, Target, register_target
+
+_HOMES = {
+    "api": ("Generators", "generate", "interpolate"),
+    "base": ("Generator", "Neighbour", "Request", "Sample"),
+    "conditioning": ("Condition",),
+    "families.registry": ("Family", "register_family"),
+    "registry": ("create_generator", "register_generator"),
+    "targets": ("Option", "Target", "register_target"),
+}
 
 __all__ = [
     "Condition",
@@ -22,11 +37,22 @@ __all__ = [
     "Generator",
     "Generators",
     "Neighbour",
+    "Option",
     "Request",
     "Sample",
+    "Target",
     "create_generator",
     "generate",
     "interpolate",
     "register_family",
     "register_generator",
+    "register_target",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562: whatever the submodule defines
+    """Import a name on first use."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

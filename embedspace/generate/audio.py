@@ -17,6 +17,7 @@ from embedspace.generate.latents.files import LatentParts, load_parts
 from embedspace.generate.latents.generator import LatentGenerator
 from embedspace.generate.registry import register_generator
 from embedspace.generate.spectrogram import LEVEL, SpectrogramConfig, to_waveform
+from embedspace.generate.targets import option_names
 from embedspace.modality import Modality
 
 __all__ = ["AudioGenerator"]
@@ -38,7 +39,7 @@ class AudioGenerator(LatentGenerator):
     """
 
     modality = Modality.AUDIO.value
-    options = frozenset({"num_steps", "guidance_scale", "family", "seconds"})
+    options = option_names("audio")
 
     def __init__(self, parts: LatentParts, spectrogram: SpectrogramConfig) -> None:
         super().__init__(parts)

@@ -38,6 +38,7 @@ class Request:
         seconds: Sounds: length.
         voice: Speech: "engine:name".
         candidates: Pictures: so many are drawn for each sample, and the one that fits best is kept.
+        extra: Options of generators from elsewhere: name -> value; their generator says what is in range.
     """
 
     num_samples: int = 1
@@ -49,6 +50,7 @@ class Request:
     seconds: float | None = None
     voice: str | None = None
     candidates: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what no generator can do.
@@ -72,10 +74,11 @@ class Request:
     @property
     def asked(self) -> dict[str, Any]:
         """The options that are not left to the generator: name -> value, in the order above."""
-        return {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
+        named = {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
+        return named | {name: value for name, value in self.extra.items() if value is not None}
 
 
-OPTIONS = tuple(option.name for option in fields(Request) if option.name not in ("num_samples", "seed"))
+OPTIONS = tuple(option.name for option in fields(Request) if option.name not in ("num_samples", "seed", "extra"))
 """The fields of a `Request` that a generator takes only where it says so."""
 
 
@@ -185,7 +188,8 @@ class Generator(nn.Module, ABC):
         """
         for name, value in request.asked.items():
             if name not in self.options:
-                takes = ", ".join(option for option in OPTIONS if option in self.options) or "no option"
+                known = [*OPTIONS, *sorted(self.options.difference(OPTIONS))]
+                takes = ", ".join(option for option in known if option in self.options) or "no option"
                 raise ArgumentError(
                     name, f"{value}: a generator of {self.modality} does not take it; it takes: {takes}"
                 )

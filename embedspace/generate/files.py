@@ -17,13 +17,11 @@ import embedspace
 from embedspace.errors import MediaError
 from embedspace.files import replacing
 from embedspace.generate.base import Sample
+from embedspace.generate.targets import SUFFIXES
 from embedspace.media.write import write_audio, write_image
-from embedspace.modality import Modality
 
-__all__ = ["SUFFIX", "contact_sheet", "record_of", "sample_bytes", "write_sample"]
+__all__ = ["contact_sheet", "content_of", "record_of", "sample_bytes", "write_sample"]
 
-SUFFIX = {Modality.IMAGE: ".png", Modality.AUDIO: ".wav", Modality.SPEECH: ".wav", Modality.TEXT: ".txt"}
-"""Target modality -> suffix of its file where none was named."""
 _TYPES = {".png": "image/png", ".wav": "audio/wav", ".txt": "text/plain; charset=utf-8"}
 _KEY = "embedspace"
 _CELL, _LINE = 128, 14
@@ -50,6 +48,13 @@ def record_of(sample: Sample, query: str = "", terms: Sequence[Mapping[str, Any]
     return {**record, **sample.provenance, "embedspace": embedspace.__version__}
 
 
+def content_of(sample: Sample) -> str:
+    """Return what a sample holds: "image", "audio" or "text"."""
+    if isinstance(sample.content, str):
+        return "text"
+    return "image" if np.asarray(sample.content).ndim == 3 else "audio"
+
+
 def write_sample(path: Path, sample: Sample, record: Mapping[str, Any]) -> Path:
     """Write a sample; the suffix says the format.
 
@@ -63,9 +68,9 @@ def write_sample(path: Path, sample: Sample, record: Mapping[str, Any]) -> Path:
         MediaError: If the format does not fit or the file cannot be written.
     """
     about = json.dumps(record, ensure_ascii=False)
-    if sample.modality == Modality.IMAGE:
+    if content_of(sample) == "image":
         return write_image(path, np.asarray(sample.content), {_KEY: about, "Software": "embedspace"})
-    if sample.modality in (Modality.AUDIO, Modality.SPEECH):
+    if content_of(sample) == "audio":
         return write_audio(
             path, np.asarray(sample.content), sample.sample_rate, {_KEY: about, "software": "embedspace"}
         )
@@ -85,7 +90,7 @@ def write_sample(path: Path, sample: Sample, record: Mapping[str, Any]) -> Path:
 
 def sample_bytes(sample: Sample, record: Mapping[str, Any]) -> tuple[bytes, str]:
     """Return a sample as the bytes of the file that `write_sample` writes, and their media type."""
-    suffix = SUFFIX[Modality(sample.modality)]
+    suffix = SUFFIXES[content_of(sample)]
     with tempfile.TemporaryDirectory(prefix="embedspace-") as folder:
         return write_sample(Path(folder) / f"made{suffix}", sample, record).read_bytes(), _TYPES[suffix]
 

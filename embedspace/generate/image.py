@@ -16,6 +16,7 @@ from embedspace.generate.base import GeneratorSpace, Neighbour, Request, Sample
 from embedspace.generate.latents.files import LatentParts, load_parts
 from embedspace.generate.latents.generator import LatentGenerator
 from embedspace.generate.registry import register_generator
+from embedspace.generate.targets import option_names
 from embedspace.modality import Modality
 
 __all__ = ["ImageGenerator"]
@@ -30,7 +31,7 @@ class ImageGenerator(LatentGenerator):
     """
 
     modality = Modality.IMAGE.value
-    options = frozenset({"num_steps", "guidance_scale", "family", "size", "candidates"})
+    options = option_names("image")
 
     def __init__(self, parts: LatentParts, space: GeneratorSpace | None = None) -> None:
         super().__init__(parts)

@@ -179,8 +179,8 @@ class Collection:
         return [self._made(sample, composed) for sample in samples]
 
     def _made(self, sample: Any, composed: ComposedQuery) -> Made:  # noqa: ANN401 - its class would import torch
-        from embedspace.generate.files import SUFFIX, record_of, sample_bytes
-        from embedspace.modality import Modality
+        from embedspace.generate.files import content_of, record_of, sample_bytes
+        from embedspace.generate.targets import SUFFIXES
 
         record = record_of(sample, "", [dataclasses.asdict(term) for term in composed.terms])
         content, kind = sample_bytes(sample, record)
@@ -193,7 +193,7 @@ class Collection:
             "outside": bool(record.get("outside")),
         }
         if self.out is not None:
-            facts["file"] = str(_kept(self.out, content, SUFFIX[Modality(sample.modality)]))
+            facts["file"] = str(_kept(self.out, content, SUFFIXES[content_of(sample)]))
         return Made(facts, content, kind)
 
     def _compose(self, asked: Sequence[Asked]) -> ComposedQuery:

@@ -190,6 +190,13 @@ def test_morph_goes_from_one_to_the_other(run: Run) -> None:
         (("--from", "a dog", "--to", "image", "--size", 4), "--size 4"),
         (("--from", "a dog", "--to", "image", "--candidates", 0), "--candidates 0"),
         (("--from", "a dog", "--to", "audio", "--seconds", 0), "--seconds 0"),
+        (
+            ("--from", "a dog", "--to", "image", "--seconds", 2),
+            "--seconds 2.0: does not go with --to image, which takes: "
+            "--guidance, --steps, --family, --size, --candidates",
+        ),
+        (("--from", "a dog", "--to", "speech", "--size", 32), "--size 32: does not go with --to speech"),
+        (("--from", "a dog", "--to", "smell"), "'smell' is not one of 'image', 'audio', 'text', 'speech'"),
         (("--from", "a dog", "--to", "audio", "--seconds", "inf"), "--seconds inf"),
         (("--from", "", "--to", "text"), "the query is empty"),
         (("--from", "missing.png", "--to", "text"), "missing.png"),

@@ -67,8 +67,7 @@ def ingest(
     missing = _missing(sources)
     _check(catalog, encoder, as_modality)
     catalog.adopt_fingerprints(encoder.fingerprints(), encoder.calibration_json())
-    started = time.perf_counter()
-    counter = SourceCounter(sources)
+    started, counter = time.perf_counter(), SourceCounter(sources)
     run = Ingestion(
         catalog, encoder, batch_size=batch_size, workers=workers or min(4, os.cpu_count() or 1),
         retry_failed=retry_failed, callback=callback, counter=counter,

@@ -1,32 +1,28 @@
-"""The options of `embedspace generate`; which of them go with a target, its generator says."""
+"""The options of `embedspace generate`: those of every target, and those that registered targets bring."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from embedspace.modality import Modality
+from embedspace.generate.targets import Option, option_names, options_of, target_names, target_of, targets
 
 __all__ = [
-    "Candidates",
-    "Family",
     "Force",
-    "Guidance",
     "Morph",
     "Neighbours",
     "Number",
     "Out",
     "Overwrite",
-    "Seconds",
     "Seed",
     "Sheet",
-    "Size",
     "Sources",
-    "Steps",
-    "Target",
-    "Voice",
+    "To",
+    "with_target_options",
 ]
 
 Sources = Annotated[
@@ -38,7 +34,32 @@ Sources = Annotated[
     ),
 ]
 
-Target = Annotated[Modality, typer.Option("--to", help="What to make.")]
+
+def _target(name: str) -> str:
+    """Return the name of a target.
+
+    Raises:
+        typer.BadParameter: If nobody registered it.
+    """
+    if target_of(name) is None:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, target_names()))}")
+    return name
+
+
+def _starting_with(typed: str) -> list[str]:
+    return [name for name in target_names() if name.startswith(typed)]
+
+
+To = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        parser=_target,
+        metavar=f"<{'|'.join(target.name for target in targets())}>",
+        autocompletion=_starting_with,
+        help="What to make.",
+    ),
+]
 
 Number = Annotated[int, typer.Option("-n", help="Samples of each source, or frames of a morph.")]
 
@@ -47,26 +68,6 @@ Seed = Annotated[int, typer.Option("--seed", help="Sample i is drawn with seed +
 Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="FILE", help="Where to write; several samples become name-1, name-2, ..."),
-]
-
-Guidance = Annotated[float | None, typer.Option("--guidance", help="How strongly the source binds; 1 is no guidance.")]
-
-Steps = Annotated[int | None, typer.Option("--steps", help="Steps of the sampler.")]
-
-Family = Annotated[str | None, typer.Option("--family", help="Which of the generator's networks: flow or vae.")]
-
-Size = Annotated[int | None, typer.Option("--size", help="Pictures: side in pixels that they are scaled to.")]
-
-Candidates = Annotated[
-    int | None,
-    typer.Option("--candidates", help="Pictures: draw so many for each sample and keep the one that fits best."),
-]
-
-Seconds = Annotated[float | None, typer.Option("--seconds", help="Sounds: length.")]
-
-Voice = Annotated[
-    str | None,
-    typer.Option("--voice", help="Speech: piper:joe, flite:slt, espeak:en-us, ...; the best by default."),
 ]
 
 Sheet = Annotated[
@@ -86,3 +87,27 @@ Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace files that exist; a file that a sample is made from never is."),
 ]
+
+
+def with_target_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb an option for each setting that a registered target takes; it gets them as keywords.
+
+    Args:
+        verb: Its last parameter, `**settings`, takes their values; None for those that are left to the generator.
+    """
+    target_names()  # what other distributions register is offered, too
+    signature = inspect.signature(verb, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    place = next(n for n, parameter in enumerate(own) if parameter.name == "sheet")
+    own[place:place] = [_parameter(option) for option in options_of(targets())]
+    verb.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
+    return verb
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    takers = [target for target in targets() if option.name in option_names(target.name)]
+    common = len(takers) == len(targets())
+    what = " and ".join(target.what for target in takers)
+    text = f"{option.help[0].upper()}{option.help[1:]}." if common else f"{what.capitalize()}: {option.help}."
+    kind: Any = Annotated[option.kind | None, typer.Option(option.on_command_line, help=text)]
+    return inspect.Parameter(option.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=kind)

@@ -108,8 +108,8 @@ SpaceName = Annotated[
     typer.Option(
         "--space",
         metavar="SPACE",
-        help="The space: a folder, a TOML file of towers, or a preset (`embedspace space list`); by default the one "
-        "that is shipped.",
+        help="The space: a folder, a TOML file of towers, a preset (`embedspace space list`), or `default`, the one that "
+        "ships, which it is if left out.",
     ),
 ]
 """`--weights` is its earlier name, which goes on working."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedspace.errors import InputError
-from embedspace.modality import Modality
+from embedspace.generate.targets import Target
 
 if TYPE_CHECKING:
     from embedspace.query.grammar import Query
@@ -18,32 +18,30 @@ __all__ = ["check_targets", "files_of", "sample_paths"]
 
 
 def sample_paths(
-    out: Path | None, sources: Sequence[str], to: Modality, number: int, *, morph: bool = False
+    out: Path | None, sources: Sequence[str], to: Target, number: int, *, morph: bool = False
 ) -> list[list[Path]]:
     """Return the files of each source's samples; none for captions that are only printed.
 
     Args:
         out: What the user named; several samples become name-1, name-2, ...; None names them after the sources.
         sources: Queries.
-        to: Target modality.
+        to: Target.
         number: Samples of each source.
         morph: The samples are frames of one morph, which begins at the first source.
     """
-    from embedspace.generate.files import SUFFIX
-
     named: list[list[Path]] = []
     taken: set[Path] = set()
     for index, source in enumerate(sources[:1] if morph else sources):
-        if out is None and to == Modality.TEXT:
+        if out is None and to.content == "text":
             named.append([])
             continue
         if out is None:
             stem = Path(source).stem if Path(source).suffix else re.sub(r"\W+", "-", source.casefold()).strip("-")[:60]
-            base = Path(f"{stem or 'sample'}.{to}{SUFFIX[to]}")
+            base = Path(f"{stem or 'sample'}.{to.name}{to.suffix}")
             if base in taken:  # two sources of one name
                 base = base.with_stem(f"{base.stem}-of-{index + 1}")
         else:
-            base = out if out.suffix else out.with_suffix(SUFFIX[to])
+            base = out if out.suffix else out.with_suffix(to.suffix)
             if len(sources) > 1 and not morph:
                 base = base.with_stem(f"{base.stem}-{index + 1}")
         taken.add(base)

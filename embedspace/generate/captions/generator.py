@@ -29,6 +29,7 @@ from embedspace.generate.families.autoregressive import (
     sample,
 )
 from embedspace.generate.registry import register_generator
+from embedspace.generate.targets import option_names
 from embedspace.modality import Modality
 from embedspace.vocabulary import Vocabulary, vocabulary_of
 
@@ -65,7 +66,7 @@ class CaptionGenerator(Generator):
     """A caption decoder whose hypotheses are encoded again, so that the space says which fits best."""
 
     modality = Modality.TEXT.value
-    options = frozenset({"num_steps", "guidance_scale", "family"})
+    options = option_names("text")
     families = ("autoregressive",)
 
     def __init__(

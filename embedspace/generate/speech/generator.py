@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedspace.generate.base import Generator, GeneratorSpace, Request, Sample
 from embedspace.generate.registry import create_generator, register_generator
 from embedspace.generate.speech import voices
+from embedspace.generate.targets import option_names
 from embedspace.modality import Modality
 
 __all__ = ["SpeechGenerator"]
@@ -22,7 +23,7 @@ class SpeechGenerator(Generator):
     """Words from the generator of captions, sound from a voice; the words are returned with the sound."""
 
     modality = Modality.SPEECH.value
-    options = frozenset({"num_steps", "guidance_scale", "family", "voice"})
+    options = option_names("speech")
     families = ("spoken caption",)
 
     def __init__(self, captions: Generator) -> None:

@@ -37,6 +37,7 @@ class AlignReport:
         folder: The space's folder; None if the time ran out before all steps were done.
         recalls: Recalls of the validation items among the validation captions, as shares; empty where there are none.
         before: The same of the space that training went on from, if it did.
+        first: Whether this process is the only one, or the first of those that trained together.
         pairs: Pairs that were trained on.
         skipped: Rows and items that were left out, each with its reason.
         seconds: Wall time of this call.
@@ -48,6 +49,7 @@ class AlignReport:
     skipped: list[str]
     seconds: float
     before: dict[str, float] = field(default_factory=dict)
+    first: bool = True
 
 
 def align(
@@ -106,7 +108,7 @@ def align(
     skipped = [*pairs.skipped, *run.skipped]
     count = sum(len(items) for items in run.train)
     space = folder / "space" if done else None
-    return AlignReport(space, recalls, count, skipped, time.monotonic() - started, before)
+    return AlignReport(space, recalls, count, skipped, time.monotonic() - started, before, world.first)
 
 
 def _teller(
