@@ -14,7 +14,7 @@ Dataclasses own the defaults, so a file lists only what differs:
     recipe = load(Recipe, "mine.toml")          # [optimizer] in the file becomes an Optimizer
 
 Fields may be str, int, float, bool, Path, Literal, Any, a dataclass, `X | None`, tuple[X, ...], tuple[X, Y] or a
-mapping of str to any of them.
+mapping of str to any of them. A field that was called otherwise is read under that name, too: metadata={"was": "..."}.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Place:
 
 
 def _record(record: type[Record], table: object, place: _Place, given: Mapping[str, object]) -> Record:
-    values = _table(table, place)
+    values = _renamed(record, _table(table, place), place)
     fields = {f.name: f for f in dataclasses.fields(record) if f.init and f.name not in given}  # type: ignore[arg-type]
     unknown = [key for key in values if key not in fields]
     if unknown:
@@ -123,6 +123,15 @@ def _record(record: type[Record], table: object, place: _Place, given: Mapping[s
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING and name not in found:
             raise ConfigError(f"{place}: key {name!r} is missing")
     return record(**found, **given)
+
+
+def _renamed(record: type[Any], values: Mapping[str, Any], place: _Place) -> Mapping[str, Any]:
+    """Return a table whose keys are those of today; a field's metadata "was" is its name in earlier versions."""
+    now = {f.metadata["was"]: f.name for f in dataclasses.fields(record) if "was" in f.metadata}
+    for old in now.keys() & values.keys():
+        if now[old] in values:
+            raise ConfigError(f"{place}: {old!r} is called {now[old]!r} now; name it once")
+    return {now.get(key, key): value for key, value in values.items()}
 
 
 def _table(value: object, place: _Place) -> Mapping[str, Any]:

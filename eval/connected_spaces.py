@@ -25,7 +25,7 @@ from embedspace.encoders.shipped.image_features import ImageFrontEnd, crop_to_co
 from embedspace.errors import ConfigError
 from embedspace.evaluate.items import Row
 from embedspace.space import EmbeddingSpace
-from embedspace.train.kernel_regression import MemoryItems, fit_memory
+from embedspace.train.kernel_regression import KernelItems, fit_regression
 from training.align.augment import open_view
 from training.align.calibrate import built
 from training.align.features import FEATURES
@@ -156,10 +156,10 @@ def _store(path: Path, features: dict[str, NDArray[np.float16]], logits: dict[st
 
 def regressed(features: Tensor, targets: Rows, *others: Tensor) -> list[Rows]:
     """Fit features of pictures onto (N, embed_dim) text vectors; returns unit rows of other pictures, set by set."""
-    items = MemoryItems(
+    items = KernelItems(
         features, torch.from_numpy(targets), torch.ones(len(features)), features[:0], torch.zeros(0, dtype=torch.long)
     )
-    head = fit_memory(items, BASIS)
+    head = fit_regression(items, BASIS)
     with torch.no_grad():
         none = torch.zeros(())  # no prior
         return [head(other, none).numpy() for other in others]
@@ -195,7 +195,7 @@ class Sounds:
             ConfigError: If the corpora do not hold the sounds that the encoder learnt from.
         """
         encoder = space.encoder("audio")
-        memory = encoder.heads.memory
+        memory = encoder.projections.memory
         rows = [r for r in built(("sounds", "instruments")) if r.get("split", "train") == "train"]
         if len(rows) != len(memory.keys):
             raise ConfigError(f"{len(rows)} training sounds in the corpora, {len(memory.keys)} in the encoder")

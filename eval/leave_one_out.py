@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedspace.encoders.shipped.audio import AudioHeads
-from embedspace.encoders.shipped.text_network import load_text_head
+from embedspace.encoders.shipped.audio import AudioProjections
+from embedspace.encoders.shipped.text_network import load_text_projection
 from embedspace.errors import ConfigError, EmbedspaceError
 from embedspace.evaluate.items import EvalItem, select_all
 from embedspace.evaluate.report import git_commit, report, splits_digest, write_report
@@ -64,10 +64,10 @@ class LeaveOneOut:
             raise ConfigError(f"recipe {recipe.name}: start is empty; name the space whose text head is to be met")
         self.recipe, self.checkpoints = recipe, checkpoints
         self.space = EmbeddingSpace.from_pretrained(recipe.start)
-        self.text = load_text_head(self.space.config["sections"]["text"]["head"], self.space.folder)
+        self.text = load_text_projection(self.space.config["sections"]["text"]["head"], self.space.folder)
         self._digest = hashlib.sha256()
 
-    def heads(self, source: str) -> AudioHeads:
+    def heads(self, source: str) -> AudioProjections:
         """Return heads trained without a source."""
         audio = dataclasses.replace(self.recipe.audio, exclude=(*self.recipe.audio.exclude, source))
         recipe = dataclasses.replace(self.recipe, audio=audio)

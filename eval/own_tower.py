@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from embedspace.encoders.shipped.image_features import ImageFrontEnd, cropped
-from embedspace.encoders.shipped.text_network import load_text_head
+from embedspace.encoders.shipped.text_network import load_text_projection
 from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.imagenet import imagenet_classes
 from embedspace.evaluate.intervals import bootstrap
@@ -168,7 +168,7 @@ def shipped_head(train: list[Row], test: list[Row], seed: int) -> dict[str, Any]
     recipe = dataclasses.replace(recipe, start=str(DEFAULT_WEIGHTS), text=TextRecipe(locked=True), image=image)
     _write_features([*train, *test], folder)
     section = EmbeddingSpace.from_pretrained().config["sections"]["text"]["head"]
-    text = load_text_head(section, DEFAULT_WEIGHTS)
+    text = load_text_projection(section, DEFAULT_WEIGHTS)
     heads = train_image(recipe, text, folder / str(seed), 1e9, False, _tell)
     assert heads is not None
     stored = np.load(folder / "image" / "stamps.0.npz")

@@ -114,3 +114,17 @@ def test_what_the_caller_knows_no_table_may_say() -> None:
     assert build(Part, {"steps": 3}, "here", rate=0.1) == Part(3, 0.1)
     with pytest.raises(ConfigError, match=r"here: unknown key 'rate'; known: steps, sizes"):
         build(Part, {"rate": 3}, "here", rate=0.1)
+
+
+@dataclass(frozen=True)
+class Renamed:
+    name: str
+    wheels: int = field(default=2, metadata={"was": "rollers"})
+
+
+def test_a_key_is_read_under_its_earlier_name() -> None:
+    assert build(Renamed, {"name": "a", "rollers": 4}, "x.toml") == build(Renamed, {"name": "a", "wheels": 4}, "x.toml")
+    with pytest.raises(ConfigError, match=r"x\.toml: 'rollers' is called 'wheels' now; name it once"):
+        build(Renamed, {"name": "a", "rollers": 4, "wheels": 3}, "x.toml")
+    with pytest.raises(ConfigError, match=r"x\.toml: rollers: must be a whole number|x\.toml: wheels: must be a whole"):
+        build(Renamed, {"name": "a", "rollers": "many"}, "x.toml")

@@ -80,7 +80,7 @@ _SHOWN = 10
 def generator(
     recipe: Annotated[
         Path,
-        typer.Argument(metavar="RECIPE", help="A generator's recipe, for example training/recipes/heads/text.toml."),
+        typer.Argument(metavar="RECIPE", help="A generator's recipe, such as training/recipes/generators/text.toml."),
     ],
     minutes: Minutes = None,
     out: Out = None,
@@ -89,10 +89,10 @@ def generator(
 ) -> None:
     """Train a generator on vectors of a space, as a recipe says; prints its folder at the end."""
     _require(recipe)
-    from embedspace.train.generators.run import train_head
+    from embedspace.train.generators.run import train_generator
 
     with _interrupted():
-        print(train_head(recipe, minutes=minutes, out=out, resume=resume, seed=seed, callback=_tell))
+        print(train_generator(recipe, minutes=minutes, out=out, resume=resume, seed=seed, callback=_tell))
 
 
 app.command("head", hidden=True)(generator)  # its name in earlier versions

@@ -1,8 +1,8 @@
-"""Trained heads: frozen backbone features in, unit rows of the shared space out.
+"""Trained projections: frozen backbone features in, unit rows of the shared space out.
 
-Every head maps to `(B, embed_dim)` float32 unit rows. A head may hold several members that differ by seed only: their
-unit outputs are averaged (a deep ensemble, Lakshminarayanan et al. 2017), which is worth more than one wider head on
-corpora this small.
+Every projection maps to `(B, embed_dim)` float32 unit rows. An encoder may hold several members that differ by seed
+only: their unit outputs are averaged (a deep ensemble, Lakshminarayanan et al. 2017), which is worth more than one
+wider projection on corpora this small.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ _QUERIES = 4
 _FAR = 5.0
 """Standard deviations."""
 
-__all__ = ["AttentionPoolHead", "MLPHead", "MemoryHead", "TextHead", "class_mixture", "ensemble_normalize", "fuse"]
+__all__ = [
+    "AttentionPoolProjection",
+    "KernelProjection",
+    "LinearProjection",
+    "MLPProjection",
+    "NamedProjections",
+    "class_mixture",
+    "ensemble_normalize",
+    "fuse",
+]
 
 
 def ensemble_normalize(outputs: list[Tensor]) -> Tensor:
@@ -49,7 +58,7 @@ def class_mixture(logits: Tensor, classes: Tensor, temperature: float, top_k: in
     return F.normalize(mixed, dim=-1)
 
 
-class TextHead(nn.Module):
+class LinearProjection(nn.Module):
     """Text features -> shared space: a linear map plus a small residual, frozen once trained.
 
     Args:
@@ -79,7 +88,7 @@ class TextHead(nn.Module):
         return F.normalize(out, dim=-1)
 
 
-class MLPHead(nn.Module):
+class MLPProjection(nn.Module):
     """Pooled features -> shared space, with an optional vector that is already there as a starting point.
 
     Args:
@@ -87,7 +96,7 @@ class MLPHead(nn.Module):
         embed_dim: Width of the shared space.
         hidden_dim: Width of the hidden layer.
         dropout: On the features and on the hidden layer.
-        with_prior: Whether `forward` takes a prior (B, embed_dim), such as the ConSE vector through the text head.
+        with_prior: Whether `forward` takes a prior (B, embed_dim), such as the ConSE vector of class names.
     """
 
     mean: Tensor
@@ -118,7 +127,28 @@ class MLPHead(nn.Module):
         return F.normalize(out, dim=-1)
 
 
-class MemoryHead(nn.Module):
+class NamedProjections(nn.Module):
+    """Some projections that start from the names of classes, mixed by the scores that a backbone gives these.
+
+    Args:
+        classes: How many classes have names; `classes` holds the names' vectors in the space.
+        feature_dim: Width of the features.
+        embed_dim: Width of the shared space.
+        hidden_dim: Width of each projection's hidden layer.
+        members: How many projections.
+    """
+
+    classes: Tensor
+
+    def __init__(self, classes: int, feature_dim: int, embed_dim: int, hidden_dim: int, members: int) -> None:
+        super().__init__()
+        self.register_buffer("classes", torch.zeros(classes, embed_dim))
+        self.members = nn.ModuleList(
+            MLPProjection(feature_dim, embed_dim, hidden_dim, with_prior=True) for _ in range(members)
+        )
+
+
+class KernelProjection(nn.Module):
     """Pooled features -> shared space by what is remembered: kernel ridge regression on the training items.
 
     A thousand items of hundreds of concepts are too few to train a network on; this has one solution, found without
@@ -179,7 +209,7 @@ class MemoryHead(nn.Module):
         return F.normalize(out + self.prior_share * prior, dim=-1)
 
 
-class AttentionPoolHead(nn.Module):
+class AttentionPoolProjection(nn.Module):
     """A sequence of features -> one vector: a small transformer, then learned-query attention pooling.
 
     Args:

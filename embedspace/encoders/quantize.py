@@ -20,7 +20,7 @@ _SMALLEST = 1 << 14
 _ENTRIES = 32
 """Entries that share one scale at four bits: half a bit an entry."""
 _PRECISE = "memory.values"
-"""Stays in half precision: a memory's sums of a thousand such rows nearly cancel, and 8 bits would show."""
+"""Stays in half precision: a kernel regression's sums of a thousand such rows nearly cancel, and 8 bits would show."""
 _SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.875)
 """Scales tried for a group: clipping its largest entry often lessens the error of all. The first and the last find the
 scale again of what was packed before, whose largest entry is 7 or -8 steps: packing twice changes nothing."""

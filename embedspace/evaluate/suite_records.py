@@ -28,7 +28,7 @@ class Novelty:
             field may not occur there as a run of words.
         read: Fields of those rows that are read.
         classes: Frozen backbones whose class names count as said: "imagenet", with synonyms and hypernyms. Their
-            photographs trained the backbone, and their names start the heads (ConSE) and train the text head.
+            photographs trained the backbone, and their names start the projections (ConSE) and train that of texts.
     """
 
     manifests: tuple[str, ...]
@@ -148,7 +148,7 @@ class Suite:
         directions: What is searched for what.
         composed: A composed-query measurement, if any.
         training: What the weights may have seen, for the report ("no stamp in training").
-        own_weights: Modalities whose encoders are made for this suite alone, such as heads that saw no stamp; all
+        own_weights: Modalities whose encoders are made for this suite alone, such as projections that saw no stamp; all
             others are those of the space that ships.
         primary_metric: The metric to quote.
         ks: Depths of the recalls.

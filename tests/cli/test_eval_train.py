@@ -27,7 +27,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 def _replace_training(monkeypatch: pytest.MonkeyPatch, align: Any) -> None:
     module = ModuleType("embedspace.train.generators.run")
-    module.train_head = align  # type: ignore[attr-defined]
+    module.train_generator = align  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
 

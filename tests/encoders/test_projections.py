@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from embedspace.encoders.projections import AttentionPoolHead, MLPHead, TextHead, ensemble_normalize
+from embedspace.encoders.projections import AttentionPoolProjection, LinearProjection, MLPProjection, ensemble_normalize
 
 
 @pytest.fixture(autouse=True)
@@ -21,22 +21,22 @@ def check_unit(rows: Tensor, shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("hidden_dim", [0, 16])
 def test_text_head_gives_unit_rows(hidden_dim: int) -> None:
-    head = TextHead(12, 8, hidden_dim).eval()
+    head = LinearProjection(12, 8, hidden_dim).eval()
     check_unit(head(F.normalize(torch.randn(5, 12), dim=1)), (5, 8))
 
 
 def test_text_head_begins_as_a_rotation() -> None:
-    head = TextHead(8, 8, 16).eval()
+    head = LinearProjection(8, 8, 16).eval()
     x = F.normalize(torch.randn(6, 8), dim=1)
     torch.testing.assert_close(head(x) @ head(x).T, x @ x.T)
 
 
 def test_mlp_head_gives_unit_rows() -> None:
-    check_unit(MLPHead(12, 8, 16).eval()(torch.randn(5, 12)), (5, 8))
+    check_unit(MLPProjection(12, 8, 16).eval()(torch.randn(5, 12)), (5, 8))
 
 
 def test_mlp_head_takes_a_prior_and_goes_with_it_when_it_is_strong() -> None:
-    head = MLPHead(12, 8, 16, with_prior=True).eval()
+    head = MLPProjection(12, 8, 16, with_prior=True).eval()
     prior = F.normalize(torch.randn(5, 8), dim=1)
     features = torch.randn(5, 12)
     check_unit(head(features, prior), (5, 8))
@@ -47,7 +47,7 @@ def test_mlp_head_takes_a_prior_and_goes_with_it_when_it_is_strong() -> None:
 
 
 def test_mlp_head_standardises_its_features() -> None:
-    head = MLPHead(3, 4, 8).eval()
+    head = MLPProjection(3, 4, 8).eval()
     x = torch.randn(5, 3)
     expected = head(x)
     head.mean.copy_(torch.tensor([10.0, -5.0, 0.0]))
@@ -59,14 +59,14 @@ def test_mlp_head_standardises_its_features() -> None:
 @pytest.mark.parametrize("frames", [1, 2, 3, 7, 8, 50])
 @pytest.mark.parametrize("stack", [1, 2, 3])
 def test_attention_pool_takes_any_length(frames: int, stack: int) -> None:
-    head = AttentionPoolHead(12, 8, 16, num_heads=2, stack=stack).eval()
+    head = AttentionPoolProjection(12, 8, 16, num_heads=2, stack=stack).eval()
     check_unit(head(torch.randn(3, frames, 12)), (3, 8))
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 8])
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_attention_pool_does_not_depend_on_padding(frames: int, num_layers: int) -> None:
-    head = AttentionPoolHead(12, 8, 16, num_layers, num_heads=2).eval()
+    head = AttentionPoolProjection(12, 8, 16, num_layers, num_heads=2).eval()
     clip = torch.randn(1, frames, 12)
     alone = head(clip)
     for total in (frames, frames + 1, frames + 2, 23):
@@ -78,7 +78,7 @@ def test_attention_pool_does_not_depend_on_padding(frames: int, num_layers: int)
 
 
 def test_attention_pool_in_inference_mode_equals_its_training_path() -> None:
-    head = AttentionPoolHead(12, 8, 16, num_heads=2).eval()
+    head = AttentionPoolProjection(12, 8, 16, num_heads=2).eval()
     batch = torch.randn(2, 9, 12)
     padding = torch.zeros(2, 9, dtype=torch.bool)
     padding[0, 4:] = True
@@ -88,7 +88,7 @@ def test_attention_pool_in_inference_mode_equals_its_training_path() -> None:
 
 
 def test_attention_pool_hears_the_order() -> None:
-    head = AttentionPoolHead(12, 8, 16, num_heads=2, stack=2).eval()
+    head = AttentionPoolProjection(12, 8, 16, num_heads=2, stack=2).eval()
     clip = torch.randn(1, 8, 12)
     swapped = clip[:, [1, 0, *range(2, 8)]]  # within a stack
     assert not torch.allclose(head(clip), head(swapped), atol=1e-4)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from embedspace.encoders.quantize import from_rows, to_groups4
-from embedspace.encoders.shipped.speech import SpeechConfig, SpeechEncoder, SpeechHeads, _merged, fuse, tidy
+from embedspace.encoders.shipped.speech import SpeechConfig, SpeechEncoder, SpeechProjections, _merged, fuse, tidy
 from embedspace.encoders.shipped.speech_features import SpeechFrontEnd
 from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.whisper_decoder import Hypothesis, WhisperDecoder, _beam_search, _State
@@ -180,10 +180,10 @@ def test_what_is_said_is_recognised_and_finds_its_words() -> None:
 
 def test_the_shipped_recogniser_answers_noise_without_failing() -> None:
     config = SpeechConfig("whisper_base", 512, 384, 16, 1, 1, decoder="whisper_base_decoder", recognised_share=0.5)
-    from embedspace.encoders.projections import TextHead
+    from embedspace.encoders.projections import LinearProjection
 
     torch.manual_seed(0)
-    encoder = SpeechEncoder(config, SpeechHeads(config).eval(), TextHead(384, 16, 8).eval(), 16).eval()
+    encoder = SpeechEncoder(config, SpeechProjections(config).eval(), LinearProjection(384, 16, 8).eval(), 16).eval()
     a, b = encoder.prepare(noise(0.3)), encoder.prepare(noise(2.0, seed=1))
     together, _ = encoder.encode_and_transcribe([a, b])
     assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from embedspace.encoders.projections import TextHead
-from embedspace.encoders.shipped.audio import AudioHeads
+from embedspace.encoders.projections import LinearProjection
+from embedspace.encoders.shipped.audio import AudioProjections
 from embedspace.errors import ConfigError
 from embedspace.evaluate.items import EvalItem, select_all
 from embedspace.evaluate.suite import load_suite
@@ -75,7 +75,7 @@ def heard(monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> Iterator[dict[str,
     """Left-out source -> the rows that its heads were trained on; the heads answer with the concept's direction."""
     found: dict[str, list[str]] = {}
 
-    class Heads(AudioHeads):
+    class Heads(AudioProjections):
         def __init__(self) -> None:
             torch.nn.Module.__init__(self)
             self.config = type("Config", (), {"feature_dim": WIDTH})()
@@ -87,14 +87,14 @@ def heard(monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> Iterator[dict[str,
             out[:, 2] = 1.0  # always "dog"
             return out
 
-    def train(given: Recipe, *rest: object) -> AudioHeads:
+    def train(given: Recipe, *rest: object) -> AudioProjections:
         found[given.audio.exclude[-1]] = [row["id"] for row in leave_one_out.training_rows(given, "sounds")]
         return Heads()
 
     def start(self: LeaveOneOut, given: Recipe, checkpoints: Path) -> None:
         self.recipe, self.checkpoints = given, checkpoints
         self.space = FakeSpace()  # type: ignore[assignment]
-        self.text = TextHead(8, DIM, 0)
+        self.text = LinearProjection(8, DIM, 0)
         self._digest = leave_one_out.hashlib.sha256()
 
     monkeypatch.setattr(leave_one_out, "train_audio", train)

@@ -21,9 +21,9 @@ from embedspace.generate.spectrogram import LEVEL, SpectrogramConfig, griffin_li
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
 from embedspace.train.generators.audio import _views
-from embedspace.train.generators.recipe import AudioHeadRecipe
-from embedspace.train.generators.run import train_head
-from tests.train.test_head import recipe, store, vector_of
+from embedspace.train.generators.recipe import AudioGeneratorRecipe
+from embedspace.train.generators.run import train_generator
+from tests.train.test_generator import recipe, store, vector_of
 
 SMALL = SpectrogramConfig(sample_rate=8000, n_mels=16, n_fft=256, hop_length=64, frames=16)
 
@@ -161,7 +161,7 @@ def test_audio_head_is_written_and_sounds(kind: str, tmp_path: Path) -> None:
     store(tmp_path / "features/vectors/text/texts.npz", names, [vector_of(name) for name in names], fingerprint)
     heads = tmp_path / "heads"
     heads.mkdir()
-    train_head(recipe(tmp_path, "audio", body), out=tmp_path / "run").rename(heads / "audio")
+    train_generator(recipe(tmp_path, "audio", body), out=tmp_path / "run").rename(heads / "audio")
     head = create_generator(Modality.AUDIO, heads, EmbeddingSpace.from_pretrained())
     assert isinstance(head, AudioGenerator)
     assert "beeps/11" not in head.neighbours.items  # a test item
@@ -170,9 +170,9 @@ def test_audio_head_is_written_and_sounds(kind: str, tmp_path: Path) -> None:
     (samples,) = head.generate(vector_of("beep 3")[None], np.zeros(1, np.float32), Request(1, num_steps=1))
     assert len(samples[0].content) == head.spectrogram.samples == 8192
     with pytest.raises(ConfigError, match="no sounds of whistles"):
-        train_head(recipe(tmp_path, "audio", BODY.replace("beeps = 1.0", "whistles = 1.0")), out=tmp_path / "run2")
+        train_generator(recipe(tmp_path, "audio", BODY.replace("beeps = 1.0", "whistles = 1.0")), out=tmp_path / "run2")
     with pytest.raises(ConfigError, match="licences that may ship"):
-        train_head(recipe(tmp_path, "audio", BODY.replace("CC0-1.0", "MIT")), out=tmp_path / "run3")
+        train_generator(recipe(tmp_path, "audio", BODY.replace("CC0-1.0", "MIT")), out=tmp_path / "run3")
 
 
 def test_views_differ_and_begin_with_the_clip_itself() -> None:
@@ -180,13 +180,13 @@ def test_views_differ_and_begin_with_the_clip_itself() -> None:
     samples = torch.sin(torch.arange(size.samples * 2) / 9)
     short = samples[: size.samples // 2]
     for clip in (samples, short):
-        views = list(_views(clip, size, "beeps/1", AudioHeadRecipe(views=3)))
+        views = list(_views(clip, size, "beeps/1", AudioGeneratorRecipe(views=3)))
         assert [view.shape for view in views] == [(size.samples,)] * 3
         plain = clip[: size.samples] * (LEVEL / clip.abs().max())
         torch.testing.assert_close(views[0][: len(plain)], plain)
         assert all(float(view.abs().max()) == pytest.approx(LEVEL, abs=1e-3) for view in views)
         assert float((views[1] - views[2]).abs().max()) > 0.1
-    again = list(_views(short, size, "beeps/1", AudioHeadRecipe(views=3)))
+    again = list(_views(short, size, "beeps/1", AudioGeneratorRecipe(views=3)))
     assert torch.equal(again[2], views[2])
 
 

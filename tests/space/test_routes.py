@@ -26,7 +26,7 @@ def hearing(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingSpace:
     """The tiny space, but its router hears speech in everything."""
     folder = write_space(tmp_path_factory.mktemp("hearing"))
     space = EmbeddingSpace.from_pretrained(folder)
-    heads: Any = space.encoder("audio").heads
+    heads: Any = space.encoder("audio").projections
     heads.router.bias.data.fill_(9.0)
     save_tensors(heads, folder / "audio.safetensors")
     write_config(folder, space.config["sections"], space.embed_dim)

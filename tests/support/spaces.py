@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embedspace.encoders.base import save_tensors
-from embedspace.encoders.projections import TextHead
-from embedspace.encoders.shipped.audio import AudioConfig, AudioHeads
-from embedspace.encoders.shipped.image import ImageConfig, ImageHeads
-from embedspace.encoders.shipped.speech import SpeechConfig, SpeechHeads
+from embedspace.encoders.projections import LinearProjection
+from embedspace.encoders.shipped.audio import AudioConfig, AudioProjections
+from embedspace.encoders.shipped.image import ImageConfig, ImageProjections
+from embedspace.encoders.shipped.speech import SpeechConfig, SpeechProjections
 from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.efficientnet_lite import EfficientNetLite, EfficientNetTail
 from embedspace.segment import Segment
@@ -35,21 +35,21 @@ def write_head(folder: Path, modality: str, seed: int = 0, tail: bool = False) -
     section: dict[str, Any]
     heads: torch.nn.Module
     if modality == "text":
-        heads = TextHead(TEXT_DIM, EMBED_DIM, 8)
+        heads = LinearProjection(TEXT_DIM, EMBED_DIM, 8)
         section = {"backbone": "minilm_l6", "head": dict(TEXT_SECTION)}
     elif modality == "image":
         image = ImageConfig(BACKBONES, IMAGE_DIM + TAIL_DIM * tail, EMBED_DIM, 8, 2)
-        heads, section = ImageHeads(image), dataclasses.asdict(image)
+        heads, section = ImageProjections(image), dataclasses.asdict(image)
         heads.classes.copy_(F.normalize(torch.randn(1000, EMBED_DIM), dim=1))
     elif modality == "audio":
         audio = AudioConfig(("yamnet", "whisper_base"), AUDIO_DIM, EMBED_DIM, 8, 2, 521)
-        heads, section = AudioHeads(audio), dataclasses.asdict(audio)
+        heads, section = AudioProjections(audio), dataclasses.asdict(audio)
         heads.classes.copy_(F.normalize(torch.randn(audio.classes, EMBED_DIM), dim=1))
         heads.router.weight.data.zero_()
         heads.router.bias.data.fill_(-9.0)  # hears no speech anywhere
     else:
         speech = SpeechConfig("whisper_base", SPEECH_DIM, TEXT_DIM, 16, 1, 1)
-        heads = SpeechHeads(speech)
+        heads = SpeechProjections(speech)
         section = {**dataclasses.asdict(speech), "text_head": dict(TEXT_SECTION)}
     save_tensors(heads, folder / f"{modality}.safetensors")
     if modality == "image" and tail:

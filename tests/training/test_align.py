@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from embedspace.encoders.shipped.audio import load_audio_heads
-from embedspace.encoders.shipped.text_network import load_text_head
+from embedspace.encoders.shipped.audio import load_audio_projections
+from embedspace.encoders.shipped.text_network import load_text_projection
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.space import EmbeddingSpace
 from embedspace.train.loop import FitProgress
@@ -193,7 +193,7 @@ def test_spoken_rows_pass_over_a_source_without_validation_clips(run: AlignRepor
         corpora / "corpora", "people", [{**row, "id": f"p{row['id']}", "split": "train"} for row in items("speech", 8)]
     )
     config = EmbeddingSpace.from_pretrained(run.folder).config["sections"]
-    text = load_text_head(config["text"]["head"], run.folder)
+    text = load_text_projection(config["text"]["head"], run.folder)
     with pytest.raises(ConfigError, match=r"training\.align\.features recognised --only talk"):
         spoken_rows(run.folder, config["speech"], dataclasses.replace(recipe, speech=speech), text)
     wanted = [row["id"] for row in items("speech", 128) if row["split"] == "val"]
@@ -229,7 +229,7 @@ def test_align_mixes_in_a_tuned_network_by_what_it_knows(run: AlignReport, corpo
     stored = np.load(corpora / "features" / "text" / "texts.npz")
     table = dict(zip(stored["texts"].tolist(), stored["features"], strict=True))
     with torch.inference_mode():
-        known = load_text_head(words, run.folder)(
+        known = load_text_projection(words, run.folder)(
             torch.from_numpy(np.stack([table[row["captions"][0]] for row in val]).astype(np.float32))
         )
     tuned = write_tuned(corpora / "network", [row["id"] for row in val], known.numpy())
@@ -262,7 +262,7 @@ def test_align_puts_a_memory_of_sounds_in_place_of_heads_and_keeps_the_router(ru
     space, before = EmbeddingSpace.from_pretrained(report.folder), EmbeddingSpace.from_pretrained(run.folder)
     section = space.config["sections"]["audio"]
     assert (section["members"], section["memory_dim"], section["memory_items"]) == (0, 12, 320)
-    heads, given = (load_audio_heads(s.config["sections"]["audio"], s.folder) for s in (space, before))
+    heads, given = (load_audio_projections(s.config["sections"]["audio"], s.folder) for s in (space, before))
     stored = np.load(corpora / "features/audio/sounds.0.npz")
     features = torch.from_numpy(stored["features"].astype(np.float32))
     heard, before_that = heads.speech_probability(features), given.speech_probability(features)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from embedspace.errors import ConfigError
-from training.attempts.head_curves import read_curves, write
+from training.attempts.generator_curves import read_curves, write
 
 
 def test_curves_of_heads_are_tabulated_and_drawn(tmp_path: Path) -> None:

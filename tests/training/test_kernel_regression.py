@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from embedspace.encoders.projections import MemoryHead, TextHead
+from embedspace.encoders.projections import KernelProjection, LinearProjection
 from embedspace.encoders.quantize import from_rows, to_rows8
-from embedspace.encoders.shipped.audio import AudioConfig, AudioHeads
+from embedspace.encoders.shipped.audio import AudioConfig, AudioProjections
 from embedspace.errors import ConfigError
 from embedspace.train.batches import CaptionTable, PairSource
-from embedspace.train.kernel_regression import MemoryItems, fit_memory
+from embedspace.train.kernel_regression import KernelItems, fit_regression
 from training.align.recipe import AudioRecipe, Recipe, load_recipe
 from training.align.stages.audio import training_rows
 from training.align.stages.memory import memory_items
@@ -29,9 +29,9 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-def items(count: int = 30, width: int = 12, views: Tensor | None = None, item: Tensor | None = None) -> MemoryItems:
+def items(count: int = 30, width: int = 12, views: Tensor | None = None, item: Tensor | None = None) -> KernelItems:
     weights = torch.rand(count) + 0.5
-    return MemoryItems(
+    return KernelItems(
         torch.randn(count, width) * 3 + 1,
         F.normalize(torch.randn(count, 6), dim=1),
         weights / weights.mean(),
@@ -42,7 +42,7 @@ def items(count: int = 30, width: int = 12, views: Tensor | None = None, item: T
 
 def test_fit_memory_is_kernel_ridge_regression() -> None:
     given = items()
-    head = fit_memory(given, 12, bandwidth=1.5, ridge=0.3)
+    head = fit_regression(given, 12, bandwidth=1.5, ridge=0.3)
     x = ((given.plain - given.plain.mean(0)) / (given.plain.std(0) + 1e-2)).clamp(-5, 5)
     u = F.normalize(x, dim=1).double()  # all directions are kept, so the cosine is that of the features
     kernel = torch.exp(1.5 * (u @ u.T - 1))
@@ -58,14 +58,14 @@ def test_fit_memory_is_kernel_ridge_regression() -> None:
 
 def test_fit_memory_makes_up_for_the_rounding_of_what_is_stored() -> None:
     given = items(count=300, width=64)  # large enough to be stored as 8-bit rows
-    head = fit_memory(given, 64, bandwidth=4.0, ridge=0.1)
+    head = fit_regression(given, 64, bandwidth=4.0, ridge=0.1)
     written = to_rows8({f"memory.{name}": tensor for name, tensor in head.state_dict().items()})
     assert written["memory.keys"].dtype == torch.int8
     stored = {name.removeprefix("memory."): tensor for name, tensor in from_rows(written).items()}
     for name in ("basis", "keys"):
         rounded = from_rows(to_rows8({name: getattr(head, name)}))[name]
         torch.testing.assert_close(rounded.float(), getattr(head, name), atol=1e-6, rtol=0)
-    again = fit_memory(given, 64, bandwidth=4.0, ridge=0.1)
+    again = fit_regression(given, 64, bandwidth=4.0, ridge=0.1)
     again.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
     prior = torch.zeros(300, 6)
     assert (head(given.plain, prior) * again(given.plain, prior)).sum(dim=1).min() > 0.9999
@@ -74,15 +74,15 @@ def test_fit_memory_makes_up_for_the_rounding_of_what_is_stored() -> None:
 def test_fit_memory_with_views_that_change_nothing_is_the_same() -> None:
     alone = items()
     doubled = dataclasses.replace(alone, views=alone.plain.clone(), item=torch.arange(30))
-    first, second = fit_memory(alone, 8), fit_memory(doubled, 8)
+    first, second = fit_regression(alone, 8), fit_regression(doubled, 8)
     torch.testing.assert_close(first.values, second.values, atol=1e-3, rtol=1e-3)
 
 
 def test_fit_memory_learns_from_views() -> None:
     alone = items()
     moved = alone.plain + torch.randn_like(alone.plain) * 2
-    seen = fit_memory(dataclasses.replace(alone, views=moved, item=torch.arange(30)), 12)
-    unseen = fit_memory(alone, 12)
+    seen = fit_regression(dataclasses.replace(alone, views=moved, item=torch.arange(30)), 12)
+    unseen = fit_regression(alone, 12)
     prior = torch.zeros(30, 6)
     hits = [(head(moved, prior) * alone.targets).sum(dim=1).mean() for head in (seen, unseen)]
     assert hits[0] > hits[1]
@@ -90,7 +90,7 @@ def test_fit_memory_learns_from_views() -> None:
 
 def test_memory_head_knows_again_what_it_holds_and_leans_on_the_prior_by_its_share() -> None:
     given = items()
-    head = fit_memory(given, 12, bandwidth=20.0, ridge=1e-4)
+    head = fit_regression(given, 12, bandwidth=20.0, ridge=1e-4)
     prior = F.normalize(torch.randn(30, 6), dim=1)
     near = (head(given.plain, prior) @ given.targets.T).argmax(dim=1)
     assert near.tolist() == list(range(30))
@@ -99,7 +99,7 @@ def test_memory_head_knows_again_what_it_holds_and_leans_on_the_prior_by_its_sha
 
 
 def test_memory_head_does_not_depend_on_the_batch_and_limits_wild_features() -> None:
-    head = fit_memory(items(), 8)
+    head = fit_regression(items(), 8)
     x, prior = torch.randn(5, 12), torch.zeros(5, 6)
     torch.testing.assert_close(head(x, prior)[2:3], head(x[2:3], prior[2:3]))
     wild = x.clone()
@@ -112,9 +112,9 @@ def test_memory_head_does_not_depend_on_the_batch_and_limits_wild_features() -> 
 
 
 def test_fit_memory_keeps_no_more_directions_than_there_are() -> None:
-    head = fit_memory(items(count=5, width=12), 64)
+    head = fit_regression(items(count=5, width=12), 64)
     assert head.basis.shape == (5, 12)
-    assert isinstance(head, MemoryHead)
+    assert isinstance(head, KernelProjection)
 
 
 def test_memory_items_aim_at_captions_and_balance_concepts() -> None:
@@ -122,7 +122,7 @@ def test_memory_items_aim_at_captions_and_balance_concepts() -> None:
     features = np.arange(5 * 6, dtype=np.float16).reshape(5, 6)
     captions = [np.array([0]), np.array([0, 1]), np.array([2])]
     views = np.array([[0, 3], [1, 4], [2, 2]])  # the third item has one view only
-    text = TextHead(8, 4, 0).eval()
+    text = LinearProjection(8, 4, 0).eval()
     found = memory_items([PairSource("s", features, views, captions)], table, text, 4, 1.0)
     assert found.plain.shape == (3, 4)
     assert found.item.tolist() == [0, 1]
@@ -139,7 +139,7 @@ def config(members: int, memory: int) -> AudioConfig:
 
 
 def test_take_router_answers_as_before_whatever_standardises_the_features() -> None:
-    given, heads = AudioHeads(config(1, 0)), AudioHeads(config(0, 5))
+    given, heads = AudioProjections(config(1, 0)), AudioProjections(config(0, 5))
     assert heads.memory is not None
     given.members[0].mean.copy_(torch.randn(12))  # type: ignore[union-attr, operator]
     given.members[0].scale.copy_(torch.rand(12) + 0.5)  # type: ignore[union-attr, operator]
@@ -151,13 +151,13 @@ def test_take_router_answers_as_before_whatever_standardises_the_features() -> N
 
 
 def test_take_router_refuses_other_features() -> None:
-    other = AudioHeads(dataclasses.replace(config(1, 0), feature_dim=13))
+    other = AudioProjections(dataclasses.replace(config(1, 0), feature_dim=13))
     with pytest.raises(ConfigError, match="reads 13 features, these heads 12"):
-        take_router(other, AudioHeads(config(0, 5)))
+        take_router(other, AudioProjections(config(0, 5)))
 
 
 def test_audio_heads_mix_by_share() -> None:
-    heads = AudioHeads(dataclasses.replace(config(2, 5), memory_share=3.0))
+    heads = AudioProjections(dataclasses.replace(config(2, 5), memory_share=3.0))
     a, b, c = (F.normalize(torch.randn(1, 6), dim=1) for _ in range(3))
     torch.testing.assert_close(heads.mix([a, b], c), F.normalize(a + b + 3 * c, dim=1))
     torch.testing.assert_close(heads.mix([], c), c)

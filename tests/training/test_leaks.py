@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from embedspace.encoders.projections import TextHead
-from embedspace.encoders.shipped.text_network import load_text_head
+from embedspace.encoders.projections import LinearProjection
+from embedspace.encoders.shipped.text_network import load_text_projection
 from embedspace.space import EmbeddingSpace
 from tests.support.train_corpora import (
     AUDIO_DIM,
@@ -133,14 +133,14 @@ def planted(root: Path) -> Plant:
 
 
 @pytest.fixture
-def text() -> TextHead:
+def text() -> LinearProjection:
     return new_text()
 
 
-def new_text() -> TextHead:
+def new_text() -> LinearProjection:
     """A text head that begins the same each time."""
     torch.manual_seed(0)
-    return TextHead(TEXT_DIM, 16, 8)
+    return LinearProjection(TEXT_DIM, 16, 8)
 
 
 def bytes_of(*modules: torch.nn.Module) -> bytes:
@@ -153,7 +153,7 @@ def told(progress: list[Any]) -> list[tuple[str, dict[str, float]]]:
     return [(p.stage, p.scalars) for p in progress]
 
 
-def seen(recipe: Recipe, text: TextHead, out: Path, drop: str = "near_stamp") -> tuple[bytes, Any]:
+def seen(recipe: Recipe, text: LinearProjection, out: Path, drop: str = "near_stamp") -> tuple[bytes, Any]:
     """Train the image stage: its weights, and what it measured."""
     progress: list[Any] = []
     recipe = dataclasses.replace(recipe, image=dataclasses.replace(recipe.image, drop=drop))
@@ -169,25 +169,25 @@ def clean_pictures(planted: Plant, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize("leak", PICTURES)
 def test_pictures_that_may_not_be_seen_change_nothing(
-    leak: str, planted: Plant, text: TextHead, clean_pictures: tuple[bytes, Any], tmp_path: Path
+    leak: str, planted: Plant, text: LinearProjection, clean_pictures: tuple[bytes, Any], tmp_path: Path
 ) -> None:
     assert seen(planted({"icons": PICTURES[leak]}), text, tmp_path) == clean_pictures
 
 
 def test_a_picture_of_the_training_split_does_change_the_heads(
-    planted: Plant, text: TextHead, clean_pictures: tuple[bytes, Any], tmp_path: Path
+    planted: Plant, text: LinearProjection, clean_pictures: tuple[bytes, Any], tmp_path: Path
 ) -> None:
     assert seen(planted({"icons": row("image")}), text, tmp_path)[0] != clean_pictures[0]
 
 
 def test_near_stamps_are_left_out_where_a_recipe_says_so_alone(
-    planted: Plant, text: TextHead, clean_pictures: tuple[bytes, Any], tmp_path: Path
+    planted: Plant, text: LinearProjection, clean_pictures: tuple[bytes, Any], tmp_path: Path
 ) -> None:
     assert seen(planted({"icons": PICTURES["near a stamp"]}), text, tmp_path, drop="")[0] != clean_pictures[0]
 
 
 def test_validation_pictures_are_measured_and_not_trained_on(
-    planted: Plant, text: TextHead, clean_pictures: tuple[bytes, Any], tmp_path: Path
+    planted: Plant, text: LinearProjection, clean_pictures: tuple[bytes, Any], tmp_path: Path
 ) -> None:
     weights, measured = clean_pictures
     same, more = seen(planted({"icons": VALIDATION_PICTURE}), text, tmp_path)
@@ -197,19 +197,19 @@ def test_validation_pictures_are_measured_and_not_trained_on(
 
 
 def test_texts_that_may_not_be_read_teach_the_text_head_nothing(
-    planted: Plant, text: TextHead, clean_pictures: tuple[bytes, Any], tmp_path: Path
+    planted: Plant, text: LinearProjection, clean_pictures: tuple[bytes, Any], tmp_path: Path
 ) -> None:
     leaks = [{**RECIPE, "split": split} for split in ("test", "val", "drop")]
     assert seen(planted({"recipes": leaks}), text, tmp_path) == clean_pictures
 
 
 def test_a_text_of_the_training_split_does_teach_the_text_head(
-    planted: Plant, text: TextHead, clean_pictures: tuple[bytes, Any], tmp_path: Path
+    planted: Plant, text: LinearProjection, clean_pictures: tuple[bytes, Any], tmp_path: Path
 ) -> None:
     assert seen(planted({"recipes": RECIPE}), text, tmp_path)[0] != clean_pictures[0]
 
 
-def spoken(recipe: Recipe, text: TextHead, out: Path) -> tuple[bytes, Any]:
+def spoken(recipe: Recipe, text: LinearProjection, out: Path) -> tuple[bytes, Any]:
     """Train the speech stage: its weights, and what it measured."""
     progress: list[Any] = []
     heads = train_speech(recipe, text, out, DAY, False, progress.append)
@@ -224,19 +224,19 @@ def clean_speech(planted: Plant, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 @pytest.mark.parametrize("leak", CLIPS)
 def test_clips_that_may_not_be_heard_change_nothing(
-    leak: str, planted: Plant, text: TextHead, clean_speech: tuple[bytes, Any], tmp_path: Path
+    leak: str, planted: Plant, text: LinearProjection, clean_speech: tuple[bytes, Any], tmp_path: Path
 ) -> None:
     assert spoken(planted({"talk": CLIPS[leak]}), text, tmp_path) == clean_speech
 
 
 def test_a_clip_of_the_training_split_does_change_the_heads(
-    planted: Plant, text: TextHead, clean_speech: tuple[bytes, Any], tmp_path: Path
+    planted: Plant, text: LinearProjection, clean_speech: tuple[bytes, Any], tmp_path: Path
 ) -> None:
     assert spoken(planted({"talk": row("speech")}), text, tmp_path)[0] != clean_speech[0]
 
 
 def test_validation_clips_are_measured_and_not_trained_on(
-    planted: Plant, text: TextHead, clean_speech: tuple[bytes, Any], tmp_path: Path
+    planted: Plant, text: LinearProjection, clean_speech: tuple[bytes, Any], tmp_path: Path
 ) -> None:
     weights, measured = spoken(planted({"talk": row("speech", split="val")}), text, tmp_path)
     assert weights == clean_speech[0]
@@ -244,7 +244,7 @@ def test_validation_clips_are_measured_and_not_trained_on(
     assert measured != clean_speech[1]
 
 
-def heard(recipe: Recipe, text: TextHead, out: Path, memory_dim: int) -> bytes:
+def heard(recipe: Recipe, text: LinearProjection, out: Path, memory_dim: int) -> bytes:
     """Train the audio stage with its router: the weights."""
     audio = dataclasses.replace(recipe.audio, exclude=("shut out",), memory_dim=memory_dim)
     recipe = dataclasses.replace(recipe, audio=audio)
@@ -266,19 +266,19 @@ def without_copies(leak: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("leak", SOUNDS)
 def test_sounds_that_may_not_be_heard_change_nothing(
-    leak: str, planted: Plant, text: TextHead, clean_audio: bytes, tmp_path: Path
+    leak: str, planted: Plant, text: LinearProjection, clean_audio: bytes, tmp_path: Path
 ) -> None:
     assert heard(planted(without_copies(leak)), text, tmp_path, 12) == clean_audio
 
 
 def test_a_sound_of_the_training_split_does_change_the_heads(
-    planted: Plant, text: TextHead, clean_audio: bytes, tmp_path: Path
+    planted: Plant, text: LinearProjection, clean_audio: bytes, tmp_path: Path
 ) -> None:
     assert heard(planted({"sounds": row("audio")}), text, tmp_path, 12) != clean_audio
 
 
 def test_a_fold_is_left_out_of_the_member_and_of_the_memory_that_it_calibrates(
-    planted: Plant, text: TextHead, tmp_path: Path
+    planted: Plant, text: LinearProjection, tmp_path: Path
 ) -> None:
     fold = fold_of("leak-audio")
     clean, leaky = planted({}), planted({"sounds": row("audio")})
@@ -309,7 +309,7 @@ def calibrated(space: EmbeddingSpace, recipe: Recipe, network: Path) -> tuple[li
     audio = dataclasses.replace(recipe.audio, exclude=("shut out",))
     recipe = dataclasses.replace(recipe, image=image, audio=audio)
     sections = space.config["sections"]
-    text = load_text_head(sections["text"]["head"], space.folder)
+    text = load_text_projection(sections["text"]["head"], space.folder)
     pictures = seen_rows(space.folder, sections["image"], recipe)
     clips = spoken_rows(space.folder, sections["speech"], recipe, text)
     ways = {"image": pictures, "speech": clips}

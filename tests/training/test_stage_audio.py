@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from embedspace.encoders.shipped.audio import AudioConfig, AudioHeads
+from embedspace.encoders.shipped.audio import AudioConfig, AudioProjections
 from embedspace.encoders.towers import create_backbone
 from training.align.stages.audio import _name_vectors
 
@@ -27,7 +27,7 @@ def test_name_vectors_are_the_means_of_synonyms_as_words_and_as_sounds() -> None
 
 
 def test_audio_heads_prior_is_the_mix_of_the_likely_classes() -> None:
-    heads = AudioHeads(AudioConfig(("a", "b"), 4, 6, 8, 1, 3, temperature=2.0))
+    heads = AudioProjections(AudioConfig(("a", "b"), 4, 6, 8, 1, 3, temperature=2.0))
     heads.classes.copy_(torch.eye(3, 6))
     logits = torch.tensor([[40.0, 0.0, 0.0], [2.0, 2.0, -60.0], [1.0, 3.0, -60.0]])
     rows = heads.prior(logits)

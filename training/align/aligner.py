@@ -19,11 +19,11 @@ from typing import Any
 import torch
 
 from embedspace.encoders.base import load_strict, save_tensors
-from embedspace.encoders.projections import TextHead
+from embedspace.encoders.projections import LinearProjection
 from embedspace.encoders.quantize import to_groups4
-from embedspace.encoders.shipped.audio import AudioHeads, load_audio_heads
+from embedspace.encoders.shipped.audio import AudioProjections, load_audio_projections
 from embedspace.encoders.shipped.image_network import NETWORK_FILE, TunedNetworks, load_network
-from embedspace.encoders.shipped.text_network import load_text_head
+from embedspace.encoders.shipped.text_network import load_text_projection
 from embedspace.errors import ConfigError
 from embedspace.files import write_text
 from embedspace.space import EmbeddingSpace, write_config
@@ -133,7 +133,7 @@ class _Run:
 def _finish(run: _Run) -> None:
     """Mix in the tuned network and the recogniser, write the configuration, calibrate, keep the resolved recipe."""
     recipe, space, sections = run.recipe, run.space, run.sections
-    text, features = load_text_head(sections["text"]["head"], space), Path(recipe.features)
+    text, features = load_text_projection(sections["text"]["head"], space), Path(recipe.features)
     new_text = "image" in recipe.stages and not recipe.text.locked  # then every vector is new
     before = EmbeddingSpace.from_pretrained(recipe.start).calibration if recipe.start and not new_text else None
     changed = set(recipe.stages) if before else set(sections)
@@ -199,9 +199,9 @@ def _text_section(recipe: Recipe) -> dict[str, Any]:
     return {"feature_dim": text.feature_dim, "embed_dim": recipe.embed_dim, "hidden_dim": text.hidden_dim}
 
 
-def _text_head(recipe: Recipe, space: Path) -> TextHead:
+def _text_head(recipe: Recipe, space: Path) -> LinearProjection:
     text = recipe.text
-    head = TextHead(text.feature_dim, recipe.embed_dim, text.hidden_dim, text.dropout)
+    head = LinearProjection(text.feature_dim, recipe.embed_dim, text.hidden_dim, text.dropout)
     path = space / "text.safetensors"
     if not path.is_file():
         raise ConfigError(f"{path}: no text head; run the image stage first, or name weights to start from")
@@ -212,7 +212,7 @@ def _text_head(recipe: Recipe, space: Path) -> TextHead:
 def _image(run: _Run, minutes: float) -> bool:
     recipe, text = run.recipe, run.recipe.text
     torch.manual_seed(recipe.seed)
-    fresh = TextHead(text.feature_dim, recipe.embed_dim, text.hidden_dim, text.dropout)
+    fresh = LinearProjection(text.feature_dim, recipe.embed_dim, text.hidden_dim, text.dropout)
     head = _text_head(recipe, run.space) if text.locked else fresh
     heads = train_image(recipe, head, run.checkpoints, minutes, run.resume, run.tell)
     if heads is None:
@@ -241,13 +241,13 @@ def _audio(run: _Run, minutes: float) -> bool:
     return True
 
 
-def _given_audio(recipe: Recipe) -> AudioHeads:
+def _given_audio(recipe: Recipe) -> AudioProjections:
     """Return the audio heads of the space that the run starts from."""
     given = EmbeddingSpace.from_pretrained(recipe.start)
     section = given.config["sections"].get("audio")
     if section is None:
         raise ConfigError(f"{recipe.start}: this space has no audio, so no router to keep; set keep_router = false")
-    return load_audio_heads(section, given.folder)
+    return load_audio_projections(section, given.folder)
 
 
 def _speech(run: _Run, minutes: float) -> bool:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedspace.calibration.model import Calibration, mean_pair
-from embedspace.encoders.projections import TextHead, fuse
-from embedspace.encoders.shipped.audio import load_audio_heads
-from embedspace.encoders.shipped.image import load_image_heads
-from embedspace.encoders.shipped.speech import load_speech_heads
-from embedspace.encoders.shipped.text_network import load_text_head
+from embedspace.encoders.projections import LinearProjection, fuse
+from embedspace.encoders.shipped.audio import load_audio_projections
+from embedspace.encoders.shipped.image import load_image_projections
+from embedspace.encoders.shipped.speech import load_speech_projections
+from embedspace.encoders.shipped.text_network import load_text_projection
 from embedspace.errors import ConfigError
 from embedspace.space import EmbeddingSpace
 from embedspace.train.batches import CaptionTable
@@ -91,7 +91,7 @@ def seen_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe) -> TwoWa
     Raises:
         ConfigError: If features are not made, or the tuned networks' vectors.
     """
-    heads = load_image_heads(section, folder)
+    heads = load_image_projections(section, folder)
     tail = Path(recipe.image.tail) if recipe.image.tail else None
     rows: list[Row] = []
     first: list[Tensor] = []
@@ -111,8 +111,8 @@ def seen_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe) -> TwoWa
     return TwoWays.of(rows, first, second, recipe.embed_dim)
 
 
-def _sounds(space: EmbeddingSpace, recipe: Recipe, text: TextHead) -> tuple[NDArray[np.float32], list[Row]]:
-    heads = load_audio_heads(space.config["sections"]["audio"], space.folder)
+def _sounds(space: EmbeddingSpace, recipe: Recipe, text: LinearProjection) -> tuple[NDArray[np.float32], list[Row]]:
+    heads = load_audio_projections(space.config["sections"]["audio"], space.folder)
     encoders = [recall_without(recipe, text, heads, fold) for fold in range(len(heads.members) or _MEMORY_FOLDS)]
     rows, vectors = [], []
     for name in recipe.audio.sources:
@@ -131,7 +131,7 @@ def _sounds(space: EmbeddingSpace, recipe: Recipe, text: TextHead) -> tuple[NDAr
 
 
 @torch.inference_mode()
-def spoken_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe, text: TextHead) -> TwoWays:
+def spoken_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe, text: LinearProjection) -> TwoWays:
     """Return the validation clips of a recipe's speech sources.
 
     Args:
@@ -143,7 +143,7 @@ def spoken_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe, text: 
     Raises:
         ConfigError: If the recipe names a recogniser and its features are not made.
     """
-    heads = load_speech_heads(section, folder)
+    heads = load_speech_projections(section, folder)
     features = Path(recipe.features)
     rows: list[Row] = []
     pooled: list[Tensor] = []
@@ -165,7 +165,7 @@ def spoken_rows(folder: Path, section: Mapping[str, Any], recipe: Recipe, text: 
     return TwoWays.of(rows, pooled, recognised, recipe.embed_dim)
 
 
-def share_of(ways: TwoWays, text: TextHead, features: Path) -> float:
+def share_of(ways: TwoWays, text: LinearProjection, features: Path) -> float:
     """Choose the second way's share where neither way trained, on validation items among their first captions.
 
     Raises:
@@ -179,7 +179,7 @@ def share_of(ways: TwoWays, text: TextHead, features: Path) -> float:
     return choose_share(ways.first, ways.second, _words(said, text, caption_table(features)), targets)[0]
 
 
-def _words(said: Sequence[str], text: TextHead, captions: CaptionTable) -> Tensor:
+def _words(said: Sequence[str], text: LinearProjection, captions: CaptionTable) -> Tensor:
     """Return the (len(said), embed_dim) unit rows of some captions."""
     with torch.inference_mode():
         rows: Tensor = text(torch.from_numpy(np.asarray(captions.features[captions.rows(said)], np.float32)))
@@ -212,7 +212,7 @@ def calibration_of(
         given: Calibration of the space that the others come from; theirs is kept.
     """
     captions: CaptionTable = caption_table(Path(recipe.features))
-    text = load_text_head(space.config["sections"]["text"]["head"], space.folder)
+    text = load_text_projection(space.config["sections"]["text"]["head"], space.folder)
     found: dict[str, tuple[NDArray[np.float32], list[Row]]] = {}
     makers: dict[str, Any] = {
         "image": lambda: _fused(space, "image", "network_share", ways),

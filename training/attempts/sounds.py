@@ -25,12 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from embedspace.encoders.projections import MemoryHead
-from embedspace.encoders.shipped.audio import AudioHeads
-from embedspace.encoders.shipped.text_network import load_text_head
+from embedspace.encoders.projections import KernelProjection
+from embedspace.encoders.shipped.audio import AudioProjections
+from embedspace.encoders.shipped.text_network import load_text_projection
 from embedspace.space import EmbeddingSpace
 from embedspace.train.batches import CaptionTable
-from embedspace.train.kernel_regression import fit_memory
+from embedspace.train.kernel_regression import fit_regression
 from embedspace.train.loop import FitProgress
 from training.align.recipe import AudioRecipe, Recipe, load_recipe
 from training.align.stages.audio import train_audio, training_rows
@@ -91,7 +91,7 @@ class Bench:
     def __init__(self, recipe: Recipe) -> None:
         space = EmbeddingSpace.from_pretrained(recipe.start)
         self.recipe = recipe
-        self.text = load_text_head(space.config["sections"]["text"]["head"], space.folder)
+        self.text = load_text_projection(space.config["sections"]["text"]["head"], space.folder)
         self.captions: CaptionTable = caption_table(Path(recipe.features))
         self.rows = [
             row
@@ -159,7 +159,7 @@ def trained(loss: str, **options: float) -> Callable[[Bench, Fold, int, Tell], T
                 scalars = dict(progress.scalars)
                 tell("step", progress.step, scalars.pop("loss"), scalars)
 
-        def evaluate(heads: AudioHeads) -> dict[str, float]:
+        def evaluate(heads: AudioProjections) -> dict[str, float]:
             return fold.measure(heads(fold.features, fold.logits))
 
         heads = train_audio(recipe, bench.text, Path("build/runs/attempts") / loss, 1e9, False, told, evaluate)
@@ -187,7 +187,7 @@ def memory(bench: Bench, fold: Fold, steps: int, tell: Tell) -> Tensor:
     return vectors
 
 
-def _memory_of(bench: Bench, recipe: Recipe, share: float) -> MemoryHead:
+def _memory_of(bench: Bench, recipe: Recipe, share: float) -> KernelProjection:
     """Return the recipe's memory of a part of its sounds, drawn by a hash of their names."""
     wanted, sources = recipe.audio, []
     for name, weight in wanted.sources.items():
@@ -195,7 +195,7 @@ def _memory_of(bench: Bench, recipe: Recipe, share: float) -> MemoryHead:
         table = read_features(Path(recipe.features), "audio", name, wanted.views)
         sources.append(pair_source(name, rows, table, bench.captions, weight=weight))
     items = memory_items(sources, bench.captions, bench.text, sources[0].features.shape[1], wanted.memory_balance)
-    return fit_memory(
+    return fit_regression(
         items,
         wanted.memory_dim,
         bandwidth=wanted.memory_bandwidth,

@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from embedspace.encoders.base import load_strict, save_tensors
-from embedspace.encoders.projections import TextHead
+from embedspace.encoders.projections import LinearProjection
 from embedspace.encoders.shipped.image_features import crop_to_content
 from embedspace.encoders.shipped.image_network import NETWORK_FILE, TunedNetwork, load_network
 from embedspace.encoders.towers.efficientnet_lite import EfficientNetLite
@@ -231,11 +231,11 @@ class Student(nn.Module):
 
 def _text_space(weights: Path) -> tuple[dict[str, int], Tensor, Tensor]:
     """Return the table of texts: row of each, MiniLM's unit rows, and the shared space's."""
-    from embedspace.encoders.shipped.text_network import load_text_head
+    from embedspace.encoders.shipped.text_network import load_text_projection
     from embedspace.space import EmbeddingSpace
 
     space = EmbeddingSpace.from_pretrained(weights)
-    head: TextHead = load_text_head(space.config["sections"]["text"]["head"], space.folder)
+    head: LinearProjection = load_text_projection(space.config["sections"]["text"]["head"], space.folder)
     stored = np.load(FEATURES / "text" / "texts.npz")
     text = torch.from_numpy(stored["features"].astype(np.float32))
     with torch.inference_mode():

@@ -3,7 +3,7 @@
     python -m training.generators.clear_gallery          # rewrites embedspace/weights/heads/{audio,image}/gallery.*
     python -m training.generators.clear_gallery --check  # exit 1 if something is in a gallery that should not be there
 
-The licences are those of the recipes (`training/recipes/heads`), each item's own as its package states it.
+The licences are those of the recipes (`training/recipes/generators`), each item's own as its package states it.
 `embedspace train generator` keeps the same items; this makes a gallery that was trained before a licence was corrected
 equal to what it would write now.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from embedspace.errors import EmbedspaceError
-from embedspace.train.generators.recipe import load_head_recipe
+from embedspace.train.generators.recipe import load_generator_recipe
 from training.corpora.fetch import package, unpacked
 from training.corpora.pictures import openclipart
 from training.corpora.pictures.emoji import FLUENT, GOOGLE
@@ -30,7 +30,7 @@ from training.corpora.sounds.sound_origins import ORIGINS, PACKAGE
 __all__ = ["clear", "item_licences", "main", "shippable"]
 
 HEADS = Path("embedspace/weights/heads")
-RECIPES = Path("training/recipes/heads")
+RECIPES = Path("training/recipes/generators")
 _EMOJI = {"emoji-fluent": FLUENT, "emoji-google": GOOGLE}
 
 
@@ -67,7 +67,7 @@ def _clip_art(item: str) -> str:
 
 def shippable(kind: str) -> tuple[str, ...]:
     """Return the licences that the recipe of a head lets ship."""
-    recipe = load_head_recipe(RECIPES / f"{kind}.toml")
+    recipe = load_generator_recipe(RECIPES / f"{kind}.toml")
     return {"audio": recipe.audio.licences, "image": recipe.image.licences}[kind]
 
 

@@ -36,8 +36,8 @@ from PIL import Image
 
 from embedspace.calibration.centring import centre
 from embedspace.space import EmbeddingSpace
-from embedspace.train.generators.recipe import load_head_recipe
-from embedspace.train.generators.run import HeadRun, measured_sigma, open_run
+from embedspace.train.generators.recipe import load_generator_recipe
+from embedspace.train.generators.run import GeneratorRun, measured_sigma, open_run
 from embedspace.train.generators.vocabulary import (
     FEWEST,
     KNOWN,
@@ -50,7 +50,7 @@ from embedspace.vocabulary import SHIPPED_GENERATORS, Vocabulary, load_vocabular
 
 __all__ = ["measure", "outside_vectors", "write"]
 
-RECIPE = Path("training/recipes/heads/memory.toml")
+RECIPE = Path("training/recipes/generators/vocabulary.toml")
 RESULTS = Path("eval/results")
 NAME = "generator_thresholds"
 SEED = 20_253
@@ -134,14 +134,14 @@ def left_out_share(
     return float((cosines.max(axis=1) >= limit).mean())
 
 
-def has_captions(run: HeadRun, modality: str) -> bool:
+def has_captions(run: GeneratorRun, modality: str) -> bool:
     """Return whether enough validation items have captions with vectors: sigma is their cosine."""
     own = run.own(modality)
     rows = own.of_split("val")[1] if own is not None else []
     return sum(bool(row.get("captions")) and row["captions"][0] in run.vectors for row in rows) >= FEWEST
 
 
-def measure(run: HeadRun, memory: Vocabulary, only: list[str]) -> dict[str, dict[str, Any]]:
+def measure(run: GeneratorRun, memory: Vocabulary, only: list[str]) -> dict[str, dict[str, Any]]:
     """Return modality -> its figures, of those that have validation vectors.
 
     Args:
@@ -251,7 +251,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
     arguments = parser.parse_args()
     only = arguments.only or ["text", "image", "audio", "speech"]
-    run = open_run(load_head_recipe(RECIPE), Path("build/runs/heads/memory"))
+    run = open_run(load_generator_recipe(RECIPE), Path("build/runs/generators/vocabulary"))
     memory = load_vocabulary(arguments.heads)
     found = measure(run, memory, only)
     path = arguments.out / f"{NAME}.json"

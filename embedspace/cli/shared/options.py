@@ -108,8 +108,8 @@ SpaceName = Annotated[
     typer.Option(
         "--space",
         metavar="SPACE",
-        help="The space: a folder, a TOML file of towers, a preset (`embedspace space list`), or `default`, the one that "
-        "ships, which it is if left out.",
+        help="The space: a folder, a TOML file of towers, a preset (`embedspace space list`), or `default`: the one "
+        "that ships, which is also taken without this option.",
     ),
 ]
 """`--weights` is its earlier name, which goes on working."""

@@ -1,4 +1,4 @@
-"""Sounds -> the shared space: a tagger and Whisper side by side, the classes' words as a start, some heads."""
+"""Sounds -> the shared space: a tagger and Whisper side by side, the classes' words as a start, some projections."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedspace.encoders.base import Encoder, load_strict, to_rows
-from embedspace.encoders.projections import MemoryHead, MLPHead, ensemble_normalize
+from embedspace.encoders.projections import KernelProjection, MLPProjection, NamedProjections, ensemble_normalize
 from embedspace.encoders.registry import register_encoder
 from embedspace.encoders.shipped.audio_features import AudioFrontEnd, AudioInput
 from embedspace.encoders.sizes import make_checked
 from embedspace.errors import ConfigError
 
-__all__ = ["AudioConfig", "AudioEncoder", "AudioHeads", "load_audio_heads"]
+__all__ = ["AudioConfig", "AudioEncoder", "AudioProjections", "load_audio_projections"]
 
 MAX_SECONDS = 30.0
 """What Whisper's encoder takes at once."""
@@ -33,16 +33,17 @@ class AudioConfig:
         backbones: The tagger and the speech network.
         feature_dim: Width of the front end's features.
         embed_dim: Width of the shared space.
-        hidden_dim: Of each trained head.
-        members: Trained heads of the ensemble; may be 0 where there is a memory.
+        hidden_dim: Of each trained projection.
+        members: Trained projections of the ensemble; may be 0 where there is a kernel regression.
         classes: Of the tagger; rows of the class table.
         temperature: Divides the class scores before their softmax.
         window_seconds: Length of a segment; the hop is the same.
-        memory_items: Sounds that the memory holds; 0 for none.
+        memory_items: Sounds that the kernel regression keeps; 0 for none. Its keys and tensors in files begin with
+            "memory", what it was called before.
         memory_dim: Principal directions that it compares sounds in.
         memory_bandwidth: Of its kernel.
         memory_prior: Weight of the classes' words beside what it reads out.
-        memory_share: Weight of the memory beside one trained head.
+        memory_share: Weight of the kernel regression beside one trained projection.
     """
 
     backbones: tuple[str, str]
@@ -65,25 +66,18 @@ class AudioConfig:
             raise ConfigError(f"window_seconds {self.window_seconds}: a window of sound lasts 0.1 to {MAX_SECONDS:g} s")
 
 
-class AudioHeads(nn.Module):
+class AudioProjections(NamedProjections):
     """Features and class scores -> (B, embed_dim) unit rows, and the router that says whether somebody speaks.
 
     `classes` holds the vectors of the tagger's class names in the space.
     """
 
-    classes: Tensor
-
     def __init__(self, config: AudioConfig) -> None:
-        super().__init__()
+        super().__init__(config.classes, config.feature_dim, config.embed_dim, config.hidden_dim, config.members)
         self.config = config
-        self.register_buffer("classes", torch.zeros(config.classes, config.embed_dim))
-        self.members = nn.ModuleList(
-            MLPHead(config.feature_dim, config.embed_dim, config.hidden_dim, with_prior=True)
-            for _ in range(config.members)
-        )
-        self.memory: MemoryHead | None = None
+        self.memory: KernelProjection | None = None
         if config.memory_items:
-            self.memory = MemoryHead(
+            self.memory = KernelProjection(
                 config.feature_dim,
                 config.embed_dim,
                 config.memory_dim,
@@ -104,11 +98,11 @@ class AudioHeads(nn.Module):
         return self.mix([member(features, prior) for member in self.members], self.recall(features, prior))
 
     def recall(self, features: Tensor, prior: Tensor) -> Tensor | None:
-        """Return the memory's (B, embed_dim) unit rows; None where there is none."""
+        """Return the kernel regression's (B, embed_dim) unit rows; None where there is none."""
         return None if self.memory is None else self.memory(features, prior)
 
     def mix(self, trained: list[Tensor], recalled: Tensor | None) -> Tensor:
-        """Return the unit-norm mean of the trained heads' unit rows and, by its share, of the memory's."""
+        """Return the unit-norm mean of all unit rows, those of the kernel regression by its share."""
         if recalled is None:
             return ensemble_normalize(trained)
         return nn.functional.normalize(sum(trained, self.config.memory_share * recalled), dim=-1)
@@ -117,7 +111,7 @@ class AudioHeads(nn.Module):
     def standard(self) -> tuple[Tensor, Tensor]:
         """Mean and inverse deviation of the features, (feature_dim,) each, by which the router reads them."""
         first = self.members[0] if len(self.members) else self.memory
-        assert isinstance(first, MLPHead | MemoryHead)
+        assert isinstance(first, MLPProjection | KernelProjection)
         return first.mean, first.scale
 
     def speech_probability(self, features: Tensor) -> Tensor:
@@ -128,16 +122,16 @@ class AudioHeads(nn.Module):
 
 
 class AudioEncoder(Encoder):
-    """Front end, heads and router."""
+    """Front end, projections and router."""
 
-    def __init__(self, config: AudioConfig, heads: AudioHeads) -> None:
+    def __init__(self, config: AudioConfig, projections: AudioProjections) -> None:
         super().__init__()
         self.config = config
         self.embed_dim = config.embed_dim
         self.window_seconds = config.window_seconds
         self.front = AudioFrontEnd(*config.backbones)
         self.sample_rate = self.front.sample_rate
-        self.heads = heads
+        self.projections = projections
 
     def prepare(self, media: NDArray[np.float32]) -> AudioInput:
         """Turn a window of 16 kHz samples into both networks' log-mel frames."""
@@ -151,23 +145,23 @@ class AudioEncoder(Encoder):
     def encode_and_route(self, prepared: Sequence[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return unit rows, and the probability of speech in each window, (N,)."""
         features, logits = self.front(prepared)
-        return to_rows(self.heads(features, logits)), to_rows(self.heads.speech_probability(features))
+        return to_rows(self.projections(features, logits)), to_rows(self.projections.speech_probability(features))
 
 
-def load_audio_heads(config: dict[str, Any], folder: Path) -> AudioHeads:
-    """Make a space's audio heads, frozen.
+def load_audio_projections(config: dict[str, Any], folder: Path) -> AudioProjections:
+    """Make a space's projections of sounds, frozen.
 
     Args:
         config: The audio section of its configuration.
         folder: The space's folder.
     """
     parsed, path = AudioConfig(**{**config, "backbones": tuple(config["backbones"])}), folder / "audio.safetensors"
-    heads = make_checked(lambda: AudioHeads(parsed), path)
-    load_strict(heads, path)
-    return heads
+    projections = make_checked(lambda: AudioProjections(parsed), path)
+    load_strict(projections, path)
+    return projections
 
 
 @register_encoder("shipped.audio")
 def _create(config: dict[str, Any], folder: Path, modality: str) -> AudioEncoder:
-    heads = load_audio_heads(config, folder)
-    return AudioEncoder(heads.config, heads)
+    projections = load_audio_projections(config, folder)
+    return AudioEncoder(projections.config, projections)

@@ -1,4 +1,4 @@
-"""The fixed sound front end: one window of sound -> the feature vector that the audio head reads.
+"""The fixed sound front end: one window of sound -> the feature vector that the projections read.
 
 `[YAMNet embedding: mean, max | YAMNet class scores: mean, max | Whisper last: mean, max | Whisper middle: mean, std |
 log-mel mean, std | log duration]`. What a tagger of everyday sounds and a speech recogniser miss differs, so they stand

@@ -1,4 +1,4 @@
-"""Pictures -> the shared space: frozen EfficientNets, ConSE through the text head, heads; tuned networks beside."""
+"""Pictures -> the shared space: frozen EfficientNets, names of classes, projections; tuned networks beside."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from embedspace.encoders.base import Encoder, load_strict, to_rows
-from embedspace.encoders.projections import MLPHead, class_mixture, ensemble_normalize, fuse
+from embedspace.encoders.projections import NamedProjections, class_mixture, ensemble_normalize, fuse
 from embedspace.encoders.registry import register_encoder
 from embedspace.encoders.shipped.image_features import ImageFrontEnd
 from embedspace.encoders.shipped.image_network import TunedNetworks, load_networks
@@ -22,7 +22,7 @@ from embedspace.encoders.sizes import make_checked
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.media.pixels import cropped
 
-__all__ = ["ImageConfig", "ImageEncoder", "ImageHeads", "load_image_heads"]
+__all__ = ["ImageConfig", "ImageEncoder", "ImageProjections", "load_image_projections"]
 
 
 _MAX_NETWORK_SIZE = 1024
@@ -30,20 +30,20 @@ _MAX_NETWORK_SIZE = 1024
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """What determines the image heads besides their weights.
+    """What determines the projections of pictures besides their weights.
 
     Attributes:
         backbones: Names, in the order of the features.
         feature_dim: Width of the front end's features.
         embed_dim: Width of the shared space.
-        hidden_dim: Of each head.
-        members: Heads of the ensemble.
+        hidden_dim: Of each projection.
+        members: Projections of the ensemble.
         classes: Rows of the class table.
         temperature: Of ConSE.
         top_k: Of ConSE.
         networks: Backbones whose shapes the tuned networks have; may be none.
         network_size: Side of the pictures they read.
-        network_share: Weight of their mean in the sum, 0 to 1; the heads' has the rest.
+        network_share: Weight of their mean in the sum, 0 to 1; the projections' has the rest.
     """
 
     backbones: tuple[str, ...]
@@ -66,19 +66,12 @@ class ImageConfig:
             raise ConfigError(f"top_k {self.top_k}: must be 1 to the number of classes, {self.classes}")
 
 
-class ImageHeads(nn.Module):
+class ImageProjections(NamedProjections):
     """Features and class scores -> (B, embed_dim) unit rows. `classes` holds the class names' vectors in the space."""
 
-    classes: Tensor
-
     def __init__(self, config: ImageConfig) -> None:
-        super().__init__()
+        super().__init__(config.classes, config.feature_dim, config.embed_dim, config.hidden_dim, config.members)
         self.config = config
-        self.register_buffer("classes", torch.zeros(config.classes, config.embed_dim))
-        self.members = nn.ModuleList(
-            MLPHead(config.feature_dim, config.embed_dim, config.hidden_dim, with_prior=True)
-            for _ in range(config.members)
-        )
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
         """Return (B, embed_dim) unit rows."""
@@ -87,12 +80,16 @@ class ImageHeads(nn.Module):
 
 
 class ImageEncoder(Encoder):
-    """Front end and heads, and the tuned networks beside them."""
+    """Front end and projections, and the tuned networks beside them."""
 
     min_side = 288  # the largest backbone looks at 260 pixels
 
     def __init__(
-        self, config: ImageConfig, heads: ImageHeads, tuned: Path | None = None, networks: TunedNetworks | None = None
+        self,
+        config: ImageConfig,
+        projections: ImageProjections,
+        tuned: Path | None = None,
+        networks: TunedNetworks | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -100,11 +97,11 @@ class ImageEncoder(Encoder):
         self.front = ImageFrontEnd(config.backbones, tuned)
         if self.front.feature_dim != config.feature_dim:
             raise WeightsError(
-                f"image heads for features {config.feature_dim} wide, but backbones {', '.join(config.backbones)} "
+                f"projections for features {config.feature_dim} wide, but backbones {', '.join(config.backbones)} "
                 f"{'with' if tuned else 'without'} image_tail.safetensors give {self.front.feature_dim}; "
                 "restore the space's folder as training wrote it"
             )
-        self.heads = heads
+        self.projections = projections
         self.networks = networks
 
     def prepare(self, media: Image.Image) -> list[Tensor]:
@@ -121,16 +118,16 @@ class ImageEncoder(Encoder):
 
     @torch.inference_mode()
     def encode_both(self, prepared: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
-        """Return the heads' (N, embed_dim) unit rows and the tuned networks', None without one."""
-        rows = self.heads(*self.front(prepared))
+        """Return the projections' (N, embed_dim) unit rows and the tuned networks', None without one."""
+        rows = self.projections(*self.front(prepared))
         if self.networks is None:
             return rows, None
         pixel_values = torch.stack([item[-1] for item in prepared])
         return rows, self.networks.encode(pixel_values.to(rows.device).float())
 
 
-def load_image_heads(config: Mapping[str, Any], folder: Path) -> ImageHeads:
-    """Make a space's image heads, frozen.
+def load_image_projections(config: Mapping[str, Any], folder: Path) -> ImageProjections:
+    """Make a space's projections of pictures, frozen.
 
     Args:
         config: The image section of its configuration.
@@ -138,17 +135,17 @@ def load_image_heads(config: Mapping[str, Any], folder: Path) -> ImageHeads:
     """
     names = {key: tuple(config.get(key, ())) for key in ("backbones", "networks")}
     parsed, path = ImageConfig(**{**config, **names}), folder / "image.safetensors"
-    heads = make_checked(lambda: ImageHeads(parsed), path)
-    load_strict(heads, path)
-    return heads
+    projections = make_checked(lambda: ImageProjections(parsed), path)
+    load_strict(projections, path)
+    return projections
 
 
 @register_encoder("shipped.image")
 def _create(config: dict[str, Any], folder: Path, modality: str) -> ImageEncoder:
-    heads = load_image_heads(config, folder)
-    parsed = heads.config
+    projections = load_image_projections(config, folder)
+    parsed = projections.config
     tail = folder / "image_tail.safetensors"
     networks = None
     if parsed.networks:
         networks = load_networks(parsed.networks, parsed.embed_dim, parsed.network_size, folder)
-    return ImageEncoder(parsed, heads, tail if tail.is_file() else None, networks)
+    return ImageEncoder(parsed, projections, tail if tail.is_file() else None, networks)

@@ -1,4 +1,4 @@
-"""The fixed image front end: one picture -> the feature vector that the image head reads.
+"""The fixed image front end: one picture -> the feature vector that the projections read.
 
 `[lite0 pooled | lite0 middle | lite2 pooled | lite2 middle | colour | lite0's tuned tail]`, and beside it the ImageNet
 class scores for ConSE (Norouzi et al. 2014).

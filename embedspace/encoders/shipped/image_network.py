@@ -1,7 +1,7 @@
-"""Networks tuned straight into the shared space, beside the heads on frozen features.
+"""Networks tuned straight into the shared space, beside the projections of frozen features.
 
-Heads build on what ImageNet taught; networks tuned on the drawings themselves err elsewhere, and each its own way, so
-that the mean of all vectors is better than any.
+Projections build on what ImageNet taught; networks tuned on the drawings themselves err elsewhere, and each its own
+way, so that the mean of all vectors is better than any.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What is said -> the shared space, by two ways that meet there.
 
 Whisper's encoder listens once. Its decoder says what it may have heard, in English, and MiniLM embeds that; a trained
-head pools the same frames straight into MiniLM's space. The first knows every word of English, the second how the
-captions of a collection sound, in languages that Whisper translates badly. Both pass the text head; their mean is the
-vector.
+projection pools the same frames straight into MiniLM's space. The first knows every word of English, the second how
+the captions of a collection sound, in languages that Whisper translates badly. Both pass the text projection; their
+mean is the vector.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedspace.encoders.base import Encoder, load_strict, to_rows
-from embedspace.encoders.projections import AttentionPoolHead, TextHead, ensemble_normalize, fuse
+from embedspace.encoders.projections import AttentionPoolProjection, LinearProjection, ensemble_normalize, fuse
 from embedspace.encoders.registry import register_encoder
 from embedspace.encoders.shipped.speech_features import Heard, SpeechFrontEnd, SpeechInput
-from embedspace.encoders.shipped.text_network import load_text_head
+from embedspace.encoders.shipped.text_network import load_text_projection
 from embedspace.encoders.sizes import make_checked
 from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.minilm import MiniLM
 from embedspace.encoders.towers.whisper_decoder import Hypothesis, WhisperDecoder
 from embedspace.errors import ConfigError
 
-__all__ = ["Recogniser", "SpeechConfig", "SpeechEncoder", "SpeechHeads", "load_speech_heads", "tidy"]
+__all__ = ["Recogniser", "SpeechConfig", "SpeechEncoder", "SpeechProjections", "load_speech_projections", "tidy"]
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class SpeechConfig:
     Attributes:
         backbone: Name of the speech backbone.
         feature_dim: Its width.
-        text_dim: Width of the text backbone, which the pooling head predicts.
+        text_dim: Width of the text backbone, which the pooling projection predicts.
         hidden_dim: Width of the pooling transformer.
         num_layers: Its layers.
-        members: Heads of the ensemble.
+        members: Projections of the ensemble.
         window_seconds: Length of a segment; the hop is the same.
         decoder: Name of the recogniser's decoder; none if empty.
         text_backbone: Name of the text backbone that reads what was recognised.
-        recognised_share: Weight of the recognised text's vector in the sum, 0 to 1; the head's has the rest.
+        recognised_share: Weight of the recognised text's vector in the sum, 0 to 1; the projection's has the rest.
     """
 
     backbone: str
@@ -69,14 +69,14 @@ class SpeechConfig:
             raise ConfigError(f"window_seconds {self.window_seconds}: a window of speech lasts 0.1 to {longest:g} s")
 
 
-class SpeechHeads(nn.Module):
+class SpeechProjections(nn.Module):
     """Sequences -> (B, text_dim) unit rows in the text backbone's space."""
 
     def __init__(self, config: SpeechConfig) -> None:
         super().__init__()
         self.config = config
         self.members = nn.ModuleList(
-            AttentionPoolHead(config.feature_dim, config.text_dim, config.hidden_dim, config.num_layers)
+            AttentionPoolProjection(config.feature_dim, config.text_dim, config.hidden_dim, config.num_layers)
             for _ in range(config.members)
         )
 
@@ -85,8 +85,8 @@ class SpeechHeads(nn.Module):
         return ensemble_normalize([member(sequence, padding) for member in self.members])
 
 
-def load_speech_heads(config: Mapping[str, Any], folder: Path) -> SpeechHeads:
-    """Make a space's pooling heads, frozen.
+def load_speech_projections(config: Mapping[str, Any], folder: Path) -> SpeechProjections:
+    """Make a space's pooling projections, frozen.
 
     Args:
         config: The speech section of its configuration.
@@ -97,9 +97,9 @@ def load_speech_heads(config: Mapping[str, Any], folder: Path) -> SpeechHeads:
     """
     parsed = SpeechConfig(**{key: value for key, value in config.items() if key != "text_head"})
     path = folder / "speech.safetensors"
-    heads = make_checked(lambda: SpeechHeads(parsed), path)
-    load_strict(heads, path)
-    return heads
+    projections = make_checked(lambda: SpeechProjections(parsed), path)
+    load_strict(projections, path)
+    return projections
 
 
 _MARKS = re.compile(r"[^\w\s'-]")
@@ -153,17 +153,19 @@ def _merged(hypotheses: Sequence[Hypothesis]) -> dict[str, float]:
 
 
 class SpeechEncoder(Encoder):
-    """Front end, pooling heads, recogniser and the space's text head."""
+    """Front end, pooling projections, recogniser and the space's text projection."""
 
-    def __init__(self, config: SpeechConfig, heads: SpeechHeads, text_head: TextHead, embed_dim: int) -> None:
+    def __init__(
+        self, config: SpeechConfig, projections: SpeechProjections, text_projection: LinearProjection, embed_dim: int
+    ) -> None:
         super().__init__()
         self.config = config
         self.embed_dim = embed_dim
         self.window_seconds = config.window_seconds
         self.front = SpeechFrontEnd(config.backbone)
         self.sample_rate = self.front.sample_rate
-        self.heads = heads
-        self.text_head = text_head
+        self.projections = projections
+        self.text_projection = text_projection
         self.recogniser = Recogniser(config.decoder, config.text_backbone) if config.decoder else None
 
     def prepare(self, media: NDArray[np.float32]) -> SpeechInput:
@@ -183,10 +185,10 @@ class SpeechEncoder(Encoder):
         rows, texts = [], []
         for window in prepared:
             (heard,) = self.front([window])
-            row = self.text_head(self.heads(heard.sequence[None]))
+            row = self.text_projection(self.projections(heard.sequence[None]))
             vector, text = self.recogniser(heard, window.seconds) if self.recogniser else (None, "")
             if vector is not None:
-                row = fuse(row, self.text_head(vector[None]), self.config.recognised_share)
+                row = fuse(row, self.text_projection(vector[None]), self.config.recognised_share)
             rows.append(row)
             texts.append(text)
         return to_rows(torch.cat(rows)), texts
@@ -194,5 +196,5 @@ class SpeechEncoder(Encoder):
 
 @register_encoder("shipped.speech")
 def _create(config: dict[str, Any], folder: Path, modality: str) -> SpeechEncoder:
-    heads, text = load_speech_heads(config, folder), config["text_head"]
-    return SpeechEncoder(heads.config, heads, load_text_head(text, folder), text["embed_dim"])
+    projections, text = load_speech_projections(config, folder), config["text_head"]
+    return SpeechEncoder(projections.config, projections, load_text_projection(text, folder), text["embed_dim"])

@@ -40,7 +40,7 @@ class Heard(NamedTuple):
 
     Attributes:
         frames: (F / 2, feature_dim), 50 a second, the silence included: what the decoder attends to.
-        sequence: (own / 4, feature_dim), 25 a second, the window's own: what the pooling head reads.
+        sequence: (own / 4, feature_dim), 25 a second, the window's own: what the pooling projection reads.
     """
 
     frames: Tensor

@@ -1,4 +1,4 @@
-"""Text of any length -> the shared space: frozen MiniLM, then the text head that everything else is aligned to.
+"""Text of any length -> the shared space: frozen MiniLM, then the text projection that everything else is aligned to.
 
 Words are encoded in numpy, so that a search by words starts at once: importing torch takes a hundred times as long as
 a query. Many texts are torch's: its kernels take two thirds of numpy's time.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from embedspace.encoders.backbones import shared_backbones, shared_now
 from embedspace.encoders.contract import MediaEncoder
 from embedspace.encoders.registry import register_encoder
-from embedspace.encoders.words.network import NumpyMiniLM, NumpyTextHead
+from embedspace.encoders.words.network import NumpyLinearProjection, NumpyMiniLM
 from embedspace.encoders.words.threads import one_thread
 
 __all__ = ["TextEncoder"]
@@ -31,7 +31,7 @@ _IMPORT_PIECES = 16_384
 
 
 class TextEncoder(MediaEncoder):
-    """MiniLM-L6 and the text head, in numpy; the rows of torch's network are the same within 1e-5."""
+    """MiniLM-L6 and the text projection, in numpy; the rows of torch's network are the same within 1e-5."""
 
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
         """Read the weights.
@@ -45,8 +45,8 @@ class TextEncoder(MediaEncoder):
         """
         self._config, self._folder = config, folder
         sizes = config["head"]["feature_dim"], config["head"]["embed_dim"], config["head"]["hidden_dim"]
-        self.head = NumpyTextHead.read(folder / "text.safetensors", sizes)
-        self.embed_dim = self.head.embed_dim
+        self.projection = NumpyLinearProjection.read(folder / "text.safetensors", sizes)
+        self.embed_dim = self.projection.embed_dim
         self.backbone = NumpyMiniLM.read(config["backbone"])
         self._shared, self._lock = shared_now(), threading.Lock()
         self._network: MediaEncoder | None = None
@@ -78,10 +78,10 @@ class TextEncoder(MediaEncoder):
             return np.empty((0, self.embed_dim), np.float32)
         if _count(prepared) <= _FEW_PIECES:
             with one_thread():
-                return self.head(self.backbone(prepared))
+                return self.projection(self.backbone(prepared))
         if may_import or "torch" in sys.modules:
             return self._in_torch().encode(prepared)
-        return self.head(self.backbone(prepared))
+        return self.projection(self.backbone(prepared))
 
     def on_device(self, device: str) -> MediaEncoder:
         """Return itself for the processor, the network of torch for any other device."""

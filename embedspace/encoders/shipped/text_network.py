@@ -11,34 +11,34 @@ import torch
 from numpy.typing import NDArray
 
 from embedspace.encoders.base import Encoder, load_strict, to_rows
-from embedspace.encoders.projections import TextHead
+from embedspace.encoders.projections import LinearProjection
 from embedspace.encoders.sizes import make_checked
 from embedspace.encoders.towers import create_backbone
 
-__all__ = ["TextNetwork", "load_text_head", "load_text_network"]
+__all__ = ["TextNetwork", "load_text_network", "load_text_projection"]
 
 
-def load_text_head(config: dict[str, Any], folder: Path) -> TextHead:
-    """Make the space's text head; audio, image and speech start from it, too.
+def load_text_projection(config: dict[str, Any], folder: Path) -> LinearProjection:
+    """Make the space's text projection; audio, image and speech start from it, too.
 
     Args:
         config: `feature_dim`, `embed_dim`, `hidden_dim`.
         folder: The space's folder.
     """
     sizes, path = (config["feature_dim"], config["embed_dim"], config["hidden_dim"]), folder / "text.safetensors"
-    head = make_checked(lambda: TextHead(*sizes), path)
-    load_strict(head, path)
-    return head
+    projection = make_checked(lambda: LinearProjection(*sizes), path)
+    load_strict(projection, path)
+    return projection
 
 
 class TextNetwork(Encoder):
-    """A text backbone, such as MiniLM-L6, and the text head."""
+    """A text backbone, such as MiniLM-L6, and the text projection."""
 
-    def __init__(self, head: TextHead, backbone: str, embed_dim: int) -> None:
+    def __init__(self, projection: LinearProjection, backbone: str, embed_dim: int) -> None:
         super().__init__()
         self.embed_dim = embed_dim
         self.backbone = create_backbone(backbone)
-        self.head = head
+        self.projection = projection
 
     def prepare(self, media: str) -> Any:  # noqa: ANN401
         """Split a text into word pieces."""
@@ -62,9 +62,9 @@ class TextNetwork(Encoder):
             prepared: What `prepare` returned, one entry a text, as tensors or as arrays.
         """
         windows = [[torch.as_tensor(window) for window in text] for text in prepared]
-        return to_rows(self.head(self.backbone(windows).normalized))
+        return to_rows(self.projection(self.backbone(windows).normalized))
 
 
 def load_text_network(config: dict[str, Any], folder: Path) -> TextNetwork:
     """Make the text encoder of a section of the space's configuration."""
-    return TextNetwork(load_text_head(config["head"], folder), config["backbone"], config["head"]["embed_dim"])
+    return TextNetwork(load_text_projection(config["head"], folder), config["backbone"], config["head"]["embed_dim"])

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from embedspace.encoders.projections import MemoryHead, MLPHead, TextHead, class_mixture
+from embedspace.encoders.projections import KernelProjection, LinearProjection, MLPProjection, class_mixture
 from embedspace.errors import ConfigError
 
 __all__ = ["Correction", "CorrectionConfig", "Projection", "ProjectionConfig"]
@@ -24,7 +24,7 @@ class ProjectionConfig:
     Attributes:
         projection: "linear": a linear map of the unit rows, with a small residual branch if `hidden_dim` is not 0;
             "mlp": one hidden layer on the standardised rows; "kernel": what training items with like rows are
-            (`MemoryHead`).
+            (`KernelProjection`).
         feature_dim: Width of the tower's rows.
         embed_dim: Width of the shared space.
         hidden_dim: Width of the hidden layer.
@@ -108,14 +108,14 @@ class Projection(nn.Module):
         super().__init__()
         self.config = config
         width, out, named = config.seen_dim, config.embed_dim, bool(config.classes)
-        self.layers: MLPHead | TextHead | MemoryHead
+        self.layers: MLPProjection | LinearProjection | KernelProjection
         if config.projection == "kernel":
             sizes = {"bandwidth": config.bandwidth, "prior_share": config.prior_share}
-            self.layers = MemoryHead(width, out, config.basis_dim, config.items, **sizes)
+            self.layers = KernelProjection(width, out, config.basis_dim, config.items, **sizes)
         elif config.projection == "mlp":
-            self.layers = MLPHead(width, out, config.hidden_dim, config.dropout, with_prior=named)
+            self.layers = MLPProjection(width, out, config.hidden_dim, config.dropout, with_prior=named)
         else:
-            self.layers = TextHead(width, out, config.hidden_dim, config.dropout)
+            self.layers = LinearProjection(width, out, config.hidden_dim, config.dropout)
         if named:
             self.register_buffer("class_vectors", torch.zeros(config.classes, out))
 
@@ -132,7 +132,7 @@ class Projection(nn.Module):
     @torch.no_grad()
     def standardise(self, rows: Tensor) -> None:
         """Take mean and deviation of training rows (N, feature_dim), where this kind standardises its input."""
-        if isinstance(self.layers, MLPHead):
+        if isinstance(self.layers, MLPProjection):
             seen = rows[:, : self.config.seen_dim]
             self.layers.mean.copy_(seen.mean(dim=0))
             self.layers.scale.copy_(1 / (seen.std(dim=0, correction=0) + 1e-3))
@@ -149,9 +149,9 @@ class Projection(nn.Module):
         """Map (B, feature_dim) rows to (B, embed_dim) unit rows."""
         seen = rows[:, : self.config.seen_dim]
         out: Tensor
-        if isinstance(self.layers, TextHead):
+        if isinstance(self.layers, LinearProjection):
             out = self.layers(F.normalize(seen, dim=-1))
-        elif isinstance(self.layers, MLPHead) and not self.config.classes:
+        elif isinstance(self.layers, MLPProjection) and not self.config.classes:
             out = self.layers(seen)
         else:
             out = self.layers(seen, self.prior(rows))

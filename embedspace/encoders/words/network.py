@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 and the text projection in numpy, as `towers.minilm.MiniLM` and `projections.TextHead` in torch.
+"""all-MiniLM-L6-v2 and the text projection in numpy, as `MiniLM` and `LinearProjection` in torch.
 
 A query has ten word pieces: the network takes a few milliseconds for them, and importing torch takes seconds. Nothing
 is padded: the linear maps take the pieces of all windows as one matrix, and only attention goes window by window.
@@ -24,7 +24,7 @@ from embedspace.encoders.words.pieces import WordPieces
 from embedspace.errors import WeightsError
 from embedspace.media.source import one_line
 
-__all__ = ["NumpyMiniLM", "NumpyTextHead"]
+__all__ = ["NumpyLinearProjection", "NumpyMiniLM"]
 
 Array = NDArray[np.float32]
 Linear = tuple[Array, Array]
@@ -161,11 +161,11 @@ class NumpyMiniLM:
         return found
 
 
-class NumpyTextHead:
+class NumpyLinearProjection:
     """Text features -> shared space: a linear map plus a small residual."""
 
     def __init__(self, tensors: Mapping[str, NDArray[np.generic]], sizes: tuple[int, int, int], what: str) -> None:
-        """Take the tensors of a `TextHead`.
+        """Take the tensors of a `LinearProjection`.
 
         Args:
             tensors: As its file holds them.
@@ -188,7 +188,7 @@ class NumpyTextHead:
 
     @classmethod
     def read(cls, path: Path, sizes: tuple[int, int, int]) -> Self:
-        """Read what `save_tensors` wrote of a `TextHead`.
+        """Read what `save_tensors` wrote of a `LinearProjection`.
 
         Raises:
             WeightsError: If it is missing, corrupt, or of other sizes.

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from embedspace.encoders.projections import MemoryHead
+from embedspace.encoders.projections import KernelProjection
 from embedspace.encoders.trained import Projection, ProjectionConfig
 from embedspace.errors import ConfigError
 from embedspace.train.align.batches import Items, Texts
 from embedspace.train.align.recipe import ProjectionRecipe
-from embedspace.train.kernel_regression import MemoryItems, aimed_at, fit_memory
+from embedspace.train.kernel_regression import KernelItems, aimed_at, fit_regression
 from embedspace.train.ranks import target_ranks
 
 __all__ = ["MOST_ITEMS", "fit_kernel"]
@@ -59,9 +59,9 @@ def fit_kernel(
     found, best = None, -1.0
     choosing = validation is not None and len(validation) > 0
     for bandwidth, ridge in settings if choosing else settings[:1]:
-        head = fit_memory(items, config.basis_dim, bandwidth=bandwidth, ridge=ridge)
+        fitted = fit_regression(items, config.basis_dim, bandwidth=bandwidth, ridge=ridge)
         for share in shares if choosing else shares[:1]:
-            made = _projection(config, head, share, classes)
+            made = _projection(config, fitted, share, classes)
             quality = _quality(made, validation, texts) if validation is not None and choosing else 0.0
             if quality > best:
                 found, best = made, quality
@@ -69,16 +69,16 @@ def fit_kernel(
     return found
 
 
-def _projection(config: ProjectionConfig, head: MemoryHead, share: float, classes: Tensor | None) -> Projection:
+def _projection(config: ProjectionConfig, fitted: KernelProjection, share: float, classes: Tensor | None) -> Projection:
     """Return a projection of its own with the tensors of a fit."""
-    made = Projection(dataclasses.replace(config, bandwidth=head.bandwidth, prior_share=share))
-    made.layers.load_state_dict(head.state_dict())
+    made = Projection(dataclasses.replace(config, bandwidth=fitted.bandwidth, prior_share=share))
+    made.layers.load_state_dict(fitted.state_dict())
     if classes is not None:
         made.class_vectors.copy_(classes)
     return made.requires_grad_(False).eval()
 
 
-def _items(train: Items, texts: Texts, width: int) -> MemoryItems:
+def _items(train: Items, texts: Texts, width: int) -> KernelItems:
     """Return rows and targets as the fit takes them."""
     assert train.rows is not None
     rows = train.rows[:, :width].float()
@@ -87,7 +87,7 @@ def _items(train: Items, texts: Texts, width: int) -> MemoryItems:
     _, same, count = np.unique([own[0] for own in train.captions], return_inverse=True, return_counts=True)
     weights = torch.from_numpy(count[same].astype(np.float32) ** -_BALANCE)
     more = [(item, view) for item, views in enumerate(train.views) for view in views[1:]]
-    return MemoryItems(
+    return KernelItems(
         rows[torch.tensor([int(views[0]) for views in train.views])],
         targets,
         weights / weights.mean(),

@@ -1,4 +1,4 @@
-"""Train the sound head: spectrograms of the training split, then the parts of a latent generator."""
+"""Train the generator of sounds: spectrograms of the training split, then the parts of a latent generator."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from embedspace.files import replacing
 from embedspace.generate.spectrogram import LEVEL, SpectrogramConfig, to_spectrogram
 from embedspace.media.audio import load_audio
 from embedspace.train.generators.autoencoder import MediaSet
-from embedspace.train.generators.latents import train_latent_head
-from embedspace.train.generators.recipe import AudioHeadRecipe
-from embedspace.train.generators.run import HeadRun
+from embedspace.train.generators.latents import train_latent_generator
+from embedspace.train.generators.recipe import AudioGeneratorRecipe
+from embedspace.train.generators.run import GeneratorRun
 from embedspace.train.generators.texts import Row
 
 __all__ = ["read_sounds", "train"]
@@ -33,8 +33,8 @@ _LATER = 0.15
 """Seconds of silence before a view, at most."""
 
 
-def train(run: HeadRun) -> None:
-    """Train, and write the head."""
+def train(run: GeneratorRun) -> None:
+    """Train, and write the generator."""
     recipe = run.recipe.audio
     if not recipe.sources:
         raise ConfigError(f"recipe {run.recipe.name}: [audio] sources names no source of sounds")
@@ -50,7 +50,7 @@ def train(run: HeadRun) -> None:
     spectrograms = read_sounds(run, size, rows)
     sounds = _media_set(run, rest, spectrograms, recipe.views)
     first = np.arange(len(sounds.items)) % recipe.views == 0
-    train_latent_head(
+    train_latent_generator(
         run,
         (recipe.autoencoder, recipe.flow),
         sounds,
@@ -61,7 +61,7 @@ def train(run: HeadRun) -> None:
     )
 
 
-def _wanted(run: HeadRun) -> list[Row]:
+def _wanted(run: GeneratorRun) -> list[Row]:
     """Return the rows of the sounds to train on.
 
     Raises:
@@ -83,7 +83,7 @@ def _wanted(run: HeadRun) -> list[Row]:
     return rows
 
 
-def read_sounds(run: HeadRun, size: SpectrogramConfig, rows: list[Row]) -> dict[str, NDArray[np.uint8]]:
+def read_sounds(run: GeneratorRun, size: SpectrogramConfig, rows: list[Row]) -> dict[str, NDArray[np.uint8]]:
     """Return id -> (views, 1, n_mels, frames) spectrograms; kept beside the features.
 
     A longer clip is cut, a shorter one ends in silence. The first view starts where the clip starts.
@@ -116,7 +116,7 @@ def read_sounds(run: HeadRun, size: SpectrogramConfig, rows: list[Row]) -> dict[
 
 
 def _views(
-    samples: torch.Tensor, size: SpectrogramConfig, item: str, recipe: AudioHeadRecipe
+    samples: torch.Tensor, size: SpectrogramConfig, item: str, recipe: AudioGeneratorRecipe
 ) -> Iterator[torch.Tensor]:
     """Yield waveforms (T,) of one clip: itself, then played at other speeds, later, or from elsewhere in a long one."""
     dice = np.random.default_rng(zlib.crc32(item.encode()))
@@ -141,7 +141,9 @@ def _played(samples: torch.Tensor, speed: float) -> torch.Tensor:
     return torch.nn.functional.interpolate(samples[None, None], size=length, mode="linear", align_corners=False)[0, 0]
 
 
-def _media_set(run: HeadRun, rows: list[Row], spectrograms: Mapping[str, NDArray[np.uint8]], views: int) -> MediaSet:
+def _media_set(
+    run: GeneratorRun, rows: list[Row], spectrograms: Mapping[str, NDArray[np.uint8]], views: int
+) -> MediaSet:
     """Return all views of each row, one after the other."""
     recipe = run.recipe.audio
     counts = Counter(row.get("concept", "") for row in rows)

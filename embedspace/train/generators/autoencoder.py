@@ -1,4 +1,4 @@
-"""Train the autoencoder of a latent head: reconstruction first, then the decoder alone against a discriminator."""
+"""Train the autoencoder of a latent generator: reconstruction first, then the decoder alone against a discriminator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from embedspace.errors import ConfigError
 from embedspace.generate.latents.autoencoder import DOWN, Autoencoder, AutoencoderConfig, kl_divergence
 from embedspace.train.generators.recipe import AutoencoderRecipe
-from embedspace.train.generators.run import HeadRun
+from embedspace.train.generators.run import GeneratorRun
 from embedspace.train.loop import FitProgress, fit
 from embedspace.train.precision import bfloat16_autocast
 
@@ -124,7 +124,7 @@ class _Contest(nn.Module):
 
 
 def train_autoencoder(
-    run: HeadRun, recipe: AutoencoderRecipe, train: MediaSet, held: MediaSet, perceptual: Distance | None
+    run: GeneratorRun, recipe: AutoencoderRecipe, train: MediaSet, held: MediaSet, perceptual: Distance | None
 ) -> Autoencoder:
     """Train the autoencoder and set the scale of its latents."""
     torch.manual_seed(run.recipe.seed)
@@ -161,7 +161,7 @@ def train_autoencoder(
     return network
 
 
-def _set_principal(run: HeadRun, network: Autoencoder, train: MediaSet, held: MediaSet) -> None:
+def _set_principal(run: GeneratorRun, network: Autoencoder, train: MediaSet, held: MediaSet) -> None:
     """Set a linear autoencoder from items as often as they are drawn; there is nothing to train."""
     rows = torch.multinomial(train.weights, 2048, replacement=True, generator=torch.Generator().manual_seed(0))
     real = train.batch(rows)
@@ -171,7 +171,7 @@ def _set_principal(run: HeadRun, network: Autoencoder, train: MediaSet, held: Me
 
 
 def sharpen(
-    run: HeadRun,
+    run: GeneratorRun,
     recipe: AutoencoderRecipe,
     network: Autoencoder,
     train: MediaSet,

@@ -16,8 +16,8 @@ from embedspace.encoders.base import save_tensors
 from embedspace.files import replacing
 from embedspace.generate.conditioning import Condition, add_noise
 from embedspace.generate.families.autoregressive import BEGIN, END, PAD, CaptionDecoder, DecoderConfig
-from embedspace.train.generators.recipe import TextHeadRecipe
-from embedspace.train.generators.run import HeadRun, measured_sigma, write_head_config
+from embedspace.train.generators.recipe import CaptionRecipe
+from embedspace.train.generators.run import GeneratorRun, measured_sigma, write_generator_config
 from embedspace.train.loop import fit
 
 __all__ = ["caption_loss", "encode_captions", "make_vocabulary", "places_of", "train"]
@@ -87,7 +87,7 @@ def caption_loss(network: CaptionDecoder, ids: Tensor, condition: Condition) -> 
     return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=PAD)
 
 
-def train(run: HeadRun) -> None:
+def train(run: GeneratorRun) -> None:
     """Train, and write the generator."""
     recipe = run.recipe.text
     sigma = measured_sigma(run)
@@ -111,9 +111,9 @@ def train(run: HeadRun) -> None:
         evaluate=evaluate,
         callback=run.tell,
     )
-    save_tensors(network, run.head / "decoder.safetensors")
-    _save_tokenizer(learnt.tokenizer, run.head / "tokenizer.json", pretty=False)
-    write_head_config(run, {"decoder": dataclasses.asdict(network.config), "sigma": sigma})
+    save_tensors(network, run.folder / "decoder.safetensors")
+    _save_tokenizer(learnt.tokenizer, run.folder / "tokenizer.json", pretty=False)
+    write_generator_config(run, {"decoder": dataclasses.asdict(network.config), "sigma": sigma})
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class _Learnt:
     own: tuple[Tensor, Tensor, Tensor] | None
 
 
-def _read(run: HeadRun, sigma: dict[str, float]) -> _Learnt:
+def _read(run: GeneratorRun, sigma: dict[str, float]) -> _Learnt:
     recipe = run.recipe.text
     keep = [k for k, kind in enumerate(run.texts.kinds) if recipe.weights.get(kind, 0.0) > 0]
     texts = [run.texts.texts[k] for k in keep]
@@ -151,7 +151,7 @@ def _read(run: HeadRun, sigma: dict[str, float]) -> _Learnt:
     return _Learnt(tokenizer, texts, vectors, weights * torch.tensor(whole), ids, own)
 
 
-def _vocabulary(run: HeadRun, texts: list[str]) -> Tokenizer:
+def _vocabulary(run: GeneratorRun, texts: list[str]) -> Tokenizer:
     """Learn the vocabulary, or read the one that a resumed run began with."""
     path = run.out / "tokenizer.json"
     if run.resume and path.is_file():
@@ -166,7 +166,7 @@ def _save_tokenizer(tokenizer: Tokenizer, path: Path, pretty: bool = True) -> No
         tokenizer.save(str(partial), pretty=pretty)
 
 
-def _network(run: HeadRun, learnt: _Learnt) -> CaptionDecoder:
+def _network(run: GeneratorRun, learnt: _Learnt) -> CaptionDecoder:
     recipe = run.recipe.text
     config = DecoderConfig(
         embed_dim=learnt.vectors.shape[1],
@@ -183,7 +183,7 @@ def _network(run: HeadRun, learnt: _Learnt) -> CaptionDecoder:
     return network
 
 
-def _loss_of_step(recipe: TextHeadRecipe, learnt: _Learnt, model: nn.Module, generator: torch.Generator) -> Tensor:
+def _loss_of_step(recipe: CaptionRecipe, learnt: _Learnt, model: nn.Module, generator: torch.Generator) -> Tensor:
     assert isinstance(model, CaptionDecoder)
     own = learnt.own
     others = int(recipe.batch_size * recipe.own) if own is not None else 0
@@ -201,7 +201,7 @@ def _loss_of_step(recipe: TextHeadRecipe, learnt: _Learnt, model: nn.Module, gen
 
 
 def _own_pairs(
-    run: HeadRun, index: dict[str, int], split: str, sigma: dict[str, float]
+    run: GeneratorRun, index: dict[str, int], split: str, sigma: dict[str, float]
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """Return other modalities' vectors (N, D), their noise (N,), and the number of their caption (N,)."""
     vectors, sizes, targets = [], [], []
@@ -221,7 +221,7 @@ def _own_pairs(
 
 
 def _validation(
-    run: HeadRun, tokenizer: Tokenizer, max_pieces: int, sigma: dict[str, float]
+    run: GeneratorRun, tokenizer: Tokenizer, max_pieces: int, sigma: dict[str, float]
 ) -> dict[str, tuple[Tensor, Condition]]:
     """Return batches of the validation split: its captions from their own vectors, and from pictures' vectors."""
     out: dict[str, tuple[Tensor, Condition]] = {}

@@ -1,4 +1,4 @@
-"""Train the image head: read the pictures of the training split, then the parts of a latent generator."""
+"""Train the generator of pictures: read the pictures of the training split, then the parts of a latent generator."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from embedspace.errors import ConfigError, MediaError
 from embedspace.files import replacing
 from embedspace.media.image import load_image
 from embedspace.train.generators.autoencoder import MediaSet, Perceptual
-from embedspace.train.generators.latents import train_latent_head
-from embedspace.train.generators.run import HeadRun
+from embedspace.train.generators.latents import train_latent_generator
+from embedspace.train.generators.run import GeneratorRun
 from embedspace.train.generators.texts import Row
 from embedspace.train.loop import FitProgress
 
 __all__ = ["read_pictures", "train"]
 
 
-def train(run: HeadRun) -> None:
-    """Train, and write the head."""
+def train(run: GeneratorRun) -> None:
+    """Train, and write the generator."""
     recipe = run.recipe.image
     if not recipe.sources:
         raise ConfigError(f"recipe {run.recipe.name}: [image] sources names no source of pictures")
@@ -30,17 +30,17 @@ def train(run: HeadRun) -> None:
     clear = {
         row["id"]
         for row in run.rows
-        if row["id"].split("/")[0] in recipe.gallery and (not recipe.licences or row.get("licence") in recipe.licences)
+        if row["id"].split("/")[0] in recipe.may_ship and (not recipe.licences or row.get("licence") in recipe.licences)
     }
     may_ship = np.array([item in clear for item in sets["train"].items])
     if not may_ship.any():
-        raise ConfigError(f"recipe {run.recipe.name}: [image] gallery and licences leave no picture that may ship")
+        raise ConfigError(f"recipe {run.recipe.name}: [image] may_ship and licences leave no picture that may ship")
     perceptual = Perceptual() if recipe.autoencoder.perceptual > 0 else None
     parts = recipe.autoencoder, recipe.flow
-    train_latent_head(run, parts, sets["train"], sets["val"], may_ship, perceptual, options=recipe.options)
+    train_latent_generator(run, parts, sets["train"], sets["val"], may_ship, perceptual, options=recipe.options)
 
 
-def read_pictures(run: HeadRun, split: str) -> MediaSet:
+def read_pictures(run: GeneratorRun, split: str) -> MediaSet:
     """Read the pictures of a split, small and square on white; kept beside the features.
 
     Raises:
@@ -74,7 +74,7 @@ def read_pictures(run: HeadRun, split: str) -> MediaSet:
     return MediaSet(media, [row["id"] for row in rows], captions, torch.from_numpy(keys), torch.tensor(weights))
 
 
-def _cached(run: HeadRun, source: str, split: str, rows: list[Row]) -> dict[str, np.ndarray]:
+def _cached(run: GeneratorRun, source: str, split: str, rows: list[Row]) -> dict[str, np.ndarray]:
     """Return item id -> (side, side, 3) uint8."""
     side = run.recipe.image.size
     path = Path(run.recipe.features) / "pictures" / f"{source}.{split}.{side}.npz"

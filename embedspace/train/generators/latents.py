@@ -23,12 +23,12 @@ from embedspace.generate.latents.neighbours import Neighbours
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 from embedspace.train.generators.autoencoder import AUTOENCODER_SHARE, MediaSet, latents_of, sharpen, train_autoencoder
 from embedspace.train.generators.recipe import AutoencoderRecipe, FlowRecipe
-from embedspace.train.generators.run import HeadRun, measured_sigma, write_head_config
+from embedspace.train.generators.run import GeneratorRun, measured_sigma, write_generator_config
 from embedspace.train.loop import fit
 from embedspace.train.mirroring import can_mirror
 from embedspace.train.precision import bfloat16_autocast
 
-__all__ = ["Averaged", "train_latent_head"]
+__all__ = ["Averaged", "train_latent_generator"]
 
 _FLOW_SHARE = 0.65
 """Of the minutes; the VAE has what autoencoder and flow leave."""
@@ -57,8 +57,8 @@ class Averaged(nn.Module):
         self.updates += 1
 
 
-def train_latent_head(
-    run: HeadRun,
+def train_latent_generator(
+    run: GeneratorRun,
     recipes: tuple[AutoencoderRecipe, FlowRecipe],
     train: MediaSet,
     held: MediaSet,
@@ -74,7 +74,7 @@ def train_latent_head(
         recipes: Of the autoencoder and of the flow.
         train: Training items.
         held: Validation items.
-        may_ship: (N,) which training items may be in the gallery.
+        may_ship: (N,) which training items may be neighbours that ship.
         perceptual: Distance of two batches, for the autoencoder.
         about: Further sections of the generator's configuration.
         options: Of sampling, kept in the configuration.
@@ -82,9 +82,9 @@ def train_latent_head(
     autoencoder = train_autoencoder(run, recipes[0], train, held, perceptual)
     if recipes[0].steps_adversarial:
         sharpen(run, recipes[0], autoencoder, train, held, perceptual)
-    save_tensors(autoencoder, run.head / "autoencoder.safetensors")
+    save_tensors(autoencoder, run.folder / "autoencoder.safetensors")
     latents = _latents(autoencoder, recipes[1], train, held, may_ship)
-    latents.gallery.save(run.head)
+    latents.shipped.save(run.folder)
     families = _families(recipes[1], latents)
     for family in families:
         _train_family(run, recipes[1], family, latents)
@@ -92,9 +92,9 @@ def train_latent_head(
         "autoencoder": dataclasses.asdict(autoencoder.config),
         "families": {family.name: dataclasses.asdict(family.size) for family in families},
         "sigma": measured_sigma(run),
-        "options": {**_copies(latents.gallery, latents.held_latents), **(options or {})},
+        "options": {**_copies(latents.shipped, latents.held_latents), **(options or {})},
     }
-    write_head_config(run, {**config, **(about or {})})
+    write_generator_config(run, {**config, **(about or {})})
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ class _Latents:
         held: Validation items.
         views: (V, N, C, H, W) latents of the training items, as they are and, where the recipe says so, mirrored.
         held_latents: (M, C, H, W) of the validation items; None without any.
-        gallery: Neighbours that may ship.
-        rows: (G,) the training item that each of the gallery is.
-        places: (N,) each training item's place in the gallery, -1 where it is not there.
+        shipped: Neighbours that may ship.
+        rows: (G,) the training item that each of them is.
+        places: (N,) each training item's place among them, -1 where it is none.
         mirrored: (N,) whether a training item may be mirrored.
     """
 
@@ -116,7 +116,7 @@ class _Latents:
     held: MediaSet
     views: Tensor
     held_latents: Tensor | None
-    gallery: Neighbours
+    shipped: Neighbours
     rows: Tensor
     places: Tensor
     mirrored: Tensor
@@ -130,7 +130,7 @@ class _Latents:
         context = None
         if recipe.neighbours:
             # found by the noisy vector, as they will be; the item itself is never among them
-            near, _ = self.gallery.nearest(vector, recipe.neighbours, exclude=self.places[rows])
+            near, _ = self.shipped.nearest(vector, recipe.neighbours, exclude=self.places[rows])
             alone = torch.rand(len(rows), generator=generator) < recipe.drop_context
             # a mirrored item has mirrored neighbours: what faces left in one drawing mostly does in others
             context = self.views[view[:, None], self.rows[near]] * (~alone)[:, None, None, None, None]
@@ -141,18 +141,18 @@ class _Latents:
 def _latents(
     autoencoder: Autoencoder, recipe: FlowRecipe, train: MediaSet, held: MediaSet, may_ship: NDArray[np.bool_]
 ) -> _Latents:
-    """Encode all items, and choose the gallery."""
+    """Encode all items, and choose the neighbours that ship."""
     views = torch.stack([latents_of(autoencoder, train, mirror) for mirror in (False, True)[: 1 + recipe.mirror]])
     chosen = np.flatnonzero(may_ship).tolist()
     kept = train.take(chosen)
-    gallery = Neighbours(kept.keys, views[0, chosen], kept.items, kept.captions)
-    place = {item: number for number, item in enumerate(gallery.items)}
+    shipped = Neighbours(kept.keys, views[0, chosen], kept.items, kept.captions)
+    place = {item: number for number, item in enumerate(shipped.items)}
     return _Latents(
         train,
         held,
         views,
         latents_of(autoencoder, held) if len(held.items) else None,
-        gallery,
+        shipped,
         torch.tensor(chosen),
         torch.tensor([place.get(item, -1) for item in train.items]),
         torch.tensor([can_mirror(caption) for caption in train.captions]),
@@ -187,15 +187,15 @@ def _families(recipe: FlowRecipe, latents: _Latents) -> list[_Family]:
     return [family for family in every if family.steps]
 
 
-def _copies(gallery: Neighbours, held: Tensor | None) -> dict[str, float]:
+def _copies(shipped: Neighbours, held: Tensor | None) -> dict[str, float]:
     """Return the likeness that one in twenty real items that were never trained on has with some training item."""
     if held is None:
         return {}
-    alike = torch.tensor([found.similarity for part in torch.split(held, 64) for found in gallery.nearest_output(part)])
+    alike = torch.tensor([found.similarity for part in torch.split(held, 64) for found in shipped.nearest_output(part)])
     return {"copy_similarity": round(float(alike.quantile(0.95)), 4)}
 
 
-def _train_family(run: HeadRun, recipe: FlowRecipe, family: _Family, latents: _Latents) -> None:
+def _train_family(run: GeneratorRun, recipe: FlowRecipe, family: _Family, latents: _Latents) -> None:
     """Train one network on latents with its moving average, and write the average."""
 
     def loss_of_step(model: nn.Module, generator: torch.Generator) -> Tensor:
@@ -211,8 +211,8 @@ def _train_family(run: HeadRun, recipe: FlowRecipe, family: _Family, latents: _L
         if latents.held_latents is None:
             return {}
         keys = latents.held.keys
-        near, _ = latents.gallery.nearest(keys, recipe.neighbours or 1)
-        context = latents.gallery.latents[near] if recipe.neighbours else None
+        near, _ = latents.shipped.nearest(keys, recipe.neighbours or 1)
+        context = latents.shipped.latents[near] if recipe.neighbours else None
         condition = Condition(keys, torch.zeros(len(keys)), context)
         generator = torch.Generator().manual_seed(0)
         return {"held_loss": float(family.loss(model.average, latents.held_latents, condition, generator))}
@@ -231,4 +231,4 @@ def _train_family(run: HeadRun, recipe: FlowRecipe, family: _Family, latents: _L
         callback=run.tell,
     )
     pair.update()
-    save_tensors(pair.average, run.head / f"{family.name}.safetensors")
+    save_tensors(pair.average, run.folder / f"{family.name}.safetensors")

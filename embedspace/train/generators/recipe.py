@@ -1,20 +1,29 @@
-"""Recipes of generator heads: frozen dataclasses own the defaults, a TOML file lists what differs."""
+"""Recipes of generators: frozen dataclasses own the defaults, a TOML file lists what differs."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedspace.config import load
 from embedspace.errors import ConfigError
 
-__all__ = ["KINDS", "AudioHeadRecipe", "HeadRecipe", "ImageHeadRecipe", "TextHeadRecipe", "load_head_recipe"]
+__all__ = [
+    "KINDS",
+    "AudioGeneratorRecipe",
+    "CaptionRecipe",
+    "GeneratorRecipe",
+    "ImageGeneratorRecipe",
+    "load_generator_recipe",
+]
 
-KINDS = ("memory", "text", "speech", "image", "audio")
+KINDS = ("vocabulary", "text", "speech", "image", "audio")
+_EARLIER_KINDS = {"memory": "vocabulary"}
 
 
 @dataclass(frozen=True)
-class TextHeadRecipe:
+class CaptionRecipe:
     """The caption decoder.
 
     Attributes:
@@ -84,10 +93,10 @@ class FlowRecipe:
         neighbours: Training items whose latents are the context.
         drop: Share of conditions dropped, for guidance.
         drop_context: Share of contexts dropped while the vector stays.
-        max_sigma: As `TextHeadRecipe`.
+        max_sigma: As `CaptionRecipe`.
         ema: Decay of the averaged weights that are kept.
         mirror: Pictures may be mirrored.
-        first_time: Times of the flow are drawn from here to 1; for heads whose sampling begins later than at 0.
+        first_time: Times of the flow are drawn from here to 1; for generators whose sampling begins later than at 0.
     """
 
     width: int = 96
@@ -108,19 +117,19 @@ class FlowRecipe:
 
 
 @dataclass(frozen=True)
-class ImageHeadRecipe:
-    """Pictures: sources, and which of them may ship as latents of the gallery.
+class ImageGeneratorRecipe:
+    """Pictures: sources, and which of them may ship as latents of neighbours.
 
     Attributes:
         sources: Source -> weight.
-        gallery: Sources whose licences let small latents ship.
+        may_ship: Sources whose licences let small latents ship.
         licences: Of the pictures of these sources that may; a picture under another one only trains. Empty for all.
         size: Side in pixels.
         options: How to sample, where it differs from `LatentOptions`; chosen on the validation split.
     """
 
     sources: dict[str, float] = field(default_factory=dict)
-    gallery: tuple[str, ...] = ()
+    may_ship: tuple[str, ...] = field(default=(), metadata={"was": "gallery"})
     licences: tuple[str, ...] = ()
     options: dict[str, int | float] = field(default_factory=dict)
     size: int = 64
@@ -129,8 +138,8 @@ class ImageHeadRecipe:
 
 
 @dataclass(frozen=True)
-class AudioHeadRecipe:
-    """Sounds: sources, spectrogram, and which clips may ship as latents of the gallery.
+class AudioGeneratorRecipe:
+    """Sounds: sources, spectrogram, and which clips may ship as latents of neighbours.
 
     Attributes:
         sources: Source -> weight of each of its clips.
@@ -156,7 +165,7 @@ class AudioHeadRecipe:
 
 
 @dataclass(frozen=True)
-class HeadRecipe:
+class GeneratorRecipe:
     """A whole run of `embedspace train generator`.
 
     Attributes:
@@ -172,18 +181,19 @@ class HeadRecipe:
     corpora: str = "build/corpora"
     features: str = "build/features"
     space: str = ""
-    text: TextHeadRecipe = field(default_factory=TextHeadRecipe)
-    image: ImageHeadRecipe = field(default_factory=ImageHeadRecipe)
-    audio: AudioHeadRecipe = field(default_factory=AudioHeadRecipe)
+    text: CaptionRecipe = field(default_factory=CaptionRecipe)
+    image: ImageGeneratorRecipe = field(default_factory=ImageGeneratorRecipe)
+    audio: AudioGeneratorRecipe = field(default_factory=AudioGeneratorRecipe)
 
 
-def load_head_recipe(path: str | Path) -> HeadRecipe:
-    """Read a recipe of a head.
+def load_generator_recipe(path: str | Path) -> GeneratorRecipe:
+    """Read a recipe of a generator.
 
     Raises:
         ConfigError: If the file is missing, is no TOML, or has an unknown or wrong key.
     """
-    recipe = load(HeadRecipe, path, what="recipe", hint="the shipped ones are in training/recipes/heads")
+    recipe = load(GeneratorRecipe, path, what="recipe", hint="the shipped ones are in training/recipes/generators")
+    recipe = dataclasses.replace(recipe, kind=_EARLIER_KINDS.get(recipe.kind, recipe.kind))
     if recipe.kind not in KINDS:
         raise ConfigError(f"{path}: kind must be one of {', '.join(KINDS)}, got {recipe.kind!r}")
     return recipe

@@ -14,14 +14,14 @@ from embedspace.files import write_text
 from embedspace.generate.registry import FORMAT
 from embedspace.space import EmbeddingSpace
 from embedspace.train.curves import Curves
-from embedspace.train.generators.recipe import HeadRecipe, load_head_recipe
-from embedspace.train.generators.texts import HeadTexts, OwnVectors, own_vectors, read_texts, rows_of, text_vectors
+from embedspace.train.generators.recipe import GeneratorRecipe, load_generator_recipe
+from embedspace.train.generators.texts import GeneratorTexts, OwnVectors, own_vectors, read_texts, rows_of, text_vectors
 from embedspace.train.loop import FitConfig, FitProgress
 
-__all__ = ["HeadRun", "measured_sigma", "open_run", "train_head", "write_head_config"]
+__all__ = ["GeneratorRun", "measured_sigma", "open_run", "train_generator", "write_generator_config"]
 
 _MODULES = {
-    "memory": "embedspace.train.generators.vocabulary",
+    "vocabulary": "embedspace.train.generators.vocabulary",
     "text": "embedspace.train.generators.captions",
     "speech": "embedspace.train.generators.speech",
     "image": "embedspace.train.generators.image",
@@ -33,14 +33,14 @@ _CLASSES = Path(__file__).resolve().parents[2] / "weights" / "imagenet_classes.j
 
 
 @dataclass(frozen=True)
-class HeadRun:
-    """What a stage of a head's training is given.
+class GeneratorRun:
+    """What a stage of a generator's training is given.
 
     Attributes:
         recipe: The recipe.
         space: Whose vectors it learns from.
-        out: Where the head, checkpoints, logs and plots go; the head itself into `out / "head"`.
-        minutes: Wall-time budget of each of the head's stages.
+        out: Where the generator, checkpoints, logs and plots go; the generator itself into `out / "generator"`.
+        minutes: Wall-time budget of each of the generator's stages.
         resume: Go on from the checkpoints.
         rows: Of all manifests.
         vectors: Text -> centred unit vector.
@@ -48,14 +48,14 @@ class HeadRun:
         tell: Told of progress.
     """
 
-    recipe: HeadRecipe
+    recipe: GeneratorRecipe
     space: EmbeddingSpace
     out: Path
     minutes: float
     resume: bool
     rows: list[dict[str, Any]]
     vectors: Mapping[str, Any]
-    texts: HeadTexts
+    texts: GeneratorTexts
     tell: Callable[[FitProgress], None]
 
     def own(self, modality: str) -> OwnVectors | None:
@@ -76,14 +76,14 @@ class HeadRun:
         )
 
     @property
-    def head(self) -> Path:
-        """The folder that the head is loaded from."""
-        path = self.out / "head"
+    def folder(self) -> Path:
+        """The folder that the generator is loaded from."""
+        path = self.out / "generator"
         path.mkdir(parents=True, exist_ok=True)
         return path
 
 
-def train_head(
+def train_generator(
     recipe: str | Path,
     *,
     minutes: float | None = None,
@@ -92,26 +92,26 @@ def train_head(
     seed: int | None = None,
     callback: Callable[[FitProgress], None] | None = None,
 ) -> Path:
-    """Train a head.
+    """Train a generator.
 
     Args:
-        recipe: A TOML file; see `HeadRecipe`.
+        recipe: A TOML file; see `GeneratorRecipe`.
         minutes: Wall-time budget; what there is then is written.
-        out: Folder of the run; build/runs/heads/<kind> by default.
+        out: Folder of the run; build/runs/generators/<kind> by default.
         resume: Go on from the checkpoints in `out`.
         seed: Instead of the recipe's.
         callback: Told of progress, about once a minute.
 
     Returns:
-        The folder of the head, which goes to embedspace/weights/heads/<kind>.
+        The folder of the generator, which goes to embedspace/weights/heads/<kind>.
 
     Raises:
         ConfigError: If the recipe is wrong, or corpora or vectors are missing.
     """
-    loaded = load_head_recipe(recipe)
+    loaded = load_generator_recipe(recipe)
     if seed is not None:
         loaded = dataclasses.replace(loaded, seed=seed)
-    folder = out or Path("build/runs/heads") / loaded.kind
+    folder = out or Path("build/runs/generators") / loaded.kind
     curves = Curves(folder)
 
     def tell(progress: FitProgress) -> None:
@@ -126,18 +126,18 @@ def train_head(
     finally:
         curves.close()
     resolved = {k: v for k, v in dataclasses.asdict(loaded).items() if k not in _MODULES or k == loaded.kind}
-    write_text(run.head / "recipe.json", json.dumps(resolved, indent=1) + "\n")
-    return run.head
+    write_text(run.folder / "recipe.json", json.dumps(resolved, indent=1) + "\n")
+    return run.folder
 
 
 def open_run(
-    recipe: HeadRecipe,
+    recipe: GeneratorRecipe,
     out: Path,
     *,
     minutes: float | None = None,
     resume: bool = False,
     tell: Callable[[FitProgress], None] = lambda progress: None,
-) -> HeadRun:
+) -> GeneratorRun:
     """Read what a stage is given: the space, the manifests, the vectors.
 
     Args:
@@ -153,7 +153,7 @@ def open_run(
     space = EmbeddingSpace.from_pretrained(recipe.space or None)
     rows = rows_of(Path(recipe.corpora))
     vectors = text_vectors(Path(recipe.features), space)
-    return HeadRun(
+    return GeneratorRun(
         recipe=recipe,
         space=space,
         out=out,
@@ -166,13 +166,13 @@ def open_run(
     )
 
 
-def write_head_config(run: HeadRun, sections: Mapping[str, Any]) -> None:
-    """Write config.json of a head: its sections, and the text head whose vectors it was trained on."""
+def write_generator_config(run: GeneratorRun, sections: Mapping[str, Any]) -> None:
+    """Write config.json of a generator: its sections, and the text projection whose vectors it was trained on."""
     config = {"format": FORMAT, "text_head": run.space.config["files"].get("text.safetensors", ""), **sections}
-    write_text(run.head / "config.json", json.dumps(config, indent=1) + "\n")
+    write_text(run.folder / "config.json", json.dumps(config, indent=1) + "\n")
 
 
-def measured_sigma(run: HeadRun) -> dict[str, float]:
+def measured_sigma(run: GeneratorRun) -> dict[str, float]:
     """Return source modality -> noise in its centred vectors; 0 for texts, for compositions half of that of pictures.
 
     Where nothing measures it, `UNMEASURED_SIGMA` is assumed, and the run is told so.

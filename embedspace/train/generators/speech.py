@@ -1,12 +1,12 @@
-"""The speech head is the text head and an installed voice: there is nothing to train, only to say that there is one."""
+"""The generator of speech is that of captions and an installed voice: nothing is trained, its folder is written."""
 
 from __future__ import annotations
 
-from embedspace.train.generators.run import HeadRun, write_head_config
+from embedspace.train.generators.run import GeneratorRun, write_generator_config
 
 __all__ = ["train"]
 
 
-def train(run: HeadRun) -> None:
-    """Write the head's configuration."""
-    write_head_config(run, {})
+def train(run: GeneratorRun) -> None:
+    """Write the generator's configuration."""
+    write_generator_config(run, {})

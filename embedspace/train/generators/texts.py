@@ -1,4 +1,4 @@
-"""What generator heads learn from: texts of the training split with their vectors, and items' own vectors."""
+"""What generators learn from: texts of the training split with their vectors, and items' own vectors."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from embedspace.generate.conditioning import noise_for_cosine
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
 
-__all__ = ["HeadTexts", "OwnVectors", "own_vectors", "read_texts", "rows_of", "text_vectors"]
+__all__ = ["GeneratorTexts", "OwnVectors", "own_vectors", "read_texts", "rows_of", "text_vectors"]
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class HeadTexts:
+class GeneratorTexts:
     """Texts of the training split.
 
     Attributes:
@@ -81,7 +81,7 @@ def _read(path: Path, space: EmbeddingSpace, modality: str) -> tuple[list[str], 
         return stored["ids"].tolist(), stored["vectors"].astype(np.float32)
 
 
-def read_texts(rows: list[Row], vectors: Mapping[str, NDArray[np.float32]], classes: Path) -> HeadTexts:
+def read_texts(rows: list[Row], vectors: Mapping[str, NDArray[np.float32]], classes: Path) -> GeneratorTexts:
     """Return every text of the training split that has a vector; the same words in other case count once.
 
     Args:
@@ -109,7 +109,7 @@ def read_texts(rows: list[Row], vectors: Mapping[str, NDArray[np.float32]], clas
         for text in (entry["name"], *entry["synonyms"]):
             add(text, "class", f"imagenet/{number}")
     keys = sorted(found)
-    return HeadTexts(
+    return GeneratorTexts(
         keys,
         np.stack([vectors[found[key][2]] for key in keys]),
         [found[key][1] for key in keys],

@@ -1,4 +1,4 @@
-"""The generators' memory: captions of the training split, and how near to one of them known things lie."""
+"""The generators' vocabulary: captions of the training split, and how near to one of them known things lie."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.train.generators.run import HeadRun
+from embedspace.train.generators.run import GeneratorRun
 from embedspace.train.loop import FitProgress
 from embedspace.vocabulary import Vocabulary
 
@@ -33,20 +33,20 @@ class Validation:
     concepts: list[str]
 
 
-def train(run: HeadRun) -> None:
+def train(run: GeneratorRun) -> None:
     """Write memory.safetensors and memory.json; nothing is learnt but the thresholds."""
     texts = run.texts
     unseen = {str(row["id"]) for row in run.rows if row.get("modality") != "image"}
     pictured = [place for place, item in enumerate(texts.items) if item not in unseen]
-    memory = Vocabulary(texts.vectors, texts.texts, texts.items, pictured=pictured)
-    nearest = {name: threshold_of(memory, held.vectors) for name, held in validation_rows(run).items()}
+    vocabulary = Vocabulary(texts.vectors, texts.texts, texts.items, pictured=pictured)
+    nearest = {name: threshold_of(vocabulary, held.vectors) for name, held in validation_rows(run).items()}
     nearest["mixed"] = min(nearest.values(), default=0.0)
-    memory.known_cosine = nearest
-    memory.save(run.head, run.space.config["files"].get("text.safetensors", ""))
-    run.tell(FitProgress("memory", 1, 1, 0.0, {"captions": float(len(memory)), **nearest}))
+    vocabulary.known_cosine = nearest
+    vocabulary.save(run.folder, run.space.config["files"].get("text.safetensors", ""))
+    run.tell(FitProgress("vocabulary", 1, 1, 0.0, {"captions": float(len(vocabulary)), **nearest}))
 
 
-def validation_rows(run: HeadRun) -> dict[str, Validation]:
+def validation_rows(run: GeneratorRun) -> dict[str, Validation]:
     """Return modality -> its validation items; training items where fewer than 20 are for validation."""
     captions = {
         row["captions"][0]: str(row.get("concept") or row["captions"][0])
@@ -70,18 +70,18 @@ def validation_rows(run: HeadRun) -> dict[str, Validation]:
     return found
 
 
-def threshold_of(memory: Vocabulary, vectors: NDArray[np.float32], percent: float = KNOWN) -> float:
+def threshold_of(vocabulary: Vocabulary, vectors: NDArray[np.float32], percent: float = KNOWN) -> float:
     """Return the cosine with the nearest caption that `percent` of known things do not reach.
 
     Args:
-        memory: Captions.
+        vocabulary: Captions.
         vectors: (N, embed_dim) centred unit rows of known things.
         percent: Of them that may count as unknown.
     """
-    return round(float(np.percentile(memory.cosines(vectors).max(axis=1), percent)), 4)
+    return round(float(np.percentile(vocabulary.cosines(vectors).max(axis=1), percent)), 4)
 
 
-def refused_share(memory: Vocabulary, held: Validation, percent: float = KNOWN) -> float:
+def refused_share(vocabulary: Vocabulary, held: Validation, percent: float = KNOWN) -> float:
     """Return the share of known things that a threshold set on other concepts refuses.
 
     Half of the concepts set the threshold, the other half is measured, and the other way round.
@@ -90,11 +90,11 @@ def refused_share(memory: Vocabulary, held: Validation, percent: float = KNOWN) 
     side = np.array([names.index(name) % 2 for name in held.concepts])
     refused: list[bool] = []
     for half in (0, 1):
-        limit = threshold_of(memory, held.vectors[side == half], percent)
-        refused += _nearest(memory, held.vectors[side != half], limit)
+        limit = threshold_of(vocabulary, held.vectors[side == half], percent)
+        refused += _nearest(vocabulary, held.vectors[side != half], limit)
     return float(np.mean(refused))
 
 
-def _nearest(memory: Vocabulary, vectors: NDArray[np.float32], limit: float) -> Sequence[bool]:
-    found: list[bool] = (memory.cosines(vectors).max(axis=1) < limit).tolist()
+def _nearest(vocabulary: Vocabulary, vectors: NDArray[np.float32], limit: float) -> Sequence[bool]:
+    found: list[bool] = (vocabulary.cosines(vectors).max(axis=1) < limit).tolist()
     return found

@@ -16,7 +16,7 @@ from embedspace.encoders.backbones import WEIGHTS
 from embedspace.encoders.shipped import text as shipped
 from embedspace.encoders.shipped.text import TextEncoder
 from embedspace.encoders.shipped.text_network import TextNetwork, load_text_network
-from embedspace.encoders.words.network import NumpyMiniLM, NumpyTextHead, _gelu
+from embedspace.encoders.words.network import NumpyLinearProjection, NumpyMiniLM, _gelu
 from embedspace.errors import WeightsError
 from embedspace.space import DEFAULT_WEIGHTS, EmbeddingSpace
 from embedspace.space.config import read_config
@@ -60,7 +60,7 @@ def network(section: dict[str, Any]) -> TextNetwork:
 
 
 def in_numpy(encoder: TextEncoder, texts: list[str]) -> np.ndarray:
-    return encoder.head(encoder.backbone([encoder.prepare(text) for text in texts]))
+    return encoder.projection(encoder.backbone([encoder.prepare(text) for text in texts]))
 
 
 def test_rows_are_those_of_torch_alone_and_in_a_batch(encoder: TextEncoder, network: TextNetwork) -> None:
@@ -131,15 +131,15 @@ def test_another_device_is_torchs(encoder: TextEncoder) -> None:
 def test_a_head_without_a_residual(section: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)
     tensors = {"linear.weight": rng.normal(size=(8, 6)), "linear.bias": rng.normal(size=8)}
-    head = NumpyTextHead(tensors, (6, 8, 0), "x")
+    head = NumpyLinearProjection(tensors, (6, 8, 0), "x")
     features = rng.normal(size=(3, 6)).astype(np.float32)
     expected = features @ tensors["linear.weight"].T + tensors["linear.bias"]
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(head(features), expected, atol=1e-5)
     with pytest.raises(WeightsError, match=r"x: missing residual\.0\.bias"):
-        NumpyTextHead(tensors, (6, 8, 2), "x")
+        NumpyLinearProjection(tensors, (6, 8, 2), "x")
     with pytest.raises(WeightsError, match=r"x: linear\.weight is \(8, 6\), should be \(8, 7\)"):
-        NumpyTextHead(tensors, (7, 8, 0), "x")
+        NumpyLinearProjection(tensors, (7, 8, 0), "x")
 
 
 def test_damaged_weights_are_one_clear_error(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedspace.encoders.projections import MemoryHead, MLPHead, TextHead
-from embedspace.encoders.shipped.audio import AudioConfig, AudioHeads
+from embedspace.encoders.projections import KernelProjection, LinearProjection, MLPProjection
+from embedspace.encoders.shipped.audio import AudioConfig, AudioProjections
 from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.yamnet import YAMNet
 from embedspace.train.batches import CaptionTable, PairBatches, PairSource
-from embedspace.train.kernel_regression import fit_memory
+from embedspace.train.kernel_regression import fit_regression
 from embedspace.train.loop import FitConfig, FitProgress, fit
 from embedspace.train.losses import info_nce, mixup_pairs, siglip, soft_targets
 from training.align.recipe import Recipe
@@ -31,7 +31,7 @@ from training.align.tables import Row, caption_table, fold_of, manifest_rows, pa
 
 __all__ = ["Evaluate", "recall_without", "train_audio", "training_rows"]
 
-Evaluate = Callable[[AudioHeads], dict[str, float]]
+Evaluate = Callable[[AudioProjections], dict[str, float]]
 
 _EVALUATE_EVERY = 50
 
@@ -78,7 +78,7 @@ def _sources(recipe: Recipe, captions: CaptionTable, left_out: int | None = None
     return sources
 
 
-def _heads(recipe: Recipe, text: TextHead, captions: CaptionTable) -> tuple[AudioHeads, Tensor, Tensor]:
+def _heads(recipe: Recipe, text: LinearProjection, captions: CaptionTable) -> tuple[AudioProjections, Tensor, Tensor]:
     """Return untrained heads with their class vectors, and mean and inverse deviation of the features."""
     wanted = recipe.audio
     sources = PairBatches(_sources(recipe, captions), captions, wanted.batch_size).sources
@@ -96,7 +96,7 @@ def _heads(recipe: Recipe, text: TextHead, captions: CaptionTable) -> tuple[Audi
         temperature=wanted.temperature,
         window_seconds=wanted.window_seconds,
     )
-    heads = AudioHeads(config)
+    heads = AudioProjections(config)
     with torch.inference_mode():
         vectors = text(torch.from_numpy(_name_vectors(recipe.text.backbone, tuple(tagger.classes))))
     heads.classes.copy_(vectors)
@@ -105,12 +105,12 @@ def _heads(recipe: Recipe, text: TextHead, captions: CaptionTable) -> tuple[Audi
 
 
 def _memory(
-    recipe: Recipe, text: TextHead, captions: CaptionTable, width: int, left_out: int | None = None
-) -> MemoryHead:
+    recipe: Recipe, text: LinearProjection, captions: CaptionTable, width: int, left_out: int | None = None
+) -> KernelProjection:
     """Fit a memory of all training sounds but those of one fold."""
     wanted = recipe.audio
     sources = [s for s in _sources(recipe, captions, left_out) if len(s.views)]
-    return fit_memory(
+    return fit_regression(
         memory_items(sources, captions, text, width, wanted.memory_balance),
         wanted.memory_dim,
         bandwidth=wanted.memory_bandwidth,
@@ -119,7 +119,9 @@ def _memory(
     )
 
 
-def _with_memory(recipe: Recipe, text: TextHead, captions: CaptionTable, heads: AudioHeads) -> AudioHeads:
+def _with_memory(
+    recipe: Recipe, text: LinearProjection, captions: CaptionTable, heads: AudioProjections
+) -> AudioProjections:
     """Return heads with the same classes and members and a memory of all training sounds."""
     memory = _memory(recipe, text, captions, heads.config.feature_dim)
     config = dataclasses.replace(
@@ -130,7 +132,7 @@ def _with_memory(recipe: Recipe, text: TextHead, captions: CaptionTable, heads: 
         memory_prior=memory.prior_share,
         memory_share=recipe.audio.memory_share,
     )
-    both = AudioHeads(config)
+    both = AudioProjections(config)
     both.classes.copy_(heads.classes)
     both.members, both.memory = heads.members, memory
     return both
@@ -138,13 +140,13 @@ def _with_memory(recipe: Recipe, text: TextHead, captions: CaptionTable, heads: 
 
 def train_audio(
     recipe: Recipe,
-    text: TextHead,
+    text: LinearProjection,
     out: Path,
     minutes: float,
     resume: bool,
     tell: Callable[[FitProgress], None],
     evaluate: Evaluate | None = None,
-) -> AudioHeads | None:
+) -> AudioProjections | None:
     """Fit the memory and train the audio heads against the frozen text head; arguments and result as `train_image`.
 
     `evaluate` measures heads that hold only the member in training; what it returns is told every 50 steps.
@@ -157,7 +159,7 @@ def train_audio(
     for number in range(wanted.members):
         seed = recipe.seed * 1000 + number
         torch.manual_seed(seed)
-        member = MLPHead(len(mean), recipe.embed_dim, wanted.hidden_dim, wanted.dropout, True)
+        member = MLPProjection(len(mean), recipe.embed_dim, wanted.hidden_dim, wanted.dropout, True)
         member.mean.copy_(mean)
         member.scale.copy_(scale)
         heads.members[number] = member
@@ -179,11 +181,11 @@ def train_audio(
     return heads.eval()
 
 
-def _of_one(heads: AudioHeads, number: int, evaluate: Evaluate) -> Callable[[nn.Module], dict[str, float]]:
+def _of_one(heads: AudioProjections, number: int, evaluate: Evaluate) -> Callable[[nn.Module], dict[str, float]]:
     """Return what measures one member alone."""
 
     def measured(_: nn.Module) -> dict[str, float]:
-        alone = AudioHeads(dataclasses.replace(heads.config, members=1, memory_items=0))
+        alone = AudioProjections(dataclasses.replace(heads.config, members=1, memory_items=0))
         alone.classes.copy_(heads.classes)
         alone.members[0] = heads.members[number]
         with torch.inference_mode():
@@ -193,7 +195,7 @@ def _of_one(heads: AudioHeads, number: int, evaluate: Evaluate) -> Callable[[nn.
 
 
 def _loss(
-    recipe: Recipe, heads: AudioHeads, text: TextHead, batches: PairBatches
+    recipe: Recipe, heads: AudioProjections, text: LinearProjection, batches: PairBatches
 ) -> Callable[[nn.Module, torch.Generator], Tensor]:
     wanted, width = recipe.audio, heads.config.feature_dim
 
@@ -219,14 +221,16 @@ def _loss(
 class _Stage(nn.Module):
     """What stage 2 optimises by steps; the bias belongs to the sigmoid loss."""
 
-    def __init__(self, head: MLPHead, sigmoid: bool) -> None:
+    def __init__(self, head: MLPProjection, sigmoid: bool) -> None:
         super().__init__()
         self.head = head
         self.logit_scale = nn.Parameter(torch.tensor(2.66))
         self.logit_bias = nn.Parameter(torch.tensor(-10.0)) if sigmoid else None
 
 
-def recall_without(recipe: Recipe, text: TextHead, heads: AudioHeads, fold: int) -> Callable[[Tensor, Tensor], Tensor]:
+def recall_without(
+    recipe: Recipe, text: LinearProjection, heads: AudioProjections, fold: int
+) -> Callable[[Tensor, Tensor], Tensor]:
     """Return (features, logits) -> unit rows by a memory that never held one fold, and the member that never saw it.
 
     For calibration: how alike a sound and its words are when the sound is new.

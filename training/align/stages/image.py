@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedspace.encoders.projections import MLPHead, TextHead, class_mixture
-from embedspace.encoders.shipped.image import ImageConfig, ImageHeads, load_image_heads
+from embedspace.encoders.projections import LinearProjection, MLPProjection, class_mixture
+from embedspace.encoders.shipped.image import ImageConfig, ImageProjections, load_image_projections
 from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.backbone import WEIGHTS
 from embedspace.encoders.towers.efficientnet_lite import EfficientNetLite
@@ -86,7 +86,7 @@ def _class_rows(front_dim: int, backbones: tuple[str, ...], mean: Tensor, scale:
 class _Stage(nn.Module):
     """What stage 1 optimises."""
 
-    def __init__(self, text: TextHead, heads: ImageHeads) -> None:
+    def __init__(self, text: LinearProjection, heads: ImageProjections) -> None:
         super().__init__()
         self.text, self.heads = text, heads
         self.logit_scale = nn.Parameter(torch.tensor(2.66))  # log(1 / 0.07)
@@ -129,8 +129,8 @@ def _shared(recipe: Recipe) -> _Shared:
 
 
 def train_image(
-    recipe: Recipe, text: TextHead, out: Path, minutes: float, resume: bool, tell: Tell
-) -> ImageHeads | None:
+    recipe: Recipe, text: LinearProjection, out: Path, minutes: float, resume: bool, tell: Tell
+) -> ImageProjections | None:
     """Train text head and image heads in place.
 
     Args:
@@ -145,7 +145,7 @@ def train_image(
         The heads, or None if the time ran out.
     """
     shared = _shared(recipe)
-    heads = ImageHeads(_config(recipe, len(shared.mean)))
+    heads = ImageProjections(_config(recipe, len(shared.mean)))
     deadline = time.monotonic() + minutes * 60
     kept = _kept(recipe)
     for number in range(recipe.image.members):
@@ -184,7 +184,7 @@ def _kept(recipe: Recipe) -> list[nn.Module]:
     section = EmbeddingSpace.from_pretrained(recipe.start).config["sections"].get("image", {})
     if section.get("members", 0) < wanted:
         raise ConfigError(f"{recipe.start}: has {section.get('members', 0)} image heads, keep_members is {wanted}")
-    return list(load_image_heads(section, Path(recipe.start)).members)[:wanted]
+    return list(load_image_projections(section, Path(recipe.start)).members)[:wanted]
 
 
 def _config(recipe: Recipe, width: int) -> ImageConfig:
@@ -206,13 +206,15 @@ def _fit_config(recipe: Recipe, deadline: float, number: int) -> FitConfig:
     return FitConfig(wanted.steps, wanted.learning_rate, wanted.weight_decay, 100, left, seed)
 
 
-def _member_stage(recipe: Recipe, shared: _Shared, text: TextHead, heads: ImageHeads, number: int) -> _Stage:
+def _member_stage(
+    recipe: Recipe, shared: _Shared, text: LinearProjection, heads: ImageProjections, number: int
+) -> _Stage:
     """Start a member anew by its seed and let only what it trains have gradients."""
     wanted = recipe.image
     torch.manual_seed(recipe.seed * 1000 + number)
     member = heads.members[number]
-    assert isinstance(member, MLPHead)
-    fresh = MLPHead(len(shared.mean), recipe.embed_dim, wanted.hidden_dim, wanted.dropout, True)
+    assert isinstance(member, MLPProjection)
+    fresh = MLPProjection(len(shared.mean), recipe.embed_dim, wanted.hidden_dim, wanted.dropout, True)
     member.load_state_dict(fresh.state_dict())
     member.dropout.p = wanted.dropout
     member.mean.copy_(shared.mean)

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from embedspace.encoders.projections import TextHead
+from embedspace.encoders.projections import LinearProjection
 from embedspace.train.batches import CaptionTable, PairSource
-from embedspace.train.kernel_regression import MemoryItems, aimed_at
+from embedspace.train.kernel_regression import KernelItems, aimed_at
 
 __all__ = ["memory_items"]
 
 
 @torch.no_grad()
 def memory_items(
-    sources: Sequence[PairSource], captions: CaptionTable, text: TextHead, width: int, balance: float
-) -> MemoryItems:
+    sources: Sequence[PairSource], captions: CaptionTable, text: LinearProjection, width: int, balance: float
+) -> KernelItems:
     """Collect the items of some sources, aimed at what the text head makes of their captions.
 
     Args:
@@ -42,7 +42,7 @@ def memory_items(
             views.append(source.features[column[new], :width].astype(np.float32))
             item.append(start + np.flatnonzero(new))
         start += len(source.views)
-    return MemoryItems(
+    return KernelItems(
         torch.from_numpy(plain),
         targets,
         weights / weights.mean(),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from embedspace.encoders.shipped.audio import AudioHeads
+from embedspace.encoders.shipped.audio import AudioProjections
 from embedspace.errors import ConfigError
 from training.align.recipe import Recipe
 from training.align.stages.audio import training_rows
@@ -19,7 +19,7 @@ __all__ = ["take_router", "train_router"]
 _STEPS = 300
 
 
-def train_router(recipe: Recipe, heads: AudioHeads) -> float:
+def train_router(recipe: Recipe, heads: AudioProjections) -> float:
     """Fit `heads.router` on sounds against speech; both classes weigh the same.
 
     Args:
@@ -65,7 +65,7 @@ def train_router(recipe: Recipe, heads: AudioHeads) -> float:
 
 
 @torch.no_grad()
-def take_router(given: AudioHeads, heads: AudioHeads) -> None:
+def take_router(given: AudioProjections, heads: AudioProjections) -> None:
     """Take over another space's router in place: the same answer for the same features, whatever standardises them.
 
     Args:

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedspace.encoders.projections import AttentionPoolHead, TextHead
-from embedspace.encoders.shipped.speech import SpeechConfig, SpeechHeads, load_speech_heads
+from embedspace.encoders.projections import AttentionPoolProjection, LinearProjection
+from embedspace.encoders.shipped.speech import SpeechConfig, SpeechProjections, load_speech_projections
 from embedspace.errors import ConfigError
 from embedspace.space import EmbeddingSpace
 from embedspace.train.loop import FitConfig, FitProgress, fit
@@ -126,15 +126,15 @@ def _language_shares(rows: list[Row], wanted: Mapping[str, float]) -> list[float
 class _Stage(nn.Module):
     """What stage 3 optimises."""
 
-    def __init__(self, head: AttentionPoolHead) -> None:
+    def __init__(self, head: AttentionPoolProjection) -> None:
         super().__init__()
         self.head = head
         self.logit_scale = nn.Parameter(torch.tensor(3.0))
 
 
 def train_speech(
-    recipe: Recipe, text: TextHead, out: Path, minutes: float, resume: bool, tell: Callable[[FitProgress], None]
-) -> SpeechHeads | None:
+    recipe: Recipe, text: LinearProjection, out: Path, minutes: float, resume: bool, tell: Callable[[FitProgress], None]
+) -> SpeechProjections | None:
     """Train the pooling heads, first in the text backbone's space, then through the frozen text head.
 
     The second phase is short and needed: a predicted vector is near a caption's, not on it, and the text head, which
@@ -142,7 +142,7 @@ def train_speech(
     Arguments and result as `train_image`.
     """
     data = _read(recipe)
-    heads = SpeechHeads(data.config)
+    heads = SpeechProjections(data.config)
     given = _given(recipe, data.config)
     deadline = time.monotonic() + minutes * 60
     for number in range(recipe.speech.members):
@@ -195,7 +195,7 @@ def _given(recipe: Recipe, config: SpeechConfig) -> list[nn.Module]:
         return []
     section = EmbeddingSpace.from_pretrained(recipe.start).config["sections"].get("speech", {})
     wanted = {**dataclasses.asdict(config), "members": section.get("members", 0)}
-    return list(load_speech_heads(wanted, Path(recipe.start)).members)
+    return list(load_speech_projections(wanted, Path(recipe.start)).members)
 
 
 def _train_member(
@@ -203,17 +203,17 @@ def _train_member(
     number: int,
     data: _Data,
     before: nn.Module | None,
-    text: TextHead,
+    text: LinearProjection,
     out: Path,
     deadline: float,
     resume: bool,
     tell: Callable[[FitProgress], None],
-) -> AttentionPoolHead | None:
+) -> AttentionPoolProjection | None:
     """Train one head of the ensemble, from `before` if it is given; None if the monotonic clock reached `deadline`."""
     wanted, config = recipe.speech, data.config
     seed = recipe.seed * 1000 + number
     torch.manual_seed(seed)
-    head = AttentionPoolHead(
+    head = AttentionPoolProjection(
         config.feature_dim, config.text_dim, config.hidden_dim, config.num_layers, dropout=wanted.dropout
     )
     if before is not None:
@@ -250,7 +250,9 @@ def _mix(head: nn.Module, before: nn.Module, share: float) -> None:
         now.copy_(then + share * (now - then))
 
 
-def _validation(clips: SpeechClips, table: Tensor, text: TextHead | None) -> Callable[[nn.Module], dict[str, float]]:
+def _validation(
+    clips: SpeechClips, table: Tensor, text: LinearProjection | None
+) -> Callable[[nn.Module], dict[str, float]]:
     """Recall of the validation clips among their captions, behind the text head where there is one."""
     order = np.argsort([len(frames) for frames in clips.frames])
     labels = torch.from_numpy(clips.labels[order])
@@ -272,7 +274,7 @@ def _validation(clips: SpeechClips, table: Tensor, text: TextHead | None) -> Cal
 
 
 def _loss(
-    recipe: Recipe, clips: SpeechClips, table: Tensor, text: TextHead | None
+    recipe: Recipe, clips: SpeechClips, table: Tensor, text: LinearProjection | None
 ) -> Callable[[nn.Module, torch.Generator], Tensor]:
     wanted = recipe.speech
     with torch.no_grad():

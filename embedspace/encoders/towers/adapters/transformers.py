@@ -3,7 +3,7 @@
     transformers:<folder or org/name>
 
 Whatever has `get_text_features`, `get_image_features` or `get_audio_features` is taken. PE-AV's options: `text_head`
-says which of its text heads gives the texts' rows ("audio", "video" or "audio_video"); a picture is a film of one
+says which of its text projections gives the texts' rows ("audio", "video" or "audio_video"); a picture is a film of one
 frame.
 
 Source: https://huggingface.co/docs/transformers
@@ -160,7 +160,7 @@ def _pads_to_limit(model: Any) -> bool:  # noqa: ANN401
 
 
 def _pe_av(model: Any, modality: str, features: dict[str, Any], text_head: str) -> torch.Tensor:  # noqa: ANN401
-    """Return PE-AV's rows; its text heads hang on different parts of the model."""
+    """Return PE-AV's rows; its text projections hang on different parts of the model."""
     if modality == "text":
         ids, mask = features["input_ids"], features.get("attention_mask")
         words = model.text_model(input_ids=ids, attention_mask=mask, output_hidden_states=-1, return_dict=True)

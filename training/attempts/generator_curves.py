@@ -1,6 +1,6 @@
 """The learning curves of the generator heads, as one table and one plot.
 
-    python -m training.attempts.head_curves build/runs/heads/text build/runs/heads/image build/runs/heads/audio
+    python -m training.attempts.generator_curves build/runs/generators/{text,image,audio}
 
 Each run is a folder with the scalars.jsonl that `embedspace train generator` writes. It writes
 eval/results/attempts/heads.csv, a row a validated step of each stage, and heads.png. A run that was resumed tells a

@@ -1,4 +1,4 @@
-"""Heads trained for a few steps on a corpus of a few coloured squares: what is written is what loads."""
+"""Generators trained for a few steps on a corpus of a few coloured squares: what is written is what loads."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from embedspace.generate import Request, create_generator
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
 from embedspace.train.generators.latents import Averaged
-from embedspace.train.generators.recipe import load_head_recipe
-from embedspace.train.generators.run import measured_sigma, train_head
+from embedspace.train.generators.recipe import load_generator_recipe
+from embedspace.train.generators.run import measured_sigma, train_generator
 from embedspace.train.generators.texts import OwnVectors
 from embedspace.train.loop import FitProgress
 from embedspace.vocabulary import load_vocabulary
@@ -95,38 +95,39 @@ batch_size = 4
 """
 
 
-def test_memory_holds_the_training_split_only(built: Path, tmp_path: Path) -> None:
-    folder = train_head(recipe(built, "memory"), out=tmp_path / "run")
+@pytest.mark.parametrize("kind", ["vocabulary", "memory"])  # the second is what earlier versions called it
+def test_a_vocabulary_holds_the_training_split_only(built: Path, tmp_path: Path, kind: str) -> None:
+    folder = train_generator(recipe(built, kind), out=tmp_path / "run")
     load_vocabulary.cache_clear()
-    memory = load_vocabulary(folder)
-    assert "a red square" in memory.captions and "red" in memory.captions
-    assert "a grey square" not in memory.captions  # validation
-    assert len(memory) == 12  # class names have no vectors in this corpus
-    assert set(memory.known_cosine) == {"text", "image", "mixed"}
+    vocabulary = load_vocabulary(folder)
+    assert "a red square" in vocabulary.captions and "red" in vocabulary.captions
+    assert "a grey square" not in vocabulary.captions  # validation
+    assert len(vocabulary) == 12  # class names have no vectors in this corpus
+    assert set(vocabulary.known_cosine) == {"text", "image", "mixed"}
 
 
-def test_speech_head_is_the_text_head_and_a_voice(built: Path, tmp_path: Path) -> None:
-    heads = tmp_path / "heads"
-    heads.mkdir()
+def test_a_generator_of_speech_is_that_of_captions_and_a_voice(built: Path, tmp_path: Path) -> None:
+    generators = tmp_path / "heads"
+    generators.mkdir()
     for kind, body in (("text", TEXT), ("speech", "")):
-        train_head(recipe(built, kind, body), out=tmp_path / kind).rename(heads / kind)
-    head = create_generator(Modality.SPEECH, heads, EmbeddingSpace.from_pretrained())
-    assert head.families == ("spoken caption",)
+        train_generator(recipe(built, kind, body), out=tmp_path / kind).rename(generators / kind)
+    made = create_generator(Modality.SPEECH, generators, EmbeddingSpace.from_pretrained())
+    assert made.families == ("spoken caption",)
 
 
-def test_text_head_is_written_and_resumed(built: Path, tmp_path: Path) -> None:
+def test_a_generator_of_captions_is_written_and_resumed(built: Path, tmp_path: Path) -> None:
     path = recipe(built, "text", TEXT)
     seen: list[str] = []
-    folder = train_head(path, out=tmp_path / "run", callback=lambda p: seen.append(p.stage))
+    folder = train_generator(path, out=tmp_path / "run", callback=lambda p: seen.append(p.stage))
     assert set(seen) == {"text"}
     whole = torch.load(tmp_path / "run" / "text.ckpt", weights_only=True)
     config = json.loads((folder / "config.json").read_text())
     assert config["sigma"]["text"] == 0.0
     assert 0.0 < config["sigma"]["image"] < 1.0
     stopped = tmp_path / "stopped"
-    train_head(path, out=stopped, minutes=0.0)
+    train_generator(path, out=stopped, minutes=0.0)
     assert torch.load(stopped / "text.ckpt", weights_only=True)["step"] == 1
-    train_head(path, out=stopped, resume=True)
+    train_generator(path, out=stopped, resume=True)
     again = torch.load(stopped / "text.ckpt", weights_only=True)
     assert again["step"] == whole["step"] == 4
     for name, tensor in whole["model"].items():
@@ -134,38 +135,38 @@ def test_text_head_is_written_and_resumed(built: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("perceptual", ["0.0", "0.5"])
-def test_image_head_is_written_and_draws(built: Path, tmp_path: Path, perceptual: str) -> None:
-    heads = tmp_path / "heads"
+def test_a_generator_of_pictures_is_written_and_draws(built: Path, tmp_path: Path, perceptual: str) -> None:
+    generators = tmp_path / "heads"
     path = recipe(built, "image", IMAGE.replace("PERCEPTUAL", perceptual))
-    heads.mkdir()
-    train_head(path, out=tmp_path / "run").rename(heads / "image")
+    generators.mkdir()
+    train_generator(path, out=tmp_path / "run").rename(generators / "image")
     space = EmbeddingSpace.from_pretrained()
-    head: Any = create_generator(Modality.IMAGE, heads, space)
-    assert head.families == ("flow", "vae")
+    made: Any = create_generator(Modality.IMAGE, generators, space)
+    assert made.families == ("flow", "vae")
     # nothing shy, nothing held out, nothing under a licence that lets no copy ship
-    assert sorted(head.neighbours.items) == sorted(f"squares/{c}" for c in COLOURS[:6] if c != COLOURS[5])
+    assert sorted(made.neighbours.items) == sorted(f"squares/{c}" for c in COLOURS[:6] if c != COLOURS[5])
     vectors = vector_of("red")[None]
-    for family in head.families:
+    for family in made.families:
         request = Request(3, seed=2, num_steps=2, family=family, size=48)
-        (samples,) = head.generate(vectors, np.zeros(1, np.float32), request)
+        (samples,) = made.generate(vectors, np.zeros(1, np.float32), request)
         assert [s.content.shape for s in samples] == [(48, 48, 3)] * 3
         assert all(s.content.dtype == np.uint8 for s in samples)
         assert [s.seed for s in samples] == [2, 3, 4]
         assert samples[0].provenance["nearest_output"]["item"].startswith("squares/")
-        alone = head.generate(vectors, np.zeros(1, np.float32), Request(1, seed=4, num_steps=2, family=family, size=48))
+        alone = made.generate(vectors, np.zeros(1, np.float32), Request(1, seed=4, num_steps=2, family=family, size=48))
         assert int(np.abs(alone[0][0].content.astype(int) - samples[2].content).max()) <= 1
         both = np.stack([vector_of("blue"), vector_of("red")])
-        (_, again) = head.generate(both, np.zeros(2, np.float32), request)  # whatever else is in the batch
+        (_, again) = made.generate(both, np.zeros(2, np.float32), request)  # whatever else is in the batch
         assert [s.seed for s in again] == [2, 3, 4]
         for one, other in zip(samples, again, strict=True):
             assert int(np.abs(one.content.astype(int) - other.content).max()) <= 1
             assert one.provenance["context"] == other.provenance["context"]
-    pictures = head.neighbour_pictures(vector_of("a blue square"), "mixed", space, 2)
+    pictures = made.neighbour_pictures(vector_of("a blue square"), "mixed", space, 2)
     assert pictures[0][0].caption == "a blue square"
 
 
 def test_a_head_beside_a_space_is_the_space_s(built: Path, tmp_path: Path) -> None:
-    folder = train_head(recipe(built, "image", IMAGE.replace("PERCEPTUAL", "0.0")), out=tmp_path / "run")
+    folder = train_generator(recipe(built, "image", IMAGE.replace("PERCEPTUAL", "0.0")), out=tmp_path / "run")
     space = EmbeddingSpace.from_pretrained()
     saved = space.save(tmp_path / "space")
     (saved / "heads").mkdir()
@@ -190,24 +191,24 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, body: str, what: str) -> None
     path = tmp_path / "bad.toml"
     path.write_text(body)
     with pytest.raises(ConfigError, match=what):
-        load_head_recipe(path)
+        load_generator_recipe(path)
     with pytest.raises(ConfigError, match="no such recipe"):
-        load_head_recipe(tmp_path / "none.toml")
+        load_generator_recipe(tmp_path / "none.toml")
 
 
 def test_vectors_of_other_weights_are_refused(built: Path, tmp_path: Path) -> None:
     store(tmp_path / "features/vectors/text/texts.npz", ["a"], [vector_of("a")], "other")
     (tmp_path / "corpora").symlink_to(built / "corpora")
     with pytest.raises(ConfigError, match="made with other weights"):
-        train_head(recipe(tmp_path, "memory"), out=tmp_path / "run")
+        train_generator(recipe(tmp_path, "memory"), out=tmp_path / "run")
     (tmp_path / "features/vectors/text/texts.npz").unlink()
     with pytest.raises(ConfigError, match="no vectors there; encode the text items"):
-        train_head(recipe(tmp_path, "memory"), out=tmp_path / "run")
+        train_generator(recipe(tmp_path, "memory"), out=tmp_path / "run")
 
 
 def test_every_shipped_recipe_reads() -> None:
-    folder = Path(__file__).resolve().parents[2] / "training/recipes/heads"
-    assert {load_head_recipe(path).kind for path in folder.glob("*.toml")} >= {"memory", "text", "image"}
+    folder = Path(__file__).resolve().parents[2] / "training/recipes/generators"
+    assert {load_generator_recipe(path).kind for path in folder.glob("*.toml")} >= {"memory", "text", "image"}
 
 
 def test_the_average_follows_the_weights() -> None:

@@ -12,8 +12,8 @@ import soundfile
 from PIL import Image
 
 from embedspace.space import EmbeddingSpace
-from embedspace.train.generators.run import train_head
-from tests.train.test_head import IMAGE, TEXT, recipe, store, vector_of
+from embedspace.train.generators.run import train_generator
+from tests.train.test_generator import IMAGE, TEXT, recipe, store, vector_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -101,7 +101,7 @@ def made(built: Path, folder: Path, kind: str, *splits: str) -> dict[str, bytes]
                     (own / file.name).symlink_to(file)
             with (own / "manifest.jsonl").open("a", encoding="utf-8") as file_of_rows:
                 file_of_rows.write(json.dumps(r) + "\n")
-    head = train_head(recipe(folder, kind, BODIES[kind]), out=folder / kind)
+    head = train_generator(recipe(folder, kind, BODIES[kind]), out=folder / kind)
     return {path.name: path.read_bytes() for path in sorted(head.iterdir()) if path.name != "recipe.json"}
 
 
