@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from embedspace.cli import main as embedspace
+from embedspace.cli.shared.space import keep_space
 from embedspace.errors import EmbedspaceError
 from training.corpora.fetch import package, unpacked
 from training.corpora.pictures.stamps import read_text
@@ -273,6 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for share, name, path in dishes_by_certainty(stamps):
             print(f"{share:.2f}  {name:30}  {path}")
         return 0
+    keep_space()  # for all commands: each by itself would load its networks anew
     if not options.only_search:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / "media.jsonl", media_rows(stamps))

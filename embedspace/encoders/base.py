@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,11 +15,14 @@ from torch import nn
 
 from embedspace.encoders.contract import MediaEncoder
 from embedspace.encoders.quantize import from_rows, to_rows8
+from embedspace.encoders.sizes import make_checked
 from embedspace.errors import WeightsError
 from embedspace.files import replacing
 from embedspace.media.source import one_line
 
-__all__ = ["Encoder", "load_strict", "save_tensors", "to_rows"]
+__all__ = ["Encoder", "load_module", "load_strict", "save_tensors", "to_rows"]
+
+Made = TypeVar("Made", bound=nn.Module)
 
 
 class Encoder(nn.Module, MediaEncoder):
@@ -27,6 +31,21 @@ class Encoder(nn.Module, MediaEncoder):
     def on_device(self, device: str) -> Encoder:
         """Move it to a device, in evaluation mode."""
         return self.to(device).eval()
+
+
+def load_module(make: Callable[[], Made], path: Path) -> Made:
+    """Make a module and load its file into it, frozen; what a configuration asks for beyond the file is refused first.
+
+    Args:
+        make: Makes it, with arbitrary weights.
+        path: Its safetensors file.
+
+    Raises:
+        WeightsError: As `make_checked` and `load_strict`.
+    """
+    module = make_checked(make, path)
+    load_strict(module, path)
+    return module
 
 
 def load_strict(module: nn.Module, path: Path) -> None:

@@ -28,8 +28,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedspace.encoders.base import load_strict, save_tensors, to_rows
-from embedspace.encoders.sizes import make_checked
+from embedspace.encoders.base import load_module, save_tensors, to_rows
 from embedspace.errors import ConfigError, InputError, WeightsError
 from embedspace.files import replacing
 
@@ -267,9 +266,7 @@ def load_connector(folder: Path, name: str = "connector") -> Connector:
         return identity_connector(config.embed_dim)
     weights = folder / f"{name}.safetensors"
     make: Callable[[], Connector] = lambda: Connector(config)  # noqa: E731
-    connector = make_checked(make, weights)
-    load_strict(connector, weights)
-    return connector
+    return load_module(make, weights)
 
 
 def _parsed(stored: Any, path: Path) -> ConnectorConfig:  # noqa: ANN401

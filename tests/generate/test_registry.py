@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -216,9 +217,11 @@ def test_the_command_line_offers_what_was_registered(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     space = _space(tmp_path, "bell", {"type": "bell"})
+    importlib.import_module("embedspace.cli.shared")
     monkeypatch.setattr("embedspace.cli.shared.space.load_space", lambda *given: space)
-    for name in ("embedspace.cli.generate", "embedspace.cli.shared.generate_options"):
-        monkeypatch.delitem(sys.modules, name)  # as in a new process, where the plug-in comes first
+    for package, name in (("embedspace.cli", "generate"), ("embedspace.cli.shared", "generate_options")):
+        monkeypatch.setattr(sys.modules[package], name, importlib.import_module(f"{package}.{name}"))
+        monkeypatch.delitem(sys.modules, f"{package}.{name}")  # as in a new process, where the plug-in comes first
 
     def run(*arguments: str) -> tuple[int, str, str]:
         code = main(["generate", *arguments])

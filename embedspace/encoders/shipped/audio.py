@@ -12,11 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedspace.encoders.base import Encoder, load_strict, to_rows
+from embedspace.encoders.base import Encoder, load_module, to_rows
 from embedspace.encoders.projections import KernelProjection, MLPProjection, NamedProjections, ensemble_normalize
 from embedspace.encoders.registry import register_encoder
 from embedspace.encoders.shipped.audio_features import AudioFrontEnd, AudioInput
-from embedspace.encoders.sizes import make_checked
 from embedspace.errors import ConfigError
 
 __all__ = ["AudioConfig", "AudioEncoder", "AudioProjections", "load_audio_projections"]
@@ -156,9 +155,7 @@ def load_audio_projections(config: dict[str, Any], folder: Path) -> AudioProject
         folder: The space's folder.
     """
     parsed, path = AudioConfig(**{**config, "backbones": tuple(config["backbones"])}), folder / "audio.safetensors"
-    projections = make_checked(lambda: AudioProjections(parsed), path)
-    load_strict(projections, path)
-    return projections
+    return load_module(lambda: AudioProjections(parsed), path)
 
 
 @register_encoder("shipped.audio")

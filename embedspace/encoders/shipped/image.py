@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from embedspace.encoders.base import Encoder, load_strict, to_rows
+from embedspace.encoders.base import Encoder, load_module, to_rows
 from embedspace.encoders.projections import NamedProjections, class_mixture, ensemble_normalize, fuse
 from embedspace.encoders.registry import register_encoder
 from embedspace.encoders.shipped.image_features import ImageFrontEnd
 from embedspace.encoders.shipped.image_network import TunedNetworks, load_networks
-from embedspace.encoders.sizes import make_checked
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.media.pixels import cropped
 
@@ -135,9 +134,7 @@ def load_image_projections(config: Mapping[str, Any], folder: Path) -> ImageProj
     """
     names = {key: tuple(config.get(key, ())) for key in ("backbones", "networks")}
     parsed, path = ImageConfig(**{**config, **names}), folder / "image.safetensors"
-    projections = make_checked(lambda: ImageProjections(parsed), path)
-    load_strict(projections, path)
-    return projections
+    return load_module(lambda: ImageProjections(parsed), path)
 
 
 @register_encoder("shipped.image")

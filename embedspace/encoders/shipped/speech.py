@@ -20,12 +20,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedspace.encoders.base import Encoder, load_strict, to_rows
+from embedspace.encoders.base import Encoder, load_module, to_rows
 from embedspace.encoders.projections import AttentionPoolProjection, LinearProjection, ensemble_normalize, fuse
 from embedspace.encoders.registry import register_encoder
 from embedspace.encoders.shipped.speech_features import Heard, SpeechFrontEnd, SpeechInput
 from embedspace.encoders.shipped.text_network import load_text_projection
-from embedspace.encoders.sizes import make_checked
 from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.minilm import MiniLM
 from embedspace.encoders.towers.whisper_decoder import Hypothesis, WhisperDecoder
@@ -97,9 +96,7 @@ def load_speech_projections(config: Mapping[str, Any], folder: Path) -> SpeechPr
     """
     parsed = SpeechConfig(**{key: value for key, value in config.items() if key != "text_head"})
     path = folder / "speech.safetensors"
-    projections = make_checked(lambda: SpeechProjections(parsed), path)
-    load_strict(projections, path)
-    return projections
+    return load_module(lambda: SpeechProjections(parsed), path)
 
 
 _MARKS = re.compile(r"[^\w\s'-]")

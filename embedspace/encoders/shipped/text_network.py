@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedspace.encoders.base import Encoder, load_strict, to_rows
+from embedspace.encoders.base import Encoder, load_module, to_rows
 from embedspace.encoders.projections import LinearProjection
-from embedspace.encoders.sizes import make_checked
 from embedspace.encoders.towers import create_backbone
 
 __all__ = ["TextNetwork", "load_text_network", "load_text_projection"]
@@ -26,9 +25,7 @@ def load_text_projection(config: dict[str, Any], folder: Path) -> LinearProjecti
         folder: The space's folder.
     """
     sizes, path = (config["feature_dim"], config["embed_dim"], config["hidden_dim"]), folder / "text.safetensors"
-    projection = make_checked(lambda: LinearProjection(*sizes), path)
-    load_strict(projection, path)
-    return projection
+    return load_module(lambda: LinearProjection(*sizes), path)
 
 
 class TextNetwork(Encoder):

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedspace.calibration.centring import centre
-from embedspace.encoders.base import load_strict
-from embedspace.encoders.sizes import make_checked
+from embedspace.encoders.base import load_module
 from embedspace.errors import WeightsError
 from embedspace.generate.base import Generator, GeneratorSpace, Request, Sample, random_sources
 from embedspace.generate.conditioning import Condition
@@ -202,8 +201,7 @@ def without_open_bracket(text: str) -> str:
 @register_generator("text")
 def _create(config: Mapping[str, Any], folder: Path, space: GeneratorSpace) -> CaptionGenerator:
     parsed, path = DecoderConfig(**config["decoder"]), folder / "decoder.safetensors"
-    decoder = make_checked(lambda: CaptionDecoder(parsed), path)
-    load_strict(decoder, path)
+    decoder = load_module(lambda: CaptionDecoder(parsed), path)
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # the library raises nothing narrower

@@ -11,8 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from embedspace.encoders.base import load_strict
-from embedspace.encoders.sizes import make_checked
+from embedspace.encoders.base import load_module
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.generate.families.registry import Family, Sampler, family_of
 from embedspace.generate.latents.autoencoder import Autoencoder, AutoencoderConfig
@@ -90,15 +89,13 @@ def load_parts(config: Mapping[str, Any], folder: Path) -> LatentParts:
         TypeError: If a section has an unknown or missing key.
     """
     parsed, path = AutoencoderConfig(**_tuples(config["autoencoder"])), folder / "autoencoder.safetensors"
-    autoencoder = make_checked(lambda: Autoencoder(parsed), path)
-    load_strict(autoencoder, path)
+    autoencoder = load_module(lambda: Autoencoder(parsed), path)
     families = {name: _typed(name, sizes, folder) for name, sizes in config["families"].items()}
     neighbours = load_neighbours(folder)
     networks: dict[str, nn.Module] = {}
     for name, (family, sizes) in families.items():
         path = folder / f"{name}.safetensors"
-        networks[name] = make_checked(partial(family.create, sizes), path)
-        load_strict(networks[name], path)
+        networks[name] = load_module(partial(family.create, sizes), path)
         shape, expected = getattr(networks[name], "shape", None), tuple(neighbours.latents.shape[1:])
         if shape != expected:
             raise WeightsError(
