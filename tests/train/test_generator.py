@@ -165,7 +165,7 @@ def test_a_generator_of_pictures_is_written_and_draws(built: Path, tmp_path: Pat
     assert pictures[0][0].caption == "a blue square"
 
 
-def test_a_head_beside_a_space_is_the_space_s(built: Path, tmp_path: Path) -> None:
+def test_a_generator_beside_a_space_is_the_spaces(built: Path, tmp_path: Path) -> None:
     folder = train_generator(recipe(built, "image", IMAGE.replace("PERCEPTUAL", "0.0")), out=tmp_path / "run")
     space = EmbeddingSpace.from_pretrained()
     saved = space.save(tmp_path / "space")
@@ -208,7 +208,7 @@ def test_vectors_of_other_weights_are_refused(built: Path, tmp_path: Path) -> No
 
 def test_every_shipped_recipe_reads() -> None:
     folder = Path(__file__).resolve().parents[2] / "training/recipes/generators"
-    assert {load_generator_recipe(path).kind for path in folder.glob("*.toml")} >= {"memory", "text", "image"}
+    assert {load_generator_recipe(path).kind for path in folder.glob("*.toml")} >= {"vocabulary", "text", "image"}
 
 
 def test_the_average_follows_the_weights() -> None:
