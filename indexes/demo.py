@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from embedspace.cli import main as embedspace
-from embedspace.cli.shared.space import keep_space
+from embedspace.cli.shared.space import kept_spaces
 from embedspace.errors import EmbedspaceError
 from training.corpora.fetch import package, unpacked
 from training.corpora.pictures.stamps import read_text
@@ -254,6 +254,32 @@ def _rate(measured: tuple[float, int] | None) -> str:
     return f" ({100 * share:.0f} of 100 such queries do so within {HITS} hits, among {size} items)"
 
 
+def _build(folder: Path, stamps: Path, book: Path) -> int:
+    """Bring the catalogs up to date; return the exit code."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "media.jsonl", media_rows(stamps))
+    _write(folder / "recipes.jsonl", recipe_rows(book))
+    for name in ("media", "recipes"):
+        if code := _show(["index", str(folder / f"{name}.jsonl"), "--catalog", str(folder / f"{name}.catalog")]):
+            return code
+    return 0
+
+
+def _play(folder: Path, stamps: Path) -> int:
+    """Search and make what there is to show; return the exit code."""
+    media, recipes, code = str(folder / "media.catalog"), str(folder / "recipes.catalog"), 0
+    for search in searches(stamps, media, recipes):
+        measured = success(search.measured)
+        if measured is not None and measured[0] < SHOWN:
+            continue
+        print(f"\n# {search.title}{_rate(measured)}")
+        code = max(code, _show([*search.arguments, "-k", str(HITS)]))
+    for title, making in generations(stamps, folder):
+        print(f"\n# {title}")
+        code = max(code, _show(making))
+    return code
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the catalogs where they are missing or behind, search them, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m indexes.demo", description=__doc__.splitlines()[0])
@@ -263,7 +289,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     started = time.monotonic()
     folder: Path = options.folder
-    media, recipes = str(folder / "media.catalog"), str(folder / "recipes.catalog")
     try:
         stamps = _fetch(STAMPS) / "usr/share/tuxpaint/stamps"
         book = next(_fetch(RECIPES).rglob("recipes_en-us.json"))
@@ -274,27 +299,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for share, name, path in dishes_by_certainty(stamps):
             print(f"{share:.2f}  {name:30}  {path}")
         return 0
-    keep_space()  # for all commands: each by itself would load its networks anew
-    if not options.only_search:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "media.jsonl", media_rows(stamps))
-        _write(folder / "recipes.jsonl", recipe_rows(book))
-        for manifest, catalog in ((folder / "media.jsonl", media), (folder / "recipes.jsonl", recipes)):
-            if code := _show(["index", str(manifest), "--catalog", catalog]):
-                return code
-    code = 0
-    for search in searches(stamps, media, recipes):
-        measured = success(search.measured)
-        if measured is not None and measured[0] < SHOWN:
-            continue
-        print(f"\n# {search.title}{_rate(measured)}")
-        code = max(code, _show([*search.arguments, "-k", str(HITS)]))
-    for title, making in generations(stamps, folder):
-        print(f"\n# {title}")
-        code = max(code, _show(making))
+    with kept_spaces():  # each command by itself would load its networks anew
+        if not options.only_search and (code := _build(folder, stamps, book)):
+            return code
+        code = _play(folder, stamps)
     print(f"\n{time.monotonic() - started:.0f} s. The pictures of dishes are drawings and cut-outs, not photographs.")
     print("The sounds and half of the pictures were in no training. What the figures stand for: eval/results/README.md")
-    print(f"Try your own:  .venv/bin/embedspace search {media} 'something that flies'")
+    print(f"Try your own:  .venv/bin/embedspace search {folder / 'media.catalog'} 'something that flies'")
     return code
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import embedspace
 from embedspace.cli.reference import markdown
-from embedspace.cli.shared.space import load_space, quick_start
+from embedspace.cli.shared.space import kept_spaces, load_space, quick_start
 from embedspace.errors import CatalogLockedError, InputError
 from tests.support.cli_media import Run, make_run
 
@@ -156,6 +156,13 @@ def test_a_pipe_closed_while_writing_is_silent() -> None:
 def test_a_device_that_is_not_there_is_a_mistake(device: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_space(None, device)
+
+
+def test_commands_share_a_space_where_it_is_kept() -> None:
+    with kept_spaces():
+        first = load_space("default")
+        assert load_space("default") is first
+    assert load_space("default") is not first
 
 
 def test_quick_start_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,8 @@ def test_every_generator_and_every_trained_section_is_rebuilt() -> None:
     lines = [line for stage in weights.load_stages() for line in stage.run]
     for folder in (ROOT / "embedspace/weights/heads").iterdir():
         if folder.is_dir():
-            assert f"copy build/runs/generators/{folder.name}/generator/* embedspace/weights/heads/{folder.name}" in lines
+            made = f"build/runs/generators/{folder.name}/generator/*"
+            assert f"copy {made} embedspace/weights/heads/{folder.name}" in lines
     assert sum(line.endswith("embedspace/weights/default") and line.startswith("copy") for line in lines) == 3
 
 

@@ -14,10 +14,12 @@ from embedspace.errors import InputError
 if TYPE_CHECKING:
     from embedspace.space import EmbeddingSpace
 
-__all__ = ["keep_space", "load_space", "quick_start"]
+__all__ = ["keep_space", "kept_spaces", "load_space", "quick_start"]
 
 _KEPT: dict[tuple[str, str, bool], EmbeddingSpace] = {}
 """Spaces that this process keeps open for the commands that it runs."""
+_keeping = False
+"""Whether every space that is opened is kept."""
 
 
 def load_space(name: str | Path | None = None, device: str = "cpu", download: bool = False) -> EmbeddingSpace:
@@ -30,11 +32,18 @@ def load_space(name: str | Path | None = None, device: str = "cpu", download: bo
         InputError: If there is nothing of this name.
         WeightsError: If the weights are missing or damaged, or would have to be downloaded.
     """
+    if (kept := _KEPT.get(_key(name, device, download))) is not None:
+        return kept
+    space = _opened(name, device, download)
+    if _keeping:
+        _KEPT[_key(name, device, download)] = space
+    return space
+
+
+def _opened(name: str | Path | None, device: str, download: bool) -> EmbeddingSpace:
     from embedspace.space import EmbeddingSpace
     from embedspace.space.devices import require_device
 
-    if (kept := _KEPT.get(_key(name, device, download))) is not None:
-        return kept
     require_device(device)
     if name is not None and Path(name).suffix == ".toml":
         return EmbeddingSpace.compose(name, device=device, download=download)
@@ -59,6 +68,20 @@ def keep_space(name: str | Path | None = None, device: str = "cpu", download: bo
         space.encode_query([{"text": "a first text"}])
     _KEPT[_key(name, device, download)] = space
     return space
+
+
+@contextlib.contextmanager
+def kept_spaces() -> Iterator[None]:
+    """Keep open, within this context, what a command opens: the commands after it share its networks."""
+    global _keeping
+    before, earlier = _keeping, dict(_KEPT)
+    _keeping = True
+    try:
+        yield
+    finally:
+        _keeping = before
+        _KEPT.clear()
+        _KEPT.update(earlier)
 
 
 def _key(name: str | Path | None, device: str, download: bool) -> tuple[str, str, bool]:
