@@ -40,7 +40,7 @@ def items(count: int = 30, width: int = 12, views: Tensor | None = None, item: T
     )
 
 
-def test_fit_memory_is_kernel_ridge_regression() -> None:
+def test_fit_regression_is_kernel_ridge_regression() -> None:
     given = items()
     head = fit_regression(given, 12, bandwidth=1.5, ridge=0.3)
     x = ((given.plain - given.plain.mean(0)) / (given.plain.std(0) + 1e-2)).clamp(-5, 5)
@@ -56,7 +56,7 @@ def test_fit_memory_is_kernel_ridge_regression() -> None:
     torch.testing.assert_close(out.norm(dim=1), torch.ones(30))
 
 
-def test_fit_memory_makes_up_for_the_rounding_of_what_is_stored() -> None:
+def test_fit_regression_makes_up_for_the_rounding_of_what_is_stored() -> None:
     given = items(count=300, width=64)  # large enough to be stored as 8-bit rows
     head = fit_regression(given, 64, bandwidth=4.0, ridge=0.1)
     written = to_rows8({f"memory.{name}": tensor for name, tensor in head.state_dict().items()})
@@ -71,14 +71,14 @@ def test_fit_memory_makes_up_for_the_rounding_of_what_is_stored() -> None:
     assert (head(given.plain, prior) * again(given.plain, prior)).sum(dim=1).min() > 0.9999
 
 
-def test_fit_memory_with_views_that_change_nothing_is_the_same() -> None:
+def test_fit_regression_with_views_that_change_nothing_is_the_same() -> None:
     alone = items()
     doubled = dataclasses.replace(alone, views=alone.plain.clone(), item=torch.arange(30))
     first, second = fit_regression(alone, 8), fit_regression(doubled, 8)
     torch.testing.assert_close(first.values, second.values, atol=1e-3, rtol=1e-3)
 
 
-def test_fit_memory_learns_from_views() -> None:
+def test_fit_regression_learns_from_views() -> None:
     alone = items()
     moved = alone.plain + torch.randn_like(alone.plain) * 2
     seen = fit_regression(dataclasses.replace(alone, views=moved, item=torch.arange(30)), 12)
@@ -111,7 +111,7 @@ def test_memory_head_does_not_depend_on_the_batch_and_limits_wild_features() -> 
     torch.testing.assert_close(head(wild, prior)[0], kept)
 
 
-def test_fit_memory_keeps_no_more_directions_than_there_are() -> None:
+def test_fit_regression_keeps_no_more_directions_than_there_are() -> None:
     head = fit_regression(items(count=5, width=12), 64)
     assert head.basis.shape == (5, 12)
     assert isinstance(head, KernelProjection)
