@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 from PIL import Image
 
 from embedspace.errors import MediaError
-from embedspace.media.image import decoded_image, flatten
+from embedspace.media.image import decoded_image, flatten, open_image
 from embedspace.media.video import iter_frames
 
 __all__ = ["small_picture", "thumbnail", "webp_bytes"]
@@ -20,10 +21,20 @@ def small_picture(path: Path, side: int) -> Image.Image:
     Raises:
         MediaError: If it cannot be decoded.
     """
-    with decoded_image(path, min_side=side) as found:
+    with decoded_image(path, min_side=_shorter_side(path, side)) as found:
         picture = Image.fromarray(flatten(found.image))
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     return picture
+
+
+def _shorter_side(path: Path, side: int) -> int:
+    """Return the shorter side in pixels of a picture whose longer one is made `side`: less has to be decoded then."""
+    try:
+        with open_image(path) as header:
+            width, height = header.size
+    except Exception:  # decoding it tells what is wrong
+        return side
+    return max(1, math.ceil(side * min(width, height) / max(width, height, 1)))
 
 
 def thumbnail(path: Path, kind: str, side: int, at: float = 0.0) -> bytes:

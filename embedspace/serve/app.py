@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.gzip import GZipMiddleware
 
 import embedspace
 from embedspace.serve.errors import handle_errors
@@ -47,6 +48,7 @@ def create_app(service: Service) -> FastAPI:
     handle_errors(app)
     for routes in (status, search, items, catalog, generate, openai):
         app.include_router(routes.router)
-    app.mount("/", StaticFiles(directory=PAGE, html=True, follow_symlink=False), name="page")
+    page = StaticFiles(directory=PAGE, html=True, follow_symlink=False)
+    app.mount("/", GZipMiddleware(page, minimum_size=500), name="page")
     app.add_middleware(Guard, settings=service.settings, metrics=service.metrics)
     return app

@@ -14,7 +14,7 @@ from embedspace.errors import MediaError, MediaGoneError
 from embedspace.modality import kind_of_modality
 from embedspace.serve.errors import ApiError, not_found
 
-__all__ = ["KeptBytes", "MediaFiles", "content_type", "links", "name_of"]
+__all__ = ["KeptBytes", "MediaFiles", "content_type", "frame_time", "links", "name_of"]
 
 _TYPES = {
     ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".jpe": "image/jpeg", ".jfif": "image/jpeg",
@@ -32,13 +32,19 @@ def content_type(path: str) -> str | None:
     return _TYPES.get(os.path.splitext(path)[1].lower())
 
 
-def links(content_id: str, kind: str, modality: str) -> dict[str, str | None]:
-    """Return the addresses of what an item looks and sounds like."""
+def frame_time(start: float | None) -> float:
+    """Return the seconds at which a video is shown for a hit that begins at `start`."""
+    return round(start or 0.0, 2)
+
+
+def links(content_id: str, kind: str, modality: str, start: float | None = None) -> dict[str, str | None]:
+    """Return the addresses of what an item looks and sounds like; of a video the frame at `start` seconds."""
     base = f"/api/items/{content_id}"
+    at = f"?at={frame_time(start)}" if kind == "video" and start else ""
     seen = kind in ("image", "video")
     heard = kind == "audio" or (kind == "video" and kind_of_modality(modality) == "audio")
     return {
-        "thumbnail": f"{base}/thumbnail" if seen else None,
+        "thumbnail": f"{base}/thumbnail{at}" if seen else None,
         "waveform": f"{base}/waveform" if heard else None,
         "media": f"{base}/media",
     }

@@ -69,6 +69,12 @@ class SearchRequest(Request):
     )
     min_probability: float | None = Field(None, ge=0.0, le=1.0)
     grouped: bool = Field(False, description="Answer by modality as well")
+    prepare: int = Field(
+        0,
+        ge=0,
+        le=48,
+        description="Make thumbnails and waveforms of so many first hits at once, for who shows them",
+    )
 
     @field_validator("to")
     @classmethod

@@ -15,8 +15,9 @@ from embedspace.catalog import Catalog
 from embedspace.modality import Modality
 from embedspace.serve.errors import ApiError
 from embedspace.serve.jobs import Jobs
-from embedspace.serve.media import KeptBytes, MediaFiles
+from embedspace.serve.media import MediaFiles
 from embedspace.serve.metrics import Metrics
+from embedspace.serve.previews import Previews
 from embedspace.serve.processes.decoding import Decoder
 from embedspace.serve.processes.mapping import Maps
 from embedspace.serve.processes.watching import Watcher
@@ -72,7 +73,7 @@ class Service:
             batch=self.limits.batch,
             queue=self.limits.queue,
         )
-        self.files, self.previews = MediaFiles(self.catalog), KeptBytes(self.limits.kept_bytes)
+        self.files, self.previews = MediaFiles(self.catalog), Previews(self.decoder, self.limits.kept_bytes)
         self.jobs = Jobs(space, self.limits, self.metrics)
         self.watcher, self.maps = Watcher(settings), Maps(settings.catalog, read_only=settings.read_only)
         self.stopping = asyncio.Event()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +18,13 @@ import soundfile
 from PIL import Image
 
 from embedspace.catalog import Catalog, CatalogItem
+from embedspace.errors import MediaError
 from embedspace.media.audio import load_audio
 from embedspace.segment import Segment
+from embedspace.serve.metrics import Metrics
+from embedspace.serve.previews import Previews
+from embedspace.serve.processes.decoding import Decoder
+from embedspace.serve.settings import Limits
 from tests.support.cli_media import media_folder
 from tests.support.cli_space import vector_of
 from tests.support.serving import Running, filled_catalog, running
@@ -79,6 +86,64 @@ def test_thumbnails_are_small_webp(served: Running, ids: dict[str, str]) -> None
         )
         assert again.status_code == 304
     assert served.client.get(f"/api/items/{ids['dog.png']}/thumbnail?size=5").status_code == 400
+
+
+def test_a_page_finds_thumbnails_and_waveforms_ready(catalog: Path, ids: dict[str, str]) -> None:
+    with running(catalog) as served:
+        metrics = served.service.metrics.registry
+
+        def made(task: str) -> float:
+            return metrics.get_sample_value("embedspace_stage_seconds_count", {"stage": task}) or 0.0
+
+        served.search({"text": "a barking dog"}, k=40)
+        assert made("thumbnail") == made("waveform") == 0
+        hits = served.search({"text": "a barking dog"}, k=40, prepare=40)["hits"]
+        seen = {hit["thumbnail"] for hit in hits if hit["thumbnail"]}
+        heard = {hit["waveform"] for hit in hits if hit["waveform"] and not hit["thumbnail"]}
+        until = time.monotonic() + 30
+        while (made("thumbnail"), made("waveform")) != (len(seen), len(heard)) and time.monotonic() < until:
+            time.sleep(0.05)
+        for address in seen | heard:
+            assert served.client.get(address).status_code == 200
+        assert (made("thumbnail"), made("waveform")) == (len(seen), len(heard)) and len(seen) > 2 < len(heard)
+        assert served.client.post("/api/search", json={"terms": [{"text": "a"}], "prepare": 49}).status_code == 400
+
+
+def test_what_several_ask_for_at_once_is_made_once(folder: Path) -> None:
+    async def ask(previews: Previews, names: list[str]) -> list[object]:
+        options = {"kind": "image", "size": 64, "at": 0.0}
+        waiting = (previews.made((name,), folder / name, "thumbnail", options) for name in names)
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    metrics = Metrics()
+    decoder = Decoder(Limits(), metrics)
+    try:
+        previews = Previews(decoder, 1 << 20)
+        found = asyncio.run(ask(previews, ["dog.png", "wide.tiff", "dog.png", "missing.png", "missing.png"]))
+        assert found[0] == found[2] != found[1]
+        assert isinstance(found[3], MediaError) and isinstance(found[4], MediaError)
+        made = metrics.registry.get_sample_value("embedspace_stage_seconds_count", {"stage": "thumbnail"})
+        assert made == 3
+        assert previews.holds(("dog.png",)) and not previews.holds(("missing.png",))
+        assert isinstance(asyncio.run(ask(previews, ["missing.png"]))[0], MediaError)  # and is tried again
+    finally:
+        decoder.close()
+
+
+def test_decoders_start_before_the_first_file() -> None:
+    decoder = Decoder(Limits(), Metrics())
+    try:
+        assert [worker.process for worker in decoder._workers] == [None, None]
+        decoder.start()
+        until = time.monotonic() + 30
+        while any(worker.process is None for worker in decoder._workers) and time.monotonic() < until:
+            time.sleep(0.01)
+        started = [worker.process for worker in decoder._workers]
+        decoder.start()
+        decoder._threads.submit(lambda: None).result()
+        assert None not in started and [worker.process for worker in decoder._workers] == started
+    finally:
+        decoder.close()
 
 
 def test_a_video_shows_the_picture_of_a_time_and_plays_anywhere(

@@ -30,12 +30,16 @@ class _Worker:
         self.process: subprocess.Popen[bytes] | None = None
         self.done = 0
 
-    def run(self, task: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """Have a file decoded; see `Decoder.run`."""
+    def start(self) -> subprocess.Popen[bytes]:
+        """Return the process, started unless it runs."""
         if self.process is None or self.process.poll() is not None:
             self.close()
             self.process, self.done = start_program("decode", str(self.limits.decode_bytes)), 0
-        process = self.process
+        return self.process
+
+    def run(self, task: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """Have a file decoded; see `Decoder.run`."""
+        process = self.start()
         late = threading.Event()
 
         def end() -> None:
@@ -92,12 +96,24 @@ class Decoder:
     """The processes that decode, and the queue before them."""
 
     def __init__(self, limits: Limits, metrics: Metrics, processes: int = 2) -> None:
-        """Prepare so many processes; each starts with its first file."""
+        """Prepare so many processes; each starts with its first file, or with `start`."""
         self._limits, self._metrics = limits, metrics
         self._idle = [_Worker(limits) for _ in range(processes)]
         self._workers = list(self._idle)
         self._threads = ThreadPoolExecutor(processes, "decoder")
         self.waiting = 0
+
+    def start(self) -> None:
+        """Start the processes already, so that the first file need not wait for them."""
+        for _ in self._workers:
+            self._threads.submit(self._start)
+
+    def _start(self) -> None:
+        worker = self._idle.pop(0)  # those that ran last are taken first: the others are met here
+        try:
+            worker.start()
+        finally:
+            self._idle.append(worker)
 
     async def run(self, task: str, path: str, **options: Any) -> tuple[dict[str, Any], bytes]:  # noqa: ANN401
         """Have a file decoded.

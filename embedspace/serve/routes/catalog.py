@@ -23,6 +23,7 @@ _FAILURES = 500
 @router.get("/catalog")
 async def catalog(service: ServiceOf) -> CatalogAnswer:
     """Return what there is: counts, fields for filters, failures, and what the server can do."""
+    service.decoder.start()  # the page asks this first, and for thumbnails soon
     return await service.by_revision("catalog", lambda: _look(service))
 
 

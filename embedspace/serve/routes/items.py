@@ -14,8 +14,9 @@ from embedspace.segment import modality_rows
 from embedspace.serve.errors import ApiError, not_found
 from embedspace.serve.media import content_type, links
 from embedspace.serve.models import ItemAnswer, SegmentAnswer
+from embedspace.serve.previews import preview_key
 from embedspace.serve.routes.common import ServiceOf
-from embedspace.serve.routes.search import answer_hits
+from embedspace.serve.routes.search import THUMBNAIL_SIDE, WAVEFORM_PEAKS, answer_hits
 from embedspace.serve.security import SANDBOX
 from embedspace.serve.service import Service
 
@@ -89,7 +90,7 @@ async def thumbnail(
     content_id: str,
     request: Request,
     service: ServiceOf,
-    size: Annotated[int, Query(ge=16, le=1024)] = 256,
+    size: Annotated[int, Query(ge=16, le=1024)] = THUMBNAIL_SIDE,
     at: Annotated[float, Query(ge=0.0, le=1e6)] = 0.0,
 ) -> Response:
     """Return a picture's or video's thumbnail as WebP; of a video that at a time, in seconds."""
@@ -101,7 +102,7 @@ async def thumbnail(
 
 @router.get("/{content_id}/waveform")
 async def waveform(
-    content_id: str, request: Request, service: ServiceOf, count: Annotated[int, Query(ge=16, le=2000)] = 400
+    content_id: str, request: Request, service: ServiceOf, count: Annotated[int, Query(ge=16, le=2000)] = WAVEFORM_PEAKS
 ) -> Response:
     """Return the outline of a sound: `{"peaks": [0..1], "duration": seconds}`."""
     stored = await _item(service, content_id)
@@ -121,20 +122,16 @@ async def preview(content_id: str, request: Request, service: ServiceOf) -> Resp
 
 async def _made(request: Request, service: Service, stored: StoredItem, task: str, **options: Any) -> Response:  # noqa: ANN401
     """Return what a decoder makes of an item's file, or made before."""
-    key = (stored.id, task, *options.values())
+    key = preview_key(stored.id, task, options)
     etag = f'"{"-".join(map(str, key))}"'
     headers = {"ETag": etag, "Cache-Control": _CACHED, "Content-Security-Policy": SANDBOX}
     path = await service.search("item", service.files.file, stored)
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
-    kept = service.previews.get(key)
-    if kept is None:
-        try:
-            kept = await service.decoder.run(task, str(path), **options)
-        except MediaError as error:
-            raise ApiError(422, f"no {task} can be made of it: {error}") from None
-        service.previews.put(key, *kept)
-    about, content = kept
+    try:
+        about, content = await service.previews.made(key, path, task, options)
+    except MediaError as error:
+        raise ApiError(422, f"no {task} can be made of it: {error}") from None
     if task == "waveform":
         return JSONResponse(about, headers=headers)
     return await asyncio.to_thread(_ranged, request, content, str(about["type"]), headers)

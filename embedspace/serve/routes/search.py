@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, BackgroundTasks, Query, Request
 
 from embedspace.catalog import Hit
+from embedspace.errors import EmbedspaceError
 from embedspace.modality import leading
 from embedspace.segment import modality_rows
-from embedspace.serve.errors import refused
-from embedspace.serve.media import links, name_of
+from embedspace.serve.errors import ApiError, refused
+from embedspace.serve.media import frame_time, links, name_of
 from embedspace.serve.models import HitAnswer, NameAnswer, QueryAnswer, SearchAnswer, SearchRequest, TermAnswer
+from embedspace.serve.previews import preview_key
 from embedspace.serve.routes.common import ServiceOf, unless_gone
 from embedspace.serve.search.finding import finder_key
 from embedspace.serve.search.queries import StoredQuery, marks
+from embedspace.serve.service import Service
 from embedspace.serve.uploads import kind_of_upload, read_upload
 
-__all__ = ["answer_hits", "router"]
+__all__ = ["THUMBNAIL_SIDE", "WAVEFORM_PEAKS", "answer_hits", "router"]
 
 router = APIRouter()
 _NAMES = 5
+THUMBNAIL_SIDE, WAVEFORM_PEAKS = 256, 400
 
 
 @router.post("/api/queries", status_code=201, tags=["search"])
@@ -61,13 +68,18 @@ async def add_query(
 
 
 @router.post("/api/search", tags=["search"])
-async def search(asked: SearchRequest, request: Request, service: ServiceOf) -> SearchAnswer:
+async def search(
+    asked: SearchRequest, request: Request, service: ServiceOf, afterwards: BackgroundTasks
+) -> SearchAnswer:
     """Search with words, media and items, added and taken away."""
     started = time.perf_counter()
     await service.until_ready()
     terms = await unless_gone(request, service.queries.embed(asked.terms))
     found = await unless_gone(request, service.finder.run(finder_key(asked), (asked, terms)))
     answers = [answer for answer, _ in terms]
+    if asked.prepare:
+        shown = itertools.chain(*found.groups.values()) if asked.grouped else found.hits
+        afterwards.add_task(_prepare, service, list(itertools.islice(shown, asked.prepare)))
     return SearchAnswer(
         hits=answer_hits(found.hits, answers),
         groups={name: answer_hits(hits, answers) for name, hits in found.groups.items()} if asked.grouped else None,
@@ -77,6 +89,27 @@ async def search(asked: SearchRequest, request: Request, service: ServiceOf) -> 
         took_ms=round(1000 * (time.perf_counter() - started), 2),
         revision=found.revision,
     )
+
+
+async def _prepare(service: Service, hits: Sequence[Hit]) -> None:
+    """Make thumbnails and waveforms of hits while their cards are being drawn; who asks is told what fails."""
+
+    async def one(hit: Hit) -> None:
+        options: dict[str, Any]
+        if hit.kind in ("image", "video"):
+            at = frame_time(hit.start) if hit.kind == "video" else 0.0
+            task, options = "thumbnail", {"kind": hit.kind, "size": THUMBNAIL_SIDE, "at": at}
+        else:
+            task, options = "waveform", {"count": WAVEFORM_PEAKS}
+        key = preview_key(hit.id, task, options)
+        if service.previews.holds(key):
+            return
+        with contextlib.suppress(EmbedspaceError, ApiError):
+            stored = await service.search("item", service.catalog.item, hit.id)
+            path = await service.search("item", service.files.file, stored)
+            await service.previews.made(key, path, task, options)
+
+    await asyncio.gather(*(one(hit) for hit in hits if hit.kind != "text"))
 
 
 def answer_hits(hits: Sequence[Hit], terms: Sequence[TermAnswer]) -> list[HitAnswer]:
@@ -97,7 +130,7 @@ def answer_hits(hits: Sequence[Hit], terms: Sequence[TermAnswer]) -> list[HitAns
             text=hit.text or None,
             marks=marks(hit.text, terms) if hit.text else [],
             metadata=hit.metadata,
-            **links(hit.id, hit.kind, hit.modality),
+            **links(hit.id, hit.kind, hit.modality, hit.start),
         )
         for hit in hits
     ]

@@ -127,6 +127,7 @@ def test_a_first_load_is_small(server: Server, visit: Open) -> None:
     scripts = [answer for answer in seen if answer.url.endswith(".js")]
     assert len(scripts) >= 5
     assert sum(len(answer.body()) for answer in scripts) <= MOST_SCRIPT_BYTES
+    assert sum(answer.request.sizes()["responseBodySize"] for answer in scripts) <= MOST_SCRIPT_BYTES / 3
     assert len(seen) <= MOST_REQUESTS, [answer.url for answer in seen]
     assert {answer.url.split("/")[2] for answer in seen} == {server.url.split("/")[2]}
 

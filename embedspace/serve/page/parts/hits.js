@@ -5,6 +5,8 @@ import { waveform } from "./player.js";
 import { address, filtersOf, go, read } from "../state.js";
 import { remember } from "../terms.js";
 
+const SOON = 15; // cards that fill a first screen
+
 /** Return the term that a hit becomes in a query. */
 function termOf(hit, weight = 1) {
   const term = { id: hit.id, weight, as: hit.modality === "text" ? null : hit.modality };
@@ -36,34 +38,34 @@ function chance(hit) {
     percent(hit.probability));
 }
 
-function picture(hit) {
+function picture(hit, soon) {
   if (!hit.thumbnail) return h("a", { class: "media none", href: itemAddress(hit), tabIndex: -1, "aria-hidden": "true" }, one(hit.kind));
-  const image = h("img", { src: hit.thumbnail, alt: "", loading: "lazy", decoding: "async",
+  const image = h("img", { src: hit.thumbnail, alt: "", loading: soon ? "eager" : "lazy", decoding: "async",
     onerror: () => image.replaceWith(h("span", { class: "gone" }, "no picture")) });
   return h("a", { class: "media", href: itemAddress(hit), tabIndex: -1, "aria-hidden": "true" }, image,
     hit.kind === "video" && h("span", { class: "tag" }, span(hit) ?? "video"));
 }
 
-function face(hit) {
+function face(hit, soon) {
   if (hit.kind === "audio" || (!hit.thumbnail && ["audio", "speech"].includes(hit.modality))) {
     const fallback = `/api/items/${encodeURIComponent(hit.id)}/preview`;
     return h("div", { class: "media sound" },
-      waveform({ ...hit, start: hit.start ?? 0, fallback }),
+      waveform({ ...hit, start: hit.start ?? 0, fallback, soon }),
       hit.text && h("p", { class: "said" }, marked(hit.text, hit.marks)));
   }
   if (hit.kind === "text") return h("div", { class: "media words-of" }, h("p", {}, marked(hit.text || hit.name, hit.marks)));
-  return picture(hit);
+  return picture(hit, soon);
 }
 
-/** Make the card of a hit. */
-export function card(hit, { add = null } = {}) {
+/** Make the card of a hit; with `soon` what it shows is fetched at once, else when it comes near the screen. */
+export function card(hit, { add = null, soon = false } = {}) {
   const name = hit.name || hit.uri;
   const like = () => go({ ...filtersOf(read()), view: "search", item: undefined, k: undefined, terms: [termOf(hit)] });
   const join = (weight) => () => (add ? add([termOf(hit, weight)])
     : go({ view: "search", item: undefined, terms: [...read().terms, termOf(hit, weight)] }));
   const bar = h("span", { class: "bar", "aria-hidden": "true" });
   bar.style.setProperty("--share", hit.probability ?? 0);
-  return h("li", { class: `card ${hit.kind} of-${hit.modality}`, "data-id": hit.id }, face(hit), bar,
+  return h("li", { class: `card ${hit.kind} of-${hit.modality}`, "data-id": hit.id }, face(hit, soon), bar,
     h("div", { class: "about" },
       h("span", { class: `dot ${hit.modality}`, title: capital(one(hit.modality)) }),
       h("a", { class: "name", href: itemAddress(hit), title: hit.uri }, name),
@@ -75,7 +77,7 @@ export function card(hit, { add = null } = {}) {
 }
 
 /** Make a list of cards. */
-export const cards = (hits, options, kind = "") => h("ol", { class: `cards ${kind}` }, hits.map((hit) => card(hit, options)));
+export const cards = (hits, options, kind = "") => h("ol", { class: `cards ${kind}` }, hits.map((hit, at) => card(hit, { ...options, soon: at < SOON })));
 
 /** Make one section of cards for each modality that has hits. */
 export const sections = (groups, options, level = "h2") => Object.entries(groups)

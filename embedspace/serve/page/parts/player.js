@@ -34,7 +34,7 @@ function shape(peaks) {
  * Make a waveform with its button. It plays from `start`, where the hit is; `fallback` is played where the browser does
  * not know the original's format.
  */
-export function waveform({ name, waveform: peaks, media, fallback, start = 0, end = null }) {
+export function waveform({ name, waveform: peaks, media, fallback, start = 0, end = null, soon = false }) {
   let duration = 0;
   const own = { stopped: () => show(false) };
   const svg = draw("svg", { viewBox: "0 0 384 50", preserveAspectRatio: "none", "aria-hidden": "true" });
@@ -53,7 +53,8 @@ export function waveform({ name, waveform: peaks, media, fallback, start = 0, en
     } else time.textContent = clock(duration);
     svg.append(draw("path", { d: path, class: "bars" }), draw("path", { d: path, class: "played" }));
   });
-  near.observe(field);
+  if (soon) field.dispatchEvent(new Event("near"));
+  else near.observe(field);
   show(false);
 
   function show(playing) {

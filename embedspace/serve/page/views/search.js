@@ -69,7 +69,7 @@ export function view() {
     const own = (running = new AbortController());
     const body = {
       terms: asked(state.terms), to: state.to || null, k: state.k ?? FIRST, where: state.where || null,
-      min_probability: state.p ?? null, grouped: state.group && !state.to,
+      min_probability: state.p ?? null, grouped: state.group && !state.to, prepare: 15,
     };
     found.setAttribute("aria-busy", "true");
     try {
