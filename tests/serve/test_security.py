@@ -169,6 +169,12 @@ def test_what_pages_of_others_send_is_refused(served: Running, headers: dict[str
     assert _code(served.client.get("/api/catalog", headers=headers)) == (403, "foreign_origin")
 
 
+def test_a_page_at_another_port_of_this_machine_is_foreign(served: Running) -> None:
+    for origin in (f"http://127.0.0.1:{served.port - 1}", "http://127.0.0.1", f"ftp://127.0.0.1:{served.port}"):
+        response = served.client.post("/api/search", json=QUERY, headers={"Origin": origin})
+        assert _code(response) == (403, "foreign_origin"), origin
+
+
 def test_its_own_page_is_answered(served: Running) -> None:
     own = {"Origin": served.address, "Sec-Fetch-Site": "same-origin"}
     assert served.client.post("/api/search", json=QUERY, headers=own).status_code == 200
