@@ -112,7 +112,7 @@ def _space_record(name: str) -> dict[str, Any]:
             for modality in map(str, space.modalities)
         },
         "towers": {tower: {key: stored.get(key) for key in kept} for tower, stored in towers.items()},
-        "connectors": reports,
+        "connectors": {tower: {**report, "centred": _centred(tower, report)} for tower, report in reports.items()},
     }
 
 
@@ -172,6 +172,16 @@ def _connector_reports(space: EmbeddingSpace) -> dict[str, Any]:
     return {name: report for name, report in json.loads(made.read_text("utf-8"))["connectors"].items() if report}
 
 
+def _centred(tower: str, report: Mapping[str, Any]) -> str:
+    """Say what a connector subtracts from media."""
+    counted = ", ".join(f"{count} {modality}" for modality, count in report.get("media", {}).items() if count)
+    if counted:
+        return f"by the mean of unlabelled media ({counted})"
+    if not report:
+        return "as the fitted connector says"
+    return f"like texts: nothing says where media lie; `embedspace space build ... --centre {tower}=FOLDER` does better"
+
+
 def _recall(report: Mapping[str, Any]) -> str:
     return (
         f"text to text R@10 {100 * report['recall_at_10']:.1f}% of {report['held_out']} held-out texts "
@@ -186,6 +196,13 @@ def build(
     copy_towers: Annotated[
         bool, typer.Option("--copy-towers", help="Copy the towers' weights too, so that the folder needs nothing else.")
     ] = False,
+    centre: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TOWER=FOLDER",
+            help="Unlabelled media whose mean a tower's connector subtracts, such as clap=~/sounds; repeatable.",
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     device: Device = "cpu",
@@ -195,12 +212,15 @@ def build(
     from embedspace.cli.shared.output import note, print_json
     from embedspace.space import EmbeddingSpace
     from embedspace.space.open import PRESETS, preset_names
+    from embedspace.space.recipe import read_recipe, with_centres
 
     if out.exists():
         raise InputError(f"{out}: something is there already; give --out the name of a new folder")
+    centres = _centres(centre or [])
     path = PRESETS / f"{recipe}.toml" if recipe in preset_names() and not Path(recipe).exists() else Path(recipe)
     told = None if quiet else note
-    space = EmbeddingSpace.compose(path, download=download, device=device, callback=told)
+    wanted = with_centres(read_recipe(path), centres)
+    space = EmbeddingSpace.compose(wanted, download=download, device=device, callback=told)
     space.save(out, copy_towers=copy_towers)
     reports = _connector_reports(space)
     if json:
@@ -211,6 +231,17 @@ def build(
         print(f"connector {tower}: {_recall(report)}")
 
 
+def _centres(given: list[str]) -> dict[str, str]:
+    """Return tower -> folder or pattern of media, absolute: a recipe's own paths begin at its folder."""
+    centres: dict[str, str] = {}
+    for one in given:
+        tower, _, place = one.partition("=")
+        if not tower or not place:
+            raise InputError(f"--centre {one}: write a tower and a folder of its media, such as clap=~/sounds")
+        centres[tower] = str(Path(place).expanduser().absolute())
+    return centres
+
+
 @app.command()
 def push(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A space's folder.")],
@@ -218,11 +249,14 @@ def push(
     public: Annotated[
         bool, typer.Option("--public", help="Make a new repository public; by default it is private.")
     ] = False,
+    tag: Annotated[
+        str | None, typer.Option("--tag", help="A name for this state, for `space pull --revision`.")
+    ] = None,
 ) -> None:
     """Upload a space's folder to a repository of the Hugging Face hub."""
     from embedspace.integrations.hub import push_space
 
-    print(push_space(folder, repository, private=not public))
+    print(push_space(folder, repository, private=not public, tag=tag))
 
 
 @app.command()

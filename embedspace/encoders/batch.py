@@ -117,6 +117,10 @@ def _encode_inputs(inputs: list[list[Piece]], encoders: Encoders, queries: Seque
 
     encode([k for k, (_, piece) in enumerate(flat) if not piece.optional])
     spoken = [k for k, (index, p) in enumerate(flat) if p.optional and _overlaps(p, talks.get(index, ()))]
+    unsure = [k for k in spoken if flat[k][0] in doubtful]
+    chances = _speech_chances([flat[k][1] for k in unsure], encoders)
+    silent = {k for k, chance in zip(unsure, chances, strict=True) if chance < _SPEAKS}
+    spoken = [k for k in spoken if k not in silent]
     encode(spoken)
     for k in spoken:
         if flat[k][0] in doubtful and texts.get(k) == "":  # who listens for words heard none
@@ -126,6 +130,12 @@ def _encode_inputs(inputs: list[list[Piece]], encoders: Encoders, queries: Seque
         if k in rows:
             segments[index].append(Segment(p.modality, rows[k], p.start, p.end, p.text or texts.get(k, ""), p.label))
     return segments
+
+
+def _speech_chances(pieces: Sequence[Piece], encoders: Encoders) -> Sequence[float]:
+    """Return how likely somebody speaks in each piece, as the encoder of speech says; 1 where it cannot say."""
+    judge = getattr(encoders(pieces[0].modality), "speech_probability", None) if pieces else None
+    return [1.0] * len(pieces) if judge is None else list(judge([piece.content for piece in pieces]))
 
 
 class _Encoded(NamedTuple):

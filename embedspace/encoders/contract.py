@@ -46,7 +46,8 @@ class MediaEncoder(ABC):
 
     An encoder of sound may also have `encode_and_route(prepared)`, which returns the rows and the probability (N,)
     that somebody speaks in each window; one of speech `encode_and_transcribe(prepared)`, which returns the rows and
-    what is said, "" where nothing is recognised.
+    what is said, "" where nothing is recognised. Where the encoder of sound cannot say whether somebody speaks, the
+    one of speech may, by `speech_probability(prepared)`, (N,): where it is less than half sure is no speech segment.
 
     Attributes:
         embed_dim: Width of the shared space.

@@ -164,6 +164,8 @@ class TowerEncoder(Encoder):
         self.min_side = tower.image_size
         if callable(getattr(tower, "encode_and_transcribe", None)) and modality == Modality.SPEECH:
             self.encode_and_transcribe = self._encode_and_transcribe
+        if callable(getattr(tower, "speech_probability", None)) and modality == Modality.SPEECH:
+            self.speech_probability = self._speech_probability
         if callable(getattr(tower, "encode_and_route", None)) and modality == Modality.AUDIO:
             self.encode_and_route = self._encode_and_route
 
@@ -204,6 +206,10 @@ class TowerEncoder(Encoder):
     def _encode_and_transcribe(self, prepared: Sequence[Any]) -> tuple[NDArray[np.float32], list[str]]:
         rows, said = self.tower.encode_and_transcribe(self.modality, prepared)  # type: ignore[operator]
         return self._finished(rows), list(said)
+
+    @torch.inference_mode()
+    def _speech_probability(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        return np.asarray(self.tower.speech_probability(self.modality, prepared), np.float32)  # type: ignore[operator]
 
     @torch.inference_mode()
     def _encode_and_route(self, prepared: Sequence[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -24,13 +24,14 @@ def _library() -> Any:  # noqa: ANN401 - the library is optional
         ) from error
 
 
-def push_space(folder: str | Path, repository: str, *, private: bool = True) -> str:
+def push_space(folder: str | Path, repository: str, *, private: bool = True, tag: str | None = None) -> str:
     """Upload a space's folder; the token is the one that `hf auth login` keeps, or HF_TOKEN.
 
     Args:
         folder: As `EmbeddingSpace.save` wrote it.
         repository: "organisation/name"; made if it is missing.
         private: Whether a new repository is private.
+        tag: Name for this state of it, which `pull_space` takes as a revision; none if absent.
 
     Returns:
         Address of the commit.
@@ -44,7 +45,10 @@ def push_space(folder: str | Path, repository: str, *, private: bool = True) -> 
     hub = _library()
     try:
         hub.HfApi().create_repo(repository, private=private, exist_ok=True)
-        return str(hub.HfApi().upload_folder(repo_id=repository, folder_path=str(folder)))
+        commit = hub.HfApi().upload_folder(repo_id=repository, folder_path=str(folder))
+        if tag is not None:
+            hub.HfApi().create_tag(repository, tag=tag, revision=commit.oid)
+        return str(commit)
     except Exception as error:  # of the network, of the hub
         raise InputError(f"{repository}: could not be pushed: {one_line(error)}") from error
 

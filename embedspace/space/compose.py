@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -190,7 +191,10 @@ def _media_rows(recipe: ComposeRecipe, how: ConnectRecipe, encoder: TowerEncoder
     """Return a tower's own unit rows of unlabelled media of a modality; unreadable files are left out."""
     modality = encoder.modality
     kind = kind_of_modality(modality)
-    files = [path for path in sorted(recipe.folder.glob(how.centre)) if path.is_file() and kind_of(path) == kind]
+    pattern = recipe.folder / Path(how.centre).expanduser()
+    pattern = pattern / "**" if pattern.is_dir() else pattern
+    found = sorted(map(Path, glob.iglob(str(pattern), recursive=True)))
+    files = [path for path in found if path.is_file() and kind_of(path) == kind]
     if len(files) > _MOST_MEDIA:
         chosen = np.sort(np.random.default_rng(recipe.seed).permutation(len(files))[:_MOST_MEDIA])
         files = [files[k] for k in chosen]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from embedspace.calibration.model import Calibration
 from embedspace.errors import InputError, UnknownModalityError, WeightsError
@@ -17,6 +18,14 @@ from embedspace.modality import is_modality, modality_names
 from embedspace.space.config import DEFAULT_WEIGHTS, FORMAT, read_config
 from embedspace.space.encoding import EncodingSpace
 from embedspace.space.save import save_space
+
+if TYPE_CHECKING:
+    from embedspace.space.recipe import ComposeRecipe
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes may compose the same at once, and both serve
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["compose_space", "open_space", "preset_names", "space_of_towers"]
 
@@ -57,17 +66,45 @@ def _open_preset(cls: type[Space], name: str, device: str, *, download: bool) ->
     recipe = PRESETS / f"{name}.toml"
     digest = hashlib.sha256(recipe.read_bytes()).hexdigest()[:16]
     kept = _cache() / f"{name}-{digest}"
-    if (kept / "config.json").is_file():
-        return open_space(cls, kept, device, download=download)
-    space = compose_space(cls, recipe, device, download=download)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=kept.parent))
+    if not (kept / "config.json").is_file():
+        with _composing(kept.parent, name) as may_keep:
+            if not (kept / "config.json").is_file():  # nobody composed it while this process waited
+                space = compose_space(cls, recipe, device, download=download)
+                if may_keep:
+                    _keep(space, kept, name)
+                return space
+    return open_space(cls, kept, device, download=download)
+
+
+def _keep(space: EncodingSpace, kept: Path, name: str) -> None:
+    """Save a composed space under its final name at once, or, where that cannot be written, not at all."""
+    partial = kept.parent / f".{name}.partial"
     try:
+        partial.mkdir()
         save_space(space, partial, copy_towers=False)
         partial.replace(kept)
-    except OSError:  # another process kept it meanwhile, or nothing may be written there: this one serves as well
+    except OSError:
         shutil.rmtree(partial, ignore_errors=True)
-    return space
+
+
+@contextlib.contextmanager
+def _composing(folder: Path, name: str) -> Iterator[bool]:
+    """Compose a preset in one process at a time; what a killed one left half-written is removed.
+
+    Yields:
+        Whether the result can be kept: not where the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / f".{name}.lock").open("a")
+    except OSError:
+        yield False
+        return
+    with lock:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel gives it back when a process is killed
+            shutil.rmtree(folder / f".{name}.partial", ignore_errors=True)
+        yield True
 
 
 def _cache() -> Path:
@@ -76,7 +113,7 @@ def _cache() -> Path:
 
 def compose_space(
     cls: type[Space],
-    source: Mapping[str, Any] | str | Path,
+    source: ComposeRecipe | Mapping[str, Any] | str | Path,
     device: str,
     *,
     download: bool,

@@ -28,7 +28,7 @@ from embedspace.config import build, read_toml
 from embedspace.errors import ConfigError
 from embedspace.modality import is_modality, modality_names
 
-__all__ = ["CalibrationPairs", "ComposeRecipe", "ConnectRecipe", "TowerEntry", "read_recipe"]
+__all__ = ["CalibrationPairs", "ComposeRecipe", "ConnectRecipe", "TowerEntry", "read_recipe", "with_centres"]
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class ConnectRecipe:
     Attributes:
         method: See `embedspace.train.connect`.
         texts: Text files, one text per line, that both encode; the words that come with the package where empty.
-        centre: Pattern of unlabelled media of the tower's modalities, whose mean is subtracted; none: centred like
-            texts, which costs much where media and texts lie apart.
+        centre: Folder, or pattern, of unlabelled media of the tower's modalities, whose mean is subtracted; none:
+            centred like texts, which costs much where media and texts lie apart.
         fitted: Files of a connector that is fitted already, without their suffix; nothing is fitted then.
         settings: Further fields of `embedspace.train.connect.ConnectSettings`.
     """
@@ -108,16 +108,37 @@ class ComposeRecipe:
         return {key: value for key, value in dataclasses.asdict(self).items() if key != "folder"}
 
 
-def read_recipe(source: Mapping[str, Any] | str | Path) -> ComposeRecipe:
+def with_centres(recipe: ComposeRecipe, centres: Mapping[str, str]) -> ComposeRecipe:
+    """Return a recipe whose connectors subtract the mean of media.
+
+    Args:
+        recipe: What is composed.
+        centres: Name of a connected tower -> folder or pattern of unlabelled media, see `ConnectRecipe.centre`.
+
+    Raises:
+        ConfigError: If a name is no connected tower.
+    """
+    for name in centres:
+        if name not in recipe.connect:
+            raise ConfigError(f"centre {name}: no connected tower; it has: {', '.join(recipe.connect) or 'none'}")
+    connect = {
+        name: dataclasses.replace(how, centre=centres.get(name, how.centre)) for name, how in recipe.connect.items()
+    }
+    return dataclasses.replace(recipe, connect=connect)
+
+
+def read_recipe(source: ComposeRecipe | Mapping[str, Any] | str | Path) -> ComposeRecipe:
     """Read and check what a space is composed of.
 
     Args:
-        source: A TOML file, or what one holds.
+        source: A TOML file, or what one holds; what was read already stays as it is.
 
     Raises:
         ConfigError: If the file is missing or no TOML, a key is unknown or missing, a value has the wrong type, or a
             name refers to no tower.
     """
+    if isinstance(source, ComposeRecipe):
+        return source
     if isinstance(source, Mapping):
         recipe, where = build(ComposeRecipe, source, "compose"), "compose"
     else:

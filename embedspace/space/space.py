@@ -22,6 +22,7 @@ from embedspace.space.encoding import EncodingSpace
 
 if TYPE_CHECKING:
     from embedspace.generate.api import Generators
+    from embedspace.space.recipe import ComposeRecipe
 
 __all__ = ["EmbeddingSpace"]
 
@@ -57,7 +58,7 @@ class EmbeddingSpace(EncodingSpace):
     @classmethod
     def compose(
         cls,
-        config: Mapping[str, Any] | str | Path,
+        config: ComposeRecipe | Mapping[str, Any] | str | Path,
         *,
         download: bool = False,
         device: str = "cpu",

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import itertools
 import json
 import shutil
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import huggingface_hub
 import numpy as np
 import pytest
+import soundfile
 
 from embedspace import EmbeddingSpace
 from embedspace.cli import main
 from embedspace.errors import InputError, WeightsError
 from embedspace.evaluate.check import check_space
 from embedspace.integrations.hub import pull_space, push_space
-from tests.support.towers import tiny_clap, tiny_open_clip
+from tests.support.towers import noise, tiny_clap, tiny_open_clip
 
 pytestmark = [
     pytest.mark.filterwarnings("default::DeprecationWarning"),
@@ -113,6 +118,25 @@ def test_info_of_a_folder_a_file_and_a_preset(recipe: Path, built: Path, capsys:
     assert code == 2 and "no such folder, and no space of this name; known: default, clip-clap" in err
 
 
+def test_a_connector_says_how_it_is_centred_and_build_adds_media(
+    recipe: Path, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "centred: like texts" in run(capsys, "info", str(built))[1]
+    sounds = tmp_path / "sounds" / "deeper"
+    sounds.mkdir(parents=True)
+    for seed in range(20):
+        soundfile.write(sounds / f"{seed}.wav", noise(seed, 0.3), 48_000)
+    out = str(tmp_path / "centred")
+    code, _, err = run(capsys, "build", str(recipe), "--out", out, "--centre", f"clap={sounds.parent}")
+    assert code == 0, err
+    assert "centred: by the mean of unlabelled media (20 audio)" in run(capsys, "info", out)[1]
+    row, centred = (EmbeddingSpace.from_pretrained(folder).encode_audio(sounds / "0.wav") for folder in (built, out))
+    assert np.abs(row - centred).max() > 1e-3
+    for given, problem in (("clap", "write a tower and a folder"), ("clip=x", "no connected tower; it has: clap")):
+        code, _, err = run(capsys, "build", str(recipe), "--out", str(tmp_path / "no"), "--centre", given)
+        assert code == 2 and problem in err and err.count("\n") == 1
+
+
 def test_check_encodes_samples_of_each_modality(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "check", str(built), "--json")
     record = json.loads(out)
@@ -171,7 +195,14 @@ def test_pull_copies_what_the_hub_cache_holds(built: Path, tmp_path: Path, capsy
     cached = tmp_path / "hub" / "models--me--mine"
     (cached / "refs").mkdir(parents=True)
     (cached / "refs" / "main").write_text("a" * 40)
+    (cached / "refs" / "v1").write_text("b" * 40)
     shutil.copytree(built, cached / "snapshots" / ("a" * 40))
+    shutil.copytree(EmbeddingSpace.from_pretrained(None).folder, cached / "snapshots" / ("b" * 40))
+    for revision, width in (("v1", 256), ("a" * 40, 16)):
+        code, out, _ = run(capsys, "pull", "me/mine", "--out", str(tmp_path / revision), "--revision", revision)
+        assert code == 0 and f"{width} dimensions" in out
+    code, _, err = run(capsys, "pull", "me/mine", "--out", str(tmp_path / "v2"), "--revision", "v2")
+    assert code == 2 and "not on this machine" in err and not (tmp_path / "v2").exists()
     code, out, _ = run(capsys, "pull", "me/mine", "--out", str(tmp_path / "pulled"))
     assert code == 0 and "16 dimensions" in out
     one, other = (EmbeddingSpace.from_pretrained(folder) for folder in (built, tmp_path / "pulled"))
@@ -193,3 +224,49 @@ def test_push_uploads_nothing_but_a_space(tmp_path: Path, built: Path, monkeypat
     with pytest.raises(InputError, match=r"me/mine: could not be pushed: .*offline") as raised:
         push_space(built, "me/mine")
     assert "\n" not in str(raised.value)
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    """A stand-in for the hub that takes what its own client sends, every file in the commit itself."""
+
+    asked: ClassVar[list[tuple[str, bytes]]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.asked.append((self.path, body))
+        answer: dict[str, Any] = {"url": f"http://{self.headers['Host']}/me/mine"}
+        if "/preupload/" in self.path:
+            files = json.loads(body)["files"]
+            answer = {"files": [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]}
+        elif "/commit/" in self.path:
+            answer = {"success": True, "commitUrl": f"{answer['url']}/commit/{'c' * 40}", "commitOid": "c" * 40}
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_push_sends_every_file_and_names_the_state(
+    built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()  # the client may reach 127.0.0.1, where the stand-in is
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        api = functools.partial(huggingface_hub.HfApi, f"http://127.0.0.1:{server.server_port}", token="t")
+        monkeypatch.setattr("huggingface_hub.HfApi", api)
+        _Hub.asked.clear()
+        code, out, err = run(capsys, "push", str(built), "me/mine", "--tag", "v1")
+        server.shutdown()
+    assert code == 0, err
+    assert out.strip().endswith("c" * 40)
+    asked = dict(_Hub.asked)
+    assert json.loads(asked["/api/repos/create"])["visibility"] == "private"
+    commit = next(body for path, body in _Hub.asked if "/commit/main" in path)
+    sent = {row["value"]["path"] for row in map(json.loads, commit.splitlines()) if row["key"] == "file"}
+    assert sent == {str(path.relative_to(built)) for path in built.rglob("*") if path.is_file()}
+    tagged = next((path, json.loads(body)) for path, body in _Hub.asked if "/tag/" in path)
+    assert tagged[0].endswith("c" * 40) and tagged[1]["tag"] == "v1"

@@ -33,6 +33,7 @@ pytestmark = [
 ]
 
 RATE = 48_000
+DATA = Path(__file__).parents[1] / "data"
 WORDS = ("dog", "bell", "rain", "street", "fox", "drum", "leaf", "boat", "moon", "hill", "cup", "door", "owl", "sea")
 
 
@@ -113,6 +114,19 @@ def test_a_recording_is_cut_by_us_and_is_sound_alone(space: EmbeddingSpace) -> N
     found = segments(space, (noise(0, 12), RATE), "audio")
     spans = [(segment.modality, round(segment.start or 0, 2), round(segment.end or 0, 2)) for segment in found]
     assert spans == [("audio", 0, 5), ("audio", 5, 10), ("audio", 10, 12)]
+
+
+def test_beside_a_tower_of_sound_the_speech_that_ships_says_who_speaks(files: Path) -> None:
+    changed = recipe(files)
+    changed["towers"]["bundled"] = {"model": "embedspace:default", "modalities": ["text", "speech"]}
+    changed["connect"]["bundled"] = {"method": "procrustes", "texts": ["words.txt"]}
+    space = EmbeddingSpace.compose(changed)
+    barks, said = segments(space, DATA / "page" / "dog.ogg", "audio"), segments(space, DATA / "penguin.ogg", "audio")
+    assert {segment.modality for segment in barks} == {"audio"}
+    assert {segment.modality for segment in said} == {"audio", "speech"}
+    assert "penguin" in next(segment.text for segment in said if segment.modality == "speech").lower()
+    asked = space.encode_decoded([space.decode(DATA / "page" / "dog.ogg", "audio", as_modality="speech")])[0]
+    assert {segment.modality for segment in asked} == {"speech"}  # whoever asks for speech gets it
 
 
 def test_a_long_text_becomes_passages_that_the_tower_keeps_whole(space: EmbeddingSpace) -> None:
