@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.encoders.contract import Encoders, Piece
+from embedspace.encoders.contract import Encoders, MediaEncoder, Piece
 from embedspace.errors import InputError, MediaError, UnknownModalityError
 from embedspace.modality import (
     Modality,
@@ -146,7 +146,22 @@ class _Encoded(NamedTuple):
     speaks: NDArray[np.float32] | None = None
 
 
-def _encode_alike(contents: list[Any], encoder: Any, query: bool) -> _Encoded:  # noqa: ANN401 - optional methods
+def _encode_alike(contents: list[Any], encoder: MediaEncoder, query: bool) -> _Encoded:
+    """Encode contents of one modality; a long batch in parts, which the encoder may run side by side."""
+    size = encoder.together or len(contents)
+    parts = [contents[first : first + size] for first in range(0, len(contents), size)]
+    found = encoder.map_parts(lambda part: _encode_part(part, encoder, query), parts)
+    if len(found) == 1:
+        return found[0]
+    speaks = [part.speaks for part in found if part.speaks is not None]
+    return _Encoded(
+        np.concatenate([part.rows for part in found]),
+        [text for part in found for text in part.said],
+        np.concatenate(speaks) if speaks else None,
+    )
+
+
+def _encode_part(contents: list[Any], encoder: Any, query: bool) -> _Encoded:  # noqa: ANN401 - optional methods
     if (route := getattr(encoder, "encode_and_route", None)) is not None:
         rows, speaks = route(contents)
         return _Encoded(rows, speaks=speaks)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Made = TypeVar("Made")
 
 __all__ = ["Encoders", "MediaEncoder", "Piece"]
 
@@ -56,6 +58,8 @@ class MediaEncoder(ABC):
         min_side: Pictures may be decoded smaller than they are, as long as the shorter side keeps so many pixels;
             None: always in full.
         passage_words: Longest stretch of text that it takes at once, in words; see also `fits`.
+        together: Segments that its networks take at once. Of a longer batch, threads encode such parts side by side,
+            through `map_parts`; 0: a batch is never divided.
     """
 
     embed_dim: int
@@ -63,6 +67,7 @@ class MediaEncoder(ABC):
     window_seconds: float = 6.0
     min_side: int | None = None
     passage_words: int = 180
+    together: int = 0
 
     @abstractmethod
     def prepare(self, media: Any) -> Any:  # noqa: ANN401 - each modality has its own decoded form
@@ -75,6 +80,10 @@ class MediaEncoder(ABC):
     def encode_query(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
         """Return the rows of what is searched with, where the network makes a difference; as `encode` if not."""
         return self.encode(prepared)
+
+    def map_parts(self, encode: Callable[[list[Any]], Made], parts: Sequence[list[Any]]) -> list[Made]:
+        """Return what `encode` makes of each part of a batch."""
+        return [encode(part) for part in parts]
 
     def unknown(self, text: str) -> list[str]:
         """Return the parts of a text that the network does not know; none where it cannot say."""

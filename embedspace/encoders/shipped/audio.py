@@ -123,6 +123,8 @@ class AudioProjections(NamedProjections):
 class AudioEncoder(Encoder):
     """Front end, projections and router."""
 
+    together = 2
+
     def __init__(self, config: AudioConfig, projections: AudioProjections) -> None:
         super().__init__()
         self.config = config

@@ -82,6 +82,7 @@ class ImageEncoder(Encoder):
     """Front end and projections, and the tuned networks beside them."""
 
     min_side = 288  # the largest backbone looks at 260 pixels
+    together = 4
 
     def __init__(
         self,

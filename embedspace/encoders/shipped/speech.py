@@ -152,6 +152,8 @@ def _merged(hypotheses: Sequence[Hypothesis]) -> dict[str, float]:
 class SpeechEncoder(Encoder):
     """Front end, pooling projections, recogniser and the space's text projection."""
 
+    together = 1
+
     def __init__(
         self, config: SpeechConfig, projections: SpeechProjections, text_projection: LinearProjection, embed_dim: int
     ) -> None:

@@ -220,8 +220,10 @@ class _Block(nn.Module):
 
 def to_pixel_values(rgb: NDArray[np.uint8] | Image.Image, size: int) -> torch.Tensor:
     """Fit (H, W, 3) pixels or an RGB image into a white square: (3, size, size) float32, about [-1, 1]."""
-    # (H, W, 3) -> (3, H, W)
-    return torch.from_numpy(resize_padded(rgb, size)).permute(2, 0, 1).to(torch.float32).sub_(_MEAN).div_(_SCALE)
+    pixels = resize_padded(rgb, size).astype(np.float32)  # in numpy: torch would wake its threads for so little
+    pixels -= _MEAN
+    pixels /= _SCALE
+    return torch.from_numpy(pixels).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W)
 
 
 def resize_padded(rgb: NDArray[np.uint8] | Image.Image, size: int) -> NDArray[np.uint8]:
