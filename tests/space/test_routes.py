@@ -61,6 +61,7 @@ def test_speech_is_encoded_only_where_it_is_heard(tiny_space: EmbeddingSpace, mo
         return vectors, probabilities
 
     monkeypatch.setattr(encoder, "encode_and_route", hear_the_third_window)
+    monkeypatch.setattr(encoder, "together", 0)  # all windows at once
     items = [tiny_space.decode((noise(7, seed=k), RATE), "audio") for k in range(2)]
     first, second = tiny_space.encode_decoded(items)
     assert spans(first, "speech") == []
