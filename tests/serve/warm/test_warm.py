@@ -47,6 +47,7 @@ def run(arguments):
         print(sys.stdin.read())
     if what == "sleep":
         print("half of it", flush=True)
+        open(arguments[2] + ".begun", "w").close()
         try:
             time.sleep(30)
         except KeyboardInterrupt:
@@ -283,10 +284,16 @@ def sleeping(process: int) -> bool:
 
 
 def standing_by(server: subprocess.Popen[str]) -> int:
-    until(lambda: [one for one in children(server.pid) if sleeping(one)])
-    time.sleep(0.3)
-    (process,) = children(server.pid)
-    return process
+    def quiet() -> bool:
+        found = children(server.pid)
+        return len(found) == 1 and sleeping(found[0]) and sleeping(server.pid)
+
+    still = 0
+    while still < 5:  # one that only waits for the processor does not sleep
+        until(quiet)
+        time.sleep(0.05)
+        still = still + 1 if quiet() else 0
+    return children(server.pid)[0]
 
 
 def test_a_copy_gets_ready_before_it_is_asked(prepared: subprocess.Popen[str]) -> None:
@@ -304,7 +311,7 @@ def test_commands_at_once_meet_one_copy_each(prepared: subprocess.Popen[str], tm
     process = standing_by(prepared)
     command = [sys.executable, "-c", CLIENT, "search", "sleep", str(tmp_path / "cut")]
     client = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(0.5)
+    until((tmp_path / "cut.begun").exists)
     assert children(prepared.pid) == [process]  # it is at work
     other = told(asked("search", "ready"))
     assert other.isdecimal() and int(other) != process  # a fresh one, which did not get ready
