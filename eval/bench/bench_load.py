@@ -250,7 +250,7 @@ def load(given: argparse.Namespace) -> dict[str, Any]:
         "answers": dict(sorted(answers.items())),
         "server_errors": errors,
         "exit_code": code,
-        "said": serving.said[-20:],
+        "said": [line.replace(f"{Path.cwd()}/", "") for line in serving.said[-20:]],
         "memory_mb_by_minute": by_minute(memory),
         "memory_mb_when_all_left": round(after, 1),
         "open_files_when_all_left": files,
