@@ -25,6 +25,7 @@ GROUND = {"__init__", "config", "errors", "files", "modality", "plugins", "segme
 def rooms_of(arguments: Sequence[str]) -> set[str]:
     """Return the rooms whose functions a command calls, in whatever thread."""
     inside, seen = f"{Path(embedspace.__file__).parent}/", set[str]()
+    verbs = application()  # their options are read before a value goes anywhere
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
@@ -36,7 +37,7 @@ def rooms_of(arguments: Sequence[str]) -> set[str]:
     threading.setprofile(note)
     sys.setprofile(note)
     try:
-        result = CliRunner().invoke(application(), list(arguments), catch_exceptions=False)
+        result = CliRunner().invoke(verbs, list(arguments), catch_exceptions=False)
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
