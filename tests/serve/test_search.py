@@ -55,6 +55,19 @@ def test_a_picture_that_is_sent_finds_itself(served: Running, folder: Path) -> N
     assert served.client.get(best["media"]).content == (folder / "dog.png").read_bytes()
 
 
+def test_a_recording_is_heard_as_what_is_said(served: Running, folder: Path) -> None:
+    def send(query: str, kind: str = "audio/wav") -> dict[str, Any]:
+        content = (folder / "speech.wav").read_bytes()
+        return served.client.post(f"/api/queries?{query}", content=content, headers={"Content-Type": kind}).json()
+
+    for heard in ("audio", "speech"):
+        assert send(f"name=speech.wav&as={heard}")["modalities"] == [heard]
+    assert send("name=speech.wav")["modalities"] == ["speech", "audio"]
+    for query, kind in (("as=image", "audio/wav"), ("as=speech", "image/png"), ("as=smell", "audio/wav")):
+        error = send(query, kind)["error"]
+        assert error["param"] == "as" and "audio or speech" in error["message"]
+
+
 def test_hits_come_by_modality_too(served: Running) -> None:
     found = served.search({"text": "a barking dog"}, k=2, grouped=True)
     assert set(found["groups"]) == {"audio", "image", "speech", "text"}

@@ -27,12 +27,13 @@ export function remember(term, label, kind, modalities = []) {
 }
 
 /** Send a file; returns its term. A recording of the microphone is heard as speech where the space can. */
-export async function send(file, { spoken = false } = {}) {
+export async function send(file, { spoken = false, as: forced = "" } = {}) {
   const name = file.name || "pasted";
   const type = file.type || "application/octet-stream";
-  const told = await call(`/api/queries?name=${encodeURIComponent(name)}`, { method: "POST", body: file, type });
+  const heard = forced && `&as=${forced}`;
+  const told = await call(`/api/queries?name=${encodeURIComponent(name)}${heard}`, { method: "POST", body: file, type });
   const modalities = told.modalities ?? [];
-  const as = modalities.length < 2 ? null : spoken && modalities.includes("speech") ? "speech" : modalities[0];
+  const as = forced ? forced : modalities.length < 2 ? null : spoken && modalities.includes("speech") ? "speech" : modalities[0];
   const term = { ref: told.ref, weight: 1, as };
   files.set(told.ref, { ...told, file, modalities });
   remember(term, name, told.kind, modalities);
@@ -45,9 +46,17 @@ export async function revive(terms) {
   for (const term of terms) {
     const own = files.get(term.ref);
     if (term.ref && !own) return null;
-    found.push(term.ref ? { ...(await send(own.file)), weight: term.weight, as: term.as } : term);
+    const again = term.ref && (await send(own.file, { as: own.modalities.includes(term.as) && own.modalities.length > 1 ? "" : term.as ?? "" }));
+    found.push(term.ref ? { ...again, weight: term.weight, as: term.as } : term);
   }
   return found;
+}
+
+/** Return a recording as it is to be heard, as "speech" or "audio": sent again where that is not what it was taken for. */
+export async function hear(term, as) {
+  const { modalities, file } = known(term);
+  if (modalities.includes(as) || !file) return { ...term, as };
+  return { ...(await send(file, { as })), weight: term.weight };
 }
 
 /** Return whether an error says that the server no longer has a file. */

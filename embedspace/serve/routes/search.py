@@ -16,7 +16,7 @@ from fastapi import APIRouter, BackgroundTasks, Query, Request
 
 from embedspace.catalog import Hit
 from embedspace.errors import EmbedspaceError
-from embedspace.modality import leading
+from embedspace.modality import kind_of_modality, leading
 from embedspace.segment import modality_rows
 from embedspace.serve.errors import ApiError, refused
 from embedspace.serve.media import frame_time, links, name_of
@@ -37,10 +37,16 @@ THUMBNAIL_SIDE, WAVEFORM_PEAKS = 256, 400
 
 @router.post("/api/queries", status_code=201, tags=["search"])
 async def add_query(
-    request: Request, service: ServiceOf, name: Annotated[str, Query(max_length=255)] = ""
+    request: Request,
+    service: ServiceOf,
+    name: Annotated[str, Query(max_length=255)] = "",
+    as_: Annotated[str, Query(alias="as", max_length=32, description="Hear a recording as audio or as speech")] = "",
 ) -> QueryAnswer:
     """Send a medium to search with: the body is the file, its Content-Type or its name says what it is."""
     kind = kind_of_upload(request.headers.get("content-type", ""), name)
+    heard = [str(one) for one in service.model.modalities if kind_of_modality(one) == "audio"]
+    if as_ and (kind != "audio" or as_ not in heard):
+        raise refused(f"{kind} cannot be taken as {as_!r}; a recording can be heard as {' or '.join(heard)}", "as")
     await service.until_ready()
     with tempfile.NamedTemporaryFile(prefix="embedspace-", suffix=".upload") as file:
         async for part in request.stream():
@@ -48,7 +54,7 @@ async def add_query(
         file.flush()
         if not file.tell():
             raise refused("the body is empty; send the file itself")
-        item = await unless_gone(request, read_upload(service, Path(file.name), kind))
+        item = await unless_gone(request, read_upload(service, Path(file.name), kind, as_ or None))
     segments = (await unless_gone(request, service.batcher.encode([item])))[0]
     rows = modality_rows(segments)
     if not rows:

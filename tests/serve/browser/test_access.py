@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -49,11 +48,44 @@ def opened(visit: Open, server: Server, name: str, **options: Any) -> Any:
 @pytest.mark.parametrize("name", [*VIEWS, "item"])
 def test_axe_finds_nothing(server: Server, visit: Open, name: str) -> None:
     page = opened(visit, server, name, reduced_motion="reduce")
+    assert violations(page) == []
+
+
+def violations(page: Any) -> list[tuple[str, str, list[str]]]:
+    """Return what axe-core finds in light and in dark."""
+    told = []
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)
-        found = Axe().run(page).response["violations"]
-        told = [(theme, one["id"], [node["html"][:120] for node in one["nodes"]][:3]) for one in found]
-        assert told == [], json.dumps(told, indent=1)
+        for one in Axe().run(page).response["violations"]:
+            told.append((theme, one["id"], [node["html"][:120] for node in one["nodes"]][:3]))
+    return told
+
+
+@pytest.mark.parametrize("to", ["text"])
+def test_axe_finds_nothing_in_what_was_made(server: Server, visit: Open, to: str) -> None:
+    page = visit(f"{server.url}/?view=make&to={to}&count=1&seed=7", reduced_motion="reduce").page
+    field = page.get_by_role("searchbox", name="Words to search with")
+    field.fill("a dog")
+    field.press("Enter")
+    page.locator(".made .beside li, .made .told").first.wait_for(timeout=90_000)
+    expect(page.get_by_role("progressbar", name="Progress")).to_have_count(0, timeout=90_000)
+    assert violations(page) == []
+
+
+def test_axe_finds_nothing_in_the_dialog_for_the_token(
+    own_server: Callable[..., Server], visit: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDSPACE_TOKEN", "correct-horse-battery")
+    visited = visit(own_server().url, width=360, reduced_motion="reduce")
+    visited.expected = ("401",)
+    page = visited.page
+    page.get_by_role("dialog", name="This server asks for a token").wait_for()
+    assert violations(page) == []
+    page.get_by_label("The one that it was started with").fill("wrong")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("alert")).to_contain_text("does not take")
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 @pytest.mark.parametrize("name", [*VIEWS, "item"])

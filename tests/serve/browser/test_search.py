@@ -100,6 +100,23 @@ def test_a_picked_recording_is_heard_as_speech_or_sound(server: Server, visit: O
     expect(page.locator(".found[aria-busy=false] .card").first).to_be_visible()
 
 
+def test_a_sound_without_speech_is_heard_as_speech_where_that_is_wanted(server: Server, visit: Open) -> None:
+    page = visit(server.url).page
+    page.locator("input[type=file]").set_input_files(DATA / "page" / "dog.ogg")
+    expect(page.locator(".chip select")).to_have_value("audio")
+    page.locator(".found .card").first.wait_for()
+    before = page.url
+    with page.expect_request(lambda request: "/api/queries" in request.url) as sent:
+        page.get_by_label("Hear dog.ogg as").select_option("speech")
+    assert sent.value.url.endswith("&as=speech")
+    expect(page.locator(".chip select")).to_have_value("speech")
+    expect(page).not_to_have_url(before)
+    page.locator(".found[aria-busy=false] .card").first.wait_for()
+    page.get_by_label("Hear dog.ogg as").select_option("audio")
+    expect(page.locator(".chip select")).to_have_value("audio")
+    expect(page.locator(".found[aria-busy=false] .card", has_text="dog.ogg").first).to_be_visible()
+
+
 def test_a_file_that_cannot_be_read_is_refused_with_a_reason(server: Server, visit: Open, media: Path) -> None:
     visited = visit(server.url)
     visited.expected = ("400", "415", "422")

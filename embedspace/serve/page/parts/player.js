@@ -47,7 +47,7 @@ export function waveform({ name, waveform: peaks, media, fallback, start = 0, en
     if (!told) return;
     duration = told.duration;
     const path = shape(told.peaks);
-    if (end !== null && duration && end - start < duration) {
+    if (end !== null && duration && end - start < 0.95 * duration) {
       const scale = 384 / duration;
       svg.append(draw("rect", { x: start * scale, y: 0, width: Math.max(2, (end - start) * scale), height: 50, class: "part" }));
     } else time.textContent = clock(duration);

@@ -3,7 +3,7 @@
 import { announce, fill, h, icon, iconButton, one, percent, settled } from "../dom.js";
 import { catalog, call } from "../api.js";
 import { kindOf } from "../state.js";
-import { known, labelOf, parse, remember, send } from "../terms.js";
+import { hear, known, labelOf, parse, remember, send } from "../terms.js";
 
 /**
  * Make a query bar.
@@ -13,6 +13,7 @@ import { known, labelOf, parse, remember, send } from "../terms.js";
  */
 export function queryBar({ submit, verb, soon = () => {} }) {
   let terms = [];
+  let heardAs = []; // what a recording can be heard as
   let waiting = []; // files on their way: {name} or {name, error}
   const chips = h("ul", { class: "chips", "aria-label": "Terms of the query" });
   const words = h("input", {
@@ -31,6 +32,7 @@ export function queryBar({ submit, verb, soon = () => {} }) {
       h("button", { type: "submit", class: "primary" }, icon(verb.toLowerCase()), h("span", {}, verb))),
     tray, picker);
   catalog().then(({ query_modalities: found }) => {
+    heardAs = ["speech", "audio"].filter((kind) => found.includes(kind));
     picker.accept = ["image", "audio", "video"].filter((kind) => found.includes(kind)).map((kind) => `${kind}/*`).join();
   }, () => {});
 
@@ -83,7 +85,8 @@ export function queryBar({ submit, verb, soon = () => {} }) {
   }
 
   function chipOf(term, at) {
-    const { kind, modalities = [], names = [] } = known(term);
+    const { kind, file, modalities = [], names = [] } = known(term);
+    const ways = file && kind === "audio" ? heardAs : modalities;
     const label = labelOf(term) || (term.ref ? "a file" : "an item");
     const change = (changes) => commit(terms.map((other, place) => (place === at ? { ...other, ...changes } : other)));
     const weigh = settled(350, (value) => value > 0 && change({ weight: Math.sign(term.weight) * value }));
@@ -97,9 +100,10 @@ export function queryBar({ submit, verb, soon = () => {} }) {
       }, away ? "−" : "+"),
       preview(term) ?? (kind && kind !== "text" && h("span", { class: `dot ${kind}` })),
       h("span", { class: "label", title: guess.map((name) => `${name.name} ${percent(name.probability)}`).join(", ") }, label),
-      modalities.length > 1 && h("select", {
-        "aria-label": `Hear ${label} as`, onchange: (event) => change({ as: event.target.value }),
-      }, modalities.map((name) => h("option", { value: name, selected: name === term.as }, `as ${one(name)}`))),
+      ways.length > 1 && h("select", {
+        "aria-label": `Hear ${label} as`,
+        onchange: ({ target }) => hear(term, target.value).then(change, (error) => announce(error.message)),
+      }, ways.map((name) => h("option", { value: name, selected: name === (term.as ?? modalities[0]) }, `as ${one(name)}`))),
       many && h("label", { class: "weight" }, h("span", { "aria-hidden": "true" }, "×"), h("input", {
         type: "number", min: 0.25, max: 10, step: 0.25, value: Math.abs(term.weight), "aria-label": `Weight of ${label}`,
         oninput: (event) => event.target.value && weigh(Number(event.target.value)),

@@ -126,7 +126,7 @@ export function view() {
         made.copy && h("span", { class: "flag", title: "It is nearly the same as a training item" }, "copy"),
         made.outside && h("span", { class: "flag", title: "The source is far from everything that the generator knows" }, "outside")),
       made.url && h("a", { class: "link", href: made.url, download: "", "aria-label": `Download ${name}` }, "Download")),
-      made.neighbours.length > 0 && h("div", { class: "beside" }, h("h3", {}, "Nearest training items"),
+      made.neighbours.length > 0 && h("div", { class: "beside" }, h("h2", {}, "Nearest training items"),
         h("ul", {}, made.neighbours.map((near) => h("li", { title: near.uri }, near.thumbnail && h("img", { src: near.thumbnail, alt: "" }), near.label)))));
   }
 
