@@ -25,7 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.catalog import Catalog, IndexSettings
-from embedspace.catalog.index.ann import build_index, index_path, save_index, search_index
+from embedspace.catalog.index.ann.built import build_index
+from embedspace.catalog.index.ann.files import index_path, save_index
+from embedspace.catalog.index.ann.search import search_index
 from embedspace.catalog.index.exact import Best
 from embedspace.catalog.index.runs import Rows
 from embedspace.catalog.index.scan import scan_items

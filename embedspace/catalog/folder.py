@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from embedspace.calibration.model import Calibration
 from embedspace.catalog.index.base import factory_of
@@ -19,10 +20,13 @@ from embedspace.catalog.store.schema import create_schema, exists, is_vacant
 from embedspace.catalog.store.store import Store
 from embedspace.errors import CatalogCorruptError, CatalogError, ConfigError
 
+if TYPE_CHECKING:
+    from embedspace.catalog.index.tuning import Tried
+
 __all__ = ["CatalogFolder"]
 
 _INDEX_BYTES = 1 << 30
-"""`close` leaves a larger index to `optimize` or to the first search, so that an ingest stays small in memory."""
+"""`close` leaves a larger index to `optimize`, so that an ingest stays small in memory."""
 
 
 class CatalogFolder:
@@ -141,8 +145,37 @@ class CatalogFolder:
         self._changed = True
 
     def optimize(self) -> None:
-        """Build the index and the packed vectors now, rather than in the first search that needs them."""
+        """Build indexes and pack vectors as thoroughly as possible; searches go on meanwhile."""
         self._index.optimize()
+
+    def tune(self, target_recall: float | None = None) -> list[Tried]:
+        """Measure ways of searching, and keep the fastest that finds enough of the exact ten best.
+
+        Args:
+            target_recall: How much is enough, from 0.5 to 1; as the settings have it where `None`.
+
+        Returns:
+            What was measured, for every modality exact search first.
+
+        Raises:
+            ConfigError: If the share is another number, or the catalog's engine has nothing to tune.
+        """
+        from embedspace.catalog.index.local import LocalIndex
+
+        settings = self.settings
+        if target_recall is not None:
+            settings = dataclasses.replace(settings, target_recall=float(target_recall), nprobe=0, overfetch=0)
+        self._index.optimize()
+        index = self._index.current()
+        if not isinstance(index, LocalIndex):
+            raise ConfigError(f"tune: {settings.engine!r} searches this catalog; only the engine 'local' is tuned here")
+        tried = index.tune(settings.target_recall)
+        if settings != self.settings:
+            with self.store.writing("keep its settings"):
+                self.store.set_meta("recipe", settings.to_json())
+            self.settings = settings
+            self._index.restart(settings)
+        return tried
 
 
 def _settings_of(store: Store) -> IndexSettings:

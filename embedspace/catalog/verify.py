@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from embedspace.catalog.content_ids import content_hash, file_hash
+from embedspace.catalog.index.ann.files import sound_index
 from embedspace.catalog.index.packed import load_packed
 from embedspace.catalog.index.parts import MANIFEST, PACKED, load_parts, read_manifest
 from embedspace.catalog.places import is_gone, manifest_of
@@ -98,6 +99,9 @@ def _item(item: StoredItem, embed_dim: int) -> Problem | None:
 
 def _derived(store: Store) -> Iterator[Problem]:
     """What is derived and merely old or absent is no problem: it is made anew when needed."""
+    for path in sorted(store.folder.glob("*.faiss")):
+        if not sound_index(path):
+            yield Problem("derived file", path.name, f"damaged; {_advice(path)}")
     manifest = read_manifest(store)
     named = [] if manifest is None else [store.folder / str(entry["file"]) for entry in manifest["parts"]]
     unreadable = [path for path in {store.folder / PACKED, *named} if load_packed(path, store.catalog_id) is None]

@@ -22,6 +22,7 @@ from embedspace.cli.shared.options import (
     Where,
     Workers,
 )
+from embedspace.cli.upkeep import optimize, tune
 from embedspace.errors import InputError
 from embedspace.modality import holds_several
 
@@ -325,3 +326,7 @@ def migrate(
             f"{len(report.failed)} failed, {report.seconds:.1f} s"
         )
     list_failures([(failure.uri, failure.reason) for failure in report.failed])
+
+
+app.command()(optimize)
+app.command()(tune)

@@ -83,6 +83,9 @@ class Shelf:
     def save(self, max_bytes: int | None = None) -> None:
         self.calls.append("save")
 
+    def build(self, max_bytes: int | None = None) -> None:
+        self.calls.append("build")
+
     def describe(self) -> dict[str, str]:
         return dict.fromkeys(self.counts(), "on the shelf")
 
@@ -138,7 +141,7 @@ def test_an_index_is_told_only_what_changed(catalog: Catalog) -> None:
     found = shelf_of(catalog).search("image", unit("new")[None], 1)[0]
     assert found.ids == [catalog.search(unit("new"), query_modality="text", k=1)[0][0].id]
     catalog.optimize()
-    assert shelf_of(catalog).calls[-1] == "save"
+    assert shelf_of(catalog).calls[-2:] == ["save", "build"]
 
 
 def test_an_index_that_fails_half_way_begins_anew(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

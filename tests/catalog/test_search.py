@@ -429,6 +429,7 @@ def test_search_filter_follows_changes(catalog: Catalog) -> None:
 def test_index_finds_what_exact_finds_and_scores_exactly(tmp_path: Path, settings: IndexSettings) -> None:
     with new_catalog(tmp_path / "c.catalog", settings) as catalog:
         catalog.add(vector_items(random_units(2000), per_item=2))
+        catalog.optimize()
         queries = random_units(20, seed=5)
         overlap = 0
         for query, hits in zip(queries, catalog.search(queries, query_modality="text", k=10), strict=True):
@@ -488,10 +489,11 @@ def test_optimize_builds_an_index_that_is_missing(tmp_path: Path) -> None:
         assert (tmp_path / "c.catalog" / "image.faiss").exists()
 
 
+@pytest.mark.parametrize("settings", [HNSW, IVF], ids=lambda settings: settings.name)
 @pytest.mark.parametrize("damage", ["missing", "garbage", "truncated", "flipped", "of another catalog"])
-def test_index_that_is_unusable_is_rebuilt(tmp_path: Path, damage: str) -> None:
+def test_index_that_is_unusable_is_rebuilt(tmp_path: Path, damage: str, settings: IndexSettings) -> None:
     vectors = random_units(400)
-    with new_catalog(tmp_path / "c.catalog", HNSW) as catalog:
+    with new_catalog(tmp_path / "c.catalog", settings) as catalog:
         catalog.add(vector_items(vectors))
     file = tmp_path / "c.catalog" / "image.faiss"
     content = file.read_bytes()
@@ -503,16 +505,17 @@ def test_index_that_is_unusable_is_rebuilt(tmp_path: Path, damage: str) -> None:
         case "truncated":
             file.write_bytes(content[: len(content) // 2])
         case "flipped":
-            file.write_bytes(content[:200] + bytes([content[200] ^ 255]) + content[201:])
+            file.write_bytes(content[:1200] + bytes([content[1200] ^ 255]) + content[1201:])
         case _:
-            with new_catalog(tmp_path / "d.catalog", HNSW) as other:
+            with new_catalog(tmp_path / "d.catalog", settings) as other:
                 other.add(vector_items(random_units(400, seed=8)))
-            for name in ("image.faiss", "image.json"):
+            for name in ("image.faiss", "image.json") if settings is HNSW else ("image.faiss",):
                 (tmp_path / "c.catalog" / name).write_bytes((tmp_path / "d.catalog" / name).read_bytes())
     with Catalog.open(tmp_path / "c.catalog") as catalog:
         for number in (0, 99, 399):
             assert catalog.search(vectors[number], query_modality="image", k=1)[0][0].uri == f"item/{number}"
-        assert catalog.info().indexes["image"].startswith("hnsw, none: 400 vectors")
+        catalog.optimize()
+        assert catalog.info().indexes["image"].startswith(f"{settings.name}, {settings.quantizer}: 400 vectors")
 
 
 # -- the packed file -------------------------------------------------------------------------------------------------

@@ -55,6 +55,12 @@ class Nearest:
     scores: NDArray[np.float32]
     background: Background
 
+    @classmethod
+    def none(cls) -> Nearest:
+        """Return what is found where there is nothing."""
+        ints = np.zeros(0, np.int64)
+        return cls(ints, np.zeros((0, 2), np.uint64), np.zeros(0, np.float32), Background(0))
+
     @property
     def ids(self) -> list[str]:
         """Content id of each item, in hex."""
@@ -106,6 +112,15 @@ class VectorIndex(Protocol):
 
         Args:
             max_bytes: Leave out what takes more memory than this to build.
+        """
+        ...
+
+    def build(self, max_bytes: int | None = None) -> None:
+        """Make what searches are fast with, where it is due; they go on meanwhile with what there is.
+
+        Args:
+            max_bytes: Called at the end of writing: leave out what takes more memory than this, or is hardly worth it.
+                Thoroughly where `None`.
         """
         ...
 

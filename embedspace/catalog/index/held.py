@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.catalog.index.ann import AnnIndex
+from embedspace.catalog.index.ann.built import AnnIndex
 from embedspace.catalog.index.runs import SMALL, Chosen, Rows, Run
 from embedspace.catalog.index.sampling import Sample
+from embedspace.catalog.index.upkeep import Stamp
 from embedspace.catalog.store.vectors import SegmentRows
 
 __all__ = ["Held", "changed_runs"]
@@ -26,6 +27,7 @@ class Held:
         rows: Its segments: runs of packed parts, then those in memory.
         packed: How many runs are of parts.
         ann: Its FAISS index, where it has one.
+        stamp: Of the index file that was looked at last.
         sample: Of its items; drawn by the first search.
         stale: The sample before the latest change.
         filters: What recent filters leave of it.
@@ -34,6 +36,7 @@ class Held:
     rows: Rows
     packed: int = 0
     ann: AnnIndex | None = None
+    stamp: Stamp = None
     sample: Sample | None = None
     stale: Sample | None = None
     filters: list[tuple[NDArray[np.int64], Chosen]] = field(default_factory=list)

@@ -13,16 +13,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.calibration.background import Background, background_of
-from embedspace.catalog.index.ann import (
-    AnnIndex,
-    build_index,
-    index_path,
-    index_size,
-    load_index,
-    save_index,
-    search_index,
-)
+from embedspace.calibration.background import background_of
+from embedspace.catalog.index.ann.built import AnnIndex
+from embedspace.catalog.index.ann.search import exact_is_cheaper, search_index
 from embedspace.catalog.index.base import IndexState, Nearest, register_index
 from embedspace.catalog.index.exact import Best, best_items
 from embedspace.catalog.index.held import Held, changed_runs
@@ -42,6 +35,8 @@ from embedspace.catalog.index.runs import SMALL, Chosen, Rows, Run
 from embedspace.catalog.index.sampling import Watcher, sample_of
 from embedspace.catalog.index.scan import scan_items
 from embedspace.catalog.index.settings import IndexSettings
+from embedspace.catalog.index.tuning import Tried, tune_index
+from embedspace.catalog.index.upkeep import Moment, Upkeep
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.vectors import SegmentRows
 from embedspace.errors import CatalogError
@@ -61,7 +56,8 @@ class LocalIndex:
     def __init__(self, store: Store, settings: IndexSettings) -> None:
         """Index a store; nothing is read before the first use."""
         self.store, self.settings = store, settings
-        self._lock = threading.RLock()
+        self._upkeep = Upkeep(store, settings)
+        self._lock, self._building = threading.RLock(), threading.Lock()
         self._state: IndexState | None = None
         self._parts = Parts()
         self._flushing: threading.Thread | None = None
@@ -134,8 +130,7 @@ class LocalIndex:
     def _changed(self, old: Held | None, rows: Rows, packed: int) -> Held:
         if old is None:
             return Held(rows, packed)
-        ann = old.ann if old.ann is not None and self._still_good(old.ann, rows) else None
-        return Held(rows, packed, ann, stale=old.sample or old.stale)
+        return Held(rows, packed, old.ann, old.stamp, stale=old.sample or old.stale)
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
@@ -146,12 +141,11 @@ class LocalIndex:
         with self._lock:
             one = self._modalities.get(modality)
             if one is None or not one.rows.living:
-                return [_nothing() for _ in queries]
-            if not self._exact(len(one.rows)) and one.ann is None:
-                one.ann = self._ann(modality, one.rows)
+                return [Nearest.none() for _ in queries]
+            self._look(modality, one)
             if one.sample is None:
                 one.sample, one.stale = sample_of(one.rows, one.stale), None
-            rows, sample, ann = one.rows, one.sample, None if self._exact(len(one.rows)) else one.ann
+            rows, sample, ann = one.rows, one.sample, None if self._upkeep.exact(len(one.rows)) else one.ann
             chosen = None if allowed is None else one.chosen(allowed)
         if len(rows) <= SMALL and ann is None and chosen is None:  # the sample's items are among those scanned
             watcher = Watcher(len(queries), sample.positions(rows))
@@ -168,46 +162,64 @@ class LocalIndex:
         self, rows: Rows, ann: AnnIndex | None, queries: NDArray[np.float32], k: int, chosen: Chosen | None
     ) -> list[Best]:
         """Return the best of the chosen rows: by scanning them where that costs less, else by the FAISS index."""
-        if ann is not None and (chosen is None or chosen.count > self.settings.exact_below):
+        if ann is not None and (chosen is None or not exact_is_cheaper(ann, rows, chosen, k)):
             return search_index(ann, rows, queries, k, chosen)
         if len(rows) > SMALL:
             return scan_items(rows, queries, k, chosen)
         return best_items(rows, queries, k, None if chosen is None else chosen.positions())
 
-    def _exact(self, count: int) -> bool:
-        return self.settings.index == "exact" or count < self.settings.min_vectors
-
     # -- FAISS and files ---------------------------------------------------------------------------------------------
 
-    def _still_good(self, ann: AnnIndex, rows: Rows) -> bool:
-        fresh = len(rows.after(ann.built_at))
-        dead = len(rows) - rows.living
-        return fresh + dead <= self.settings.rebuild_fraction * max(ann.size, 1)
+    def _look(self, modality: str, one: Held) -> None:
+        """Use the index file that there is now, whoever wrote it."""
+        if self._upkeep.exact(len(one.rows)):
+            return
+        stamp = self._upkeep.stamp(modality)
+        if stamp != one.stamp:
+            one.ann, one.stamp = self._upkeep.stored(modality) or one.ann, stamp
 
-    def _stored(self, modality: str) -> AnnIndex | None:
-        path = index_path(self.store.folder, modality)
-        return load_index(path, self.settings, self.store.catalog_id, self.store.embed_dim)
+    def tune(self, target: float) -> list[Tried]:
+        """Measure ways of searching, keep the fastest that reaches a recall; see `tune_index`."""
+        tried: list[Tried] = []
+        with self._building:
+            with self._lock:
+                rows = {name: one.rows for name, one in sorted(self._modalities.items()) if one.rows.living}
+                for name in rows:
+                    self._look(name, self._modalities[name])
+                indexes = {name: self._modalities[name].ann for name in rows}
+            for name, ann in indexes.items():
+                found, kept = tune_index(self._upkeep, rows, name, ann, target)
+                tried.extend(found)
+                with self._lock:
+                    self._modalities[name].ann, self._modalities[name].stamp = kept, self._upkeep.stamp(name)
+        return tried
 
-    def _ann(self, modality: str, rows: Rows) -> AnnIndex:
-        ann = self._stored(modality)
-        if ann is None or not self._still_good(ann, rows):
-            ann = build_index(rows, self.settings)
-            if not self.store.read_only:
-                save_index(ann, index_path(self.store.folder, modality), self.store.catalog_id, self.store.embed_dim)
-        return ann
+    def build(self, max_bytes: int | None = None) -> None:
+        """Make FAISS indexes where they are due; see `VectorIndex`."""
+        self._build(Moment.OPTIMIZE if max_bytes is None else Moment.CLOSE, max_bytes)
+
+    def _build(self, moment: Moment, max_bytes: int | None) -> None:
+        with self._building:
+            for name in sorted(self._modalities):
+                with self._lock:
+                    rows = {other: one.rows for other, one in self._modalities.items()}
+                    self._look(name, self._modalities[name])
+                    ann = self._modalities[name].ann
+                if not self._upkeep.due(ann, rows[name], moment):
+                    continue
+                if max_bytes is None or self._upkeep.size(rows[name]) <= max_bytes:
+                    made = self._upkeep.make(name, rows, ann, moment)
+                    with self._lock:
+                        self._modalities[name].ann, self._modalities[name].stamp = made, self._upkeep.stamp(name)
 
     def save(self, max_bytes: int | None = None) -> None:
-        """Write the rows that no part holds, and FAISS indexes where they are due; see `VectorIndex`."""
+        """Write the rows that no part holds; see `VectorIndex`."""
         if self._flushing is not None:
             self._flushing.join()
         with self._lock:
             self.state()
             with contextlib.suppress(OSError, CatalogError):  # derived: a search does without it
                 self._write_parts(thorough=max_bytes is None)
-            for name, one in self._modalities.items():
-                due = not self._exact(len(one.rows)) and one.ann is None
-                if due and (max_bytes is None or index_size(one.rows, self.settings) <= max_bytes):
-                    one.ann = self._ann(name, one.rows)
 
     def _write_parts(self, *, thorough: bool) -> None:
         sweep(self.store.folder, self._parts)
@@ -261,6 +273,11 @@ class LocalIndex:
                 if self._parts is parts:  # else something else was written meanwhile: the part is swept up later
                     self._swap(part)
                     save_parts(self.store, self._marked())
+            threading.Thread(target=self._build_quietly, name="embedspace-build").start()
+
+    def _build_quietly(self) -> None:
+        with contextlib.suppress(OSError, RuntimeError, MemoryError, CatalogError):  # derived: `close` makes it
+            self._build(Moment.BACKGROUND, None)
 
     def _swap(self, part: Part) -> None:
         """Take the rows of a part that was written in place of those in memory."""
@@ -278,18 +295,7 @@ class LocalIndex:
     def describe(self) -> dict[str, str]:
         """Return modality -> how it is searched, in words; see `VectorIndex`."""
         with self._lock:
-            return {
-                name: self._described(name, one) for name, one in sorted(self._modalities.items()) if one.rows.living
-            }
-
-    def _described(self, name: str, one: Held) -> str:
-        if self._exact(len(one.rows)):
-            return "exact"
-        ann = one.ann or self._stored(name)
-        words = f"{self.settings.index}, {self.settings.quantizer}"
-        return f"{words}: not built yet" if ann is None else f"{words}: {ann.size} vectors, built at {ann.built_at}"
-
-
-def _nothing() -> Nearest:
-    ints = np.zeros(0, np.int64)
-    return Nearest(ints, np.zeros((0, 2), np.uint64), np.zeros(0, np.float32), Background(0))
+            living = {name: one for name, one in sorted(self._modalities.items()) if one.rows.living}
+            for name, one in living.items():
+                self._look(name, one)
+            return {name: self._upkeep.described(len(one.rows), one.ann) for name, one in living.items()}

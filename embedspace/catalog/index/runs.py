@@ -167,6 +167,7 @@ class Rows:
         """Join runs; none of them is empty."""
         self.runs = tuple(runs)
         self.firsts = np.concatenate([[0], np.cumsum([len(run) for run in self.runs])]).astype(np.int64)
+        self._later: tuple[int, Rows | None] = (-1, None)
 
     @classmethod
     def of(cls, *parts: SegmentRows) -> Rows:
@@ -281,6 +282,10 @@ class Rows:
         return Chosen([run.mask(sequence) for run in self.runs])
 
     def after(self, seq: int) -> Rows:
-        """Return the rows with a higher sequence number: the last of these ones."""
-        runs = [run.after(seq) for run in self.runs if run.rows.seq[-1] > seq]
-        return Rows([run for run in runs if len(run)])
+        """Return the rows with a higher sequence number: the last of these ones; remembered, as every search asks."""
+        known, found = self._later
+        if known != seq or found is None:
+            runs = [run.after(seq) for run in self.runs if run.rows.seq[-1] > seq]
+            found = Rows([run for run in runs if len(run)])
+            self._later = seq, found
+        return found

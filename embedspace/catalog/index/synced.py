@@ -59,7 +59,15 @@ class SyncedIndex:
             if state.last_seq - self._index.state().last_seq > _STREAMED_ROWS:
                 self._index.save(max_bytes)  # before they are read: saving streams what would not fit in memory
             self._refresh()
-            self._index.save(max_bytes)
+            index = self._index
+            index.save(max_bytes)
+        index.build(max_bytes)
+
+    def restart(self, settings: IndexSettings) -> None:
+        """Search with other settings from now on."""
+        with self._lock:
+            self.settings, self._create = settings, factory_of(settings)
+            self._index, self._revision = self._create(self.store, settings), -1
 
     def _renew(self) -> tuple[int, IndexState]:
         """Return the revision and state of the catalog; begin anew where its vectors have another length by now."""
