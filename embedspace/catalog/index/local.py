@@ -71,12 +71,8 @@ class LocalIndex:
         """Return the state that was last committed, or that the packed file was written at; see `VectorIndex`."""
         with self._lock:
             if self._state is None:
-                self._load()
+                self._use(load_parts(self.store))
             return self._state or IndexState()
-
-    def _load(self) -> None:
-        """Begin with what the packed files hold."""
-        self._use(load_parts(self.store))
 
     def _use(self, parts: Parts) -> None:
         """Begin with the rows of some parts."""

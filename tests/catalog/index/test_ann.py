@@ -83,6 +83,8 @@ def test_extended_index_has_what_lives_and_nothing_else(tmp_path: Path, settings
     save_index(built, path, "me", rows.embed_dim)
     mapped = load_index(path, settings, "me", rows.embed_dim)
     assert mapped is not None
+    few = extended(mapped, Rows([rows.runs[0].without(np.arange(0, 1500, 100))]))
+    assert ids_in(few.index) == rows.seq.tolist() and few.size == 1700  # those few are not worth it
     gone = rows.runs[0].without(np.arange(0, 1500, 7))
     more = extended(mapped, Rows([gone]))
     assert ids_in(more.index) == gone.rows.seq[gone.alive].tolist() and more.size == gone.living
@@ -93,6 +95,9 @@ def test_extended_index_has_what_lives_and_nothing_else(tmp_path: Path, settings
     every = dataclasses.replace(again, nprobe=16, overfetch=400)
     found = search_index(every, Rows([gone]), vectors[1600:1610], 1)
     assert [int(best.rows[0]) for best in found] == list(range(1600, 1610))
+    near = [search_index(dataclasses.replace(every, overfetch=30), Rows([gone]), vectors[[row]], 1)[0].rows[0]
+            for row in range(1, 1500, 7)]  # fmt: skip
+    assert near == list(range(1, 1500, 7))  # codes are where their numbers are
 
 
 def test_damaged_cells_are_found_by_verify_and_never_end_a_search(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.catalog.index.ann.codes import kept_codes
 from embedspace.catalog.index.gpu import device_number, lowered, raised
 from embedspace.catalog.index.runs import Rows
 from embedspace.catalog.index.settings import IndexSettings
@@ -114,7 +115,7 @@ def _factory(settings: IndexSettings, kind: str, count: int, embed_dim: int) -> 
 
 
 def extended(ann: AnnIndex, rows: Rows) -> AnnIndex:
-    """Return an index with the same cells that has the newer rows, too, and not those that were deleted.
+    """Return an index with the same cells that has the newer rows, too; many deleted ones are left out.
 
     Args:
         ann: An IVF index with its shell, on the CPU; it stays as it is.
@@ -122,23 +123,23 @@ def extended(ann: AnnIndex, rows: Rows) -> AnnIndex:
     """
     faiss: Any = importlib.import_module("faiss")
 
-    index = _copied(ann)
     seq = rows.living_seq()
     older = seq[seq <= ann.built_at]
-    if len(older) < ann.size:
-        bits = np.zeros(ann.built_at + 1, np.bool_)
-        bits[older] = True
-        packed = np.packbits(bits, bitorder="little")
-        index.remove_ids(faiss.IDSelectorNot(faiss.IDSelectorBitmap(packed)))
+    dead = ann.size - len(older)
+    alive = None
+    if dead > ann.settings.rebuild_fraction * ann.size / 2:
+        alive = np.zeros(ann.built_at + 1, np.bool_)
+        alive[older] = True
+    index = _copied(ann, alive)
     newer = rows.positions(seq[len(older) :])
     for first in range(0, len(newer), _ADD):
         some = newer[first : first + _ADD]
         index.add_with_ids(rows.take(some), rows.seq_of(some))
-    return dataclasses.replace(ann, index=index, built_at=rows.last_seq, size=len(seq))
+    return dataclasses.replace(ann, index=index, built_at=rows.last_seq, size=int(index.ntotal))
 
 
-def _copied(ann: AnnIndex) -> Any:  # noqa: ANN401
-    """Return the index with lists of its own in memory."""
+def _copied(ann: AnnIndex, alive: NDArray[np.bool_] | None) -> Any:  # noqa: ANN401
+    """Return the index with lists of its own in memory: of all its vectors, or of those that live."""
     faiss: Any = importlib.import_module("faiss")
 
     index = faiss.deserialize_index(ann.shell)
@@ -146,12 +147,18 @@ def _copied(ann: AnnIndex) -> Any:  # noqa: ANN401
     width, block = ann.index.code_size, block_of(ann.index)
     for number in range(ann.cells):
         size = source.list_size(number)
-        if size:
-            lists.resize(number, size)
-            padded = -(-size // block) * block
-            ctypes.memmove(int(lists.get_codes(number)), int(source.get_codes(number)), padded * width)
-            ctypes.memmove(int(lists.get_ids(number)), int(source.get_ids(number)), size * 8)
-    index.ntotal = ann.index.ntotal
+        if not size:
+            continue
+        padded = -(-size // block) * block
+        seq = faiss.rev_swig_ptr(source.get_ids(number), size)
+        codes = faiss.rev_swig_ptr(source.get_codes(number), padded * width).reshape(padded, width)
+        if alive is not None and not (keep := alive[seq]).all():
+            seq, codes = seq[keep], kept_codes(codes, keep, block)
+        if len(seq):
+            lists.resize(number, len(seq))
+            ctypes.memmove(int(lists.get_codes(number)), codes.ctypes.data, codes.nbytes)
+            ctypes.memmove(int(lists.get_ids(number)), seq.ctypes.data, seq.nbytes)
+            index.ntotal += len(seq)
     return index
 
 
