@@ -121,8 +121,6 @@ def extended(ann: AnnIndex, rows: Rows) -> AnnIndex:
         ann: An IVF index with its shell, on the CPU; it stays as it is.
         rows: All rows.
     """
-    faiss: Any = importlib.import_module("faiss")
-
     seq = rows.living_seq()
     older = seq[seq <= ann.built_at]
     dead = ann.size - len(older)
