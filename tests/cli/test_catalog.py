@@ -155,6 +155,21 @@ def test_migrate_to_a_space_of_another_width(run: Run, media: Path, option: str)
     assert run("catalog", "verify", "c").code == 0
 
 
+def test_optimize_and_tune_say_how_each_modality_is_searched(run: Run, media: Path) -> None:
+    said = run("catalog", "optimize", "c").out.splitlines()
+    assert ["image", "exact"] in [line.split() for line in said] and said[-1].startswith("size ")
+    assert set(json.loads(run("catalog", "optimize", "c", "--json").out)["indexes"].values()) == {"exact"}
+    table = run("catalog", "tune", "c", "--recall", "0.9").out.splitlines()
+    assert table[0].split() == ["modality", "search", "nprobe", "overfetch", "recall", "ms", "bytes"]
+    assert ["*", "image", "exact", "-", "-", "1.000"] in [line.split()[:6] for line in table]
+    tuned = json.loads(run("catalog", "tune", "c", "--json").out)
+    assert {one["recall"] for one in tuned} == {1.0} and all(one["chosen"] for one in tuned)
+    with Catalog.open("c", read_only=True) as catalog:
+        assert catalog.settings.target_recall == 0.9
+    refused = run("catalog", "tune", "c", "--recall", "2")
+    assert refused.code == 2 and "target_recall = 2.0; must be from 0.5 to 1.0" in refused.err
+
+
 @pytest.mark.parametrize("verb", ["info", "verify", "migrate"])
 def test_every_verb_refuses_a_missing_catalog(run: Run, tmp_path: Path, verb: str) -> None:
     result = run("catalog", verb, tmp_path / "none.catalog")

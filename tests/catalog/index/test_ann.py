@@ -208,6 +208,26 @@ def test_many_vectors_are_compressed() -> None:
     assert kind_of(settings, 10**6, 255) == kind_of(dataclasses.replace(settings, index="hnsw"), 10**6, 256) == "sq8"
 
 
+def test_tune_keeps_the_fastest_that_finds_enough(tmp_path: Path) -> None:
+    path = tmp_path / "c.catalog"
+    with new_catalog(path, SMALL) as catalog:
+        catalog.add(vector_items(random_units(600)))
+        tried = catalog.tune(0.9)
+        assert [one.way for one in tried] == ["exact", *3 * ["ivf, sq8"]]
+        (kept,) = [one for one in tried if one.chosen]
+        assert kept.recall >= 0.9 and kept.milliseconds == min(
+            one.milliseconds for one in tried[1:] if one.recall >= 0.9
+        )
+        assert len(catalog.search(random_units(1, seed=3), query_modality="text", k=10)[0]) == 10
+    with Catalog.open(path, read_only=True) as catalog:
+        catalog.search(random_units(1, seed=3), query_modality="text", k=10)
+        index = catalog._index.current()
+        assert isinstance(index, LocalIndex)
+        ann = index._modalities["image"].ann
+        assert ann is not None and (ann.nprobe, ann.overfetch) == (kept.nprobe, kept.overfetch)
+        assert catalog.settings.target_recall == 0.9 and catalog.verify().ok
+
+
 # -- of earlier versions ---------------------------------------------------------------------------------------------
 
 
