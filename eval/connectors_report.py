@@ -70,7 +70,9 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(f"| | {title} | | | {validation} | {' | '.join(cells(report[name]))} | |")
     for title, one in report["conditions"].items():
         for method, entry in one["methods"].items():
-            set_to = ", ".join(f"{k} {entry[k]:g}" for k in ("strength", "temperature", "share") if k in entry)
+            set_to = ", ".join(
+                f"{k} {entry[k]:g}" for k in ("strength", "temperature", "penalty", "share") if k in entry
+            )
             first, tenth, _ = entry["text_to_text"]
             mark = "**" if method == one["chosen"] else ""
             tried = f"{100 * first:.1f} / {100 * tenth:.1f} | {100 * entry['validation_recall_at_10']:.1f}"

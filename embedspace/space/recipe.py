@@ -9,7 +9,7 @@ model = "sentence-transformers:laion/clap-htsat-unfused"
 modalities = ["text", "audio"]
 window_seconds = 10.0
 [connect.clap]
-method = "blend"                                 # procrustes | ridge | anchors | mlp | identity
+method = "blend"                                 # procrustes | ridge | anchors | sparse | mlp | identity
 texts = ["captions.txt"]                         # absent: the words that come with the package
 centre = "unlabelled/audio/**"
 [calibration]

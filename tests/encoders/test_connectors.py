@@ -18,6 +18,7 @@ from embedspace.encoders.connectors import (
     load_connector,
     save_connector,
 )
+from embedspace.encoders.connectors.lasso import nonnegative_lasso
 from embedspace.errors import ConfigError, InputError, WeightsError
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -25,6 +26,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "ridge": {},
     "anchors": {"anchors": 40, "neighbours": 5, "temperature": 0.2},
     "blend": {"anchors": 40, "neighbours": 5, "temperature": 0.2, "share": 0.6},
+    "sparse": {"anchors": 40, "neighbours": 20, "penalty": 0.05, "share": 0.6},
     "mlp": {"hidden_dim": 16},
 }
 
@@ -62,6 +64,37 @@ def test_connect_blend_by_hand() -> None:
             y[row] += 0.6 * read / np.linalg.norm(read)
         expected = unit(weights["target_centre"] + weights["target_scale"] * unit(y))
         np.testing.assert_allclose(made.connect(given, modality), expected, atol=2e-6)
+
+
+def test_connect_sparse_by_hand() -> None:
+    made, given = random_connector("sparse"), rows(6, 12)
+    weights = {name: tensor.double().numpy() for name, tensor in made.state_dict().items()}
+    for row in given:
+        x = unit((row - weights["centres"][1])[None])[0]
+        nearest = np.argsort(-(weights["keys"] @ x))[:20]
+        atoms = weights["keys"][nearest]
+        share = np.zeros(20)
+        for _ in range(20_000):  # projected gradient descent
+            share = np.maximum(share - 0.02 * (atoms @ (share @ atoms - x) + 0.05), 0)
+        y = share @ weights["values"][nearest] + 0.6 * weights["linear.weight"] @ (x - share @ atoms)
+        expected = unit((weights["target_centre"] + weights["target_scale"] * y / np.linalg.norm(y))[None])[0]
+        assert 0 < np.count_nonzero(share) < 20
+        np.testing.assert_allclose(made.connect(row[None], "audio")[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 0.05, 0.3, 5.0])
+def test_lasso_meets_its_optimality_conditions(penalty: float) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        atoms, x = random.standard_normal((60, 16)), random.standard_normal(16)
+        atoms[7] = atoms[3]  # one that repeats
+        gram, products = atoms @ atoms.T, atoms @ x
+        found = nonnegative_lasso(gram, products, penalty)
+        slope = gram @ found - products + penalty  # of the objective: none may fall, and none that takes part may rise
+        assert found.min() >= 0
+        assert slope.min() > -1e-4
+        assert np.abs(slope[found > 0]).max(initial=0) < 1e-4
+        assert found.any() == (products.max() > penalty)
 
 
 def test_connect_mlp_adds_its_residual_to_the_linear_map() -> None:
@@ -150,6 +183,7 @@ def test_connect_refuses_rows_of_another_width() -> None:
         ({"modalities": ["text", "audio", "audio"]}, "none stands twice"),
         ({"neighbours": 41}, "connector neighbours 41: must be 1 to its anchors, 40"),
         ({"temperature": 0}, "connector temperature 0 must be above 0"),
+        ({"penalty": 0}, "connector penalty 0: must be above 0"),
         ({"share": float("nan")}, "share nan 0 to 1"),
         ({"share": 1.5}, "share 1.5 0 to 1"),
         ({"hidden_dim": 5}, "connector method blend with hidden_dim 5"),

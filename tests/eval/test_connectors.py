@@ -11,7 +11,20 @@ from embedspace.evaluate.search import positive_ranks
 from embedspace.train.connect import ConnectSettings, fit_connector
 from eval import connectors, connectors_report
 from eval.connected_spaces import says_the_same
-from eval.connectors import ASKED, SHARES, TEMPERATURES, Pictures, condition, conditions_of, ranks_of, variants
+from eval.connectors import (
+    ASKED,
+    PENALTIES,
+    REST_SHARES,
+    SETTINGS,
+    SHARES,
+    TEMPERATURES,
+    Pictures,
+    condition,
+    conditions_of,
+    ranks_of,
+    set_to,
+    variants,
+)
 from eval.connectors_report import WAYS, measured
 
 Rows = NDArray[np.float32]
@@ -64,6 +77,11 @@ def test_variants_share_weights_and_differ_in_settings() -> None:
     assert fitted.config not in {one.config for one in found[1:2]}
     different = [one.connect(texts[:5]) for one in (found[0], found[-1])]
     assert np.abs(different[0] - different[1]).max() > 1e-3
+    sparse = variants(fit_connector(texts, rows(150, 6, 1), SETTINGS["sparse"]).connector)
+    assert [(one.config.penalty, one.config.share) for one in sparse] == [
+        (p, s) for p in PENALTIES for s in REST_SHARES
+    ]
+    assert set_to(sparse[0].config) == {"penalty": PENALTIES[0], "share": REST_SHARES[0]}
     plain = Connector(ConnectorConfig("procrustes", 8, 6))
     assert variants(plain) == [plain]
 

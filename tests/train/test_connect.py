@@ -42,7 +42,7 @@ def rotation(in_dim: int, embed_dim: int) -> NDArray[np.float64]:
 
 
 def settings(method: str, **more: Any) -> ConnectSettings:
-    return ConnectSettings(method, steps=20, batch_size=64, hidden_dim=32, neighbours=10, **more)
+    return ConnectSettings(method, steps=20, batch_size=64, hidden_dim=32, neighbours=10, atoms=50, **more)
 
 
 @pytest.mark.parametrize("widths", [(16, 16), (16, 24)])
@@ -147,8 +147,9 @@ def test_blend_and_mlp_follow_what_a_rotation_cannot() -> None:
     x, given = rows(2000, 6), ConnectSettings(steps=80, batch_size=128, hidden_dim=64, learning_rate=1e-2)
     recall = {
         method: fit_connector(x, folded(x), dataclasses.replace(given, method=method)).report.recall_at_1
-        for method in ("procrustes", "blend", "mlp")
+        for method in ("procrustes", "blend", "sparse", "mlp")
     }
+    assert recall["sparse"] > recall["procrustes"] + 0.05
     assert recall["blend"] > recall["procrustes"] + 0.05
     assert recall["mlp"] > recall["procrustes"] + 0.05
 
@@ -210,6 +211,21 @@ def test_centre_of_unlabelled_media_bridges_the_gap(method: str) -> None:
     assert found({"audio": sounds}) > max(0.7, found(None) + 0.1)
 
 
+def test_sparse_finds_media_between_texts_where_a_rotation_cannot() -> None:
+    # a medium shows two or three things at once: the sum of their texts' vectors, in both spaces
+    x = rows(300, 24)
+    y = rows(300, 24, seed=1)
+    random = np.random.default_rng(2)
+    mixed = np.array([random.permutation(300)[:3] for _ in range(100)])
+    seen, wanted = unit(x[mixed].sum(axis=1)), unit(y[mixed].sum(axis=1))
+
+    def cosine(method: str) -> float:
+        fitted = fit_connector(x, y, settings(method, penalties=(0.05,)))
+        return float(np.sum(fitted.connector.connect(seen) * wanted, axis=1).mean())
+
+    assert cosine("sparse") > 0.8 > 0.5 > cosine("procrustes")
+
+
 def test_fit_leaves_out_texts_without_a_vector() -> None:
     x = rows(300, 8)
     y = folded(x)
@@ -267,7 +283,17 @@ def test_media_named_text_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"method": "magic"}, {"held_out": 0}, {"held_out": 1}, {"neighbours": 0}, {"shares": ()}, {"focus": -1}]
+    "wrong",
+    [
+        {"method": "magic"},
+        {"held_out": 0},
+        {"held_out": 1},
+        {"neighbours": 0},
+        {"shares": ()},
+        {"penalties": ()},
+        {"atoms": 0},
+        {"focus": -1},
+    ],
 )
 def test_settings_refuse_wrong_values(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

@@ -11,6 +11,7 @@
 | ridge | the linear map of least squared error | |
 | anchors | none | what the nearest ones are in the target |
 | blend | the rotation | beside it by a share, what the nearest ones are |
+| sparse | the rotation, of what the texts leave | a sparse combination of the nearest ones makes up the row |
 | mlp | the rotation and a residual MLP, trained by InfoNCE | |
 
 Texts that lie near the unlabelled media count more: a map should be best where it is used. On drawings of a vendor
@@ -21,9 +22,10 @@ out of the fit; then all texts are fitted with it.
 
 Sources:
     Schönemann 1966, A generalized solution of the orthogonal Procrustes problem (procrustes); Hoerl and Kennard 1970
-    (ridge); Wang et al. 2023, Connecting Multi-modal Contrastive Representations (C-MCR: texts alone, a memory read
-    out by a softmax, noise); TextME 2026 (centres of unlabelled media, a 2-layer MLP, InfoNCE with a window of
-    negatives).
+    (ridge); Tibshirani 1996 and Bhalla et al. 2024, SpLiCE (sparse: a CLIP's row as few words), Roweis and Saul 2000
+    (weights that make up a row hold in another space, too); Wang et al. 2023, Connecting Multi-modal Contrastive
+    Representations (C-MCR: texts alone, a memory read out by a softmax, noise); TextME 2026 (centres of unlabelled
+    media, a 2-layer MLP, InfoNCE with a window of negatives).
 """
 
 from __future__ import annotations

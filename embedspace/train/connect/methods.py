@@ -76,7 +76,8 @@ class Start:
     def anchored(self, linear: Tensor | None) -> Connector:
         """Return a connector that keeps all texts."""
         count = len(self.x)
-        made = self.connector(linear, anchors=count, neighbours=min(self.settings.neighbours, count))
+        near = self.settings.atoms if self.settings.method == "sparse" else self.settings.neighbours
+        made = self.connector(linear, anchors=count, neighbours=min(near, count))
         made.keys.copy_(self.x)
         made.values.copy_(self.y)
         return made
@@ -140,6 +141,26 @@ def _fit_blend(trial: Start, held: Pairs | None) -> Tried:
     return _fit_anchored(trial, held, procrustes(trial.x, trial.y, trial.weights), trial.settings.shares)
 
 
+@torch.no_grad()
+def _fit_sparse(trial: Start, held: Pairs | None) -> Tried:
+    """Choose penalty and share, unless there is nothing to choose on: each penalty is solved once."""
+    made, given = trial.anchored(procrustes(trial.x, trial.y, trial.weights)), trial.settings
+    assert made.linear is not None
+    best = (-1.0, given.penalties[0], given.rest_shares[0])
+    for penalty in given.penalties if held is not None else ():
+        assert held is not None
+        made.config = dataclasses.replace(made.config, penalty=penalty)
+        read, left = made.combined(made.centred(held.x))
+        rotated = made.linear(left)
+        for share in given.rest_shares:
+            mapped = F.normalize(read + share * rotated, dim=-1)
+            best = max(best, (_quality(_ranks(mapped, made, held)), penalty, share))
+    _, penalty, share = best
+    made.config = dataclasses.replace(made.config, penalty=penalty, share=share)
+    narrowed = dataclasses.replace(given, penalties=(penalty,), rest_shares=(share,))
+    return Tried(made, narrowed, {"penalty": penalty, "share": share})
+
+
 def _fit_mlp(trial: Start, held: Pairs | None) -> Tried:
     """Train a rotation and the MLP beside it, which starts at nothing."""
     settings = trial.settings
@@ -178,6 +199,7 @@ FITTERS: Mapping[str, Callable[[Start, Pairs | None], Tried]] = {
     "ridge": _fit_ridge,
     "anchors": _fit_anchors,
     "blend": _fit_blend,
+    "sparse": _fit_sparse,
     "mlp": _fit_mlp,
 }
 """Method -> its fit; without held-out texts it takes the first of what there is to choose from."""

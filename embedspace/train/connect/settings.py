@@ -24,6 +24,9 @@ class ConnectSettings:
         neighbours: Nearest shared texts that take part.
         temperatures: Softmax temperatures of their cosines to choose from.
         shares: Weights of what they say beside the rotation, to choose from.
+        atoms: Nearest shared texts that sparse combines.
+        penalties: Costs of its weights to choose from.
+        rest_shares: Weights of the rotation of what its combination leaves, to choose from.
         hidden_dim: Width of the MLP's hidden layer.
         steps: Steps of its training.
         batch_size: Texts per step.
@@ -41,6 +44,9 @@ class ConnectSettings:
     neighbours: int = 50
     temperatures: tuple[float, ...] = (0.03, 0.05, 0.1, 0.2)
     shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    atoms: int = 400
+    penalties: tuple[float, ...] = (0.05, 0.1, 0.15)
+    rest_shares: tuple[float, ...] = (0.25, 0.5, 0.75)
     hidden_dim: int = 1024
     steps: int = 1500
     batch_size: int = 512
@@ -58,10 +64,10 @@ class ConnectSettings:
             raise ConfigError(f"held_out {self.held_out}: a share of the texts, above 0 and below 1")
         if not self.focus >= 0:
             raise ConfigError(f"focus {self.focus}: a temperature of at least 0")
-        if min(self.neighbours, self.hidden_dim, self.steps, self.batch_size) < 1:
-            raise ConfigError("neighbours, hidden_dim, steps and batch_size must be at least 1")
-        if not (self.strengths and self.temperatures and self.shares):
-            raise ConfigError("strengths, temperatures and shares: give at least one of each")
+        if min(self.neighbours, self.atoms, self.hidden_dim, self.steps, self.batch_size) < 1:
+            raise ConfigError("neighbours, atoms, hidden_dim, steps and batch_size must be at least 1")
+        if not (self.strengths and self.temperatures and self.shares and self.penalties and self.rest_shares):
+            raise ConfigError("strengths, temperatures, shares, penalties and rest_shares: give at least one of each")
 
 
 @dataclass(frozen=True)

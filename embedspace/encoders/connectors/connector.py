@@ -1,16 +1,4 @@
-"""Connectors: unit rows of one shared space in, unit rows of another out, fitted on texts alone.
-
-Two spaces that were never trained together share nothing but text. A connector carries what one of them encodes,
-texts, pictures or sounds, into the other, whose own vectors stay as they are:
-
-    x = unit(row - centre of its modality)                                  (N, in_dim)
-    y = (1 - share) * unit(base(x)) + share * unit(sum of w_i * v_i)        (N, embed_dim)
-    out = unit(target_centre + target_scale * unit(y))
-
-`base` is a linear map, or one plus an MLP. The sum runs over the shared texts nearest to x: w is the softmax of its
-cosines with them over a temperature, v_i the centred vector of text i in the target space. A method has the base, the
-texts, or both. `embedspace.train.connect` fits all of it and names the papers.
-"""
+"""Rows of one space to rows of another, and the files of it; the equations are in the package's docstring."""
 
 from __future__ import annotations
 
@@ -18,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,75 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedspace.encoders.base import load_module, save_tensors, to_rows
+from embedspace.encoders.connectors.config import LINEAR, TEXT, ConnectorConfig
+from embedspace.encoders.connectors.lasso import nonnegative_lasso
 from embedspace.errors import ConfigError, InputError, WeightsError
 from embedspace.files import replacing
 
-__all__ = ["METHODS", "Connector", "ConnectorConfig", "identity_connector", "load_connector", "save_connector"]
+__all__ = ["Connector", "identity_connector", "load_connector", "save_connector"]
 
-METHODS = ("identity", "procrustes", "ridge", "anchors", "blend", "mlp")
-"""What a connector can be; see `embedspace.train.connect`."""
-_LINEAR = ("procrustes", "ridge", "blend", "mlp")
-_ANCHORED = ("anchors", "blend")
-_TEXT = "text"
 _CHUNK = 1024
 """Rows compared with the shared texts at once."""
-_WIDEST = 1 << 16
 _FORMAT = 1
-
-
-@dataclass(frozen=True)
-class ConnectorConfig:
-    """What determines a connector besides its weights.
-
-    Attributes:
-        method: One of `METHODS`.
-        in_dim: Width of the space that rows come from.
-        embed_dim: Width of the space that they go to.
-        modalities: Those with a centre of their own; "text" is the first, and serves all that are not named.
-        anchors: Shared texts that are kept; 0 for methods without.
-        neighbours: Nearest shared texts that take part, 1 to `anchors`.
-        temperature: Divides their cosines.
-        share: Weight of what they say, 0 to 1; the base has the rest.
-        hidden_dim: Width of the MLP's hidden layer; 0 for methods without.
-    """
-
-    method: str
-    in_dim: int
-    embed_dim: int
-    modalities: tuple[str, ...] = (_TEXT,)
-    anchors: int = 0
-    neighbours: int = 0
-    temperature: float = 0.1
-    share: float = 1.0
-    hidden_dim: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what no connector can be."""
-        if self.method not in METHODS:
-            raise ConfigError(f"connector method {self.method!r}: known are {', '.join(METHODS)}")
-        for name in ("in_dim", "embed_dim"):
-            if not 1 <= getattr(self, name) <= _WIDEST:
-                raise ConfigError(f"connector {name} {getattr(self, name)}: must be 1 to {_WIDEST}")
-        if self.method == "identity" and self.in_dim != self.embed_dim:
-            raise ConfigError(
-                f"connector identity from width {self.in_dim} to {self.embed_dim}: a space is only its own equal; "
-                "fit a connector with method procrustes or blend"
-            )
-        if not self.modalities or self.modalities[0] != _TEXT or len(set(self.modalities)) < len(self.modalities):
-            raise ConfigError(f"connector modalities {self.modalities}: 'text' comes first, and none stands twice")
-        if self.has_anchors and not 1 <= self.neighbours <= self.anchors:
-            raise ConfigError(f"connector neighbours {self.neighbours}: must be 1 to its anchors, {self.anchors}")
-        if not self.temperature > 0 or not 0 <= self.share <= 1:
-            raise ConfigError(f"connector temperature {self.temperature} must be above 0, share {self.share} 0 to 1")
-        if (self.method == "mlp") != (self.hidden_dim > 0):
-            raise ConfigError(
-                f"connector method {self.method} with hidden_dim {self.hidden_dim}: for mlp alone, above 0"
-            )
-
-    @property
-    def has_anchors(self) -> bool:
-        """Whether it keeps shared texts."""
-        return self.method in _ANCHORED
 
 
 class Connector(nn.Module):
@@ -124,7 +52,7 @@ class Connector(nn.Module):
         self.register_buffer("centres", torch.zeros(len(config.modalities), wide))
         self.register_buffer("target_centre", torch.zeros(out))
         self.register_buffer("target_scale", torch.ones(()))
-        if config.method in _LINEAR:
+        if config.method in LINEAR:
             self.linear = nn.Linear(wide, out, bias=False)
         if config.method == "mlp":
             self.mlp = nn.Sequential(nn.Linear(wide, config.hidden_dim), nn.GELU(), nn.Linear(config.hidden_dim, out))
@@ -132,7 +60,7 @@ class Connector(nn.Module):
             self.register_buffer("keys", torch.zeros(config.anchors, wide))
             self.register_buffer("values", torch.zeros(config.anchors, out))
 
-    def centred(self, rows: Tensor, modality: str = _TEXT) -> Tensor:
+    def centred(self, rows: Tensor, modality: str = TEXT) -> Tensor:
         """Subtract a modality's centre from (N, in_dim) rows: (N, in_dim) unit rows."""
         names = self.config.modalities
         return F.normalize(rows - self.centres[names.index(modality) if modality in names else 0], dim=-1)
@@ -153,16 +81,44 @@ class Connector(nn.Module):
             parts.append(F.normalize(torch.einsum("nk,nkd->nd", weights, self.values[nearest]), dim=-1))
         return torch.cat(parts)
 
+    @torch.no_grad()
+    def combined(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Write (N, in_dim) centred unit rows as sparse combinations of the shared texts nearest to them.
+
+        Returns:
+            What the combinations are in the target, (N, embed_dim), and what they leave of the rows, (N, in_dim).
+        """
+        explained, made = torch.zeros_like(x), x.new_zeros(len(x), self.config.embed_dim)
+        for number, row in enumerate(x):
+            nearest = (self.keys @ row).topk(self.config.neighbours).indices
+            atoms = self.keys[nearest].double().cpu().numpy()
+            found = nonnegative_lasso(atoms @ atoms.T, atoms @ row.double().cpu().numpy(), self.config.penalty)
+            weights = torch.from_numpy(found).to(x)
+            explained[number] = weights @ self.keys[nearest]
+            made[number] = weights @ self.values[nearest]
+        return made, x - explained
+
+    def from_sparse(self, x: Tensor) -> Tensor:
+        """Put the sparse combination of (N, in_dim) centred unit rows together in the target: (N, embed_dim) unit rows.
+
+        One row at a time and in double precision, so that a row does not depend on its batch.
+        """
+        assert self.linear is not None
+        made, left = self.combined(x)
+        return F.normalize(made + self.config.share * self.linear(left), dim=-1)
+
     def mapped(self, x: Tensor) -> Tensor:
         """Map (N, in_dim) centred unit rows to (N, embed_dim) centred unit rows of the target."""
         if not self.config.has_anchors:
             return self.base(x)
+        if self.config.method == "sparse":
+            return self.from_sparse(x)
         if self.linear is None:
             return self.from_anchors(x)
         share = self.config.share
         return F.normalize((1 - share) * self.base(x) + share * self.from_anchors(x), dim=-1)
 
-    def forward(self, rows: Tensor, modality: str = _TEXT) -> Tensor:
+    def forward(self, rows: Tensor, modality: str = TEXT) -> Tensor:
         """Map (N, in_dim) unit rows to (N, embed_dim) unit rows; the identity returns the very tensor it is given.
 
         Args:
@@ -174,7 +130,7 @@ class Connector(nn.Module):
         return F.normalize(self.target_centre + self.target_scale * self.mapped(self.centred(rows, modality)), dim=-1)
 
     @torch.inference_mode()
-    def connect(self, rows: NDArray[np.float32], modality: str = _TEXT) -> NDArray[np.float32]:
+    def connect(self, rows: NDArray[np.float32], modality: str = TEXT) -> NDArray[np.float32]:
         """Map unit rows of one space to unit rows of the other.
 
         Args:
@@ -228,7 +184,10 @@ def _as_stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _to_json(config: ConnectorConfig) -> str:
-    return json.dumps({"format": _FORMAT, **dataclasses.asdict(config)}, indent=1)
+    stored = {"format": _FORMAT, **dataclasses.asdict(config)}
+    if config.method != "sparse":  # files and digests of the others stay as they were
+        del stored["penalty"]
+    return json.dumps(stored, indent=1)
 
 
 def save_connector(connector: Connector, folder: Path, name: str = "connector") -> None:
@@ -274,6 +233,6 @@ def _parsed(stored: Any, path: Path) -> ConnectorConfig:  # noqa: ANN401
     if not isinstance(stored, dict) or stored.pop("format", None) != _FORMAT:
         raise ConfigError(f"{path}: no connector of format {_FORMAT}; fit it again")
     try:
-        return ConnectorConfig(**{**stored, "modalities": tuple(stored.get("modalities", (_TEXT,)))})
+        return ConnectorConfig(**{**stored, "modalities": tuple(stored.get("modalities", (TEXT,)))})
     except TypeError as error:
         raise ConfigError(f"{path}: does not fit a connector: {error}") from None
