@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import json
 import sys
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedspace.cli import main
+from embedspace.cli import app, main
 from embedspace.encoders.base import save_tensors
 from embedspace.errors import ArgumentError, ConfigError, UnknownModalityError
 from embedspace.generate import (
@@ -219,6 +220,7 @@ def test_the_command_line_offers_what_was_registered(
     space = _space(tmp_path, "bell", {"type": "bell"})
     importlib.import_module("embedspace.cli.shared")
     monkeypatch.setattr("embedspace.cli.shared.space.load_space", lambda *given: space)
+    monkeypatch.setattr(app, "_command", functools.cache(app._command.__wrapped__))  # options are read once per process
     for package, name in (("embedspace.cli", "generate"), ("embedspace.cli.shared", "generate_options")):
         monkeypatch.setattr(sys.modules[package], name, importlib.import_module(f"{package}.{name}"))
         monkeypatch.delitem(sys.modules, f"{package}.{name}")  # as in a new process, where the plug-in comes first

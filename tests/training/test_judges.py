@@ -31,7 +31,7 @@ def test_judges_are_not_shipped_and_see_with_eyes_of_their_own() -> None:
 
 def test_the_judge_of_pictures_learns_from_nothing_that_a_gallery_holds() -> None:
     recipe = tomllib.loads((ROOT / "training/recipes/generators/image.toml").read_text("utf-8"))
-    assert not set(judge_pictures.SOURCES) & set(recipe["image"]["gallery"])
+    assert not set(judge_pictures.SOURCES) & set(recipe["image"]["may_ship"])
     assert judge_pictures.SOURCES["stamps"] == ("train",)
     assert "emoji-twitter" not in recipe["image"]["sources"]
 
