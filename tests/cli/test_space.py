@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import itertools
 import json
 import shutil
 import threading
@@ -21,14 +20,12 @@ from embedspace.cli import main
 from embedspace.errors import InputError, WeightsError
 from embedspace.evaluate.check import check_space
 from embedspace.integrations.hub import pull_space, push_space
-from tests.support.towers import noise, tiny_clap, tiny_open_clip
+from tests.support.towers import noise, tiny_recipe
 
 pytestmark = [
     pytest.mark.filterwarnings("default::DeprecationWarning"),
     pytest.mark.filterwarnings("default::FutureWarning"),
 ]
-
-WORDS = ("dog", "bell", "rain", "street", "fox", "drum", "leaf", "boat", "moon", "hill", "cup", "door")
 
 
 @pytest.fixture(autouse=True)
@@ -43,27 +40,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("composed")
-    tiny_open_clip(folder / "clip")
-    tiny_clap(folder / "clap")
-    (folder / "words.txt").write_text("\n".join(f"{a} {b}" for a, b in itertools.product(WORDS, WORDS)))
-    path = folder / "tiny.toml"
-    path.write_text(
-        """
-        anchor = "clip"
-        [towers.clip]
-        model = "open_clip:local-dir:clip"
-        modalities = ["text", "image"]
-        [towers.clap]
-        model = "sentence-transformers:clap"
-        modalities = ["text", "audio"]
-        window_seconds = 5.0
-        [connect.clap]
-        method = "procrustes"
-        texts = ["words.txt"]
-        """
-    )
-    return path
+    return tiny_recipe(tmp_path_factory.mktemp("composed"))
 
 
 @pytest.fixture(scope="module")

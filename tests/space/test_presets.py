@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import itertools
 import subprocess
 import sys
 import textwrap
@@ -15,38 +14,18 @@ import pytest
 
 import embedspace.space.open as opening
 from embedspace.space import EmbeddingSpace
-from tests.support.towers import tiny_clap, tiny_open_clip
+from tests.support.towers import tiny_recipe
 
 pytestmark = [
     pytest.mark.filterwarnings("default::DeprecationWarning"),
     pytest.mark.filterwarnings("default::FutureWarning"),
 ]
 
-WORDS = ("dog", "bell", "rain", "street", "fox", "drum", "leaf", "boat", "moon", "hill", "cup", "door")
-
 
 @pytest.fixture(scope="module")
 def presets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of presets with one, "tiny"."""
-    folder = tmp_path_factory.mktemp("presets")
-    tiny_open_clip(folder / "clip")
-    tiny_clap(folder / "clap")
-    (folder / "words.txt").write_text("\n".join(f"{a} {b}" for a, b in itertools.product(WORDS, WORDS)))
-    (folder / "tiny.toml").write_text(
-        """
-        anchor = "clip"
-        [towers.clip]
-        model = "open_clip:local-dir:clip"
-        modalities = ["text", "image"]
-        [towers.clap]
-        model = "transformers:clap"
-        modalities = ["text", "audio"]
-        [connect.clap]
-        method = "procrustes"
-        texts = ["words.txt"]
-        """
-    )
-    return folder
+    return tiny_recipe(tmp_path_factory.mktemp("presets")).parent
 
 
 @pytest.fixture

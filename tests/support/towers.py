@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import string
 from pathlib import Path
@@ -152,3 +153,28 @@ def tiny_sentence_clip(folder: Path) -> Path:
     model = SentenceTransformer(str(plain), device="cpu", prompts={"query": "find. ", "document": ""})
     model.save_pretrained(str(folder))
     return folder
+
+
+def tiny_recipe(folder: Path) -> Path:
+    """Write a CLIP, a CLAP, 144 texts to connect them by, and the TOML file of the space that they make."""
+    tiny_open_clip(folder / "clip")
+    tiny_clap(folder / "clap")
+    words = ("dog", "bell", "rain", "street", "fox", "drum", "leaf", "boat", "moon", "hill", "cup", "door")
+    (folder / "words.txt").write_text("\n".join(f"{a} {b}" for a, b in itertools.product(words, words)))
+    path = folder / "tiny.toml"
+    path.write_text(
+        """
+        anchor = "clip"
+        [towers.clip]
+        model = "open_clip:local-dir:clip"
+        modalities = ["text", "image"]
+        [towers.clap]
+        model = "sentence-transformers:clap"
+        modalities = ["text", "audio"]
+        window_seconds = 5.0
+        [connect.clap]
+        method = "procrustes"
+        texts = ["words.txt"]
+        """
+    )
+    return path
