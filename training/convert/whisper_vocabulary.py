@@ -2,6 +2,9 @@
 
 Kept are the pieces that the words of WordNet and of MiniLM's vocabulary are made of, in the middle of a text and at its
 beginning, every single byte, digits and plain punctuation.
+
+The package's tokenizer lacks its first merge, the one that makes " t". Without it no word that begins with t is spelt
+as Whisper spells it (" the", " to", " train"), so it is put back before words are cut into pieces.
 """
 
 from __future__ import annotations
@@ -12,15 +15,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from embedspace.errors import EmbedspaceError
 from training.corpora.fetch import read_member, unpacked
 
-__all__ = ["POSITIONS", "Vocabulary", "read_vocabulary"]
+__all__ = ["POSITIONS", "Vocabulary", "mended", "read_vocabulary"]
 
 POSITIONS = 128
 """Tokens of the longest text; a window of 12 s holds some forty."""
 _COMMANDS = ("<|startoftranscript|>", "<|transcribe|>", "<|translate|>", "<|notimestamps|>")
 _END = "<|endoftext|>"
 _LANGUAGE = re.compile(r"^<\|([a-z]{2,3})\|>$")
+_FIRST_MERGE = ("Ġ", "t")
 _PLAIN = re.compile(r"^ ?[A-Za-z0-9'.,!?&%$-]+$")
 
 
@@ -62,11 +67,35 @@ def _words() -> Iterator[str]:
     yield from (word for word in published["model"]["vocab"] if word.isascii())
 
 
+def mended(tokenizer: bytes) -> bytes:
+    """Return a tokenizer.json with its first merge, where that is missing.
+
+    Raises:
+        EmbedspaceError: If another piece is made by no merge.
+    """
+    parsed: dict[str, Any] = json.loads(tokenizer)
+    model = parsed["model"]
+    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    special = {row["content"] for row in parsed["added_tokens"]}
+    made = {left + right for left, right in merges}
+    unmade = [piece for piece in model["vocab"] if len(piece) > 1 and piece not in made | special]
+    if unmade == ["".join(_FIRST_MERGE)]:
+        merges.insert(0, list(_FIRST_MERGE))
+    elif unmade:
+        raise EmbedspaceError(f"the tokenizer makes {len(unmade)} of its pieces by no merge, such as {unmade[0]!r}")
+    model["merges"] = [" ".join(merge) for merge in merges]
+    return json.dumps(parsed, ensure_ascii=False).encode()
+
+
 def read_vocabulary(tokenizer: bytes) -> Vocabulary:
-    """Choose the tokens of Whisper's tokenizer.json."""
+    """Choose the tokens of Whisper's tokenizer.json.
+
+    Raises:
+        EmbedspaceError: If its merges do not make its pieces.
+    """
     from tokenizers import Tokenizer
 
-    whole: Any = Tokenizer.from_str(tokenizer.decode())
+    whole: Any = Tokenizer.from_str(mended(tokenizer).decode())
     special = {row["content"]: row["id"] for row in json.loads(tokenizer)["added_tokens"]}
     byte_of = _byte_of()
     spelt = {
