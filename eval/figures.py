@@ -35,7 +35,8 @@ def load_reports(folder: Path, key: str = "suite") -> dict[str, Report]:
 
     Args:
         folder: Where they lie.
-        key: Under which a report names its suite: "suite" of retrieval, "generation_suite" of what is generated.
+        key: Under which a report names its suite: "suite" of retrieval, "generation_suite" of what is generated,
+            "table" of what a command of its own measures.
     """
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     return {report[key]: report for report in reports if isinstance(report, dict) and key in report}
@@ -320,12 +321,12 @@ def pages_of(root: Path) -> dict[Path, str]:
 
 def stale_lines(root: Path) -> list[str]:
     """Return a line for each encoder or head of a report that is not the one that ships."""
-    from eval.stale import shipped, stale_reports
+    from eval.stale import shipped, stale_reports, stale_tables
 
     folder = root / "eval/results"
-    return stale_reports(
-        load_reports(folder), load_reports(folder, "generation_suite"), shipped(), root / "eval/suites"
-    )
+    now = shipped()
+    stale = stale_reports(load_reports(folder), load_reports(folder, "generation_suite"), now, root / "eval/suites")
+    return stale + stale_tables(load_reports(folder, "table"), now)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from embedspace.evaluate.suite import load_suite, modalities_of, read_suite
 from embedspace.generate.registry import digest_of
 from embedspace.space import EmbeddingSpace
 
-__all__ = ["Shipped", "shipped", "stale_reports"]
+__all__ = ["Shipped", "shipped", "stale_reports", "stale_tables"]
 
 Report = Mapping[str, Any]
 
@@ -63,6 +63,15 @@ def stale_reports(retrieval: Mapping[str, Report], made: Mapping[str, Report], n
         lines += _differing(name, report.get("weights", {}), now.encoders, used, "encoder")
         lines += _differing(name, report["heads"], now.heads, set(report["heads"]), "head")
     return lines
+
+
+def stale_tables(tables: Mapping[str, Report], now: Shipped) -> list[str]:
+    """Return a line for each encoder that a table was measured with and that no longer ships."""
+    return [
+        line
+        for name, report in sorted(tables.items())
+        for line in _differing(name, report["weights"], now.encoders, set(report["weights"]), "encoder")
+    ]
 
 
 def _differing(name: str, had: Mapping[str, str], now: Mapping[str, str], used: set[str], kind: str) -> list[str]:

@@ -14,6 +14,7 @@ from embedspace.encoders.shipped.speech_features import SpeechFrontEnd
 from embedspace.encoders.towers import create_backbone
 from embedspace.encoders.towers.whisper_decoder import Hypothesis, WhisperDecoder, _beam_search, _State
 from embedspace.errors import ConfigError, WeightsError
+from embedspace.generate.speech import voices
 from embedspace.space import EmbeddingSpace
 from tests.support.spaces import noise
 from training.align.fusion import SHARES, choose_share
@@ -96,6 +97,22 @@ def test_a_beam_as_wide_as_all_texts_finds_the_likeliest_one(tmp_path: Path) -> 
     assert log_probability == pytest.approx(every[best], abs=1e-4)
 
 
+def test_longer_texts_are_not_the_worse_for_their_length(tmp_path: Path) -> None:
+    """Of a text that is as likely word for word as a shorter one, all is said; without the penalty it ends early."""
+    model, frames = tiny(tmp_path), torch.randn(20, 32)
+
+    def lengths(penalty: float) -> list[int]:
+        with torch.inference_mode():
+            found = _beam_search(model, frames, torch.tensor([[0, 4, 1, 3]]), 2, 12, penalty)
+        return [len(tokens) for tokens, _ in found]
+
+    assert max(lengths(0.0)) < 12
+    assert min(lengths(3.0)) == 12
+    found = model(frames, 2.0, length_penalty=1.0)
+    assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
+    assert any(h.score > h.log_probability for h in found)
+
+
 def test_searches_side_by_side_do_not_change_each_other(tmp_path: Path) -> None:
     model, frames = tiny(tmp_path), torch.randn(20, 32)
     prompts = torch.tensor([[0, 4, 1, 3], [0, 5, 2, 3]])
@@ -138,10 +155,23 @@ def test_tidy(text: str, expected: str) -> None:
 
 
 def test_texts_that_differ_in_marks_are_one() -> None:
-    merged = _merged([Hypothesis("Frog.", -1.0), Hypothesis("frog", -1.0), Hypothesis("fog", -1.0), Hypothesis("?", 0)])
+    heard = ("Frog.", "frog", "fog")
+    merged = _merged([*(Hypothesis(text, -2.0, -1.0) for text in heard), Hypothesis("?", 0.0, 0.0)])
     assert list(merged) == ["frog", "fog"]
     assert merged["frog"] == pytest.approx(2 / 3)
     assert _merged([]) == {}
+
+
+@pytest.mark.skipif(not voices.available(), reason="nobody speaks here")
+def test_all_of_what_is_said_is_written() -> None:
+    """Words that begin with t have their letter, and a second sentence is not dropped."""
+    waveform, voice = voices.speak("The train to the city leaves at ten. Then turn off the light.")
+    space = EmbeddingSpace.from_pretrained()
+    recording = space.decode((waveform, voices.SAMPLE_RATE), "audio", as_modality="speech")
+    ((segment,),) = space.encode_decoded([recording])
+    heard = segment.text.split()
+    assert heard[:5] == ["the", "train", "to", "the", "city"], (voice, segment.text)
+    assert heard[-2:] == ["the", "light"], (voice, segment.text)
 
 
 def test_the_share_that_ranks_best_is_chosen() -> None:

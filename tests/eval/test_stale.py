@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from eval.stale import Shipped, shipped, stale_reports
+from eval.stale import Shipped, shipped, stale_reports, stale_tables
 
 SUITES = Path(__file__).parents[2] / "eval/suites"
 NOW = Shipped(
@@ -44,6 +44,12 @@ def test_a_suite_with_encoders_of_its_own_needs_the_others_as_they_ship() -> Non
     assert line == "stamps_full.json: measured with the image encoder that ships; the suite needs its own"
     left_out = {"weights": {"text": "text-now", "audio": "trained anew for each source"}}
     assert stale_reports({"sounds_leave_one_out": left_out}, {}, NOW, SUITES) == []
+
+
+def test_a_table_of_a_command_of_its_own_names_the_encoders_that_it_measured() -> None:
+    assert stale_tables({"recogniser": {"weights": {"speech": "speech-now"}}}, NOW) == []
+    (line,) = stale_tables({"recogniser": {"weights": {"speech": "old"}}}, NOW)
+    assert line.startswith("recogniser.json: speech encoder old measured")
 
 
 def test_what_is_made_is_checked_by_encoders_and_heads() -> None:

@@ -140,11 +140,11 @@ def _merged(hypotheses: Sequence[Hypothesis]) -> dict[str, float]:
     """Return text -> share, the likeliest first; texts that differ in case, marks or repetitions are one."""
     if not hypotheses:
         return {}
-    top = max(h.log_probability for h in hypotheses)
+    top = max(h.score for h in hypotheses)
     shares: dict[str, float] = {}
-    for text, log_probability in hypotheses:
+    for text, _, score in hypotheses:
         if key := tidy(text):
-            shares[key] = shares.get(key, 0.0) + float(np.exp(log_probability - top))
+            shares[key] = shares.get(key, 0.0) + float(np.exp(score - top))
     total = sum(shares.values())
     return {key: share / total for key, share in sorted(shares.items(), key=lambda pair: -pair[1])}
 

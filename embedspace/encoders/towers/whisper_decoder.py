@@ -33,10 +33,12 @@ class Hypothesis(NamedTuple):
     Attributes:
         text: In English, as the recogniser spells it.
         log_probability: Of the whole text, its end included.
+        score: The log probability over what grows with the text's length; what hypotheses are compared by.
     """
 
     text: str
     log_probability: float
+    score: float
 
 
 class WhisperDecoder(Backbone):
@@ -93,7 +95,7 @@ class WhisperDecoder(Backbone):
 
     @torch.inference_mode()
     def forward(
-        self, frames: Tensor, seconds: float, *, num_beams: int = 4, num_languages: int = 2
+        self, frames: Tensor, seconds: float, *, num_beams: int = 4, num_languages: int = 2, length_penalty: float = 1.0
     ) -> list[Hypothesis]:
         """Say what one clip may say.
 
@@ -103,9 +105,11 @@ class WhisperDecoder(Backbone):
             seconds: Length of the clip without that silence, which bounds the length of its text.
             num_beams: Hypotheses kept in each language's search.
             num_languages: The likeliest ones are searched, and English.
+            length_penalty: Exponent of the length that log probabilities are divided by; without it (0) a text of
+                several sentences ends after its first, because each token costs something.
 
         Returns:
-            At most `num_beams` hypotheses of each search, the likeliest first; a text may occur more than once.
+            At most `num_beams` hypotheses of each search, the best first; a text may occur more than once.
         """
         english = self.languages.index("en")
         likely = self.detect(frames).topk(min(num_languages, len(self.languages))).indices.tolist()
@@ -113,9 +117,10 @@ class WhisperDecoder(Backbone):
         commands = [[_START, _LANGUAGES + k, _TRANSCRIBE if k == english else _TRANSLATE, _NO_TIMES] for k in spoken]
         most = max(_FEWEST_TOKENS, int(seconds * _TOKENS_A_SECOND))
         most = min(most, len(self.positions) - len(commands[0]))
-        found = _beam_search(self, frames, torch.tensor(commands, device=frames.device), num_beams, most)
-        made = [Hypothesis(self.spell(tokens), score) for tokens, score in found]
-        return sorted(made, key=lambda h: -h.log_probability)
+        prompts = torch.tensor(commands, device=frames.device)
+        found = _beam_search(self, frames, prompts, num_beams, most, length_penalty)
+        made = [Hypothesis(self.spell(tokens), p, p / _length(len(tokens), length_penalty)) for tokens, p in found]
+        return sorted(made, key=lambda h: -h.score)
 
     def _run(self, x: Tensor, state: _State) -> Tensor:
         """Return the last position's normalised output (B, C) for embedded tokens (B, N, C), and move the state on."""
@@ -179,7 +184,7 @@ class _Layer(TransformerLayer):
 
 
 def _beam_search(
-    decoder: WhisperDecoder, frames: Tensor, commands: Tensor, num_beams: int, most: int
+    decoder: WhisperDecoder, frames: Tensor, commands: Tensor, num_beams: int, most: int, length_penalty: float = 0.0
 ) -> list[tuple[list[int], float]]:
     """Search from each of P prompts side by side; returns their finished texts with the sums of log probabilities.
 
@@ -189,6 +194,7 @@ def _beam_search(
         commands: (P, 4) rows of the prompt table.
         num_beams: Texts kept in each search, and finished texts returned of each.
         most: Tokens of the longest text.
+        length_penalty: Exponent of the length that sums are divided by to compare them.
     """
     searches, end = len(commands), len(decoder.tokens) - 1
     state = _State(decoder, frames, searches)
@@ -205,10 +211,11 @@ def _beam_search(
         total = live[..., None] + steps  # (P, K, tokens)
         for search, row in enumerate(total[..., end].tolist()):
             finished[search] += zip(texts[search], row, strict=True)
-        best = [sorted(found, key=lambda f: -f[1])[:num_beams] for found in finished]
+        best = [sorted(found, key=lambda f: -_score(f, length_penalty))[:num_beams] for found in finished]
         total[..., end] = -torch.inf
         live, flat = total.flatten(1).topk(num_beams, dim=1)
-        if all(found[-1][1] >= top for found, top in zip(best, live[:, 0].tolist(), strict=True)):
+        hopes = [top / _length(len(texts[0][0]) + 1, length_penalty) for top in live[:, 0].tolist()]
+        if all(_score(found[-1], length_penalty) >= hope for found, hope in zip(best, hopes, strict=True)):
             break
         parents, tokens = flat // total.shape[2], flat % total.shape[2]
         texts = [
@@ -217,6 +224,16 @@ def _beam_search(
         ]
         state.select((parents + num_beams * torch.arange(searches, device=parents.device)[:, None]).flatten())
     return [found for each in best for found in each]
+
+
+def _length(tokens: int, exponent: float) -> float:
+    """Return what a log probability is divided by: 1 for one token (Wu et al. 2016, equation 14)."""
+    return float(((5 + tokens) / 6) ** exponent)
+
+
+def _score(found: tuple[list[int], float], exponent: float) -> float:
+    tokens, log_probability = found
+    return log_probability / _length(len(tokens), exponent)
 
 
 def _log_probabilities(decoder: WhisperDecoder, x: Tensor) -> Tensor:
