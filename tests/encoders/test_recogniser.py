@@ -68,8 +68,8 @@ def test_four_bits_come_back_within_their_groups_scale() -> None:
 def test_one_step_at_a_time_gives_what_a_whole_text_gives(tmp_path: Path) -> None:
     model, frames = tiny(tmp_path), torch.randn(20, 32)
     tokens = torch.tensor([[0, 1, 3, 2]])
-    whole = model._run(model.tokens[tokens], _State(model, frames, 1))
-    state = _State(model, frames, 1)
+    whole = model._run(model.tokens[tokens], _State(model._remember(frames), 1))
+    state = _State(model._remember(frames), 1)
     for k in range(4):
         last = model._run(model.tokens[tokens[:, k : k + 1]], state)
     assert torch.allclose(last, whole, atol=1e-5)
@@ -80,7 +80,7 @@ def test_a_beam_as_wide_as_all_texts_finds_the_likeliest_one(tmp_path: Path) -> 
     end, prompt = len(SPELLINGS) - 1, torch.tensor([[0, 4, 1, 3]])
 
     def score(text: list[int]) -> float:
-        state = _State(model, frames, 1)
+        state = _State(model._remember(frames), 1)
         x, total = model._run(model.prompts[prompt], state), 0.0
         for token in [*text, end]:
             total += float((x @ model.tokens.T).log_softmax(dim=-1)[0, token])
@@ -90,7 +90,7 @@ def test_a_beam_as_wide_as_all_texts_finds_the_likeliest_one(tmp_path: Path) -> 
     with torch.inference_mode():
         every = {(a,): score([a]) for a in range(end)}
         every |= {(a, b): score([a, b]) for a in range(end) for b in range(end)}
-        found = _beam_search(model, frames, prompt, end, 2)
+        found = _beam_search(model, model._remember(frames), prompt, end, 2)
     best = max(every, key=lambda t: every[t])
     text, log_probability = max(found, key=lambda f: f[1])
     assert tuple(text) == best
@@ -103,7 +103,7 @@ def test_longer_texts_are_not_the_worse_for_their_length(tmp_path: Path) -> None
 
     def lengths(penalty: float) -> list[int]:
         with torch.inference_mode():
-            found = _beam_search(model, frames, torch.tensor([[0, 4, 1, 3]]), 2, 12, penalty)
+            found = _beam_search(model, model._remember(frames), torch.tensor([[0, 4, 1, 3]]), 2, 12, penalty)
         return [len(tokens) for tokens, _ in found]
 
     assert max(lengths(0.0)) < 12
@@ -117,8 +117,8 @@ def test_searches_side_by_side_do_not_change_each_other(tmp_path: Path) -> None:
     model, frames = tiny(tmp_path), torch.randn(20, 32)
     prompts = torch.tensor([[0, 4, 1, 3], [0, 5, 2, 3]])
     with torch.inference_mode():
-        both = _beam_search(model, frames, prompts, 3, 4)
-        alone = [found for row in prompts for found in _beam_search(model, frames, row[None], 3, 4)]
+        both = _beam_search(model, model._remember(frames), prompts, 3, 4)
+        alone = [found for row in prompts for found in _beam_search(model, model._remember(frames), row[None], 3, 4)]
     # A search may run on while the other is not done; what it had found by then is among what it finds.
     for text, log_probability in alone:
         assert any(t == text and p == pytest.approx(log_probability, abs=1e-4) for t, p in both)

@@ -27,6 +27,10 @@ _TOKENS_A_SECOND = 6
 _FEWEST_TOKENS = 8
 
 
+Memory = list[tuple[Tensor, Tensor]]
+"""Each layer's keys and values of a clip, (1, heads, T, C / heads)."""
+
+
 class Hypothesis(NamedTuple):
     """Something that a clip may say.
 
@@ -90,7 +94,13 @@ class WhisperDecoder(Backbone):
     @torch.inference_mode()
     def detect(self, frames: Tensor) -> Tensor:
         """Return the probability of each language, (languages,), given the encoder's output (T, feature_dim)."""
-        state = _State(self, frames, 1)
+        return self._detect(self._remember(frames))
+
+    def _remember(self, frames: Tensor) -> Memory:
+        return [layer.remember(frames[None]) for layer in self.layers]  # type: ignore[operator]
+
+    def _detect(self, memory: Memory) -> Tensor:
+        state = _State(memory, 1)
         return (self._run(self.prompts[_START][None, None], state)[0] @ self.prompts[_LANGUAGES:].T).softmax(dim=-1)
 
     @torch.inference_mode()
@@ -111,14 +121,14 @@ class WhisperDecoder(Backbone):
         Returns:
             At most `num_beams` hypotheses of each search, the best first; a text may occur more than once.
         """
-        english = self.languages.index("en")
-        likely = self.detect(frames).topk(min(num_languages, len(self.languages))).indices.tolist()
+        english, memory = self.languages.index("en"), self._remember(frames)
+        likely = self._detect(memory).topk(min(num_languages, len(self.languages))).indices.tolist()
         spoken = [*likely, *({english} - set(likely))]
         commands = [[_START, _LANGUAGES + k, _TRANSCRIBE if k == english else _TRANSLATE, _NO_TIMES] for k in spoken]
         most = max(_FEWEST_TOKENS, int(seconds * _TOKENS_A_SECOND))
         most = min(most, len(self.positions) - len(commands[0]))
         prompts = torch.tensor(commands, device=frames.device)
-        found = _beam_search(self, frames, prompts, num_beams, most, length_penalty)
+        found = _beam_search(self, memory, prompts, num_beams, most, length_penalty)
         made = [Hypothesis(self.spell(tokens), p, p / _length(len(tokens), length_penalty)) for tokens, p in found]
         return sorted(made, key=lambda h: -h.score)
 
@@ -141,11 +151,11 @@ class _State:
         length: Tokens so far.
     """
 
-    def __init__(self, decoder: WhisperDecoder, frames: Tensor, batch: int) -> None:
-        self.memory = [layer.remember(frames[None]) for layer in decoder.layers]  # type: ignore[operator]
-        _, heads, _, width = self.memory[0][0].shape
-        empty = frames.new_empty(batch, heads, 0, width)
-        self.past: list[list[Tensor]] = [[empty, empty] for _ in decoder.layers]
+    def __init__(self, memory: Memory, batch: int) -> None:
+        self.memory = memory
+        keys = memory[0][0]
+        empty = keys.new_empty(batch, keys.shape[1], 0, keys.shape[3])
+        self.past: list[list[Tensor]] = [[empty, empty] for _ in memory]
         self.length = 0
 
     def select(self, rows: Tensor) -> None:
@@ -184,26 +194,26 @@ class _Layer(TransformerLayer):
 
 
 def _beam_search(
-    decoder: WhisperDecoder, frames: Tensor, commands: Tensor, num_beams: int, most: int, length_penalty: float = 0.0
+    decoder: WhisperDecoder, memory: Memory, commands: Tensor, num_beams: int, most: int, length_penalty: float = 0.0
 ) -> list[tuple[list[int], float]]:
     """Search from each of P prompts side by side; returns their finished texts with the sums of log probabilities.
 
     Args:
         decoder: Gives the probabilities.
-        frames: (T, C) of the clip.
+        memory: Keys and values of the clip.
         commands: (P, 4) rows of the prompt table.
         num_beams: Texts kept in each search, and finished texts returned of each.
         most: Tokens of the longest text.
         length_penalty: Exponent of the length that sums are divided by to compare them.
     """
     searches, end = len(commands), len(decoder.tokens) - 1
-    state = _State(decoder, frames, searches)
+    state = _State(memory, searches)
     scores = _log_probabilities(decoder, decoder._run(decoder.prompts[commands], state))
     scores[:, end] = -torch.inf  # an empty text is nothing to go on
     # From here on (P, K): K live texts of each search.
     live, tokens = scores.topk(num_beams, dim=1)
     texts = [[[t] for t in row] for row in tokens.tolist()]
-    state.select(torch.arange(searches, device=frames.device).repeat_interleave(num_beams))
+    state.select(torch.arange(searches, device=tokens.device).repeat_interleave(num_beams))
     finished: list[list[tuple[list[int], float]]] = [[] for _ in range(searches)]
     for _ in range(most):
         x = decoder.tokens[tokens.flatten()][:, None]
