@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedspace.calibration.model import Calibration
+from embedspace.catalog.bulk.table import ItemTable
 from embedspace.catalog.content_ids import content_id
 from embedspace.catalog.folder import CatalogFolder
 from embedspace.catalog.records import (
@@ -104,6 +105,26 @@ class Catalog(CatalogFolder):
                 counts[outcome] += 1
             self._changed = True
         return AddReport(**counts)
+
+    def add_many(self, tables: ItemTable | Iterable[ItemTable]) -> AddReport:
+        """Add encoded items given as columns, thousands at a time: what `add` does, some ten times as fast.
+
+        Args:
+            tables: Best of some thousand rows or more each; one that is larger is written in several transactions.
+
+        Returns:
+            How many items are new, moved to other content, or were known.
+
+        Raises:
+            InputError: If a vector has the wrong length, a NaN, or is not of unit norm, a bound is not finite, a column
+                has another length, or an id is that of other segments. The batch that it is in is not written.
+            CatalogLockedError: If another process keeps writing.
+            StorageFullError: If the disk is full; batches written before are intact.
+        """
+        from embedspace.catalog.bulk.adding import add_tables
+
+        self._changed = True
+        return add_tables(self.store, self._index, [tables] if isinstance(tables, ItemTable) else tables)
 
     def remove(self, where: str | None = None, *, uris: Iterable[str] | None = None) -> RemoveReport:
         """Remove items, or places of items; an item goes with its last place.

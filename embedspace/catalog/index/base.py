@@ -9,8 +9,9 @@ and answers with segments, content ids and scores; it knows neither files nor me
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from embedspace.catalog.store.vectors import SegmentRows
 from embedspace.errors import ConfigError
 from embedspace.plugins import Registry
 
-__all__ = ["IndexState", "Nearest", "VectorIndex", "factory_of", "index_names", "register_index"]
+__all__ = ["FillableIndex", "IndexState", "Nearest", "VectorIndex", "factory_of", "index_names", "register_index"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,15 @@ class VectorIndex(Protocol):
 
     def describe(self) -> dict[str, str]:
         """Return modality -> how it is searched, in words, for `info`."""
+        ...
+
+
+@runtime_checkable
+class FillableIndex(Protocol):
+    """An index that wants to know that many rows come: a `VectorIndex` may be one as well."""
+
+    def filling(self) -> AbstractContextManager[None]:
+        """Take many rows in a block: what searches are fast with is made after it, not again and again in it."""
         ...
 
 

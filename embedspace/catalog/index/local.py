@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,7 @@ class LocalIndex:
         self._state: IndexState | None = None
         self._parts = Parts()
         self._flushing: threading.Thread | None = None
+        self._filling = 0
         self._modalities: dict[str, Held] = {}
         self._added: dict[str, list[SegmentRows]] = {}
         self._removed: dict[str, list[NDArray[np.int64]]] = {}
@@ -269,6 +270,24 @@ class LocalIndex:
                 if self._parts is parts:  # else something else was written meanwhile: the part is swept up later
                     self._swap(part)
                     save_parts(self.store, self._marked())
+            self._build_later()
+
+    @contextlib.contextmanager
+    def filling(self) -> Iterator[None]:
+        """Take many rows in a block; indexes are built after it. See `FillableIndex`."""
+        with self._lock:
+            self._filling, parts = self._filling + 1, self._parts
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._filling -= 1
+                written = self._parts is not parts
+            if written:
+                self._build_later()
+
+    def _build_later(self) -> None:
+        if not self._filling:
             threading.Thread(target=self._build_quietly, name="embedspace-build").start()
 
     def _build_quietly(self) -> None:

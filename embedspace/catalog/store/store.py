@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedspace.catalog.places import manifest_of
 from embedspace.catalog.records import CatalogItem, Failure
@@ -28,7 +29,7 @@ from embedspace.catalog.store.facts import read_facts
 from embedspace.errors import InputError
 from embedspace.segment import Segment
 
-__all__ = ["Store", "flat_fields", "folder_of", "segments_digest"]
+__all__ = ["Store", "flat_fields", "folder_of", "segments_digest", "unit_halves"]
 
 _NORM_TOLERANCE = 1e-2
 _DELETED = (
@@ -66,6 +67,23 @@ def segments_digest(content_id: str, rows: Iterable[tuple[Any, ...]]) -> bytes:
         digest.update(json.dumps([modality, start, end, text, label]).encode())
         digest.update(vector)
     return digest.digest()
+
+
+def unit_halves(rows: NDArray[Any]) -> tuple[NDArray[np.float16], dict[int, float]]:
+    """Return rows as they are stored, and which of them cannot be.
+
+    Args:
+        rows: (N, embed_dim) of any type of float.
+
+    Returns:
+        (N, embed_dim) float16 unit rows, and row -> norm of those whose norm is not 1, or no number.
+    """
+    matrix = np.ascontiguousarray(rows, dtype=np.float32)
+    with np.errstate(all="ignore"):  # what is not finite is named, not warned of
+        norms = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+        halves = (matrix / norms[:, None]).astype("<f2")
+    wrong = np.flatnonzero(~(np.abs(norms - 1.0) <= _NORM_TOLERANCE))  # written so that NaN is refused too
+    return halves, {int(row): float(norms[row]) for row in wrong}
 
 
 class Store(Database):
@@ -162,14 +180,15 @@ class Store(Database):
         wanted = self.embed_dim if embed_dim is None else embed_dim
         if vector.shape != (wanted,):
             raise InputError(f"{uri}: a vector of length {vector.size}; this catalog holds {wanted}")
-        norm = float(np.linalg.norm(vector))
-        if not abs(norm - 1.0) <= _NORM_TOLERANCE:  # written so that NaN is refused too
-            raise InputError(f"{uri}: a vector of norm {norm:.4g}; the catalog takes unit vectors")
-        start, end = (None if bound is None else float(bound) for bound in (segment.start, segment.end))
+        halves, wrong = unit_halves(vector[None])
+        if wrong:
+            raise InputError(f"{uri}: a vector of norm {wrong[0]:.4g}; the catalog takes unit vectors")
+        # SQLite knows no -0.0, which the digest would tell from 0.0
+        start, end = (None if bound is None else float(bound) + 0.0 for bound in (segment.start, segment.end))
         if any(bound is not None and not math.isfinite(bound) for bound in (start, end)):
             raise InputError(f"{uri}: a segment from {start} to {end}; its bounds must be finite, or None")
         text, label = (said.encode("utf-8", "replace").decode() for said in (segment.text, segment.label))
-        return str(segment.modality), start, end, text, label, (vector / norm).astype("<f2").tobytes()
+        return str(segment.modality), start, end, text, label, halves.tobytes()
 
     def link(
         self, number: int, uri: str, size: int, mtime_ns: int, *, source: str = "", metadata: Mapping[str, Any]

@@ -13,6 +13,7 @@ from embedspace.errors import CatalogCorruptError
 
 __all__ = [
     "SegmentRows",
+    "content_keys",
     "modality_counts",
     "modality_names",
     "removed_since",
@@ -79,7 +80,7 @@ def unpack(blobs: Sequence[bytes], embed_dim: int) -> NDArray[np.float16]:
     return np.frombuffer(b"".join(blobs), "<f2").reshape(-1, embed_dim)
 
 
-def _content_key(ids: Sequence[str]) -> NDArray[np.uint64]:
+def content_keys(ids: Sequence[str]) -> NDArray[np.uint64]:
     """Return (N, 2) uint64 whose order is that of the hex ids."""
     raw = b"".join(bytes.fromhex(content_id) for content_id in ids)
     return np.frombuffer(raw, ">u8").reshape(-1, 2).astype(np.uint64)
@@ -94,7 +95,7 @@ def segment_batches(store: Store, modality: str, after: int = 0) -> Iterator[Seg
     while batch := cursor.fetchmany(_BATCH):
         seq, item, ids, blobs = zip(*batch, strict=True)
         vectors = unpack(blobs, store.embed_dim)
-        yield SegmentRows(np.asarray(seq, np.int64), np.asarray(item, np.int64), _content_key(ids), vectors)
+        yield SegmentRows(np.asarray(seq, np.int64), np.asarray(item, np.int64), content_keys(ids), vectors)
 
 
 def segments_after(store: Store, modality: str, after: int = 0) -> SegmentRows:
