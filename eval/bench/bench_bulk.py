@@ -3,7 +3,7 @@
     python -m eval.bench.bench_bulk --items 100000
 
 One thread; seconds of processor time. Both write items of 256 dimensions with three names of metadata, in turn, `add` a
-tenth as many, so that neither has a quieter machine than the other.
+tenth as many, so that neither has a quieter machine than the other. `catalog import` then reads them all from parquet.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from embedspace.catalog import Catalog
+from embedspace.catalog.bulk.importing import import_encoding, read_encoding
 from eval.bench.bench_scale import EMBED_DIM, items, tables, timed
 from eval.bench.common import arguments, report
 
@@ -42,11 +43,18 @@ def measure(folder: Path, count: int, seed: int) -> dict[str, Any]:
                 spent[name] += milliseconds / 1e3
                 wrote[name] += report_.added
         close, _ = timed(many.close)
+    parts = folder / "parts"
+    parts.mkdir()
+    with Catalog.open(folder / "many.catalog", read_only=True) as many:
+        many.export(parts / "all.parquet")
+    with Catalog.create(folder / "imported.catalog", embed_dim=EMBED_DIM, fingerprints=made) as imported:
+        milliseconds, _ = timed(lambda: import_encoding(imported, read_encoding(parts)))
     rates = {name: wrote[name] / spent[name] for name in spent}
     return {
         "items": count,
         **{f"{name}_per_s": round(rate) for name, rate in rates.items()},
         "add_many_over_add": round(rates["add_many"] / rates["add"], 2),
+        "import_parquet_per_s": round(count / (milliseconds / 1e3)),
         "close_s": round(close / 1e3, 2),
     }
 

@@ -12,10 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from embedspace.catalog import Catalog
+from embedspace.catalog.bulk.importing import import_encoding, read_encoding
 from embedspace.catalog.ingest.ingest import ingest
 from embedspace.catalog.migrate import migrate
 from embedspace.errors import CatalogNotFoundError, EmbedspaceError
-from eval.bench.faults.small_catalog import Digests, content_of, new_catalog, write_collection, written_items
+from eval.bench.faults.small_catalog import (
+    Digests,
+    content_of,
+    new_catalog,
+    write_collection,
+    write_parts,
+    written_items,
+)
 from eval.bench.faults.trials import Plan, Tally, forked
 
 __all__ = ["kills"]
@@ -64,6 +72,7 @@ def _writes(folder: Path) -> list[_Write]:
     old, new = write_collection(folder / "old"), write_collection(folder / "later", later=True)
     filled = folder / "filled"
     _index(filled, old)
+    parts = write_parts(folder / "parts")
     moved = folder / "collection"  # what was indexed lies here later, as it is by then
     indexed = folder / "indexed"
     shutil.copytree(old, moved)
@@ -74,6 +83,7 @@ def _writes(folder: Path) -> list[_Write]:
         _Write("index into a new catalog", None, lambda path: _index(path, old)),
         _Write("index what changed, with --prune", indexed, lambda path: _index(path, moved, prune=True)),
         _Write("add", filled, _add),
+        _Write("import", filled, lambda path: _import(path, parts)),
         _Write("remove", filled, _remove),
         _Write("optimize", filled, _optimize),
         _Write("migrate", filled, _migrate),
@@ -107,6 +117,11 @@ def _optimize(path: Path) -> None:
             derived.unlink()
         catalog.add(written_items(40))
         catalog.optimize()
+
+
+def _import(path: Path, folder: Path) -> None:
+    with Catalog.open(path) as catalog:
+        import_encoding(catalog, read_encoding(folder))
 
 
 def _migrate(path: Path) -> None:
