@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from embedspace.catalog.index.ann.built import AnnIndex
 from embedspace.catalog.index.runs import SMALL, Chosen, Rows, Run
-from embedspace.catalog.index.sampling import Sample
+from embedspace.catalog.index.sampling.sample import Sample
 from embedspace.catalog.index.upkeep import Stamp
 from embedspace.catalog.store.vectors import SegmentRows
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from embedspace.catalog.index.ann.search import exact_is_cheaper, search_index
 from embedspace.catalog.index.base import IndexState, Nearest, register_index
 from embedspace.catalog.index.exact import Best, best_items
 from embedspace.catalog.index.held import Held, changed_runs
+from embedspace.catalog.index.merging import merge_due, merged_part, merged_runs
 from embedspace.catalog.index.packed import PackedFacts
 from embedspace.catalog.index.parts import (
     Masks,
@@ -32,7 +34,7 @@ from embedspace.catalog.index.parts import (
     write_part,
 )
 from embedspace.catalog.index.runs import SMALL, Chosen, Rows, Run
-from embedspace.catalog.index.sampling import Watcher, sample_of
+from embedspace.catalog.index.sampling.sample import Watcher, sample_of
 from embedspace.catalog.index.scan import scan_items
 from embedspace.catalog.index.settings import IndexSettings
 from embedspace.catalog.index.tuning import Tried, tune_index
@@ -197,6 +199,7 @@ class LocalIndex:
 
     def _build(self, moment: Moment, max_bytes: int | None) -> None:
         with self._building:
+            self._merge()
             for name in sorted(self._modalities):
                 with self._lock:
                     rows = {other: one.rows for other, one in self._modalities.items()}
@@ -235,17 +238,51 @@ class LocalIndex:
             save_parts(self.store, parts)
             self._parts = parts
 
+    def _packed_runs(self) -> list[dict[str, Run]]:
+        """Return modality -> run of each part, with what was deleted until now."""
+        waiting = {name: iter(one.rows.runs) for name, one in self._modalities.items()}
+        return [{name: next(waiting[name]) for name, _ in part.runs()} for part in self._parts.parts]
+
     def _marked(self) -> Parts:
         """Return the parts with what was deleted until now."""
-        seen = dict.fromkeys(self._modalities, 0)
-        alive: dict[int, Masks] = {}
-        for number, part in enumerate(self._parts.parts):
-            masks = {}
-            for name, _ in part.runs():
-                masks[name] = self._modalities[name].rows.runs[seen[name]].alive
-                seen[name] += 1
-            alive[number] = masks
+        runs = enumerate(self._packed_runs())
+        alive: dict[int, Masks] = {number: {name: run.alive for name, run in its.items()} for number, its in runs}
         return self._parts.with_alive(alive, self.state().deletions)
+
+    def _merge(self) -> None:
+        """Make one part of many, where that is due; searches go on meanwhile."""
+        while self._merged_once():
+            pass
+
+    def _merged_once(self) -> bool:
+        with self._lock:
+            parts, first = self._parts, merge_due(self._parts)
+            if first is None:
+                return False
+            last, seen = parts.parts[-1].packed.facts, self._packed_runs()[first:]
+            facts = replace(last, deletions=self.state().deletions)
+        try:
+            part = merged_part(self.store.folder, facts, seen)
+        except OSError:  # derived: what there is goes on being used
+            return False
+        with self._lock:
+            old, present = parts.parts, self._parts.parts
+            if present[: len(old)] != old:  # something else was written meanwhile
+                (self.store.folder / part.name).unlink(missing_ok=True)
+                return False
+            now = self._packed_runs()
+            made = merged_runs(part, seen, now[first : len(old)])
+            for name, one in self._modalities.items():
+                before, after = (sum(name in its for its in now[:end]) for end in (first, len(old)))
+                new = [made[name]] if name in made else []
+                rows = Rows([*one.rows.runs[:before], *new, *one.rows.runs[after:]])
+                self._modalities[name] = self._changed(one, rows, one.packed - (after - before) + len(new))
+            self._parts = replace(self._parts, parts=(*old[:first], part, *present[len(old) :]))
+            with contextlib.suppress(OSError):
+                save_parts(self.store, self._marked())
+                for gone in old[first:]:
+                    (self.store.folder / gone.name).unlink(missing_ok=True)
+        return True
 
     # -- in the background -------------------------------------------------------------------------------------------
 

@@ -52,17 +52,21 @@ class Searcher:
             current: Returns the index, as new as these rows are.
         """
         self.store, self._current = store, current
-        self._calibration: tuple[str, Calibration] | None = None
+        self._calibration: tuple[int, str, Calibration] = (-1, "", Calibration())
         self._filters: dict[tuple[str, int], NDArray[np.int64]] = {}
         self._documents: tuple[int, NDArray[np.int64]] | None = None
 
     @property
     def calibration(self) -> Calibration:
         """The score distributions of the space."""
-        text = self.store.meta("calibration")
-        if self._calibration is None or self._calibration[0] != text:
-            self._calibration = (text, Calibration.from_json(text) if text else Calibration())
-        return self._calibration[1]
+        revision, text, calibration = self._calibration
+        now = self.store.state()[0]
+        if revision != now:
+            found = str(self.store.meta("calibration") or "")
+            if found != text:
+                calibration = Calibration.from_json(found) if found else Calibration()
+            self._calibration = (now, found, calibration)
+        return calibration
 
     def search(
         self,
@@ -106,7 +110,8 @@ class Searcher:
                 owners, shares = part.queries.tolist(), part.shares.tolist()
                 for query, share, nearest in zip(owners, shares, found, strict=True):
                     scans[query].append(Scan(target, nearest, share))
-        rated = (rate_candidates(found, name, self.calibration) for found, name in zip(scans, names, strict=True))
+        calibration = self.calibration
+        rated = (rate_candidates(found, name, calibration) for found, name in zip(scans, names, strict=True))
         return [fetch_hits(self.store, merge_candidates(found, k, min_probability)) for found in rated]
 
     def _parts(
@@ -159,8 +164,8 @@ class Searcher:
         queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
         if queries.ndim != 2 or queries.shape[1] != self.store.embed_dim:
             raise InputError(f"search: query vectors of shape {queries.shape}; expected (Q, {self.store.embed_dim})")
-        norms = np.linalg.norm(queries, axis=1, keepdims=True)
-        if not np.all((norms > 0) & np.isfinite(norms)):
+        norms = np.sqrt(np.vecdot(queries, queries))[:, None]
+        if not ((norms > 0) & np.isfinite(norms)).all():
             raise InputError("search: a query vector is zero or not finite")
         return np.ascontiguousarray(queries / norms)
 

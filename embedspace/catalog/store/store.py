@@ -37,6 +37,10 @@ _DELETED = (
 )
 """Which segment each deletion took, so that an index need not compare all; earlier versions do not look at it."""
 _DELETED_KEPT = 1_000_000
+_STATE = (
+    "SELECT key, value FROM meta WHERE key IN ('revision', 'deletions', 'embed_dim') "
+    "UNION ALL SELECT name, seq FROM sqlite_sequence WHERE name = 'segments'"
+)
 
 
 def folder_of(uri: str, source: str | None = None) -> str:
@@ -113,10 +117,9 @@ class Store(Database):
 
     def state(self) -> tuple[int, int, int]:
         """Return (revision, highest sequence number ever given, deletions); any change changes the revision."""
-        values = dict(self.rows("SELECT key, value FROM meta WHERE key IN ('revision', 'deletions', 'embed_dim')"))
+        values = dict(self.rows(_STATE))
         self.embed_dim = int(values["embed_dim"])
-        last = self.rows("SELECT seq FROM sqlite_sequence WHERE name = 'segments'")
-        return int(values["revision"]), int(last[0][0]) if last else 0, int(values["deletions"])
+        return int(values["revision"]), int(values.get("segments", 0)), int(values["deletions"])
 
     # -- writing ---------------------------------------------------------------------------------------------------
 

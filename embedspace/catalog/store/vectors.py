@@ -60,6 +60,10 @@ class SegmentRows:
         ints = np.zeros(0, np.int64)
         return cls(ints, ints, np.zeros((0, 2), np.uint64), np.zeros((0, embed_dim), np.float16))
 
+    def between(self, first: int, last: int) -> SegmentRows:
+        """Return rows first to last, without a copy."""
+        return SegmentRows(self.seq[first:last], self.item[first:last], self.key[first:last], self.vectors[first:last])
+
     @classmethod
     def joined(cls, parts: Sequence[SegmentRows]) -> SegmentRows:
         """Return the segments of one or more parts, in order."""

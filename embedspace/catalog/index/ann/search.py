@@ -6,6 +6,7 @@ searches newer rows beside it, and never sees a deleted one, because only rows t
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any
 
@@ -62,7 +63,14 @@ def _parameters(ann: AnnIndex, candidates: int, nprobe: int, rows: Rows, chosen:
     among = {} if chosen is None or on_gpu else {"sel": faiss.IDSelectorBitmap(_bits(rows, chosen, ann.built_at))}
     if ann.settings.index == "hnsw":
         return faiss.SearchParametersHNSW(efSearch=max(ann.settings.ef_search, candidates), **among)
-    return faiss.SearchParametersIVF(nprobe=nprobe, **among)
+    return faiss.SearchParametersIVF(nprobe=nprobe, **among) if among else _visiting(nprobe)
+
+
+@functools.lru_cache(maxsize=64)
+def _visiting(nprobe: int) -> Any:  # noqa: ANN401
+    faiss: Any = importlib.import_module("faiss")
+
+    return faiss.SearchParametersIVF(nprobe=nprobe)
 
 
 def _most(ann: AnnIndex) -> int:
@@ -94,7 +102,9 @@ def search_index(
         chosen: Which rows may be found; all living ones where `None`.
     """
     fresh = rows.after(ann.built_at)
-    newer = scan_items(fresh, queries, k, None if chosen is None else chosen.last(fresh))
+    newer: list[Best] = []
+    if len(fresh):
+        newer = scan_items(fresh, queries, k, None if chosen is None else chosen.last(fresh))
     wanted = np.arange(len(queries))
     found: dict[int, Best] = {}
     most = min(ann.size, _most(ann))
@@ -105,9 +115,10 @@ def search_index(
         parameters = _parameters(ann, candidates, nprobe, rows, chosen)
         _, ids = ann.index.search(queries[wanted], candidates, params=parameters)
         for query, proposed in zip(wanted.tolist(), ids, strict=True):
-            older = rows.positions(np.unique(proposed[proposed >= 0]))
-            older = rows.living_among(older) if chosen is None else chosen.among(rows, older)
-            subset = np.concatenate([older, np.sort(newer[query].rows) + len(rows) - len(fresh)])
+            subset = rows.positions(np.sort(proposed[proposed >= 0]))
+            subset = rows.living_among(subset) if chosen is None else chosen.among(rows, subset)
+            if newer:
+                subset = np.concatenate([subset, np.sort(newer[query].rows) + len(rows) - len(fresh)])
             found[query] = best_items(rows, queries[query : query + 1], k, subset)[0]
         if candidates >= most and nprobe >= deepest:
             break
