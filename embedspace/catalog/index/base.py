@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -39,7 +40,7 @@ class IndexState:
     deletions: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Nearest:
     """The best items of one modality for one query, best first; ties are broken by content id.
 
@@ -47,14 +48,20 @@ class Nearest:
         seq: (n,) int64 number of each item's best segment.
         key: (n, 2) uint64 content id of each item, as a big number.
         scores: (n,) float32 cosines of query and segment, descending.
-        background: How the query scores against all items of the modality, whatever the filter. An engine that cannot
-            score them all measures it on a sample that stays the same, see `embedspace.catalog.index.sampling`.
+        measured: How the query scores against all items of the modality, whatever the filter, or what measures it when
+            that is asked for. An engine that cannot score them all measures it on a sample that stays the same, see
+            `embedspace.catalog.index.sampling`.
     """
 
     seq: NDArray[np.int64]
     key: NDArray[np.uint64]
     scores: NDArray[np.float32]
-    background: Background
+    measured: Background | Callable[[], Background]
+
+    @cached_property
+    def background(self) -> Background:
+        """How the query scores against all items of the modality."""
+        return self.measured() if callable(self.measured) else self.measured
 
     @classmethod
     def none(cls) -> Nearest:

@@ -10,11 +10,12 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.calibration.background import background_of
+from embedspace.calibration.background import Background, background_of
 from embedspace.catalog.index.ann.built import AnnIndex
 from embedspace.catalog.index.ann.search import exact_is_cheaper, search_index
 from embedspace.catalog.index.base import IndexState, Nearest, register_index
@@ -148,13 +149,17 @@ class LocalIndex:
             chosen = None if allowed is None else one.chosen(allowed)
         if len(rows) <= SMALL and ann is None and chosen is None:  # the sample's items are among those scanned
             watcher = Watcher(len(queries), sample.positions(rows))
-            found, scores = best_items(rows, queries, k, watch=watcher), watcher.scores()
+            found, score = best_items(rows, queries, k, watch=watcher), watcher.scores
         else:
-            found, scores = self._best(rows, ann, queries, k, chosen), sample.scores(queries)
-        backgrounds = background_of(scores, rows.items)
+            found, score = self._best(rows, ann, queries, k, chosen), partial(sample.scores, queries)
+        backgrounds = cache(lambda: background_of(score(), rows.items))  # of all queries, once that of one is asked for
+
+        def background(query: int) -> Background:
+            return backgrounds()[query]
+
         return [
-            Nearest(rows.seq_of(best.rows), rows.key_of(best.rows), best.scores, background)
-            for best, background in zip(found, backgrounds, strict=True)
+            Nearest(rows.seq_of(best.rows), rows.key_of(best.rows), best.scores, partial(background, query))
+            for query, best in enumerate(found)
         ]
 
     def _best(
