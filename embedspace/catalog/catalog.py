@@ -24,11 +24,12 @@ from embedspace.catalog.records import (
 )
 from embedspace.catalog.search.searcher import Searcher
 from embedspace.catalog.store.contents import catalog_info, count_items, item_records, segment_vectors
+from embedspace.catalog.store.filters.facets import field_facts, field_names
+from embedspace.catalog.store.filters.where import Condition
 from embedspace.catalog.store.fingerprints import adopt_fingerprints, check_fingerprint
-from embedspace.catalog.store.lookup import field_facts, landmark_segments, stored_folders, stored_item
+from embedspace.catalog.store.lookup import landmark_segments, stored_folders, stored_item
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.uris import places_of, places_where, remove_places
-from embedspace.catalog.store.where import Condition
 from embedspace.catalog.stored import FieldFacts, StoredItem
 from embedspace.errors import InputError, UnknownItemError
 from embedspace.segment import modality_rows
@@ -174,7 +175,7 @@ class Catalog(CatalogFolder):
             query_modality: Modality of the queries, one for all or one each; "mixed" for a composed query.
             k: Items wanted per query.
             to: Modalities to find; all where `None`.
-            where: A filter on columns and metadata, see `embedspace.catalog.store.where`.
+            where: A filter on columns and metadata, see `embedspace.catalog.store.filters.where`.
             min_probability: Hits that are less likely a match are left out; an empty list says "no good match".
             document_vectors: (Q, K, embed_dim) what each query may be read as, or (Q, embed_dim), searched beside
                 `vectors` where text is a document's (a field, a long passage): the best hit counts. The length of a
@@ -260,6 +261,33 @@ class Catalog(CatalogFolder):
     def fields(self) -> list[FieldFacts]:
         """Return what each field of the metadata holds, for building filters."""
         return field_facts(self.store)
+
+    def facets(
+        self, where: str | None = None, *, fields: Iterable[str] | None = None, most: int = 20
+    ) -> list[FieldFacts]:
+        """Count what fields of the metadata hold among the items that a filter leaves.
+
+        Args:
+            where: The filter; all items where `None`.
+            fields: Names in the metadata; all where `None`. One that no such item has is left out.
+            most: So many of a text's most frequent values.
+
+        Raises:
+            InputError: If the filter cannot be read, or a name is unknown.
+        """
+        names = None if fields is None else list(fields)
+        known = field_names(self.store)
+        if unknown := sorted({*(names or ())} - known):
+            raise InputError(f"unknown field {unknown[0]!r}; known: {', '.join(sorted(known)) or 'none'}")
+        return field_facts(self.store, names, self._searcher.condition(where) if where else None, most)
+
+    def explain(self, where: str) -> str:
+        """Return in words how a filter finds its items: by the table of metadata, or by looking at each.
+
+        Raises:
+            InputError: If the filter cannot be read.
+        """
+        return self._searcher.explain(where)
 
     def landmarks(self, count: int) -> tuple[list[tuple[str, str, str, str]], NDArray[np.float32]]:
         """Return at most `count` items that stand for all, drawn evenly: (id, modality, text, uri), and their rows."""

@@ -26,10 +26,11 @@ from embedspace.catalog.records import CatalogItem, Failure
 from embedspace.catalog.store.damaged import keep_damaged, recall_damaged
 from embedspace.catalog.store.database import Database
 from embedspace.catalog.store.facts import read_facts
+from embedspace.catalog.store.filters.values import erase_values, flat_fields, pairs_of, write_values
 from embedspace.errors import InputError
 from embedspace.segment import Segment
 
-__all__ = ["Store", "flat_fields", "folder_of", "segments_digest", "unit_halves"]
+__all__ = ["Store", "folder_of", "segments_digest", "unit_halves"]
 
 _NORM_TOLERANCE = 1e-2
 _DELETED = (
@@ -46,17 +47,6 @@ _STATE = (
 def folder_of(uri: str, source: str | None = None) -> str:
     """Return the folder of a file's uri, and the manifest of a row's; `source` as in `manifest_of`."""
     return manifest_of(uri, source) or os.path.dirname(uri)
-
-
-def flat_fields(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the names under which `where` finds metadata; a nested mapping's are dotted."""
-    for key, value in metadata.items():
-        if '"' in key or "\0" in key:
-            continue  # SQLite's JSON paths cannot name it
-        if isinstance(value, Mapping):
-            yield from flat_fields(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def segments_digest(content_id: str, rows: Iterable[tuple[Any, ...]]) -> bytes:
@@ -96,7 +86,10 @@ class Store(Database):
     Attributes:
         catalog_id: Names the catalog for as long as it exists, wherever it lies.
         embed_dim: Length of its vectors; a migration may change it, which `state` and every transaction notice.
+        has_values: Whether, in a transaction, the values of metadata are kept beside it, see `filters.values`.
     """
+
+    has_values = False
 
     def __init__(self, path: Path, *, read_only: bool = False, timeout: float = 5.0) -> None:
         """Open an existing catalog; see `connect` for what it raises."""
@@ -113,6 +106,7 @@ class Store(Database):
         """One transaction, see `Database.writing`; vectors written in it have the length that is right by then."""
         with super().writing(doing) as connection:
             self.embed_dim = int(self.meta("embed_dim"))
+            self.has_values = self.meta("values_revision") == self.meta("revision")
             yield connection
 
     def state(self) -> tuple[int, int, int]:
@@ -144,10 +138,14 @@ class Store(Database):
             self.drop_segments("item = ?", (number,))
             self.connection.execute("DELETE FROM staged WHERE item = ?", (number,))
         facts = json.dumps(dict(item.facts), ensure_ascii=False, default=str)
+        metadata = facts  # until `merge_metadata`, as what a place said before may count
+        if number is None and item.metadata:
+            metadata = json.dumps({**item.facts, **item.metadata}, ensure_ascii=False, default=str)
         content = None if item.content is None else json.dumps(item.content, ensure_ascii=False)
-        values = (content_id, item.kind, item.as_modality, facts, facts, content, segments_digest(content_id, rows))
+        values = (content_id, item.kind, item.as_modality, facts, metadata, content, segments_digest(content_id, rows))
         sql = "INSERT INTO items(id, kind, as_modality, facts, metadata, content, digest) VALUES (?, ?, ?, ?, ?, ?, ?)"
         if number is not None:
+            self._forget_values(number, changed=True)
             sql = (
                 "UPDATE items SET id = ?, kind = ?, as_modality = ?, facts = ?, metadata = ?, content = ?, digest = ? "
                 "WHERE item = ?"
@@ -155,6 +153,7 @@ class Store(Database):
             values = (*values, number)  # type: ignore[assignment]
         cursor = self.connection.execute(sql, values)
         number = int(cursor.lastrowid or 0) if number is None else number
+        self._keep_values(number, metadata)
         self.write_segments(number, rows)
         self._learn_fields(item.facts)
         return number
@@ -233,7 +232,27 @@ class Store(Database):
                 merged.update(json.loads(text))
         text = json.dumps(merged, ensure_ascii=False)
         if text != facts[1]:
+            self._forget_values(number, changed=True)
+            self._keep_values(number, text)
             self.connection.execute("UPDATE items SET metadata = ? WHERE item = ?", (text, number))
+
+    def _keep_values(self, number: int, metadata: str) -> None:
+        if self.has_values:
+            pairs = pairs_of(json.loads(metadata))
+            write_values(self.connection, [(name, value, number) for name, value in pairs])
+
+    def _forget_values(self, number: int, *, changed: bool) -> None:
+        """Forget the values of an item, which its row still has; `changed`: there will be others."""
+        if self.has_values:
+            found = self.connection.execute("SELECT metadata FROM items WHERE item = ?", (number,)).fetchone()
+            erase_values(self.connection, number, found[0])
+            if changed:
+                self.connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'metadata_changes'")
+
+    def drop_item(self, number: int) -> int:
+        """Delete an item that has no segments any more, inside an open transaction; returns 1."""
+        self._forget_values(number, changed=False)
+        return self.connection.execute("DELETE FROM items WHERE item = ?", (number,)).rowcount
 
     # -- removing --------------------------------------------------------------------------------------------------
 
@@ -259,7 +278,7 @@ class Store(Database):
         for number in numbers:
             if self.connection.execute("SELECT 1 FROM uris WHERE item = ? LIMIT 1", (number,)).fetchone() is None:
                 self.drop_segments("item = ?", (number,))
-                removed += self.connection.execute("DELETE FROM items WHERE item = ?", (number,)).rowcount
+                removed += self.drop_item(number)
             else:
                 self.merge_metadata(number)
         return removed

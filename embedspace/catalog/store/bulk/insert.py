@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from embedspace.catalog.store.bulk.prepared import Prepared
+from embedspace.catalog.store.filters.values import write_values
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.vectors import SegmentRows, content_keys
 from embedspace.errors import InputError
@@ -148,6 +149,8 @@ def _inserted(store: Store, batch: Prepared, numbers: Sequence[int], done: Inser
         ((number, owner, *segment) for number, owner, segment in zip(sequence, owners, segments, strict=True)),
     )
     connection.executemany("INSERT INTO vectors VALUES (?, ?)", zip(sequence, blobs, strict=True))
+    if store.has_values:
+        write_values(connection, batch.values(numbers, items))
     done.outcomes["added"] += len(numbers)
     if whole:
         done.rows = _segment_rows(batch, seq, np.asarray(owners, np.int64))
