@@ -87,8 +87,10 @@ def _batches(tables: Iterable[ItemTable]) -> Iterator[ItemTable]:
     """Yield the rows of tables in parts that divide no item."""
     for table in tables:
         first = 0
+        parts = max(1, round(len(table) / BATCH))  # of about the same size, none of which is tiny
+        size = -(-len(table) // parts)
         while first < len(table):
-            last = min(first + BATCH, len(table))
+            last = min(first + size, len(table))
             while last < len(table) and table.continues(last):
                 last += 1
             yield table if (first, last) == (0, len(table)) else table.part(first, last)

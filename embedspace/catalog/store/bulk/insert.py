@@ -133,14 +133,12 @@ def _inserted(store: Store, batch: Prepared, numbers: Sequence[int], done: Inser
         rows = [row for number in numbers for row in batch.rows(number)]
     items = range(item, item + len(numbers))
     owners = _owners(batch, numbers, item)
-    connection.execute("SAVEPOINT bulk")
     try:
         _write(connection, batch, numbers, items)
-    except sqlite3.IntegrityError:
-        connection.execute("ROLLBACK TO bulk")
+    except sqlite3.IntegrityError:  # undone by hand: a savepoint would copy every page before it is written
+        for table in ("uris", "items"):
+            connection.execute(f"DELETE FROM {table} WHERE item >= ?", (item,))
         return False
-    finally:
-        connection.execute("RELEASE bulk")
     segments: Iterable[Any] = batch.segments if whole else (batch.segments[row] for row in rows)
     blobs = batch.blobs if whole else [batch.blobs[row] for row in rows]
     sequence = range(seq, seq + len(rows))
@@ -150,7 +148,8 @@ def _inserted(store: Store, batch: Prepared, numbers: Sequence[int], done: Inser
     )
     connection.executemany("INSERT INTO vectors VALUES (?, ?)", zip(sequence, blobs, strict=True))
     if store.has_values:
-        write_values(connection, batch.values(numbers, items))
+        for rows_of_field in batch.values(numbers, items):
+            write_values(connection, rows_of_field)
     done.outcomes["added"] += len(numbers)
     if whole:
         done.rows = _segment_rows(batch, seq, np.asarray(owners, np.int64))
@@ -172,13 +171,19 @@ def _write(connection: sqlite3.Connection, batch: Prepared, numbers: Sequence[in
         zip(some(batch.ids), some(batch.kinds), some(batch.metadata), some(batch.digests), items, strict=True),
     )
     uris = list(some(batch.uris))
-    folders = map(os.path.dirname, uris)
+    folders = map(_folder, uris)
     connection.executemany(
         "INSERT INTO uris(uri, folder, metadata, item, source, size, mtime_ns) VALUES (?, ?, ?, ?, '', 0, 0)",
         zip(uris, folders, some(batch.metadata), items, strict=True),
     )
     if connection.execute("SELECT 1 FROM failures LIMIT 1").fetchone():
         connection.execute(f"DELETE FROM failures WHERE uri IN {_AMONG}", (json.dumps(uris),))
+
+
+def _folder(uri: str) -> str:
+    """Return what `os.path.dirname` does, faster."""
+    at = uri.rfind("/")
+    return uri[:at] if at > 0 and uri[at - 1] != "/" else os.path.dirname(uri)
 
 
 def _segment_rows(batch: Prepared, seq: int, owners: Any) -> dict[str, SegmentRows]:  # noqa: ANN401

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embedspace.catalog.bulk.columns import is_value, json_objects, values_of
 from embedspace.catalog.bulk.table import COLUMNS, ItemTable
 from embedspace.catalog.content_ids import CONTENT_ID
-from embedspace.catalog.store.filters.values import flat_fields, pairs_of, stored_value
+from embedspace.catalog.store.filters.values import flat_fields, pairs_of, plain_values
 from embedspace.catalog.store.store import unit_halves
 from embedspace.errors import InputError
 
@@ -61,24 +61,31 @@ class Prepared:
         """Return the rows of an item."""
         return range(self.firsts[number], self.firsts[number + 1])
 
-    def values(self, numbers: Sequence[int], items: Sequence[int]) -> Iterator[tuple[str, Any, int]]:
-        """Yield (field, value, item) of some items, in about the order of the table."""
+    def values(self, numbers: Sequence[int], items: Sequence[int]) -> Iterator[Iterable[tuple[str, Any, int]]]:
+        """Yield (field, value, item) of some items name by name, in the order of the table where that is easy."""
         for name, column in sorted(self.columns.items()):
             values = column if len(numbers) == len(self) else [column[number] for number in numbers]
-            if set(map(type, values)) <= _PLAIN and "." not in name and name.isidentifier():
-                rows = [(value, item) for value, item in zip(values, items, strict=True) if is_value(value)]
-                ranked: Iterable[tuple[Any, int]] = sorted(rows) if _alike(values) else rows
-                yield from ((name, stored_value(value), item) for value, item in ranked)
-                continue
-            for value, item in zip(values, items, strict=True):
-                if is_value(value):
-                    text = json.dumps({name: value}, ensure_ascii=False, default=str)
-                    yield from ((field, stored, item) for field, stored in pairs_of(json.loads(text)))
+            types = set(map(type, values))
+            if len(types) == 1 and types <= {int, bool, str} and name.isidentifier() and plain_values(values):
+                ranked, owners = zip(*sorted(zip(values, items, strict=True)), strict=True)
+                yield zip(itertools.repeat(name), ranked, owners, strict=False)
+            else:
+                yield self._odd_values(name, values, items)
+
+    @staticmethod
+    def _odd_values(name: str, values: Sequence[Any], items: Sequence[int]) -> Iterator[tuple[str, Any, int]]:
+        for value, item in zip(values, items, strict=True):
+            if is_value(value):
+                text = json.dumps({name: value}, ensure_ascii=False, default=str)
+                yield from ((field, stored, item) for field, stored in pairs_of(json.loads(text)))
 
     def fields(self) -> set[str]:
         """Return the names under which `where` finds the metadata."""
         names: set[str] = set()
         for name, values in self.columns.items():
+            if set(map(type, values)) <= _SIMPLE:
+                names.update(flat_fields({name: None}))
+                continue
             if any(not isinstance(value, Mapping) and is_value(value) for value in values):
                 names.update(flat_fields({name: None}))
             for value in values:
@@ -87,13 +94,7 @@ class Prepared:
         return names
 
 
-_PLAIN = {bool, int, float, str, type(None)}
-
-
-def _alike(values: Sequence[Any]) -> bool:
-    """Return whether values can be compared with each other."""
-    kinds = {str if isinstance(value, str) else int for value in values if value is not None}
-    return len(kinds) < 2
+_SIMPLE = {int, bool, str}
 
 
 def prepare(table: ItemTable, embed_dim: int) -> Prepared:

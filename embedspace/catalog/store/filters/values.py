@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from embedspace.catalog.store.database import Database
@@ -28,6 +28,7 @@ __all__ = [
     "is_plain",
     "metadata_changes",
     "pairs_of",
+    "plain_values",
     "stored_value",
     "values_agree",
     "write_values",
@@ -75,6 +76,13 @@ def stored_value(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, (bool, int)):
         return int(value) if -(2**63) <= value < 2**63 else _UNREADABLE
     return value if isinstance(value, float) and math.isfinite(value) else _UNREADABLE
+
+
+def plain_values(values: Sequence[Any]) -> bool:
+    """Return whether values of one type, whole numbers or texts, are stored as they are."""
+    if isinstance(values[0], str):
+        return max(map(len, values)) <= _LONGEST and "\0" not in "".join(values)
+    return bool(-(2**63) <= min(values) and max(values) < 2**63)
 
 
 def write_values(connection: sqlite3.Connection, rows: Iterable[tuple[str, Any, int]]) -> None:
