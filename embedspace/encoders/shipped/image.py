@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,10 +22,15 @@ from embedspace.encoders.shipped.image_network import TunedNetworks, load_networ
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.media.pixels import cropped
 
+if TYPE_CHECKING:
+    from embedspace.encoders.shipped.image_session import ImageSessions
+
 __all__ = ["ImageConfig", "ImageEncoder", "ImageProjections", "load_image_projections"]
 
 
 _MAX_NETWORK_SIZE = 1024
+_MANY = 32
+"""Pictures after which sessions of onnxruntime win back the seconds that they take to open."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,8 @@ class ImageEncoder(Encoder):
             )
         self.projections = projections
         self.networks = networks
+        self._encoded, self._opening = 0, threading.Lock()
+        self._sessions: ImageSessions | None = None
 
     def prepare(self, media: Image.Image) -> list[Tensor]:
         """Crop to the content, resize for each network."""
@@ -119,11 +127,24 @@ class ImageEncoder(Encoder):
     @torch.inference_mode()
     def encode_both(self, prepared: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
         """Return the projections' (N, embed_dim) unit rows and the tuned networks', None without one."""
-        rows = self.projections(*self.front(prepared))
+        sessions = self._sessions_for(len(prepared))
+        rows = self.projections(*self.front(prepared, *((sessions.backbones, sessions.tail) if sessions else ())))
         if self.networks is None:
             return rows, None
-        pixel_values = torch.stack([item[-1] for item in prepared])
-        return rows, self.networks.encode(pixel_values.to(rows.device).float())
+        pixel_values = torch.stack([item[-1] for item in prepared]).to(rows.device).float()
+        return rows, self.networks.encode(pixel_values, sessions.bodies if sessions else None)
+
+    def _sessions_for(self, count: int) -> ImageSessions | None:
+        """Return what runs the networks in torch's place: on a processor, once many pictures were encoded."""
+        if self.projections.classes.device.type != "cpu":
+            return None
+        with self._opening:
+            before, self._encoded = self._encoded, self._encoded + count
+            if before < _MANY <= self._encoded:
+                from embedspace.encoders.shipped.image_session import ImageSessions
+
+                self._sessions = ImageSessions.where_installed(self.front, self.networks)
+        return self._sessions
 
 
 def load_image_projections(config: Mapping[str, Any], folder: Path) -> ImageProjections:
