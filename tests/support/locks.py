@@ -2,7 +2,8 @@
 
     python -m tests.support.locks        # make lock
 
-What running needs is read from the packages' own metadata, beginning with embedspace and its extras "speech" and "onnx".
+What running needs is read from the packages' own metadata, beginning with embedspace and two of its
+extras, "speech" and "onnx".
 """
 
 from __future__ import annotations

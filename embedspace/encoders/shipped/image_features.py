@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +100,8 @@ class ImageFrontEnd(nn.Module):
         logits: list[Tensor] = []
         device = next(self.parameters()).device
         trunk = None
-        for index, backbone in enumerate(self.backbones if backbones is None else backbones):
+        networks: Any = self.backbones if backbones is None else backbones
+        for index, backbone in enumerate(networks):
             out = backbone(torch.stack([item[index] for item in inputs]).to(device).float())
             parts.extend([out.pooled, *out.middle])
             logits.append(out.logits)

@@ -160,7 +160,7 @@ class _Layer(TransformerLayer):
 
 def _split(x: torch.Tensor, runs: _Runs) -> list[torch.Tensor]:
     """Cut the pieces (P, C) of all windows into (windows, length, C) for each length."""
-    parts = x.split([length * count for length, count in runs])
+    parts = torch.split(x, [length * count for length, count in runs])
     return [part.view(count, length, -1) for part, (length, count) in zip(parts, runs, strict=True)]
 
 
