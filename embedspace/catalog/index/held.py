@@ -14,7 +14,7 @@ from embedspace.catalog.index.sampling.sample import Sample
 from embedspace.catalog.index.upkeep import Stamp
 from embedspace.catalog.store.vectors import SegmentRows
 
-__all__ = ["Held", "changed_runs"]
+__all__ = ["Held", "changed_runs", "with_part"]
 
 _FILTERS = 8
 
@@ -64,6 +64,15 @@ def changed_runs(old: Held | None, added: Sequence[SegmentRows], removed: Sequen
     for gone in removed:
         runs = [run.without(run.positions(gone)) for run in runs]
     return runs
+
+
+def with_part(one: Held, run: Run, last_seq: int) -> Rows:
+    """Return the rows of a modality with those of a part, up to a number, in place of those in memory."""
+    waiting = one.rows.runs[one.packed :]
+    gone = [seen.rows.seq[~seen.alive] for seen in waiting if seen.alive is not None]
+    written = run.without(run.positions(np.concatenate([*gone, np.zeros(0, np.int64)])))
+    newer = [rest for rest in (seen.after(last_seq) for seen in waiting) if len(rest)]
+    return Rows([*one.rows.runs[: one.packed], written, *newer])
 
 
 def _joined(one: Run, other: Run) -> Run:

@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.calibration.background import Background, background_of
-from embedspace.catalog.index.ann.built import AnnIndex
-from embedspace.catalog.index.ann.search import exact_is_cheaper, search_index
+from embedspace.catalog.index.ann.search import cheapest_search
 from embedspace.catalog.index.base import IndexState, Nearest, register_index
-from embedspace.catalog.index.exact import Best, best_items
-from embedspace.catalog.index.held import Held, changed_runs
+from embedspace.catalog.index.exact import best_items
+from embedspace.catalog.index.held import Held, changed_runs, with_part
 from embedspace.catalog.index.merging import merge_due, merged_part, merged_runs
 from embedspace.catalog.index.packed import PackedFacts
 from embedspace.catalog.index.parts import (
@@ -34,9 +33,8 @@ from embedspace.catalog.index.parts import (
     sweep,
     write_part,
 )
-from embedspace.catalog.index.runs import SMALL, Chosen, Rows, Run
+from embedspace.catalog.index.runs import SMALL, Rows, Run
 from embedspace.catalog.index.sampling.sample import Watcher, sample_of
-from embedspace.catalog.index.scan import scan_items
 from embedspace.catalog.index.settings import IndexSettings
 from embedspace.catalog.index.tuning import Tried, tune_index
 from embedspace.catalog.index.upkeep import Moment, Upkeep
@@ -151,7 +149,7 @@ class LocalIndex:
             watcher = Watcher(len(queries), sample.positions(rows))
             found, score = best_items(rows, queries, k, watch=watcher), watcher.scores
         else:
-            found, score = self._best(rows, ann, queries, k, chosen), partial(sample.scores, queries)
+            found, score = cheapest_search(rows, ann, queries, k, chosen), partial(sample.scores, queries)
         backgrounds = cache(lambda: background_of(score(), rows.items))  # of all queries, once that of one is asked for
 
         def background(query: int) -> Background:
@@ -161,16 +159,6 @@ class LocalIndex:
             Nearest(rows.seq_of(best.rows), rows.key_of(best.rows), best.scores, partial(background, query))
             for query, best in enumerate(found)
         ]
-
-    def _best(
-        self, rows: Rows, ann: AnnIndex | None, queries: NDArray[np.float32], k: int, chosen: Chosen | None
-    ) -> list[Best]:
-        """Return the best of the chosen rows: by scanning them where that costs less, else by the FAISS index."""
-        if ann is not None and (chosen is None or not exact_is_cheaper(ann, rows, chosen, k)):
-            return search_index(ann, rows, queries, k, chosen)
-        if len(rows) > SMALL:
-            return scan_items(rows, queries, k, chosen)
-        return best_items(rows, queries, k, None if chosen is None else chosen.positions())
 
     # -- FAISS and files ---------------------------------------------------------------------------------------------
 
@@ -324,8 +312,7 @@ class LocalIndex:
         finally:
             with self._lock:
                 self._filling -= 1
-                written = self._parts is not parts
-            if written:
+            if self._parts is not parts:
                 self._build_later()
 
     def _build_later(self) -> None:
@@ -341,12 +328,7 @@ class LocalIndex:
         last_seq = part.packed.facts.last_seq
         for name, run in part.runs():
             one = self._modalities[name]
-            waiting = one.rows.runs[one.packed :]
-            gone = [seen.rows.seq[~seen.alive] for seen in waiting if seen.alive is not None]
-            written = run.without(run.positions(np.concatenate([*gone, np.zeros(0, np.int64)])))
-            newer = [rest for rest in (seen.after(last_seq) for seen in waiting) if len(rest)]
-            rows = Rows([*one.rows.runs[: one.packed], written, *newer])
-            self._modalities[name] = self._changed(one, rows, one.packed + 1)
+            self._modalities[name] = self._changed(one, with_part(one, run, last_seq), one.packed + 1)
         self._parts = Parts((*self._parts.parts, part), last_seq, self._parts.deletions)
 
     def describe(self) -> dict[str, str]:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from embedspace.catalog.index.ann.built import AnnIndex
 from embedspace.catalog.index.exact import Best, best_items
 from embedspace.catalog.index.gpu import MOST_CANDIDATES, device_number
-from embedspace.catalog.index.runs import Chosen, Rows
+from embedspace.catalog.index.runs import SMALL, Chosen, Rows
 from embedspace.catalog.index.scan import scan_items
 
-__all__ = ["exact_is_cheaper", "search_index"]
+__all__ = ["cheapest_search", "exact_is_cheaper", "search_index"]
 
 _MAX_CANDIDATES = 1 << 14
 _LEAST_PROBED = 8
@@ -126,3 +126,14 @@ def search_index(
         wanted = np.asarray([query for query in wanted if len(found[int(query)].rows) < k], np.int64)
         candidates, nprobe = min(candidates * 4, most), min(nprobe * 4, deepest)
     return [found[query] for query in range(len(queries))]
+
+
+def cheapest_search(
+    rows: Rows, ann: AnnIndex | None, queries: NDArray[np.float32], k: int, chosen: Chosen | None
+) -> list[Best]:
+    """Return the best of the chosen rows: by scanning them where that costs less, else by the FAISS index."""
+    if ann is not None and (chosen is None or not exact_is_cheaper(ann, rows, chosen, k)):
+        return search_index(ann, rows, queries, k, chosen)
+    if len(rows) > SMALL:
+        return scan_items(rows, queries, k, chosen)
+    return best_items(rows, queries, k, None if chosen is None else chosen.positions())
