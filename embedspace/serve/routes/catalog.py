@@ -9,8 +9,17 @@ from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 
 from embedspace.catalog import Failure, FieldFacts
+from embedspace.generate.targets import Target
 from embedspace.serve.events import event_stream
-from embedspace.serve.models import CatalogAnswer, FailureAnswer, FieldAnswer, FieldValue, MapAnswer
+from embedspace.serve.models import (
+    CatalogAnswer,
+    FailureAnswer,
+    FieldAnswer,
+    FieldValue,
+    MapAnswer,
+    OptionAnswer,
+    TargetAnswer,
+)
 from embedspace.serve.routes.common import ServiceOf
 from embedspace.serve.service import Service
 
@@ -57,10 +66,19 @@ def _look(service: Service) -> CatalogAnswer:
         fingerprint=hashlib.sha256(joined.encode()).hexdigest()[:16],
         calibrated=info.calibrated,
         query_modalities=[str(name) for name in service.model.modalities],
-        generates=service.targets,
+        generates=[target.name for target in service.targets],
+        targets=[_target(target) for target in service.targets],
         token_required=settings.token is not None,
         watching=[str(folder) for folder in settings.watch],
     )
+
+
+def _target(target: Target) -> TargetAnswer:
+    options = [
+        OptionAnswer(key=o.key, type=o.kind.__name__, least=o.least, most=o.most, help=o.help)  # type: ignore[arg-type]
+        for o in target.options
+    ]
+    return TargetAnswer(name=target.name, what=target.what, content=target.content, options=options)
 
 
 def _failure(failure: Failure) -> FailureAnswer:
