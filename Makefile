@@ -6,6 +6,9 @@ READY := .venv/.ready
 DEV := .venv/.dev
 INSTALL := $(BIN)/pip install --quiet --quiet --no-compile --no-deps
 
+# pip unpacks with one core: these, two thirds of the bytes and few files, beside the others, many files.
+LARGE := ^(nvidia|cuda|triton)
+
 # Modules that the reference of the Python API shows, after "embedspace".
 API := .errors .modality .segment .calibration .vocabulary .media .encoders .encoders.towers .space .query .catalog .generate .train \
 	.evaluate .integrations.langchain .integrations.lancedb .integrations.chroma .integrations.mcp .integrations.mteb .integrations.hub
@@ -50,7 +53,9 @@ clean:
 $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; \
 		echo "cannot make .venv with $(PYTHON): Python 3.11 or later with its venv module is needed (Debian: apt-get install python3-venv)" >&2; exit 1; }
-	$(INSTALL) --requirement requirements.lock
+	@grep -E '$(LARGE)' requirements.lock > .venv/large.lock; grep -Ev '$(LARGE)' requirements.lock > .venv/other.lock
+	$(INSTALL) --requirement .venv/large.lock & large=$$!; $(INSTALL) --requirement .venv/other.lock; other=$$?; \
+		wait $$large && exit $$other
 	$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
