@@ -47,7 +47,7 @@ for kind, items in json.loads(Path(sys.argv[1]).read_text("utf-8")).items():
             decoded[kind].append(space.decode(source, of, as_modality=imposed))
         except MediaError as error:  # silent ones
             print(f"left out: {error}", file=sys.stderr)
-print("ready", flush=True)
+print(json.dumps({kind: len(items) for kind, items in decoded.items()}), flush=True)
 for line in sys.stdin:
     kind = line.strip()
     wall, processor, rows = time.perf_counter(), time.process_time(), []
@@ -71,8 +71,9 @@ class Worker:
             [sys.executable, "-c", WORKER, str(items), f"{vectors}/"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)},
         )  # fmt: skip
-        if self._said() != "ready":
+        if not (said := self._said()):
             raise SystemExit(f"{tree}: cannot encode; its message is above")
+        self.counts: dict[str, int] = json.loads(said)
 
     def encode(self, kind: str) -> tuple[float, float]:
         """Return the wall and processor seconds that a kind's items take."""
@@ -109,12 +110,12 @@ def sample(kinds: list[str], items: int, seed: int) -> dict[str, list[Mapping[st
     return {kind: rng.sample(rows[kind], min(len(rows[kind]), max(1, int(items * SHARES[kind])))) for kind in kinds}
 
 
-def compare(new: Worker, old: Worker, kind: str, count: int, rounds: int) -> dict[str, Any]:
+def compare(new: Worker, old: Worker, kind: str, rounds: int) -> dict[str, Any]:
     """Return the figures of one kind; a first round, in which networks are loaded, is not counted."""
     new.encode(kind), old.encode(kind)
     times = [(new.encode(kind), old.encode(kind)) for _ in range(rounds)]
     now, before = (tuple(min(column) for column in zip(*each, strict=True)) for each in zip(*times, strict=True))
-    rows, earlier = new.rows(kind), old.rows(kind)
+    rows, earlier, count = new.rows(kind), old.rows(kind), new.counts[kind]
     return {
         "items": count, "segments": len(rows),
         "milliseconds_per_item": round(1e3 * now[0] / count, 1),
@@ -146,7 +147,7 @@ def main() -> None:
         (folder / "items.json").write_text(json.dumps(chosen), "utf-8")
         trees = {"new": ROOT, "old": folder / "earlier"}
         new, old = (Worker(tree, folder / "items.json", folder / name) for name, tree in trees.items())
-        found = {kind: compare(new, old, kind, len(chosen[kind]), given.rounds) for kind in given.kinds}
+        found = {kind: compare(new, old, kind, given.rounds) for kind in given.kinds}
         new.close(), old.close()
     report(given, "encode", against=given.against, seed=given.seed, rounds=given.rounds, kinds=found)
 
