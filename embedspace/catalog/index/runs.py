@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.catalog.index.sampling.drawn import Drawn, draw, item_starts
-from embedspace.catalog.store.vectors import SegmentRows
+from embedspace.catalog.store.vectors import SegmentRows, widened
 
 __all__ = ["SMALL", "Chosen", "Rows", "Run"]
 
@@ -139,13 +139,13 @@ class Run:
         """Return rows first to last as (n, embed_dim) float32."""
         if len(self) <= SMALL:
             return self._float32[first:last]
-        return self.rows.vectors[first:last].astype(np.float32)
+        return widened(self.rows.vectors[first:last])
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return some rows as (n, embed_dim) float32."""
         if "_float32" in self.__dict__:
             return self._float32[rows]
-        return self.rows.vectors[rows].astype(np.float32)
+        return widened(np.take(self.rows.vectors, rows, axis=0))
 
 
 class Chosen:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embedspace.catalog.index.exact import cosines
 from embedspace.catalog.index.runs import Rows, Run
 from embedspace.catalog.index.sampling.drawn import DRAWN, HIGHEST, SAMPLE, item_starts, spans_rows
+from embedspace.catalog.store.vectors import widened
 
 __all__ = ["SAMPLE", "Sample", "Watcher", "sample_of"]
 
@@ -95,7 +96,7 @@ def _read(run: Run, some: NDArray[np.int64]) -> _Read:
         its, rows = drawn.rows, spans_rows(drawn.low, drawn.high)
         at = np.minimum(np.searchsorted(rows, some), len(rows) - 1)
         if np.array_equal(rows[at], some):
-            return _Read(its.seq[at], its.item[at], lambda: its.vectors[at].astype(np.float32))
+            return _Read(its.seq[at], its.item[at], lambda: widened(np.take(its.vectors, at, axis=0)))
     return _Read(run.rows.seq[some], run.rows.item[some], lambda: run.take(some))
 
 
