@@ -1,7 +1,8 @@
 """A catalog of many items beside the engines that people would take instead, and while it is written to.
 
     python -m eval.bench.bench_scale --items 100000                       # beside FAISS
-    python -m eval.bench.bench_scale --items 1000000 --peers faiss,hnswlib --folder build/scale
+    pip install -r eval/bench/peers.txt                                   # the others
+    python -m eval.bench.bench_scale --items 1000000 --peers faiss,lancedb,hnswlib,qdrant-edge --folder build/scale
 
 Vectors are synthetic (`indexes.sweep`: clustered, queries shifted as a whole by a modality gap). The catalog holds as
 many pictures, and 1% texts drawn as the queries are, but none of the queries. One thread; milliseconds are processor
