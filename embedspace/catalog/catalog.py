@@ -263,7 +263,12 @@ class Catalog(CatalogFolder):
         return field_facts(self.store)
 
     def facets(
-        self, where: str | None = None, *, fields: Iterable[str] | None = None, most: int = 20
+        self,
+        where: str | None = None,
+        *,
+        fields: Iterable[str] | None = None,
+        most: int = 20,
+        filter_seconds: float | None = None,
     ) -> list[FieldFacts]:
         """Count what fields of the metadata hold among the items that a filter leaves.
 
@@ -271,15 +276,16 @@ class Catalog(CatalogFolder):
             where: The filter; all items where `None`.
             fields: Names in the metadata; all where `None`. One that no such item has is left out.
             most: So many of a text's most frequent values.
+            filter_seconds: Longest time that it may take.
 
         Raises:
-            InputError: If the filter cannot be read, or a name is unknown.
+            InputError: If the filter cannot be read, a name is unknown, or it takes too long.
         """
         names = None if fields is None else list(fields)
         known = field_names(self.store)
         if unknown := sorted({*(names or ())} - known):
             raise InputError(f"unknown field {unknown[0]!r}; known: {', '.join(sorted(known)) or 'none'}")
-        return field_facts(self.store, names, self._searcher.condition(where) if where else None, most)
+        return field_facts(self.store, names, self._searcher.condition(where) if where else None, most, filter_seconds)
 
     def explain(self, where: str) -> str:
         """Return in words how a filter finds its items: by the table of metadata, or by looking at each.

@@ -35,6 +35,7 @@ VALUES: list[Any] = [
     "19", "2024-05-01", "2024-05-01T10:00:00", "ü", "Z", "[", "x" * 201, "a\nb", "a\\b", [1, 2], ["a"], {"x": 1},
     {"x": "a", "y": {"z": 2}}, {"a.b": 3}, {}, [],
 ]  # fmt: skip
+WORDS = ["Red", "red", "rED", "REDO", "rose", "Blue", "7up", "7UP!", "rd"]
 NAMES = ["f", "g", "x.y", "my field", "ümlaut", "a\\b", "t\tb", "[0]", "nest"]
 
 
@@ -43,7 +44,7 @@ def metadata(draws: np.random.Generator) -> dict[str, Any]:
     found: dict[str, Any] = {name: VALUES[draws.integers(len(VALUES))] for name in NAMES if draws.random() < 0.6}
     if draws.random() < 0.3:
         found["x"] = {"y": VALUES[draws.integers(len(VALUES))], "k": int(draws.integers(4))}
-    return found | {"plain": int(draws.integers(6)), "word": ["Red", "red", "rose", "Blue", "7up"][draws.integers(5)]}
+    return found | {"plain": int(draws.integers(6)), "word": WORDS[draws.integers(len(WORDS))]}
 
 
 def item(number: int, draws: np.random.Generator, **changed: Any) -> CatalogItem:
@@ -67,7 +68,7 @@ def comparison(draws: np.random.Generator) -> str:
     ]
     value = [
         "0", "1", "2.5", "5", "'a'", "'apple'", "'5'", "'2024-05'", "''", "true", "'%p%'", "'ap%'", "'A_p%'", "'1%'",
-        "'2%'", "'%'", "'Z%'", "'ü%'", "'R%'", "1e18",
+        "'2%'", "'%'", "'Z%'", "'ü%'", "'R%'", "'re%'", "'rEd_'", "'7u%'", "1e18",
     ]  # fmt: skip
     one, other, third = (value[draws.integers(len(value))] for _ in range(3))
     text = f"'{one.strip(chr(39))}'"
@@ -112,6 +113,26 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
 def test_table_is_what_the_metadata_says(written: Catalog) -> None:
     assert has_values(written.store)
     assert table_of(written) == table_wanted(written) and len(table_of(written)) > 500
+
+
+def test_values_that_json_holds_otherwise_are_marked() -> None:
+    odd = {"a.b": 1, "a": {"b": 2, "c\n": 3, "d": {}}, 'no"name': 1, "": 1}
+    assert list(pairs_of(odd)) == [("a.b", b""), ("a.b", 2), ("a.c\n", b""), ("", b"")]
+    kept = {"i": 2**63 - 1, "t": True, "f": 0.5, "s": "x" * 200, "none": None}
+    assert list(pairs_of(kept)) == [("i", 2**63 - 1), ("t", 1), ("f", 0.5), ("s", "x" * 200)]
+    marked = {"i": 2**63, "f": float("inf"), "s": "x" * 201, "nul": "a\0", "list": [1]}
+    assert list(pairs_of(marked)) == [(name, b"") for name in marked]
+
+
+@pytest.mark.parametrize(
+    "where", ["plain like '2%'", "word like 're%'", "word like 'RE%'", "word like '7u%'", "word like 'r_d'"]
+)
+def test_prefixes_are_looked_up_whatever_their_case(written: Catalog, where: str) -> None:
+    assert "table of metadata" in written.explain(where)
+    condition = Searcher(written.store, lambda: None).condition(where)  # type: ignore[arg-type, return-value]
+    looked_at = f"SELECT s.seq FROM segments s JOIN items i ON i.item = s.item WHERE {condition.sql} ORDER BY s.seq"
+    wanted = [seq for (seq,) in written.store.rows(looked_at, tuple(condition.parameters))]
+    assert segments_where(written.store, condition).tolist() == wanted != []
 
 
 @pytest.mark.parametrize("counted", [50_000, 5])

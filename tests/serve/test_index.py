@@ -204,6 +204,13 @@ def test_fields_say_what_filters_can_ask(tmp_path: Path) -> None:
         assert (fields["stars"]["kind"], fields["stars"]["min"], fields["stars"]["max"]) == ("number", 0, 2)
         assert fields["nested.depth"]["max"] == 1.0
         assert found["counts"]["text"] == 5 and found["items"] == 9 and found["token_required"] is False
+        some = served.client.get("/api/catalog", params={"where": "stars > 0"}).json()
+        counted = {field["name"]: field for field in some["fields"]}
+        assert counted["licence"]["values"] == [{"value": "CC0", "count": 1}, {"value": "MIT", "count": 1}]
+        assert (counted["stars"]["min"], counted["stars"]["count"], some["items"]) == (1, 2, 9)
+        assert served.client.get("/api/catalog").json() == found
+        refused = served.client.get("/api/catalog", params={"where": "stars >"})
+        assert refused.status_code == 400 and "where: " in refused.json()["error"]["message"]
         hits = served.search({"text": "x"}, where="licence = 'CC0' and stars > 0", k=9)["hits"]
         assert [hit["uri"] for hit in hits] == ["item/1"]
         with Catalog.open(path) as catalog:  # another process writes

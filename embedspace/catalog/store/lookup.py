@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.catalog.store.filters.clock import within
 from embedspace.catalog.store.filters.plan import plan_filter
 from embedspace.catalog.store.filters.where import Condition
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.vectors import unpack
 from embedspace.catalog.stored import StoredItem, StoredPlace
-from embedspace.errors import InputError
 from embedspace.segment import Segment
 
 __all__ = [
@@ -33,8 +31,6 @@ _PARAMETERS = 5000
 """SQLite bounds the parameters of one statement."""
 _FEW = 20_000
 """So many newer segments are asked one by one whether they fulfil a condition."""
-_STEPS = 20_000
-"""Instructions of SQLite's between two looks at the clock: a few milliseconds."""
 
 
 class Found(NamedTuple):
@@ -79,20 +75,10 @@ def segments_where(
     Raises:
         InputError: If it takes longer.
     """
-    with store.reading("filter it") as connection:
-        if seconds is not None:
-            deadline = time.monotonic() + seconds
-            connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
-        try:
-            few = 0 < store.state()[1] - after <= _FEW if after else False
-            plan = plan_filter(store, condition, few=few)
-            return np.sort(_numbers(connection.execute(plan.sql, plan.values(after)).fetchall()))
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                raise
-            raise InputError(f"where: takes longer than {seconds:g} s here; use a simpler filter") from None
-        finally:
-            connection.set_progress_handler(None, 0)
+    with within(store, seconds), store.reading("filter it") as connection:
+        few = 0 < store.state()[1] - after <= _FEW if after else False
+        plan = plan_filter(store, condition, few=few)
+        return np.sort(_numbers(connection.execute(plan.sql, plan.values(after)).fetchall()))
 
 
 def document_segments(store: Store, characters: int, after: int = 0) -> NDArray[np.int64]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from functools import partial
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 
 from embedspace.catalog import Failure, FieldFacts
@@ -30,10 +32,18 @@ _FAILURES = 500
 
 
 @router.get("/catalog")
-async def catalog(service: ServiceOf) -> CatalogAnswer:
+async def catalog(
+    service: ServiceOf,
+    where: Annotated[str, Query(max_length=20_000, description="Count the fields only of items that fulfil it")] = "",
+) -> CatalogAnswer:
     """Return what there is: counts, fields for filters, failures, and what the server can do."""
     service.decoder.start()  # the page asks this first, and for thumbnails soon
-    return await service.by_revision("catalog", lambda: _look(service))
+    found = await service.by_revision("catalog", lambda: _look(service))
+    if not where:
+        return found
+    facets = partial(service.catalog.facets, where, filter_seconds=service.limits.where_seconds)
+    counted = await service.search("facets", facets)
+    return found.model_copy(update={"fields": [_field(one) for one in counted]})
 
 
 @router.get("/map", responses={202: {"model": MapAnswer}})

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from embedspace.catalog.store.database import Database
+from embedspace.catalog.store.filters.clock import within
 from embedspace.catalog.store.filters.plan import matching_items
 from embedspace.catalog.store.filters.values import has_values, is_plain
 from embedspace.catalog.store.filters.where import Condition, json_value
@@ -23,7 +24,11 @@ def field_names(database: Database) -> set[str]:
 
 
 def field_facts(
-    database: Database, names: Iterable[str] | None = None, condition: Condition | None = None, most: int = 20
+    database: Database,
+    names: Iterable[str] | None = None,
+    condition: Condition | None = None,
+    most: int = 20,
+    seconds: float | None = None,
 ) -> list[FieldFacts]:
     """Return what fields of the metadata hold, those that hold nothing left out.
 
@@ -32,9 +37,13 @@ def field_facts(
         names: Which; all where `None`.
         condition: Only of the items that fulfil it.
         most: So many of the most frequent values of a text.
+        seconds: Longest time that it may take; None: no limit.
+
+    Raises:
+        InputError: If it takes longer.
     """
     found = []
-    with database.snapshot("count its fields") as connection:
+    with within(database, seconds), database.snapshot("count its fields") as connection:
         looked_up = has_values(database)
         if condition is not None:  # once for all fields
             among, values = matching_items(database, condition)
