@@ -36,6 +36,8 @@ def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_many_pictures_have_the_rows_that_few_have(encoder: Any) -> None:
     prepared = [encoder.prepare(each) for each in pictures(5)]
     few = encoder.encode(prepared)
+    for _ in range(2):
+        np.testing.assert_array_equal(encoder.encode_query(prepared), few)  # what is searched with opens none
     assert encoder._sessions is None
     for part, rows in ((prepared, few), (prepared[:1], few[:1])):
         np.testing.assert_allclose(encoder.encode(part), rows, atol=1e-5)
@@ -58,5 +60,5 @@ def test_without_onnx_torch_goes_on(encoder: Any, monkeypatch: pytest.MonkeyPatc
 
 def test_on_another_device_torch_encodes(encoder: Any) -> None:
     encoder._encoded = 5
-    assert encoder._sessions_for(1) is not None
-    assert encoder.to("meta")._sessions_for(1) is None
+    encoder.to("meta")._note(1)
+    assert encoder._sessions is None

@@ -118,33 +118,39 @@ class ImageEncoder(Encoder):
         inputs = self.front.preprocess(rgb)
         return [*inputs, self.networks.preprocess(rgb).half()] if self.networks else inputs
 
-    @torch.inference_mode()
     def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
-        """Return (N, embed_dim) unit rows."""
-        rows, others = self.encode_both(prepared)
-        return to_rows(rows if others is None else fuse(rows, others, self.config.network_share))
+        """Return (N, embed_dim) unit rows; for many pictures sessions of onnxruntime are opened."""
+        self._note(len(prepared))
+        return self._encode(prepared)
+
+    def encode_query(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        """Return (N, embed_dim) unit rows; no session is opened for them, which a server would hold for nothing."""
+        return self._encode(prepared)
 
     @torch.inference_mode()
-    def encode_both(self, prepared: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
+    def _encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        rows, others = self._encode_both(prepared)
+        return to_rows(rows if others is None else fuse(rows, others, self.config.network_share))
+
+    def _encode_both(self, prepared: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
         """Return the projections' (N, embed_dim) unit rows and the tuned networks', None without one."""
-        sessions = self._sessions_for(len(prepared))
+        sessions = self._sessions if self.projections.classes.device.type == "cpu" else None
         rows = self.projections(*self.front(prepared, *((sessions.backbones, sessions.tail) if sessions else ())))
         if self.networks is None:
             return rows, None
         pixel_values = torch.stack([item[-1] for item in prepared]).to(rows.device).float()
         return rows, self.networks.encode(pixel_values, sessions.bodies if sessions else None)
 
-    def _sessions_for(self, count: int) -> ImageSessions | None:
-        """Return what runs the networks in torch's place: on a processor, once many pictures were encoded."""
+    def _note(self, count: int) -> None:
+        """Open the sessions that run the networks in torch's place on a processor, once many pictures were encoded."""
         if self.projections.classes.device.type != "cpu":
-            return None
+            return
         with self._opening:
             before, self._encoded = self._encoded, self._encoded + count
             if before < _MANY <= self._encoded:
                 from embedspace.encoders.shipped.image_session import ImageSessions
 
                 self._sessions = ImageSessions.where_installed(self.front, self.networks)
-        return self._sessions
 
 
 def load_image_projections(config: Mapping[str, Any], folder: Path) -> ImageProjections:
