@@ -70,6 +70,7 @@ def test_mapped_index_finds_what_the_one_in_memory_finds(tmp_path: Path, setting
     for one, other in zip(search_index(built, rows, queries, 10), search_index(loaded, rows, queries, 10), strict=True):
         np.testing.assert_array_equal(one.rows, other.rows)
     assert ids_in(loaded.index) == rows.seq.tolist() and sound_lists(path)
+    assert faiss.downcast_InvertedLists(loaded.index.invlists).prefetch_nthread == 0  # else 32 threads start per search
     assert load_index(path, settings, "another", rows.embed_dim) is None
     assert load_index(path, dataclasses.replace(settings, nlist=17), "me", rows.embed_dim) is None
 
