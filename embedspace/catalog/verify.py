@@ -103,7 +103,7 @@ def _derived(store: Store) -> Iterator[Problem]:
     if not values_agree(store):
         detail = f"differs from the metadata of the items; run: embedspace catalog optimize {store.path}"
         yield Problem("derived file", "field_values", detail)
-    for path in sorted(store.folder.glob("*.faiss")):
+    for path in sorted(store.folder.glob("[!.]*.faiss")):  # not those that a killed process left half-written
         if not sound_index(path):
             yield Problem("derived file", path.name, f"damaged; {_advice(path)}")
     manifest = read_manifest(store)

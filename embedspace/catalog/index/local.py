@@ -34,7 +34,7 @@ from embedspace.catalog.index.parts import (
     write_part,
 )
 from embedspace.catalog.index.runs import SMALL, Rows, Run
-from embedspace.catalog.index.sampling.sample import Watcher, sample_of
+from embedspace.catalog.index.sampling.sample import Sample, Watcher, sample_of
 from embedspace.catalog.index.settings import IndexSettings
 from embedspace.catalog.index.tuning import Tried, tune_index
 from embedspace.catalog.index.upkeep import Moment, Upkeep
@@ -141,15 +141,14 @@ class LocalIndex:
             if one is None or not one.rows.living:
                 return [Nearest.none() for _ in queries]
             self._look(modality, one)
-            if one.sample is None:
-                one.sample, one.stale = sample_of(one.rows, one.stale), None
-            rows, sample, ann = one.rows, one.sample, None if self._upkeep.exact(len(one.rows)) else one.ann
+            rows, ann = one.rows, None if self._upkeep.exact(len(one.rows)) else one.ann
             chosen = None if allowed is None else one.chosen(allowed)
         if len(rows) <= SMALL and ann is None and chosen is None:  # the sample's items are among those scanned
-            watcher = Watcher(len(queries), sample.positions(rows))
+            watcher = Watcher(len(queries), self._sample(one).positions(rows))
             found, score = best_items(rows, queries, k, watch=watcher), watcher.scores
         else:
-            found, score = cheapest_search(rows, ann, queries, k, chosen), partial(sample.scores, queries)
+            found = cheapest_search(rows, ann, queries, k, chosen)
+            score = partial(self._sample_scores, one, queries)
         backgrounds = cache(lambda: background_of(score(), rows.items))  # of all queries, once that of one is asked for
 
         def background(query: int) -> Background:
@@ -159,6 +158,15 @@ class LocalIndex:
             Nearest(rows.seq_of(best.rows), rows.key_of(best.rows), best.scores, partial(background, query))
             for query, best in enumerate(found)
         ]
+
+    def _sample(self, one: Held) -> Sample:
+        with self._lock:
+            if one.sample is None:
+                one.sample, one.stale = sample_of(one.rows, one.stale), None
+            return one.sample
+
+    def _sample_scores(self, one: Held, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._sample(one).scores(queries)
 
     # -- FAISS and files ---------------------------------------------------------------------------------------------
 
