@@ -123,14 +123,14 @@ def _whole(path: Path, settings: IndexSettings, catalog_id: str, embed_dim: int)
 
 
 def _unfinished(path: Path) -> bool:
-    """Return whether FAISS wrote a file whose facts were never written: no search uses it, the next writer replaces it."""
+    """Return whether FAISS wrote a file whose facts were never written: none uses it, the next writer replaces it."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         return file.read(2) in (b"Ix", b"Iw", b"IH")
     return False
 
 
 def sound_index(path: Path) -> bool:
-    """Return whether an index file is as it was written, every byte of it, or one that a killed process left unfinished."""
+    """Return whether an index file is as it was written, every byte, or left unfinished by a killed process."""
     if not facts_path(path).exists():
         return sound_lists(path) or _unfinished(path)
     try:
