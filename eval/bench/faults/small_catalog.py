@@ -15,6 +15,7 @@ from embedspace.errors import MediaError
 from embedspace.segment import Decoded, Segment
 
 __all__ = [
+    "CODED",
     "EMBED_DIM",
     "Digests",
     "content_of",
@@ -28,6 +29,8 @@ __all__ = [
 EMBED_DIM = 16
 SETTINGS = IndexSettings(name="small", index="hnsw", min_vectors=32, hnsw_m=8)
 """An index from a few vectors on, so that its files are written and damaged as well."""
+CODED = IndexSettings(name="coded", index="ivf", quantizer="pq4", min_vectors=32, nlist=4)
+"""4-bit product codes from a few vectors on, as a catalog of many has them."""
 
 
 def vector_of(version: str, content: bytes) -> np.ndarray:
@@ -107,9 +110,9 @@ def write_parts(folder: Path, *, files: int = 12, rows: int = 40) -> Path:
     return folder
 
 
-def new_catalog(path: Path) -> Catalog:
+def new_catalog(path: Path, settings: IndexSettings = SETTINGS) -> Catalog:
     """Make an empty catalog."""
-    return Catalog.create(path, embed_dim=EMBED_DIM, fingerprints=Digests().fingerprints(), settings=SETTINGS)
+    return Catalog.create(path, embed_dim=EMBED_DIM, fingerprints=Digests().fingerprints(), settings=settings)
 
 
 def content_of(catalog: Catalog) -> dict[str, Any]:
