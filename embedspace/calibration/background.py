@@ -29,8 +29,8 @@ class Background:
 
     Attributes:
         size: Items searched.
-        mean: Of the scores; None where they were not measured.
-        std: Of the scores.
+        mean: Mean of the scores; None where they were not measured.
+        std: Standard deviation of the scores.
         expected_best: The best score to be expected of as many items if none matched: the location of the Gumbel
             distribution of their maximum, from the scores' own tail.
     """

@@ -81,7 +81,7 @@ def generate(
 
     A file that exists is replaced only with --overwrite. A file says where it comes from: seed, generator, hash of its
     weights and the source's terms are inside. Captions are printed, and written only with --out. With --json one object
-    a sample.
+    per sample.
     """
     from embedspace.cli.shared.space import load_space, quick_start
     from embedspace.query.composition import compose

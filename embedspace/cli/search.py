@@ -36,7 +36,7 @@ def search(
         typer.Argument(
             metavar="QUERY",
             help="Words, a file, or a composition such as '2:dog.png + rain.wav - grass'. Several queries are several "
-            "searches; - reads one query a line from standard input.",
+            "searches; - reads one query per line from standard input.",
         ),
     ],
     to: OnlyModalities = None,
@@ -114,7 +114,7 @@ def _words_only(queries: Sequence[Query], as_modality: str | None) -> bool:
 
 
 def _queries(arguments: Sequence[str]) -> list[str]:
-    """Return one text a query: shell-split operators are put together again, "-" is standard input."""
+    """Return one text per query: shell-split operators are put together again, "-" is standard input."""
     from embedspace.cli.shared.output import input_lines
 
     if list(arguments) == ["-"]:

@@ -204,7 +204,7 @@ def pool_segments(
     """Return one (embed_dim,) row for an item: the mean of its segments of one modality.
 
     Args:
-        segments: Of the item.
+        segments: Segments of the item.
         wanted: The modality; None takes the leading one that is there.
         source: The item, for messages.
         normalize: Unit norm.

@@ -36,7 +36,7 @@ class Asked:
 
     Attributes:
         text: Words.
-        id: Of an item.
+        id: Id of an item.
         weight: Below zero takes away.
         modality: Which of an item with several, such as "speech" of a recording; empty: the leading one.
     """

@@ -1,4 +1,4 @@
-"""Ingest: scan -> decode in threads -> encode in batches -> store, one transaction a batch.
+"""Ingest: scan -> decode in threads -> encode in batches -> store, one transaction per batch.
 
 What is unchanged (same path, size and modification time) is not even opened; what has known content (moved, copied,
 touched) is hashed and not encoded. The process may be killed at any moment: batches that were committed stay, the rest

@@ -41,11 +41,11 @@ class ImageConfig:
         backbones: Names, in the order of the features.
         feature_dim: Width of the front end's features.
         embed_dim: Width of the shared space.
-        hidden_dim: Of each projection.
+        hidden_dim: Hidden width of each projection.
         members: Projections of the ensemble.
         classes: Rows of the class table.
-        temperature: Of ConSE.
-        top_k: Of ConSE.
+        temperature: Temperature of ConSE.
+        top_k: Likeliest classes that ConSE takes.
         networks: Backbones whose shapes the tuned networks have; may be none.
         network_size: Side of the pictures they read.
         network_share: Weight of their mean in the sum, 0 to 1; the projections' has the rest.

@@ -13,9 +13,9 @@ class TransformerLayer(nn.Module):
     """The parameters of one layer, and the steps that do not depend on where its norms stand.
 
     Args:
-        width: Of the residual stream.
+        width: Width of the residual stream.
         heads: Attention heads.
-        eps: Of the layer norms.
+        eps: Epsilon of the layer norms.
     """
 
     def __init__(self, width: int, heads: int, eps: float = 1e-5) -> None:

@@ -102,7 +102,7 @@ class MiniLM(Backbone):
         """Encode texts.
 
         Args:
-            texts: What `preprocess` returned, one entry a text.
+            texts: What `preprocess` returned, one entry per text.
         """
         windows = [window for text in texts for window in text]
         owners = torch.tensor([owner for owner, text in enumerate(texts) for _ in text])
