@@ -26,12 +26,11 @@ from embedspace.catalog.index.parts import (
     Masks,
     Part,
     Parts,
-    in_batches,
     load_parts,
     new_part,
+    part_of_runs,
     save_parts,
     sweep,
-    write_part,
 )
 from embedspace.catalog.index.runs import SMALL, Rows, Run
 from embedspace.catalog.index.sampling.sample import Sample, Watcher, sample_of
@@ -126,9 +125,8 @@ class LocalIndex:
             self._flush_later()
 
     def _changed(self, old: Held | None, rows: Rows, packed: int) -> Held:
-        if old is None:
-            return Held(rows, packed)
-        return Held(rows, packed, old.ann, old.stamp, stale=old.sample or old.stale)
+        known = Held(rows, packed) if old is None else old
+        return Held(rows, packed, known.ann, known.stamp, stale=known.sample or known.stale)
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
@@ -200,7 +198,8 @@ class LocalIndex:
 
     def _build(self, moment: Moment, max_bytes: int | None) -> None:
         with self._building:
-            self._merge()
+            while self._merge():
+                pass
             for name in sorted(self._modalities):
                 with self._lock:
                     rows = {other: one.rows for other, one in self._modalities.items()}
@@ -250,12 +249,8 @@ class LocalIndex:
         alive: dict[int, Masks] = {number: {name: run.alive for name, run in its.items()} for number, its in runs}
         return self._parts.with_alive(alive, self.state().deletions)
 
-    def _merge(self) -> None:
-        """Make one part of many, where that is due; searches go on meanwhile."""
-        while self._merged_once():
-            pass
-
-    def _merged_once(self) -> bool:
+    def _merge(self) -> bool:
+        """Make one part of many, where that is due, while searches go on; returns whether it was."""
         with self._lock:
             parts, first = self._parts, merge_due(self._parts)
             if first is None:
@@ -299,11 +294,8 @@ class LocalIndex:
 
     def _flush(self, parts: Parts, runs: Mapping[str, tuple[Run, ...]], state: IndexState, embed_dim: int) -> None:
         facts = PackedFacts(self.store.catalog_id, embed_dim, state.last_seq, state.deletions)
-        living = {name: SegmentRows.joined([run.living_rows() for run in its]) for name, its in runs.items() if its}
-        counts = {name: len(rows) for name, rows in sorted(living.items())}
         with contextlib.suppress(OSError):  # derived: SQLite has it
-            batches = {name: in_batches(rows) for name, rows in living.items()}
-            part = write_part(self.store.folder, facts, counts, batches, alone=not parts.parts)
+            part = part_of_runs(self.store.folder, facts, runs, alone=not parts.parts)
             with self._lock:
                 if self._parts is parts:  # else something else was written meanwhile: the part is swept up later
                     self._swap(part)

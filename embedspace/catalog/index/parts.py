@@ -40,6 +40,7 @@ __all__ = [
     "in_batches",
     "load_parts",
     "new_part",
+    "part_of_runs",
     "read_manifest",
     "save_parts",
     "sweep",
@@ -265,6 +266,13 @@ def write_part(
     if packed is None:
         raise OSError(f"{folder / name}: not what was written")
     return Part(name, packed, {})
+
+
+def part_of_runs(folder: Path, facts: PackedFacts, runs: Mapping[str, tuple[Run, ...]], *, alone: bool) -> Part:
+    """Write what lives in some runs of each modality as a part; raises as `write_part`."""
+    living = {name: SegmentRows.joined([run.living_rows() for run in its]) for name, its in runs.items() if its}
+    counts = {name: len(rows) for name, rows in sorted(living.items())}
+    return write_part(folder, facts, counts, {name: in_batches(rows) for name, rows in living.items()}, alone=alone)
 
 
 def in_batches(rows: SegmentRows) -> Iterator[SegmentRows]:
