@@ -19,7 +19,7 @@ import pytest
 from embedspace.catalog import Catalog, CatalogItem
 from embedspace.segment import Segment
 from embedspace.serve.processes import map as drawing
-from embedspace.serve.processes import watching
+from embedspace.serve.processes import watch, watching
 from embedspace.serve.processes.program import start_program
 from embedspace.serve.processes.watch import rescan
 from tests.support.catalog_encoder import vector_items
@@ -58,6 +58,27 @@ def test_a_rescan_adds_what_is_new_and_forgets_what_is_gone(tmp_path: Path) -> N
     report = rescan(tmp_path / "c", [folder], space, lambda **state: told.append(state))
     assert (report.added, report.removed, report.unchanged) == (1, 1, 5)
     assert told[-1]["failed"] == 1 and "bad.png" in told[-1]["last_error"]
+
+
+def test_what_changes_during_the_first_look_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    def look(*_: Any) -> None:
+        looks.append(time.monotonic())
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+        (tmp_path / "late.txt").write_text("after it was looked for")
+
+    asked = {"catalog": str(tmp_path / "c"), "folders": [str(tmp_path)], "space": None, "device": "cpu"}
+    monkeypatch.setattr(sys, "argv", ["watch", json.dumps(asked)])
+    monkeypatch.setattr(watch.os, "nice", lambda _: None)
+    monkeypatch.setattr(watch, "_end_with_the_server", lambda: None)
+    monkeypatch.setattr(watch, "_open_space", lambda *_: None)
+    monkeypatch.setattr(watch, "rescan", look)
+    monkeypatch.setattr(watch, "QUIET_MS", 50)
+    monkeypatch.setattr(watch, "RESCAN_SECONDS", 5.0)
+    watch.main()
+    assert len(looks) == 2 and looks[1] - looks[0] < 4
 
 
 def test_a_watched_folder_is_searched_without_a_restart(tmp_path: Path) -> None:
