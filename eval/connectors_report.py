@@ -46,7 +46,7 @@ def earlier(path: Path, now: Mapping[str, Any]) -> dict[str, Any]:
     """Return a report that conditions are put into.
 
     Args:
-        path: Of the report.
+        path: The report's file.
         now: What it must agree in: what was measured, with what.
 
     Raises:

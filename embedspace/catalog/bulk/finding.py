@@ -22,7 +22,7 @@ def find_shards(folder: Path, modality: str) -> list[Shard]:
 
     Args:
         folder: A folder, looked through with those in it, or a file.
-        modality: Of the rows that name none.
+        modality: What the rows are that name none.
 
     Raises:
         InputError: If there are none, one cannot be read, two are the same, or their vectors differ in length or

@@ -66,7 +66,7 @@ def read_encoding(path: str | Path, *, modality: str = "") -> Encoding:
 
     Args:
         path: Parquet files, arrays (.npy) with a .jsonl beside each, or webdataset shards (.tar).
-        modality: Of the rows that name none.
+        modality: What the rows are that name none.
 
     Raises:
         InputError: If a file cannot be read or lacks a column, two are the same, or they are of several spaces.
@@ -128,7 +128,7 @@ def _check_origin(origin: Origin, catalog: Catalog, where: Path) -> None:
         FingerprintMismatchError: If one of its modalities has another digest there.
     """
     ours, theirs = catalog.fingerprints, origin.fingerprints
-    differ = sorted(name for name in ours if theirs.get(name, ours[name]) != ours[name])
+    differ = origin.differing(ours)
     if differ and catalog.info().segments:
         details = "; ".join(f"{name}: catalog {ours[name][:12]}, here {theirs[name][:12]}" for name in differ)
         raise FingerprintMismatchError(

@@ -32,6 +32,10 @@ class Origin:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     calibration_json: str = ""
 
+    def differing(self, fingerprints: Mapping[str, str]) -> list[str]:
+        """Return the modalities that both know and whose encoder is another there."""
+        return sorted(name for name, digest in self.fingerprints.items() if fingerprints.get(name, digest) != digest)
+
     def to_json(self) -> str:
         """Return it as JSON."""
         facts = {"embed_dim": self.embed_dim, "fingerprints": dict(self.fingerprints)}

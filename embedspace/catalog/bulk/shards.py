@@ -35,7 +35,7 @@ class Shard(ABC):
 
         Args:
             path: The file.
-            modality: Of the rows that name none.
+            modality: What the rows are that name none.
 
         Raises:
             InputError: If it cannot be read, or lacks what is needed.

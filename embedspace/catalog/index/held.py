@@ -27,7 +27,7 @@ class Held:
         rows: Its segments: runs of packed parts, then those in memory.
         packed: How many runs are of parts.
         ann: Its FAISS index, where it has one.
-        stamp: Of the index file that was looked at last.
+        stamp: Tells which index file was looked at last.
         sample: Of its items; drawn by the first search.
         stale: The sample before the latest change.
         filters: What recent filters leave of it.

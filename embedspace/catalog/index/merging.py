@@ -43,7 +43,7 @@ def merged_part(folder: Path, facts: PackedFacts, seen: Sequence[Mapping[str, Ru
     """Write the living rows of some parts as one, and map it.
 
     Args:
-        folder: Of the catalog.
+        folder: The catalog's folder.
         facts: What the part is of: up to which segment it is complete, and as of how many deletions.
         seen: Modality -> run of each part, in their order.
 

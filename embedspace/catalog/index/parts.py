@@ -37,7 +37,6 @@ __all__ = [
     "PACKED",
     "Part",
     "Parts",
-    "in_batches",
     "load_parts",
     "new_part",
     "part_of_runs",
@@ -63,7 +62,7 @@ class Part:
     """One packed file, and which of its rows live.
 
     Attributes:
-        name: Of the file.
+        name: Name of the file.
         packed: What it holds.
         alive: Modality -> (N,) which rows live; all where `None` or not named.
     """

@@ -50,7 +50,7 @@ class Remembered:
 
     Attributes:
         numbers: (N,) ascending numbers of segments.
-        revision: Of the catalog.
+        revision: The catalog's revision then.
         last_seq: The highest number of a segment that had been given.
         changes: How often the metadata of an item had changed; None where that is not known.
     """

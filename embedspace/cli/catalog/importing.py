@@ -78,8 +78,7 @@ def _origin(encoding: Encoding, name: str, device: str, download: bool) -> Origi
 
     space = load_space(name, device, download)
     prints = dict(space.fingerprints())
-    said = encoding.origin.fingerprints if encoding.origin else {}
-    if differ := sorted(one for one in said if prints.get(one, said[one]) != said[one]):
+    if encoding.origin is not None and (differ := encoding.origin.differing(prints)):
         raise InputError(f"{encoding.path}: its {', '.join(differ)} vectors are of another space than --space {name}")
     return Origin(space.embed_dim, prints, space.calibration_json())
 

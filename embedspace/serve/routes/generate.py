@@ -32,7 +32,7 @@ def begin(service: Service, query: ComposedQuery, to: str, count: int, seed: int
         query: What it is made from.
         to: What to make.
         count: Samples.
-        seed: Of the first.
+        seed: Seed of the first.
         settings: The target's options by their names in Python; None is left to the generator.
 
     Raises:

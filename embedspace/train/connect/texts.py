@@ -32,7 +32,7 @@ _FEWEST_TEXTS = 100
 _FEWEST_MEDIA = 20
 _COMPARED, _CHUNK = 500, 4096
 _ATOMS, _PENALTY = 400, 0.1
-"""Of the combinations that texts are counted by: as `sparse` is set."""
+"""Nearest texts and cost of weights where texts are counted by combinations, as the method `sparse` has them."""
 _FEWEST_HELD_OUT, _MOST_HELD_OUT = 20, 1000
 _ORDINARY = re.compile(r"[^\w]+")
 

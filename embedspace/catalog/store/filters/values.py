@@ -56,7 +56,7 @@ def pairs_of(metadata: Mapping[str, Any], prefix: str = "", *, odd: bool = False
 
     Args:
         metadata: Name -> value.
-        prefix: Of the names, for what is nested.
+        prefix: What the names of nested values begin with.
         odd: Whether a name before it may be read in two ways.
     """
     for key, value in metadata.items():
