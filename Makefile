@@ -1,10 +1,14 @@
 # Every target makes .venv itself when it is missing or older than a lock file: demo installs what running needs
-# (requirements.lock), all others what tests need on top (requirements-dev.lock).
+# (requirements.lock), all others what tests need on top (requirements-dev.lock). WORKERS: processes that share the tests.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 DEV := .venv/.dev
+WORKERS ?= 2
 INSTALL := $(BIN)/pip install --quiet --quiet --no-compile --no-deps
+
+# pip unpacks with one core: these, two thirds of the bytes and few files, beside the others, many files.
+LARGE := ^(nvidia|cuda|triton)
 
 # Modules that the reference of the Python API shows, after "embedspace".
 API := .errors .modality .segment .calibration .vocabulary .media .encoders .encoders.towers .space .query .catalog .generate .train \
@@ -16,7 +20,7 @@ demo: $(READY)  ## build a catalog of real media, run one search per modality, s
 	$(BIN)/python -m indexes.demo
 
 test: check  ## everything CI runs; tests in a browser are skipped where there is no chromium
-	$(BIN)/python -m pytest -m "not gpu and not browser"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not gpu and not browser"
 	$(BIN)/python -m pytest -m browser tests/serve/browser  # apart: playwright keeps an event loop running
 
 quick: $(DEV)  ## the tests that take seconds
@@ -50,7 +54,9 @@ clean:
 $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; \
 		echo "cannot make .venv with $(PYTHON): Python 3.11 or later with its venv module is needed (Debian: apt-get install python3-venv)" >&2; exit 1; }
-	$(INSTALL) --requirement requirements.lock
+	@grep -E '$(LARGE)' requirements.lock > .venv/large.lock; grep -Ev '$(LARGE)' requirements.lock > .venv/other.lock
+	$(INSTALL) --requirement .venv/large.lock & large=$$!; $(INSTALL) --requirement .venv/other.lock; other=$$?; \
+		wait $$large && exit $$other
 	$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 

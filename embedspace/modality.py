@@ -75,13 +75,13 @@ class ModalitySpec:
 
     Attributes:
         name: Such as "image"; what `Segment.modality` says.
-        suffixes: Of the files that hold it, lower case, each with its dot.
+        suffixes: Suffixes of the files that hold it, lower case, each with its dot.
         decoder: "module:function", or the function: `(source, encoders, as_modality) -> Decoded`, see
             `embedspace.encoders.decode`. Empty where another kind's files hold it, as recordings hold speech.
         kind: The kind of the files that hold it, where that has another name.
         holds: Modalities that the segments of its files may be of; itself where empty. A kind that does not hold
             itself, such as "video", is no modality: nothing encodes it as a whole.
-        order: Of an item with several, the modality with the lowest number stands for the item.
+        order: In an item with several, the modality with the lowest number stands for the item.
         memory: What a decoded item holds: so many are decoded ahead as fit into a budget.
         writes: Suffix of the files that generated items are written to, such as ".png"; empty where none are made.
     """

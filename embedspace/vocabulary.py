@@ -178,7 +178,7 @@ class Vocabulary:
         """Write memory.safetensors (8-bit rows) and memory.json.
 
         Args:
-            folder: Of the generators; made if it is not there.
+            folder: Folder of the generators; made if it is not there.
             text_head: Checksum of the text projection that made the vectors.
         """
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,17 +2,19 @@
 
     python -m eval.connectors                # an hour on one core without features, minutes with them
     python -m eval.connectors --without mlp  # without the trained method
+    python -m eval.connectors --only composing "composing, withheld"   # these, into the report that is there
 
 Space A is the one that ships; space B has another text tower (`eval.connected_spaces`). Pictures of Google's emoji
 place frozen features among B's texts, and a connector fitted on shared texts alone carries them into A. Asked are the
 Twitter emoji, never trained on: picture to caption and back among all their captions as A encodes them. The joint space
 has the same regression from the same features onto A's texts. Withheld: no shared text is a caption of the gallery.
 Methods and settings are chosen on 300 of OpenMoji's drawings, which neither regression saw, by the mean R@10 of both
-directions; its others are the unlabelled pictures. Nearest and random: a thousand of these texts, those nearest in B to
-unlabelled pictures, or drawn; mlp is left out there. Sounds: Tux Paint's effects, placed among B's texts by the
-training sounds, search pictures that the shipped space encoded, with nothing shared but text. Intervals resample
-queries. These Twitter emoji were measured before the method sparse was built, which was chosen on the validation
-pictures: this is a second look.
+directions; its others are the unlabelled pictures. Composing, nearest and random: a thousand of these texts, those
+that unlabelled pictures are best put together of in B, those nearest to them, or drawn; mlp is left out there. Sounds:
+Tux Paint's effects, placed among B's texts by the training sounds, search pictures that the shipped space encoded, with
+nothing shared but text. Intervals resample queries. These Twitter emoji were measured before the method sparse was
+built, and again before composing was, both of which were chosen on the validation pictures: these are a second and a
+third look.
 """
 
 from __future__ import annotations
@@ -40,7 +42,14 @@ from embedspace.evaluate.metrics import recall_at_k
 from embedspace.evaluate.report import git_commit, splits_digest
 from embedspace.evaluate.search import PositiveRanks, positive_ranks
 from embedspace.space import EmbeddingSpace
-from embedspace.train.connect import ConnectSettings, FittedConnector, fit_connector, nearest_texts, withhold
+from embedspace.train.connect import (
+    ConnectSettings,
+    FittedConnector,
+    composing_texts,
+    fit_connector,
+    nearest_texts,
+    withhold,
+)
 from eval.connected_spaces import (
     Sounds,
     StaticTower,
@@ -52,7 +61,7 @@ from eval.connected_spaces import (
     shared_texts,
     sound_queries,
 )
-from eval.connectors_report import RESAMPLES, SEED, WAYS, measured, table
+from eval.connectors_report import RESAMPLES, SEED, WAYS, earlier, measured, table
 from training.align.calibrate import CACHE, built, first_by_hash
 from training.corpora.manifest import CORPORA
 
@@ -70,7 +79,8 @@ SETTINGS = {
     "mlp": ConnectSettings("mlp", steps=600, noise=0.5, batch_size=256, seed=SEED),
 }
 """Of the methods that are not fitted as the package does; mlp takes a quarter of an hour on one core."""
-FEWER = ("nearest, withheld", "random, withheld", "nearest", "random")
+PICKED = {"composing": composing_texts, "nearest": nearest_texts}
+FEWER = tuple(f"{name}{ending}" for ending in (", withheld", "") for name in (*PICKED, "random"))
 ASKED = {"withheld": 0.85, "among": 0.93, **dict.fromkeys(FEWER, 0.80)}
 """What the issue asks of each condition: the share of the joint space's R@10."""
 Rows = NDArray[np.float32]
@@ -193,21 +203,22 @@ def sounds_measured(encoder: SuiteEncoder, rows: Sequence[Row], vectors: Mapping
 
 
 def conditions_of(
-    shared: Sequence[str], gallery: Sequence[str], nearest: Callable[[list[int]], list[int]]
+    shared: Sequence[str], gallery: Sequence[str], pick: Callable[[str, list[int]], list[int]]
 ) -> dict[str, list[int]]:
     """Return which of the shared texts each condition has, by the names of `ASKED`.
 
     Args:
         shared: The texts.
         gallery: Captions of the test.
-        nearest: Picks of some texts those that are nearest to the unlabelled pictures.
+        pick: Given a name of `PICKED` and some texts, picks the few of them that suit the unlabelled pictures.
     """
     everything = list(range(len(shared)))
     withheld = withhold(shared, gallery, says_the_same)
     random = np.random.default_rng(SEED)
     found = {"withheld": withheld, "among": everything}
     for ending, some in ((", withheld", withheld), ("", everything)):
-        found[f"nearest{ending}"] = nearest(some)
+        for name in PICKED:
+            found[f"{name}{ending}"] = pick(name, some)
         found[f"random{ending}"] = sorted(random.permutation(some)[:FEW].tolist())
     return found
 
@@ -263,6 +274,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--without", nargs="*", default=[], choices=METHODS, help="methods to leave out")
+    parser.add_argument("--only", nargs="*", default=list(ASKED), choices=list(ASKED), help="conditions to measure")
     parser.add_argument("--wordnet", type=int, default=WORDNET, help="names of WordNet among the shared texts")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
@@ -270,34 +282,41 @@ def main() -> None:
     space = EmbeddingSpace.from_pretrained()
     encoder = SuiteEncoder(space, CORPORA, CACHE, lambda doing, done, of: print(f"{doing}: {done}/{of}", flush=True))
     spaces = Spaces(space, encoder, StaticTower(), given.wordnet)
-    conditions: dict[str, Any] = {}
+    whole = set(given.only) == set(ASKED)
+    same = {
+        "seed": SEED,
+        "resamples": RESAMPLES,
+        "split_hash": spaces.split_hash,
+        "weights": {name: space.fingerprints()[name] for name in ("text", "image", "audio")},
+        "tower": "WordLlama l2_supercat, 256 wide",
+        **spaces.baselines(),
+    }
+    before = {} if whole else earlier(given.out / "connectors.json", same)
     media = {"image": spaces.unlabelled, "audio": spaces.known_sounds}
     sounds = {"joint": spaces.sounds.regressed(spaces.texts_of_a)[0]}
 
-    def nearest(some: list[int]) -> list[int]:
-        near = nearest_texts(spaces.rows_of_b[some], {"image": spaces.unlabelled}, FEW)
-        return [some[k] for k in near]
+    def pick(name: str, some: list[int]) -> list[int]:
+        picked = PICKED[name](spaces.rows_of_b[some], {"image": spaces.unlabelled}, FEW)
+        return [some[k] for k in picked]
 
-    for title, kept in conditions_of(spaces.shared, spaces.gallery, nearest).items():
+    conditions: dict[str, Any] = dict(before.get("conditions", {}))
+    for title, kept in conditions_of(spaces.shared, spaces.gallery, pick).items():
+        if title not in given.only:
+            continue
         texts = spaces.rows_of_b[kept], spaces.rows_of_a[kept]
         some = [method for method in methods if method != "mlp" or len(kept) > FEW]
         found, connectors = condition(texts, some, spaces.captions, (spaces.validation, spaces.test), media)
-        conditions[title] = {**found, "asked": ASKED[title]}
+        conditions[title] = {**found, "asked": ASKED[title], "commit": git_commit()}
         if title == "among":
             sounds |= {name: one.connect(spaces.own_sounds, "audio") for name, one in connectors.items()}
     report = {
         "description": " ".join((__doc__ or "").split("\n\n")[2].split()),
-        "commit": git_commit(),
+        "commit": before.get("commit", git_commit()),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "seed": SEED,
-        "resamples": RESAMPLES,
-        "split_hash": spaces.split_hash,
         "corpora_splits": splits_digest(CORPORA),
-        "weights": {name: space.fingerprints()[name] for name in ("text", "image", "audio")},
-        "tower": "WordLlama l2_supercat, 256 wide",
-        **spaces.baselines(),
-        "conditions": conditions,
-        "sounds": sounds_measured(encoder, spaces.heard, sounds),
+        **same,
+        "conditions": {title: conditions[title] for title in ASKED if title in conditions},
+        "sounds": sounds_measured(encoder, spaces.heard, sounds) if "among" in given.only else before["sounds"],
     }
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "connectors.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from embedspace.evaluate.metrics import bootstrap, chance_recall
 from embedspace.evaluate.search import PositiveRanks
 
-__all__ = ["RESAMPLES", "SEED", "WAYS", "measured", "table"]
+__all__ = ["RESAMPLES", "SEED", "WAYS", "earlier", "measured", "table"]
 
 SEED = 0
 RESAMPLES = 1000
@@ -40,11 +42,37 @@ def measured(ranks: PositiveRanks, joint: PositiveRanks | None = None) -> dict[s
     return found
 
 
+def earlier(path: Path, now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report that conditions are put into.
+
+    Args:
+        path: The report's file.
+        now: What it must agree in: what was measured, with what.
+
+    Raises:
+        SystemExit: If there is none, or it does not agree.
+    """
+    if not path.is_file():
+        raise SystemExit(f"{path}: no such report; measure all conditions first, without --only")
+    report: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    for name, value in now.items():
+        if report[name] != value:
+            raise SystemExit(f"{path}: another {name} than now; measure all conditions, without --only")
+    return report
+
+
+def _others(report: Mapping[str, Any]) -> str:
+    """Return which conditions were measured at another commit."""
+    later = {title: one["commit"] for title, one in report["conditions"].items() if "commit" in one}
+    named = [f"{title}: {commit}" for title, commit in later.items() if commit != report["commit"]]
+    return f" ({'; '.join(named)})" if named else ""
+
+
 def table(report: Mapping[str, Any]) -> str:
     """Return the report as Markdown."""
     lines = [
         "# Connectors", "", report["description"], "",
-        f"Commit {report['commit']}, seed {report['seed']}, rows {report['split_hash'][:16]}, weights "
+        f"Commit {report['commit']}{_others(report)}, seed {report['seed']}, rows {report['split_hash'][:16]}, weights "
         + ", ".join(f"{name} {digest[:8]}" for name, digest in sorted(report["weights"].items()))
         + f". Text tower of B: {report['tower']}. In brackets the 95% interval over queries; chance R@10 "
         f"{100 * report['joint'][WAYS[0]]['chance_at_10']:.1f}. Bold: chosen on the validation pictures.", "",

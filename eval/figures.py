@@ -226,7 +226,7 @@ def made_table(rows: Sequence[Mapping[str, Any]], reports: Mapping[str, Report],
 
 
 def _made_index(reports: Mapping[str, Report], marks: Sequence[Mark]) -> list[str]:
-    lines = [
+    return [
         "",
         "## What is generated",
         "",
@@ -235,14 +235,8 @@ def _made_index(reports: Mapping[str, Report], marks: Sequence[Mark]) -> list[st
         "red) and the curve of the guidance. The judges come from `python -m training.judges.pictures` and",
         "`python -m training.judges.sounds`.",
         "",
-        "| suite | what | commit | date | rows | heads |",
-        "|---|---|---|---|---|---|",
+        *_suites(reports, marks, "heads"),
     ]
-    for name, report in sorted(reports.items()):
-        heads = " ".join(f"{modality} {digest[:8]}" for modality, digest in sorted(report["heads"].items()))
-        cells = [_linked(name, marks), report["description"], report["commit"][:8], report["date"]]
-        lines.append("| " + " | ".join([*cells, report["split_hash"][:8], heads]) + " |")
-    return lines
 
 
 def results_index(
@@ -272,14 +266,19 @@ def results_index(
         "- A † says that a choice was made in sight of these test items; the suite's page says which.",
         "- `split_hash` is the digest of the rows that were measured, `weights` the fingerprints of the encoders.",
         "",
-        "| suite | what | commit | date | rows | weights |",
-        "|---|---|---|---|---|---|",
+        *_suites(reports, marks, "weights"),
     ]
-    for name, report in sorted(reports.items()):
-        weights = " ".join(f"{modality} {digest[:8]}" for modality, digest in sorted(report["weights"].items()))
-        cells = [_linked(name, marks), report["description"], report["commit"][:8], report["date"]]
-        lines.append("| " + " | ".join([*cells, report["split_hash"][:8], weights]) + " |")
     return "\n".join(lines + (_made_index(made, marks) if made else [])) + "\n"
+
+
+def _suites(reports: Mapping[str, Report], marks: Sequence[Mark], digests: str) -> list[str]:
+    """Return the table of suites; its last column holds the digests under a key of the reports."""
+    lines = [f"| suite | what | commit | date | rows | {digests} |", "|---|---|---|---|---|---|"]
+    for name, report in sorted(reports.items()):
+        short = " ".join(f"{modality} {digest[:8]}" for modality, digest in sorted(report[digests].items()))
+        cells = [_linked(name, marks), report["description"], report["commit"][:8], report["date"]]
+        lines.append("| " + " | ".join([*cells, report["split_hash"][:8], short]) + " |")
+    return lines
 
 
 def _linked(name: str, marks: Sequence[Mark]) -> str:

@@ -18,7 +18,7 @@ import embedspace
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "embedspace"
 
-BOTTOM = {"config", "files", "errors", "plugins", "modality", "segment", "calibration", "vocabulary"}
+BOTTOM = {"config", "files", "errors", "plugins", "modality", "segment", "calibration", "vocabulary", "stages"}
 SPACE = BOTTOM | {"media", "encoders", "space"}
 ALLOWED = {
     "errors": set(),
@@ -28,6 +28,7 @@ ALLOWED = {
     "calibration": {"errors", "modality"},
     "config": {"errors"},
     "files": {"errors"},
+    "stages": set(),
     "vocabulary": {"errors", "modality", "calibration", "files"},
     "media": BOTTOM,
     "encoders": BOTTOM | {"media"},

@@ -29,8 +29,8 @@ class Background:
 
     Attributes:
         size: Items searched.
-        mean: Of the scores; None where they were not measured.
-        std: Of the scores.
+        mean: Mean of the scores; None where they were not measured.
+        std: Standard deviation of the scores.
         expected_best: The best score to be expected of as many items if none matched: the location of the Gumbel
             distribution of their maximum, from the scores' own tail.
     """
@@ -57,14 +57,17 @@ def background_of(scores: ArrayLike, size: int) -> list[Background]:
         u + beta ln(N share): Coles 2001, "An Introduction to Statistical Modeling of Extreme Values", chapter 4.
         Extreme values of non-matching scores as what a match must beat: Scheirer et al. 2011, "Meta-recognition".
     """
-    rows: NDArray[np.float64] = np.atleast_2d(np.asarray(scores, np.float64))
+    given = np.atleast_2d(np.asarray(scores))
+    rows: NDArray[np.float64] = given.astype(np.float64)
     count = rows.shape[1]
     if not count:
         return [Background(size) for _ in rows]
     tail = max(1, round(_TAIL * count))
-    mean, std = rows.mean(axis=1), rows.std(axis=1)
-    if count > tail:
-        top = np.partition(rows, count - tail - 1, axis=1)[:, count - tail - 1 :]  # (Q, tail + 1), the threshold first
+    mean = rows.sum(axis=1) / count
+    apart = rows - mean[:, None]
+    std = np.sqrt(np.vecdot(apart, apart) / count)
+    if count > tail:  # (Q, tail + 1), the threshold first
+        top = np.partition(given, count - tail - 1, axis=1)[:, count - tail - 1 :].astype(np.float64)
     else:
         top = np.stack([rows[:, 0], rows[:, 0]], axis=1)
     threshold, excess = top[:, 0], (top[:, 1:] - top[:, :1]).sum(axis=1)

@@ -185,7 +185,7 @@ def cutoffs_of_line(
     Args:
         pair: Has the line over the cosine.
         right: For each kind of searches the cosines of right first hits.
-        sizes: Of galleries, ascending.
+        sizes: Sizes of the galleries, ascending.
         hidden: Share of the right first hits that may lie below; see `cutoff_of`.
 
     Returns:

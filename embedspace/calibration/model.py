@@ -92,8 +92,8 @@ class PairCalibration:
     Attributes:
         mean: Mean background cosine.
         std: Standard deviation of the background cosine.
-        slope: Of the log-likelihood ratio match : background, per unit of cosine.
-        intercept: Of the same, at cosine 0.
+        slope: Slope of the log-likelihood ratio match : background, per unit of cosine.
+        intercept: Intercept of the same, at cosine 0.
         model: What a hit is worth given its query's background; None where it was not fitted, as in older spaces.
             Then `slope` and `intercept` with prior odds of 1 : gallery size have to do.
         cutoffs: (gallery size, probability) measured on validation, sizes ascending; see `cutoff`. Empty where none was

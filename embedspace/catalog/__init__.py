@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from embedspace.catalog.bulk.table import ItemTable
     from embedspace.catalog.catalog import Catalog
     from embedspace.catalog.index.settings import IndexSettings
     from embedspace.catalog.migrate import MigrateReport
@@ -40,6 +41,7 @@ __all__ = [
     "IndexSettings",
     "IngestReport",
     "ItemRecord",
+    "ItemTable",
     "Loss",
     "MigrateReport",
     "Problem",
@@ -56,6 +58,7 @@ _HOMES = {
     "FieldFacts": "stored",
     "MigrateReport": "migrate",
     "IndexSettings": "index.settings",
+    "ItemTable": "bulk.table",
     "StoredItem": "stored",
     "StoredPlace": "stored",
 }

@@ -13,9 +13,10 @@ import numpy as np
 from embedspace.catalog.places import open_regular
 from embedspace.catalog.records import CatalogItem
 
-__all__ = ["content_hash", "content_id", "file_hash"]
+__all__ = ["CONTENT_ID", "content_hash", "content_id", "file_hash"]
 
-_CONTENT_ID = re.compile(r"[0-9a-f]{32}")
+CONTENT_ID = re.compile(r"[0-9a-f]{32}")
+"""What an id looks like."""
 
 
 def file_hash(path: str | Path, kind: str) -> str:
@@ -41,11 +42,11 @@ def content_hash(content: str | Mapping[str, str] | bytes, kind: str) -> str:
 
 def content_id(item: CatalogItem) -> str:
     """Return the id of an item: its content hash, made of the segments where the caller gave none."""
-    if _CONTENT_ID.fullmatch(item.content_hash):
+    if CONTENT_ID.fullmatch(item.content_hash):
         return item.content_hash
     digest = hashlib.blake2b(f"{item.kind}\0{item.content_hash}\0".encode(), digest_size=16)
     if not item.content_hash:
         for segment in item.segments:
-            digest.update(f"{segment.modality}\0{segment.text}\0{segment.label}\0".encode())
+            digest.update(f"{segment.modality}\0{segment.text}\0{segment.label}\0".encode("utf-8", "replace"))
             digest.update(np.asarray(segment.vector, "<f4").tobytes())
     return digest.hexdigest()

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from embedspace.catalog.bulk.origin import KEY, Origin
 from embedspace.catalog.records import CatalogItem
 from embedspace.catalog.store.contents import EXPORTED, count_segments, segment_pages
 from embedspace.catalog.store.errors import translated
@@ -64,7 +65,8 @@ def _parquet(store: Store, path: Path) -> int:
     pa, pq = _arrow(path)
     types = {"start": pa.float64(), "end": pa.float64()}
     fields = [(name, types.get(name, pa.string())) for name in EXPORTED]
-    schema = pa.schema([*fields, ("vector", pa.list_(pa.float32(), store.embed_dim))])
+    origin = Origin(store.embed_dim, store.fingerprints(), str(store.meta("calibration") or ""))
+    schema = pa.schema([*fields, ("vector", pa.list_(pa.float32(), store.embed_dim))], {KEY: origin.to_json()})
     count = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for rows, vectors in segment_pages(store):

@@ -16,6 +16,7 @@ from embedspace.catalog.index.gpu import require_device
 from embedspace.catalog.index.settings import IndexSettings
 from embedspace.catalog.index.synced import SyncedIndex
 from embedspace.catalog.store.errors import translated
+from embedspace.catalog.store.filters.values import fill_values, forget_values, values_agree
 from embedspace.catalog.store.schema import create_schema, exists, is_vacant
 from embedspace.catalog.store.store import Store
 from embedspace.errors import CatalogCorruptError, CatalogError, ConfigError
@@ -120,6 +121,7 @@ class CatalogFolder:
             if self._changed:
                 self._changed = False
                 with contextlib.suppress(CatalogError):  # derived: the next search does without it, or makes it
+                    fill_values(self.store)
                     self._index.optimize(_INDEX_BYTES)
         finally:
             self.store.close()
@@ -150,6 +152,10 @@ class CatalogFolder:
 
     def optimize(self) -> None:
         """Build indexes and pack vectors as thoroughly as possible; searches go on meanwhile."""
+        if not self.store.read_only:
+            if not values_agree(self.store):
+                forget_values(self.store)
+            fill_values(self.store)
         self._index.optimize()
 
     def tune(self, target_recall: float | None = None) -> list[Tried]:

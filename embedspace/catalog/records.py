@@ -271,6 +271,9 @@ class IngestReport:
         skipped: Suffix -> number of files that hold nothing to encode.
         interrupted: Whether Ctrl-C ended it early.
         seconds: Wall time.
+        stages: Stage -> seconds of it: "encode image" and so on, "encode" (what is left of that), "store", "wait for
+            decoding"; the rest looks for files.
+        decoding: Seconds of reading and decoding in all threads together, most of them while others encode.
     """
 
     seen: int = 0
@@ -285,6 +288,8 @@ class IngestReport:
     skipped: dict[str, int] = field(default_factory=dict)
     interrupted: bool = False
     seconds: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+    decoding: float = 0.0
 
     @property
     def settled(self) -> int:

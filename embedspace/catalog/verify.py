@@ -24,6 +24,7 @@ from embedspace.catalog.store.audit import (
 )
 from embedspace.catalog.store.contents import count_items, count_segments
 from embedspace.catalog.store.damaged import damaged_places
+from embedspace.catalog.store.filters.values import values_agree
 from embedspace.catalog.store.store import Store, segments_digest
 from embedspace.catalog.store.uris import Place, place_pages
 from embedspace.catalog.store.vectors import vector_bytes
@@ -99,7 +100,10 @@ def _item(item: StoredItem, embed_dim: int) -> Problem | None:
 
 def _derived(store: Store) -> Iterator[Problem]:
     """What is derived and merely old or absent is no problem: it is made anew when needed."""
-    for path in sorted(store.folder.glob("*.faiss")):
+    if not values_agree(store):
+        detail = f"differs from the metadata of the items; run: embedspace catalog optimize {store.path}"
+        yield Problem("derived file", "field_values", detail)
+    for path in sorted(store.folder.glob("[!.]*.faiss")):  # not those that a killed process left half-written
         if not sound_index(path):
             yield Problem("derived file", path.name, f"damaged; {_advice(path)}")
     manifest = read_manifest(store)

@@ -51,7 +51,7 @@ class Embedded:
 def embed(
     items: Annotated[
         list[str],
-        typer.Argument(metavar="ITEMS", help="Files or words; - reads one item a line from standard input."),
+        typer.Argument(metavar="ITEMS", help="Files or words; - reads one item per line from standard input."),
     ],
     out: Annotated[
         Path | None,

@@ -81,7 +81,7 @@ def generate(
 
     A file that exists is replaced only with --overwrite. A file says where it comes from: seed, generator, hash of its
     weights and the source's terms are inside. Captions are printed, and written only with --out. With --json one object
-    a sample.
+    per sample.
     """
     from embedspace.cli.shared.space import load_space, quick_start
     from embedspace.query.composition import compose
@@ -112,10 +112,10 @@ def _target(name: str) -> Target:
 
 
 def _request(number: int, seed: int, to: str, settings: dict[str, Any]) -> Request:
-    """Return the request; a setting that the target does not take is refused before torch is loaded.
+    """Return the request; settings are checked before torch is loaded.
 
     Raises:
-        ArgumentError: If one is given.
+        ArgumentError: If the target does not take one, or it is out of range.
     """
     takes = {option.name: option for option in _target(to).options}
     given = {name: value for name, value in settings.items() if value is not None}
@@ -123,10 +123,10 @@ def _request(number: int, seed: int, to: str, settings: dict[str, Any]) -> Reque
         if name not in takes:
             flags = ", ".join(option.on_command_line for option in takes.values()) or "no option of its own"
             raise ArgumentError(name, f"{value}: does not go with --to {to}, which takes: {flags}")
-    from embedspace.generate.base import OPTIONS, Request
+        takes[name].check(value)
+    from embedspace.generate.base import request_of
 
-    extra = {name: given.pop(name) for name in [*given] if name not in OPTIONS}
-    return Request(number, seed, **given, extra=extra)
+    return request_of(given, number, seed)
 
 
 def _check(asked: Request, to: Target, out: Path | None, sheet: Path | None, number: int, morph: str | None) -> None:

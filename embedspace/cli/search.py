@@ -36,7 +36,7 @@ def search(
         typer.Argument(
             metavar="QUERY",
             help="Words, a file, or a composition such as '2:dog.png + rain.wav - grass'. Several queries are several "
-            "searches; - reads one query a line from standard input.",
+            "searches; - reads one query per line from standard input.",
         ),
     ],
     to: OnlyModalities = None,
@@ -46,7 +46,9 @@ def search(
     min_probability: Annotated[
         float | None, typer.Option("--min-probability", min=0.0, max=1.0, help="Leave out less likely matches.")
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show on stderr what each term contributes.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show on stderr what each term contributes, and how --where is found.")
+    ] = False,
     json: Json = False,
     space_name: SpaceName = None,
     device: Device = "cpu",
@@ -67,6 +69,7 @@ def search(
     texts = _queries(query)
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
     with opened_catalog(catalog) as opened:
+        _tell_plan(opened, where if explain else None)
         with quick_start(words_only=_words_only(parsed, as_modality)):
             space = load_space(space_name, device, download)
             opened.check_fingerprint(space.fingerprints())
@@ -84,6 +87,13 @@ def search(
     for text, one, found in zip(texts, composed, hits, strict=True):
         remark = _remark(one.modality, found, calibration, sizes, min_probability, lacking)
         _show(text, one, found, as_json=json, explain=explain, several=len(texts) > 1, remark=remark)
+
+
+def _tell_plan(catalog: Catalog, where: str | None) -> None:
+    from embedspace.cli.shared.output import note
+
+    if where is not None:
+        note(f"filter: {catalog.explain(where)}")
 
 
 def _lacking(catalog: Catalog, to: Sequence[str] | None, threshold: float | None) -> str:
@@ -104,7 +114,7 @@ def _words_only(queries: Sequence[Query], as_modality: str | None) -> bool:
 
 
 def _queries(arguments: Sequence[str]) -> list[str]:
-    """Return one text a query: shell-split operators are put together again, "-" is standard input."""
+    """Return one text per query: shell-split operators are put together again, "-" is standard input."""
     from embedspace.cli.shared.output import input_lines
 
     if list(arguments) == ["-"]:

@@ -23,6 +23,7 @@ from embedspace.modality import (
     modality_spec,
 )
 from embedspace.segment import Decoded, Segment, mean_vector
+from embedspace.stages import stage
 
 __all__ = ["content_bytes", "encode_items", "pool_segments", "progress_bar", "resolve_item"]
 
@@ -110,7 +111,9 @@ def _encode_inputs(inputs: list[list[Piece]], encoders: Encoders, queries: Seque
             for query in (False, True):
                 where = [k for k in chosen if flat[k][1].modality == modality and queries[flat[k][0]] == query]
                 if where:
-                    found = _encode_alike([flat[k][1].content for k in where], encoders(modality), query)
+                    encoder = encoders(modality)
+                    with stage(f"encode {modality}"):
+                        found = _encode_alike([flat[k][1].content for k in where], encoder, query)
                     rows.update(zip(where, found.rows, strict=True))
                     texts.update(zip(where, found.said, strict=False))
                     _note_talk([flat[k] for k in where], found.speaks, talks, doubtful)
@@ -201,7 +204,7 @@ def pool_segments(
     """Return one (embed_dim,) row for an item: the mean of its segments of one modality.
 
     Args:
-        segments: Of the item.
+        segments: Segments of the item.
         wanted: The modality; None takes the leading one that is there.
         source: The item, for messages.
         normalize: Unit norm.

@@ -35,7 +35,7 @@ class Carrier(nn.Module):
 
         Args:
             feature_dim: Width of the tower's rows.
-            modality: Of all rows; a connector subtracts its centre.
+            modality: Modality of all rows; a connector subtracts its centre.
             projection: From the tower's rows; none: they are brought to unit length.
             connector: From unit rows of the tower's own space, or of the projection's.
             correction: What pairs taught beyond that.

@@ -53,7 +53,7 @@ class MediaEncoder(ABC):
 
     Attributes:
         embed_dim: Width of the shared space.
-        sample_rate: Of the waveforms it takes, in Hz.
+        sample_rate: Sample rate of the waveforms it takes, in Hz.
         window_seconds: Longest stretch of sound that it takes at once; longer recordings are cut.
         min_side: Pictures may be decoded smaller than they are, as long as the shorter side keeps so many pixels;
             None: always in full.

@@ -159,7 +159,7 @@ class KernelProjection(nn.Module):
         embed_dim: Width of the shared space.
         basis_dim: Principal directions that the features are compared in.
         items: Remembered items.
-        bandwidth: Of the kernel exp(bandwidth * (cosine - 1)).
+        bandwidth: Bandwidth of the kernel exp(bandwidth * (cosine - 1)).
         prior_share: Weight of the prior beside the unit vector that is read out.
 
     Source:

@@ -153,7 +153,7 @@ def encoder_type(section: Section, modality: str, where: Path) -> EncoderType:
     """Return the type of a section.
 
     Args:
-        section: Of the configuration.
+        section: Section of the configuration.
         modality: Whose.
         where: The configuration's file, for the message.
 
@@ -177,7 +177,7 @@ def create_encoder(section: Section, folder: Path, modality: str) -> MediaEncode
     """Make an encoder with its weights.
 
     Args:
-        section: Of the space's configuration.
+        section: Section of the space's configuration.
         folder: The space's folder, which holds the weights.
         modality: Whose.
 

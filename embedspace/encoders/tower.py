@@ -76,7 +76,7 @@ class Towers:
         Args:
             references: Name -> `Tower.reference()`, and in it "options", as the tower was made with, and "folder",
                 where relative paths begin if not in the space's.
-            folder: Of the space: where relative paths begin.
+            folder: Folder of the space: where relative paths begin.
             made: Towers that are there already; those that are made are added.
             download: Whether libraries may fetch what is not on this machine.
         """

@@ -34,7 +34,7 @@ def interval_of(samples: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDAr
 
 
 def cluster_codes(*names: Sequence[str]) -> NDArray[np.int64]:
-    """Return (F, Q) numbers of the clusters that each query is in, one row a factor, counted from the first query on.
+    """Return (F, Q) numbers of the clusters that each query is in, one row per factor, counted from the first query on.
 
     Args:
         names: For each factor (caption, speaker, ...) the name of each query's cluster.

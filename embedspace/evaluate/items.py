@@ -1,6 +1,6 @@
 """Select what a suite measures from corpus manifests.
 
-A manifest is JSON Lines, an item a line, with the fields id, modality, path, text, captions, keywords, concept,
+A manifest is JSON Lines, one item per line, with the fields id, modality, path, text, captions, keywords, concept,
 source, speaker, language, group, split and extra (a table); empty fields are left out. Paths are relative to the
 corpora folder.
 """
@@ -38,7 +38,7 @@ class EvalItem:
     """One item of a set.
 
     Attributes:
-        id: Of its manifest row.
+        id: Id of its manifest row.
         content: What is encoded: a path relative to the corpora folder, or text.
         key: What it shares with its answers.
         row: The manifest row.

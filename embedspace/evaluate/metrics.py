@@ -38,7 +38,7 @@ def chance_recall(ranks: PositiveRanks, k: int) -> float:
     """Return the `recall_at_k` of random rankings.
 
     Args:
-        ranks: Of which only the numbers of positives and the gallery size count.
+        ranks: Ranks; only the numbers of positives and the gallery size count.
         k: Depth.
 
     Returns:

@@ -83,8 +83,8 @@ def report(result: SuiteResult, *, commit: str = "", corpora_splits: str = "", d
     """Return the JSON form of a result.
 
     Args:
-        result: Of `evaluate_suite`.
-        commit: Of the code that measured.
+        result: Result of `evaluate_suite`.
+        commit: Commit of the code that measured.
         corpora_splits: Digest of the corpora's splits, over all that could be trained on.
         date: ISO date; today's by default.
 

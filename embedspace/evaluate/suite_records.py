@@ -58,7 +58,7 @@ class ItemSet:
         not_within: Name of an earlier set; drop rows whose key occurs there.
         spread_over: Keep rows whose key occurs with at least two different values of this field (in two sources).
         novel_to: Keep only rows about unseen things.
-        options: Of the encoder, where this set's is set otherwise than the space's; for baselines, such as
+        options: Options of the encoder, where this set's is set otherwise than the space's; for baselines, such as
             { recognised_share = 1.0 } for speech by the recogniser alone.
         limit: Keep at most this many rows, the first by a hash of their id; 0 for all.
     """
@@ -126,8 +126,8 @@ class Composed:
             {"base": key, "words": str, "target": key, "name": str}; "name" may be left out.
         base: Name of the set the base pictures come from.
         gallery: Name of the set that is searched; items with the base's key leave it.
-        base_weight: Of the picture.
-        words_weight: Of the words.
+        base_weight: Weight of the picture.
+        words_weight: Weight of the words.
     """
 
     pairs: str

@@ -15,9 +15,10 @@ from torch import nn
 
 from embedspace.calibration.model import Calibration
 from embedspace.errors import ArgumentError
+from embedspace.generate.targets import CANDIDATES, GUIDANCE, SECONDS, SIZE, STEPS, target_of
 from embedspace.vocabulary import Neighbour
 
-__all__ = ["OPTIONS", "Generator", "GeneratorSpace", "Neighbour", "Request", "Sample", "random_sources"]
+__all__ = ["OPTIONS", "Generator", "GeneratorSpace", "Neighbour", "Request", "Sample", "random_sources", "request_of"]
 
 MAX_SAMPLES = 1024
 
@@ -60,16 +61,8 @@ class Request:
         """
         if not 1 <= self.num_samples <= MAX_SAMPLES:
             raise ArgumentError("num_samples", f"{self.num_samples}: make 1 to {MAX_SAMPLES} samples")
-        if self.num_steps is not None and not 1 <= self.num_steps <= 1000:
-            raise ArgumentError("num_steps", f"{self.num_steps}: must be 1 to 1000")
-        if self.guidance_scale is not None and not 0.0 <= self.guidance_scale <= 30.0:
-            raise ArgumentError("guidance_scale", f"{self.guidance_scale:g}: must be 0 to 30; 1 is none")
-        if self.size is not None and not 16 <= self.size <= 2048:
-            raise ArgumentError("size", f"{self.size}: a picture's side is 16 to 2048 pixels")
-        if self.candidates is not None and not 1 <= self.candidates <= 64:
-            raise ArgumentError("candidates", f"{self.candidates}: draw 1 to 64 for each picture")
-        if self.seconds is not None and not 0.25 <= self.seconds <= 60.0:
-            raise ArgumentError("seconds", f"{self.seconds:g}: must be 0.25 to 60")
+        for option in (STEPS, GUIDANCE, SIZE, CANDIDATES, SECONDS):
+            option.check(getattr(self, option.name))
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -80,6 +73,22 @@ class Request:
 
 OPTIONS = tuple(option.name for option in fields(Request) if option.name not in ("num_samples", "seed", "extra"))
 """The fields of a `Request` that a generator takes only where it says so."""
+
+
+def request_of(settings: Mapping[str, Any], num_samples: int = 1, seed: int = 0) -> Request:
+    """Return a request with options by name; those that are no fields of it become its `extra`.
+
+    Args:
+        settings: Name in Python -> value; None is left to the generator.
+        num_samples: As in `Request`.
+        seed: As in `Request`.
+
+    Raises:
+        ArgumentError: If a value is out of range.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    extra = {name: given.pop(name) for name in [*given] if name not in OPTIONS}
+    return Request(num_samples, seed, **given, extra=extra)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,11 +190,14 @@ class Generator(nn.Module, ABC):
         return self.sigma.get(modality, max(self.sigma.values(), default=0.0))
 
     def check(self, request: Request) -> None:
-        """Refuse an option that this generator does not take, and a family that it does not have.
+        """Refuse an option that this generator does not take, a value out of range, and a family that it does not have.
 
         Raises:
             ArgumentError: If one is asked for.
         """
+        target = target_of(str(self.modality))
+        for option in target.options if target is not None else ():
+            option.check(request.extra.get(option.name))
         for name, value in request.asked.items():
             if name not in self.options:
                 known = [*OPTIONS, *sorted(self.options.difference(OPTIONS))]

@@ -82,7 +82,7 @@ def to_waveform(
         spectrogram: In [-1, 1].
         config: As it was made with.
         generator: Source of the first phases.
-        num_steps: Of Griffin-Lim.
+        num_steps: Iterations of Griffin-Lim.
     """
     decades = (spectrogram.clamp(-1, 1) + 1) / 2 * (_TOP - _FLOOR) + _FLOOR
     mel = 10.0**decades * (decades > _FLOOR + _SILENT)

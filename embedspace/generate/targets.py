@@ -10,17 +10,20 @@ Beside it, `embedspace.generate.register_generator` says who makes it. Then
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from embedspace.errors import ConfigError
+from embedspace.errors import ArgumentError, ConfigError
 from embedspace.plugins import Registry, load_plugins
 
 __all__ = [
     "SUFFIXES",
     "Option",
     "Target",
+    "known_targets",
+    "option_help",
     "option_names",
     "options_of",
     "register_target",
@@ -31,6 +34,8 @@ __all__ = [
 
 SUFFIXES = {"image": ".png", "audio": ".wav", "text": ".txt"}
 """What samples hold -> suffix of their file where none was named."""
+_WORD_LENGTH = 80
+"""Characters that a word from another program may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +43,54 @@ class Option:
     """One setting of a generator: a field of `Request`, or a key of its `extra`.
 
     Attributes:
-        name: In Python.
-        kind: Of its value.
+        name: Its name in Python.
+        kind: Type of its value.
         help: What it does, beginning in lower case.
-        flag: On the command line; the name after two dashes, where it is left out.
+        flag: Its flag on the command line; the name after two dashes where it is left out.
+        least: The smallest number allowed; None: the generator decides.
+        most: The largest number allowed; None: the generator decides.
     """
 
     name: str
     kind: type[int] | type[float] | type[str]
     help: str
     flag: str = ""
+    least: float | None = None
+    most: float | None = None
 
     @property
     def on_command_line(self) -> str:
         """Its flag."""
         return self.flag or f"--{self.name.replace('_', '-')}"
+
+    @property
+    def key(self) -> str:
+        """Its name in a request over HTTP: the flag without dashes."""
+        return self.on_command_line.lstrip("-").replace("-", "_")
+
+    def check(self, value: float | str | None) -> None:
+        """Refuse a number that is out of range.
+
+        Raises:
+            ArgumentError: If it is.
+        """
+        least = -math.inf if self.least is None else self.least
+        most = math.inf if self.most is None else self.most
+        if value is None or isinstance(value, str) or least <= value <= most:
+            return
+        allowed = (
+            f"at least {least:g}" if most == math.inf else f"{'' if least == -math.inf else f'{least:g} '}to {most:g}"
+        )
+        raise ArgumentError(self.name, f"{value:g}: must be {allowed}")
+
+    def field_type(self) -> Any:  # noqa: ANN401
+        """Return the type of its value as pydantic checks and describes it."""
+        from pydantic import Field
+
+        about = option_help(self)
+        if self.kind is str:
+            return Annotated[str, Field(max_length=_WORD_LENGTH, description=about)]
+        return Annotated[self.kind, Field(ge=self.least, le=self.most, allow_inf_nan=False, description=about)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +117,19 @@ class Target:
         return SUFFIXES[self.content]
 
 
-GUIDANCE = Option("guidance_scale", float, "how strongly the source binds; 1 is no guidance", "--guidance")
-STEPS = Option("num_steps", int, "steps of the sampler", "--steps")
+GUIDANCE = Option("guidance_scale", float, "how strongly the source binds; 1 is no guidance", "--guidance", 0, 30)
+STEPS = Option("num_steps", int, "steps of the sampler", "--steps", 1, 1000)
 FAMILY = Option("family", str, "which of the generator's networks, such as flow or vae")
-SIZE = Option("size", int, "side in pixels that they are scaled to")
-CANDIDATES = Option("candidates", int, "draw so many for each sample and keep the one that fits best")
-SECONDS = Option("seconds", float, "length")
+SIZE = Option("size", int, "side in pixels that they are scaled to", "", 16, 2048)
+CANDIDATES = Option("candidates", int, "draw so many for each sample and keep the one that fits best", "", 1, 64)
+SECONDS = Option("seconds", float, "length", "", 0.25, 60)
 VOICE = Option("voice", str, "piper:joe, flite:slt, espeak:en-us, ...; the best by default")
 
+_TAKEN = frozenset(
+    "as as_modality count device download extra force from help json morph n neighbours num_samples number out "
+    "overwrite seed settings sheet sources space space_name terms to weights".split()
+)
+"""Names and keys that every target's request has already: on the command line, over HTTP or for an assistant."""
 _TARGETS: Registry[Target] = Registry("target", {})
 _COMMON = (GUIDANCE, STEPS, FAMILY)
 
@@ -98,6 +141,8 @@ def register_target(target: Target) -> Target:
         ConfigError: If another target has the name, or one of its options means something else elsewhere.
     """
     for option in target.options:
+        if {option.name, option.key} & _TAKEN:
+            raise ConfigError(f"target {target.name!r}: its option {option.name!r} is one of every target; rename it")
         for other in options_of(targets()):
             same = (option.name == other.name, option.on_command_line == other.on_command_line)
             if any(same) and not (all(same) and option.kind is other.kind):
@@ -120,6 +165,18 @@ def target_names() -> list[str]:
     return [target.name for target in targets()]
 
 
+def known_targets(names: Iterable[str]) -> list[Target]:
+    """Return those of some names that are targets, in the order in which they were registered.
+
+    Args:
+        names: Names of generators, such as `embedspace.vocabulary.generator_targets` returns.
+    """
+    wanted = set(names)
+    if not wanted <= {target.name for target in targets()}:
+        load_plugins()
+    return [target for target in targets() if target.name in wanted]
+
+
 def target_of(name: str) -> Target | None:
     """Return a target; None for one that nobody registered."""
     return _TARGETS.get(name)
@@ -129,6 +186,14 @@ def option_names(name: str) -> frozenset[str]:
     """Return the names of the options that a target takes; none of one that nobody registered."""
     found = target_of(name)
     return frozenset(option.name for option in found.options) if found is not None else frozenset()
+
+
+def option_help(option: Option) -> str:
+    """Return what an option does and which targets take it, as one sentence."""
+    takers = [target for target in targets() if option.name in option_names(target.name)]
+    if len(takers) in (0, len(targets())):
+        return f"{option.help[0].upper()}{option.help[1:]}."
+    return f"{' and '.join(target.what for target in takers).capitalize()}: {option.help}."
 
 
 def options_of(some: Iterable[Target]) -> list[Option]:

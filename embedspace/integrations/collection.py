@@ -16,6 +16,7 @@ from embedspace.catalog import Catalog, Hit, StoredItem
 from embedspace.catalog.originals import Originals
 from embedspace.catalog.places import name_of
 from embedspace.errors import InputError, MediaError, UnknownModalityError
+from embedspace.generate.targets import Target, known_targets
 from embedspace.query import ComposedQuery, Query, Source, Term, compose, embedded_source, search_composed
 from embedspace.segment import modality_rows
 from embedspace.space import EmbeddingSpace
@@ -35,7 +36,7 @@ class Asked:
 
     Attributes:
         text: Words.
-        id: Of an item.
+        id: Id of an item.
         weight: Below zero takes away.
         modality: Which of an item with several, such as "speech" of a recording; empty: the leading one.
     """
@@ -78,15 +79,15 @@ class Collection:
         info = self.catalog.info()
         held = ", ".join(f"{count} {kind}" for kind, count in info.kinds.items()) or "nothing yet"
         fields = f" Fields for `where`: {', '.join(info.fields)}." if info.fields else ""
-        made = f" It can make {', '.join(self.targets)}." if self.targets else ""
+        made = f" It can make {', '.join(target.name for target in self.targets)}." if self.targets else ""
         return f"The catalog {self.catalog.path.name} holds {held}.{fields}{made}"
 
     @property
-    def targets(self) -> list[str]:
+    def targets(self) -> list[Target]:
         """What can be made."""
         from embedspace.vocabulary import generator_targets, generators_folder
 
-        return generator_targets(generators_folder(self.space.folder, composed=self.space.is_composed))
+        return known_targets(generator_targets(generators_folder(self.space.folder, composed=self.space.is_composed)))
 
     def search(self, asked: Sequence[Asked], **options: Any) -> dict[str, Any]:  # noqa: ANN401
         """Return hits, whether any is a good match, and notes.
@@ -147,24 +148,37 @@ class Collection:
                 facts["picture"] = str(error)
         return facts, picture
 
-    def make(self, asked: Sequence[Asked], to: str, *, force: bool = False, **request: Any) -> list[Made]:  # noqa: ANN401
+    def make(
+        self,
+        asked: Sequence[Asked],
+        to: str,
+        n: int = 1,
+        seed: int = 0,
+        *,
+        force: bool = False,
+        **settings: Any,  # noqa: ANN401 - of the target's options
+    ) -> list[Made]:
         """Make pictures, sounds, texts or speech.
 
         Args:
             asked: The terms.
-            to: What to make; one of `targets`.
+            to: What to make: the name of one of `targets`.
+            n: Samples.
+            seed: Seed of the first.
             force: Also from what is far from everything known.
-            request: Fields of `embedspace.generate.Request`.
+            settings: The target's options by their names in Python; None is left to the generator.
 
         Raises:
             OutsideError: If it is far from everything known, without `force`.
             InputError: If a term or an option is wrong.
         """
-        from embedspace.generate import Request, generate
+        from embedspace.generate import generate
+        from embedspace.generate.base import request_of
 
-        if to not in self.targets:
-            raise UnknownModalityError(f"to {to!r}: this space makes {', '.join(self.targets) or 'nothing'}")
-        composed, options = self._compose(asked), Request(**request)
+        names = [target.name for target in self.targets]
+        if to not in names:
+            raise UnknownModalityError(f"to {to!r}: this space makes {', '.join(names) or 'nothing'}")
+        composed, options = self._compose(asked), request_of(settings, n, seed)
         with self._one:
             samples = generate(
                 self.space,

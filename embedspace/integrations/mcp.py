@@ -5,11 +5,13 @@ Source: https://modelcontextprotocol.io/specification/ by the official SDK (2.x)
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from embedspace import __version__
 from embedspace.errors import EmbedspaceError, MissingExtraError
+from embedspace.generate.targets import Target, options_of
 from embedspace.integrations.collection import Asked, Collection
 from embedspace.media.source import one_line
 
@@ -26,9 +28,9 @@ __all__ = ["server"]
 _INSTRUCTIONS = """\
 One vector space for pictures, sounds, words and speech: anything finds anything.
 {about}
-`search` finds items by words, by other items, or by several with weights. `look` shows one item. `generate` makes a
-small picture, a sound, a caption or speech. A probability says how likely a hit is what is meant; where good_match is
-false, nothing in the catalog fits: say so instead of offering the hits."""
+`search` finds items by words, by other items, or by several with weights. `look` shows one item.{makes}
+A probability says how likely a hit is what is meant; where good_match is false, nothing in the catalog fits: say so
+instead of offering the hits."""
 
 Result = TypeVar("Result")
 
@@ -69,7 +71,6 @@ class Found(BaseModel):
 
 
 Terms = Annotated[list[SearchTerm], Field(min_length=1, max_length=16)]
-Target = Literal["image", "audio", "text", "speech"]
 
 
 def server(collection: Collection) -> MCPServer:
@@ -78,21 +79,23 @@ def server(collection: Collection) -> MCPServer:
     Args:
         collection: What is searched, and what makes things.
     """
+    targets = collection.targets
+    makes = f" `generate` makes {_listed(targets)}; what ships makes small ones." if targets else ""
     made = MCPServer(
         "embedspace",
         title="embedspace",
         version=__version__,
-        instructions=_INSTRUCTIONS.format(about=collection.describe()),
+        instructions=_INSTRUCTIONS.format(about=collection.describe(), makes=makes),
         log_level="WARNING",
     )
     looks = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-    makes = ToolAnnotations(
+    writes = ToolAnnotations(
         read_only_hint=collection.out is None, destructive_hint=False, idempotent_hint=True, open_world_hint=False
     )
     for tool, title, hints, structured in (
         (_search_tool(collection), "Search the catalog", looks, True),
         (_look_tool(collection), "Look at an item", looks, False),
-        (_generate_tool(collection), "Make a picture, sound, text or speech", makes, False),
+        *([(_generate_tool(collection, targets), f"Make {_listed(targets)}", writes, False)] if targets else ()),
     ):
         made.add_tool(tool, title=title, annotations=hints, structured_output=structured)
     return made
@@ -122,22 +125,16 @@ def _look_tool(collection: Collection) -> Callable[..., list[Any]]:
     return look
 
 
-def _generate_tool(collection: Collection) -> Callable[..., list[Any]]:
+def _generate_tool(collection: Collection, targets: Sequence[Target]) -> Callable[..., list[Any]]:
     def generate(
         terms: Terms,
-        to: Annotated[Target, Field(description="What to make")],
+        to: str,
         n: Annotated[int, Field(ge=1, le=4, description="How many")] = 1,
         seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0,
-        guidance_scale: Annotated[float | None, Field(ge=0, le=30)] = None,
-        num_steps: Annotated[int | None, Field(ge=1, le=200)] = None,
         force: Annotated[bool, Field(description="Also from what is unlike everything known")] = False,
+        **settings: Any,  # noqa: ANN401 - of the targets' options
     ) -> list[Any]:
-        """Make a small picture (96 x 96), a sound of four seconds, a caption, or speech, from words and items.
-
-        Each comes with the training items nearest to it; copy says that it is nearly one of them.
-        """
-        request = {"num_samples": n, "seed": seed, "guidance_scale": guidance_scale, "num_steps": num_steps}
-        things = _told(lambda: collection.make(_asked(terms), to, force=force, **request))
+        things = _told(lambda: collection.make(_asked(terms), to, n, seed, force=force, **settings))
         content: list[Any] = []
         for thing in things:
             content.append(thing.facts)
@@ -147,7 +144,25 @@ def _generate_tool(collection: Collection) -> Callable[..., list[Any]]:
                 content.append(Audio(data=thing.content, format=thing.type.partition("/")[2]))
         return content
 
+    generate.__doc__ = f"""Make {_listed(targets)} from words and items; the shipped generators make small ones.
+
+    Each comes with the training items nearest to it; copy says that it is nearly one of them.
+    """
+    signature = inspect.signature(generate, eval_str=True)
+    parameters = {name: one for name, one in signature.parameters.items() if name != "settings"}
+    names = Field(description="What to make", json_schema_extra={"enum": [target.name for target in targets]})
+    parameters["to"] = parameters["to"].replace(annotation=Annotated[str, names])
+    for option in options_of(targets):
+        kind = option.field_type() | None
+        parameters[option.name] = parameters["to"].replace(name=option.name, default=None, annotation=kind)
+    generate.__signature__ = signature.replace(parameters=list(parameters.values()))  # type: ignore[attr-defined]
     return generate
+
+
+def _listed(targets: Sequence[Target]) -> str:
+    """Return what can be made, as words: "pictures, sounds or captions"."""
+    *others, last = [target.what for target in targets]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _asked(terms: Sequence[SearchTerm]) -> list[Asked]:

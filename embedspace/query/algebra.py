@@ -55,7 +55,7 @@ def phrase_row(shares: Sequence[float], rows: NDArray[np.float32]) -> Rows:
     """Return the unit row (embed_dim,) of a text with several readings: the mean of theirs by their shares.
 
     Args:
-        shares: Of each reading; they sum to one.
+        shares: Shares of each reading; they sum to one.
         rows: (readings, embed_dim) unit rows.
     """
     mean = np.asarray(shares, np.float64) @ np.asarray(rows, np.float64)

@@ -33,7 +33,7 @@ class ComposedTerm:
         weight: Signed weight.
         value: As the user wrote it.
         modality: Which encoder made its vector.
-        cosine: Of its (centred, where the query is) vector with the composed one: how much of it is left.
+        cosine: Cosine of its (centred, where the query is) vector with the composed one: how much of it is left.
     """
 
     weight: float
@@ -102,7 +102,7 @@ class ComposedQuery:
         )
 
     def explain(self) -> str:
-        """Return one line a term: weight, value, modality, cosine with the composed vector."""
+        """Return one line per term: weight, value, modality, cosine with the composed vector."""
         width = max(len(term.value) for term in self.terms)
         lines = [
             f"{term.weight:+g}  {term.value:<{width}}  {term.modality:<6}  cosine {term.cosine:+.2f}"

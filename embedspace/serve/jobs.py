@@ -26,6 +26,7 @@ from embedspace.serve.settings import Limits
 
 if TYPE_CHECKING:
     from embedspace.generate import Request, Sample
+    from embedspace.generate.targets import Target
     from embedspace.space import EmbeddingSpace
 
 __all__ = ["Job", "Jobs", "Made"]
@@ -105,7 +106,7 @@ class Jobs:
             raise not_found("this job is unknown, or was forgotten", "job")
         return found
 
-    def submit(self, query: ComposedQuery, to: str, request: Request) -> Job:
+    def submit(self, query: ComposedQuery, target: Target, request: Request) -> Job:
         """Queue a generation.
 
         Raises:
@@ -113,7 +114,7 @@ class Jobs:
             ArgumentError: If the generator does not take an option.
         """
         job = Job(secrets.token_urlsafe(12), Feed(asyncio.get_running_loop()))
-        job.future = self.run(lambda: self._make(job, query, to, request))
+        job.future = self.run(lambda: self._make(job, query, target, request))
         self._jobs[job.id] = job
         return job
 
@@ -167,15 +168,15 @@ class Jobs:
             if job.finished and (now - job.finished > self._limits.kept_seconds or held > self._limits.kept_bytes):
                 del self._jobs[job.id]
 
-    def _make(self, job: Job, query: ComposedQuery, to: str, request: Request) -> None:
+    def _make(self, job: Job, query: ComposedQuery, target: Target, request: Request) -> None:
         """Make everything of a job, in the thread."""
-        total = request.num_samples
+        to, total = target.name, request.num_samples
         try:
             if not job.cancelled.is_set():
                 job.feed.add("progress", {"done": 0, "total": total, "stage": "loading"})
                 self._space.generators[to].check(request)
                 job.feed.add("progress", {"done": 0, "total": total, "stage": "making"})
-                for part in _parts(request, to):
+                for part in _parts(request, ranked=target.ranked):
                     if job.cancelled.is_set():
                         return
                     with self._metrics.stage("generate"):
@@ -227,9 +228,9 @@ class Jobs:
         )
 
 
-def _parts(request: Request, to: str) -> list[Request]:
-    """Split a request so that each thing can be shown at once; captions are ranked together and stay together."""
-    if to in (Modality.TEXT, Modality.SPEECH):
+def _parts(request: Request, *, ranked: bool) -> list[Request]:
+    """Split a request so that each thing can be shown at once; what is ranked together stays together."""
+    if ranked:
         return [request]
     return [
         dataclasses.replace(request, num_samples=1, seed=request.seed + number) for number in range(request.num_samples)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+
+from embedspace.generate.targets import options_of, target_names, targets
 
 __all__ = [
     "CatalogAnswer",
@@ -18,11 +20,13 @@ __all__ = [
     "MapAnswer",
     "MapPoint",
     "NameAnswer",
+    "OptionAnswer",
     "QueryAnswer",
     "SearchAnswer",
     "SearchRequest",
     "SegmentAnswer",
     "SessionRequest",
+    "TargetAnswer",
     "TermAnswer",
     "TermRequest",
 ]
@@ -202,6 +206,25 @@ class FailureAnswer(BaseModel):
     reason: str
 
 
+class OptionAnswer(BaseModel):
+    """An option of a target, as a request names it."""
+
+    key: str
+    type: Literal["int", "float", "str"]
+    least: float | None
+    most: float | None
+    help: str
+
+
+class TargetAnswer(BaseModel):
+    """Something that can be made here."""
+
+    name: str
+    what: str = Field(description="Its samples, in the plural")
+    content: Literal["image", "audio", "text"] = Field(description="What a sample holds")
+    options: list[OptionAnswer]
+
+
 class CatalogAnswer(BaseModel):
     """The catalog at a glance."""
 
@@ -215,7 +238,8 @@ class CatalogAnswer(BaseModel):
     fingerprint: str
     calibrated: bool
     query_modalities: list[str]
-    generates: list[str]
+    generates: list[str] = Field(description="Names of the targets")
+    targets: list[TargetAnswer]
     token_required: bool
     watching: list[str]
 
@@ -240,19 +264,24 @@ class MapAnswer(BaseModel):
     of: int = Field(description="Items that the points stand for")
 
 
-class GenerateRequest(Request):
-    """A generation."""
+def _with_options(schema: dict[str, Any]) -> None:
+    """Describe in a request's schema what can be made and each option of it, those of other distributions included."""
+    schema["properties"]["to"]["enum"] = target_names()
+    for option in options_of(targets()):
+        schema["properties"][option.key] = {"default": None, **TypeAdapter(option.field_type() | None).json_schema()}
+    schema["additionalProperties"] = False
 
+
+class GenerateRequest(BaseModel):
+    """A generation: beside these, the options of the target by their keys."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_with_options)
     terms: list[TermRequest] = Field(min_length=1, max_length=16)
-    to: str
+    to: str = Field(
+        description="What to make; `targets` of the catalog says what this server makes, with which options"
+    )
     count: int = Field(1, ge=1, le=16)
     seed: int = Field(0, ge=0, lt=1 << 31)
-    candidates: int | None = Field(None, ge=1, le=64)
-    guidance: float | None = Field(None, ge=0.0, le=30.0)
-    steps: int | None = Field(None, ge=1, le=200)
-    seconds: float | None = Field(None, ge=0.25, le=60.0)
-    family: Annotated[str, Field(max_length=40)] | None = None
-    voice: Annotated[str, Field(max_length=80)] | None = None
 
 
 class JobAnswer(BaseModel):

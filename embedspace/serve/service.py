@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from embedspace.catalog import Catalog
+from embedspace.generate.targets import Target, known_targets
 from embedspace.modality import Modality
 from embedspace.serve.errors import ApiError
 from embedspace.serve.jobs import Jobs
@@ -137,11 +138,11 @@ class Service:
         return found
 
     @property
-    def targets(self) -> list[str]:
+    def targets(self) -> list[Target]:
         """What can be generated."""
         if not hasattr(self.model, "folder"):
             return []
-        return generator_targets(generators_folder(self.model.folder, composed=self.model.is_composed))
+        return known_targets(generator_targets(generators_folder(self.model.folder, composed=self.model.is_composed)))
 
     async def close(self) -> None:
         """Finish what is under way and let go of everything."""

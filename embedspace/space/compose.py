@@ -219,7 +219,7 @@ def calibration_of(space: EncodingSpace, path: Path, seed: int) -> Calibration:
     Args:
         space: Encodes them.
         path: JSON Lines; each line is one thing, as modality -> file (relative to this one's folder) or text.
-        seed: Of the galleries that are drawn.
+        seed: Seed of the galleries that are drawn.
 
     Raises:
         InputError: If a line is not that, a file cannot be decoded, or there are too few pairs to fit anything.

@@ -91,7 +91,7 @@ class ComposeRecipe:
         connect: Name of a tower that is not the anchor -> how it is connected.
         calibration: Validation pairs; none: searches show cosines and no probabilities.
         about: For people: title, licence, size, what to expect.
-        seed: Of all that is drawn.
+        seed: Seed of all that is drawn.
         folder: Where relative paths begin.
     """
 

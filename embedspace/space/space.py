@@ -162,7 +162,7 @@ class EmbeddingSpace(EncodingSpace):
 
         Args:
             vectors: (N, embed_dim) unit rows, as `encode` gives them.
-            modality: Of all of them.
+            modality: Modality of all of them.
             k: Names for each.
 
         Returns:
@@ -194,7 +194,7 @@ class EmbeddingSpace(EncodingSpace):
 
         Args:
             vectors: (N, embed_dim) unit rows, as `encode` gives them.
-            modality: Of all of them.
+            modality: Modality of all of them.
 
         Returns:
             (N, K, embed_dim): for each row what it may be read as, likeliest first. The direction of a reading is a

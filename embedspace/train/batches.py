@@ -37,7 +37,7 @@ class PairSource:
     """The items of one source.
 
     Attributes:
-        name: Of the source.
+        name: Name of the source.
         features: (N, feature_dim) cached features; several views are rows of the same item, see `views`.
         views: (N_items, V) rows of `features` that show item i.
         captions: For each item, rows of the caption table; the first is the best.

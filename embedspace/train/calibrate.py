@@ -59,7 +59,7 @@ def calibrate(anchored: Mapping[str, Anchored], seed: int = 0) -> Calibration:
 
     Args:
         anchored: Modality -> items of validation splits, with the concepts they show.
-        seed: Of the sampled background pairs and galleries.
+        seed: Seed of the sampled background pairs and galleries.
 
     Returns:
         A calibration with every ordered pair that has at least 20 matching and 20 other pairs; others keep the default.
@@ -79,7 +79,7 @@ def fit_pairs(searches: Iterable[Searches], seed: int = 0) -> dict[str, PairCali
 
     Args:
         searches: Several of one pair count alike, whatever their number of queries up to a bound.
-        seed: Of the sampled background pairs and galleries.
+        seed: Seed of the sampled background pairs and galleries.
 
     Returns:
         "query>target" -> calibration, its line over the cosine by the first searches of the pair; without what has
@@ -109,7 +109,7 @@ def with_cutoffs(
     Args:
         pairs: "query>target" -> calibration.
         searches: Those of other pairs are passed over.
-        seed: Of the galleries.
+        seed: Seed of the galleries.
 
     Returns:
         The pairs that some searches are of, with cut-offs.

@@ -56,8 +56,8 @@ def fit_regression(
     Args:
         items: What is to be remembered.
         basis_dim: Principal directions that are kept; fewer if there are fewer items or features.
-        bandwidth: Of the kernel.
-        ridge: Of the regression; an item's variance of noise where a kernel's value is at most 1.
+        bandwidth: Bandwidth of the kernel.
+        ridge: Ridge of the regression; an item's variance of noise where a kernel's value is at most 1.
         prior_share: Kept in it; takes no part in the fit.
 
     Source:

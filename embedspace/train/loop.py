@@ -26,7 +26,7 @@ class FitConfig:
         weight_decay: On matrices only.
         warmup_steps: Linear warm-up.
         minutes: Wall-time budget of this call; the run stops with a checkpoint and can be resumed.
-        seed: Of everything random; step n draws from a generator seeded by (seed, n), so a resumed run equals an
+        seed: Seed of everything random; step n draws from a generator seeded by (seed, n), so a resumed run equals an
             uninterrupted one.
         cooldown: Share of the minutes at whose end the learning rate reaches zero if the steps would not be done by
             then: a run that stops with a high rate wastes what it learnt. A run that does its steps in time is not

@@ -18,7 +18,7 @@ from embedspace.catalog.index.base import Nearest
 from embedspace.catalog.index.local import LocalIndex
 from embedspace.catalog.index.parts import PACKED
 from embedspace.catalog.index.runs import Rows
-from embedspace.catalog.index.sampling import sample_of
+from embedspace.catalog.index.sampling.sample import sample_of
 from embedspace.catalog.search.ranking import Scan, standardised
 from embedspace.errors import InputError
 from embedspace.segment import Segment
@@ -349,7 +349,7 @@ def test_search_measures_the_background_of_the_whole_gallery(tmp_path: Path) -> 
 def test_search_by_an_index_or_a_filter_shows_nearly_the_same_probabilities(
     tmp_path: Path, settings: IndexSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedspace.catalog.index.sampling.SAMPLE", 700)
+    monkeypatch.setattr("embedspace.catalog.index.sampling.sample.SAMPLE", 700)
     queries = random_units(20, seed=10)
     with fitted(tmp_path / "exact.catalog") as exact, fitted(tmp_path / "c.catalog", settings) as catalog:
         for opened in (exact, catalog):
@@ -369,7 +369,7 @@ def rows_of(catalog: Catalog, modality: str = "image") -> Rows:
 
 
 def test_sample_is_fixed_and_holds_whole_living_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedspace.catalog.index.sampling.SAMPLE", 50)
+    monkeypatch.setattr("embedspace.catalog.index.sampling.sample.SAMPLE", 50)
     with new_catalog(tmp_path / "c.catalog") as catalog:
         catalog.add(vector_items(random_units(600), per_item=3))
         before = rows_of(catalog)

@@ -24,6 +24,7 @@ from embedspace.catalog.index.parts import PACKED
 from embedspace.catalog.ingest.ingest import ingest
 from embedspace.catalog.store.errors import translated
 from embedspace.catalog.store.schema import DATABASE
+from embedspace.catalog.store.vectors import widened
 from embedspace.errors import (
     CatalogCorruptError,
     CatalogError,
@@ -503,3 +504,9 @@ def test_settings_round_trip(tmp_path: Path) -> None:
     settings = IndexSettings.from_toml(tmp_path / "mine.toml")
     assert (settings.name, settings.hnsw_m, settings.ef_search) == ("mine", 8, IndexSettings().ef_search)
     assert IndexSettings.from_json(settings.to_json()) == settings
+
+
+def test_widened_is_what_numpy_converts() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)].reshape(-1, 2)
+    np.testing.assert_array_equal(widened(finite), finite.astype(np.float32))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from embedspace.catalog import Catalog, CatalogItem
-from embedspace.catalog.store.where import compile_where
+from embedspace.catalog.store.filters.where import compile_where
 from embedspace.errors import InputError
 from embedspace.segment import Segment
 from tests.support.catalog_encoder import new_catalog, unit

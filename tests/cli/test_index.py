@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -106,6 +107,16 @@ def test_index_json_is_one_object(run: Run, media: Path) -> None:
     }
     (failure,) = record["failed"]
     assert failure["uri"] == str(media / "cut.png")
+
+
+def test_index_profile_says_where_the_time_went(run: Run, media: Path) -> None:
+    record = json.loads(run("index", media, "--catalog", "c", "--json", "--profile").out)
+    spent = record["stages"]
+    assert {"encode", "store", "wait for decoding"} <= spent.keys()
+    assert 0 < sum(spent.values()) < record["seconds"] and min(spent.values()) > 0 and record["decoding"] > 0
+    out = run("index", media, "--catalog", "again", "--profile").out
+    shown = dict(re.findall(r"^(.+?) +([\d.]+) s", out, re.MULTILINE))
+    assert {"encode", "store", "look for files", "all"} <= shown.keys()
 
 
 def test_index_quiet_prints_nothing(run: Run, media: Path) -> None:

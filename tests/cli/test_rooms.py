@@ -18,8 +18,8 @@ import embedspace
 from embedspace.cli.app import application
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUND = {"__init__", "config", "errors", "files", "modality", "plugins", "segment"}
-"""Names, records and files that every room speaks in; none of them makes a value into another."""
+GROUND = {"__init__", "config", "errors", "files", "modality", "plugins", "segment", "stages"}
+"""Names, records, files and a clock that every room may use; none of them makes a value into another."""
 
 
 def rooms_of(arguments: Sequence[str]) -> set[str]:

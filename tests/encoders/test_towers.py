@@ -194,8 +194,13 @@ def test_yamnet_does_not_depend_on_the_batch() -> None:
 
 def test_minilm_does_not_depend_on_the_batch() -> None:
     model: Any = create_backbone("minilm_l6")
-    texts = ["a dog", "", "the quick brown fox jumps over the lazy dog", "Wi-Fi", "piano " * 700]
+    texts = ["a dog", "", "the quick brown fox jumps over the lazy dog", "Wi-Fi", "piano " * 700, "a cat"]
+    read: list[int] = []
+    hook = model.layers[0].fc1.register_forward_hook(lambda module, given, out: read.append(out.shape[:-1].numel()))
     together = model([model.preprocess(text) for text in texts]).pooled
+    hook.remove()
+    assert sum(read) == sum(len(window) for text in texts for window in model.preprocess(text))  # nothing is padded
+    assert max(read) <= 1024
     for text, vector in zip(texts, together, strict=True):
         alone = model([model.preprocess(text)]).pooled[0]
         torch.testing.assert_close(alone, vector, atol=1e-5, rtol=0)

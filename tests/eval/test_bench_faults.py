@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from embedspace.catalog import Catalog
+from embedspace.catalog.index import local
+from embedspace.catalog.index.parts import load_parts
 from eval.bench.faults import __main__ as faults
 from eval.bench.faults import damages, hostile, hostile_files, kills, mutants, readers
 from eval.bench.faults.samples import mutated, tables, write_samples
@@ -30,6 +32,20 @@ def test_faults_merges_its_parts_into_one_file(
 def test_faults_kills_writers_and_finds_what_they_left_whole(tmp_path: Path) -> None:
     tally = kills.kills(Plan(tmp_path, 0, 0.01))
     assert (tally.trials, tally.wrong) == (3, [])
+    assert local._FLUSHED_ROWS == 20_000  # as before
+
+
+def test_faults_merges_parts_and_extends_codes_in_what_it_kills(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    kills.new_catalog(path, kills.CODED).close()
+    with kills._often():
+        kills._in_sessions(path)
+        with Catalog.open(path) as catalog:
+            assert len(load_parts(catalog.store).parts) < 4
+        kills._extend(path)
+    with Catalog.open(path, read_only=True) as catalog:
+        assert catalog.info().indexes["image"].startswith("ivf, pq4: 160 vectors") and len(catalog) == 160
+        assert catalog.verify(files=False).ok
 
 
 def test_faults_sees_what_a_killed_writer_left_half_done(tmp_path: Path) -> None:

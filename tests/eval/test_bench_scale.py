@@ -37,4 +37,4 @@ def test_unknown_peers_are_refused(capsys: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setattr("sys.argv", ["bench_scale", "--peers", "faiss,oracle"])
     with pytest.raises(SystemExit):
         bench_scale.main()
-    assert "unknown oracle; known: faiss, hnswlib, usearch" in capsys.readouterr().err
+    assert "unknown oracle; known: faiss, hnswlib, usearch, lancedb, qdrant-edge" in capsys.readouterr().err

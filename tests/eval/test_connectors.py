@@ -41,7 +41,7 @@ def test_captions_of_the_gallery_are_withheld_however_they_are_written(monkeypat
     others = [f"thing number {number}" for number in range(30)]
     shared = [*others[:10], *planted, *others[10:]]
     monkeypatch.setattr(connectors, "FEW", 12)
-    found = conditions_of(shared, gallery, lambda some: some[:12])
+    found = conditions_of(shared, gallery, lambda name, some: some[:12])
     assert set(found) == set(ASKED)
     texts = {name: [shared[k] for k in kept] for name, kept in found.items()}
     assert texts["withheld"] == others

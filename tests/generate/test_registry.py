@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedspace.cli import app, main
 from embedspace.encoders.base import save_tensors
 from embedspace.errors import ArgumentError, ConfigError, UnknownModalityError
 from embedspace.generate import (
@@ -44,6 +39,7 @@ from tests.support.generators import (
     write_text_generator,
     write_vocabulary,
 )
+from tests.support.outside.bell import registered_bell
 
 
 class Tone(Generator):
@@ -204,67 +200,14 @@ def test_what_ships_takes_what_its_target_says(tmp_path: Path) -> None:
         assert space.generators[target.name].options == option_names(target.name) != frozenset()
 
 
-def test_options_of_another_target_are_not_mistaken_for_ours(bell: Target) -> None:
-    assert register_target(bell) is bell  # the same once more is no harm
-    for option in (Option("seconds", str, "how long"), Option("loud", float, "loudness", "--pitch")):
-        with pytest.raises(ConfigError, match=f"option '{option.name}'.*would be taken for"):
-            register_target(Target("gong", "gongs", "audio", (option,)))
-    with pytest.raises(ConfigError, match="target 'bell' is registered twice"):
-        register_target(Target("bell", "bells", "text"))
-
-
-def test_the_command_line_offers_what_was_registered(
-    bell: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    space = _space(tmp_path, "bell", {"type": "bell"})
-    importlib.import_module("embedspace.cli.shared")
-    monkeypatch.setattr("embedspace.cli.shared.space.load_space", lambda *given: space)
-    monkeypatch.setattr(app, "_command", functools.cache(app._command.__wrapped__))  # options are read once per process
-    for package, name in (("embedspace.cli", "generate"), ("embedspace.cli.shared", "generate_options")):
-        monkeypatch.setattr(sys.modules[package], name, importlib.import_module(f"{package}.{name}"))
-        monkeypatch.delitem(sys.modules, f"{package}.{name}")  # as in a new process, where the plug-in comes first
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = main(["generate", *arguments])
-        return code, *capsys.readouterr()
-
-    code, out, _ = run("--help")
-    said = " ".join(out.split())
-    assert code == 0 and "<image|audio|text|speech|bell>" in said
-    assert "Bells: hertz of the strike note." in said and "Sounds and bells: length." in said
-    asked = ("--from", "a dog", "--to", "bell", "--pitch", "330", "--seconds", "0.5", "--force")
-    code, out, err = run(*asked)
-    assert (code, out.strip()) == (0, "a-dog.bell.wav"), err
-    with soundfile.SoundFile(str(tmp_path / "a-dog.bell.wav")) as file:
-        about = json.loads(file.comment.partition("embedspace: ")[2])
-    assert (about["to"], about["pitch"], about["seconds"]) == ("bell", 330.0, 0.5)
-    assert run("--from", "a dog", "--to", "bell", "--size", "32")[::2] == (
-        2, "embedspace: --size 32: does not go with --to bell, which takes: --seconds, --pitch\n",
-    )  # fmt: skip
-    code, _, err = run("--from", "a dog", "--to", "smell")
-    assert code == 2 and "'smell' is not one of 'image', 'audio', 'text', 'speech', 'bell'" in err
-
-
-class Bell(Tone):
-    modality = "bell"
-    options = frozenset({"seconds", "pitch"})
-
-    def generate(
-        self, vectors: NDArray[np.float32], sigma: NDArray[np.float32], request: Request
-    ) -> list[list[Sample]]:
-        waveform = 0.5 * np.sin(np.arange(4000) * request.extra["pitch"] / 8000).astype(np.float32)
-        return [[Sample("bell", waveform, request.seed, 8000)] for _ in vectors]
-
-
-@pytest.fixture
-def bell(monkeypatch: pytest.MonkeyPatch) -> Target:
-    """Register what another package would, for this test alone."""
-    from embedspace.generate import registry, targets
-
-    monkeypatch.setattr(targets._TARGETS, "found", dict(targets._TARGETS.found))
-    monkeypatch.setattr(registry._TYPES, "found", dict(registry._TYPES.found))
-    register_generator("bell")(lambda config, folder, space: Bell(1.0))
-    return register_target(
-        Target("bell", "bells", "audio", (targets.SECONDS, Option("pitch", float, "hertz of the strike note")))
-    )
+def test_options_of_another_target_are_not_mistaken_for_ours() -> None:
+    with registered_bell() as bell:
+        assert register_target(bell) is bell  # the same once more is no harm
+        for option in (Option("seconds", str, "how long"), Option("loud", float, "loudness", "--pitch")):
+            with pytest.raises(ConfigError, match=f"option '{option.name}'.*would be taken for"):
+                register_target(Target("gong", "gongs", "audio", (option,)))
+        for option in (Option("seed", int, "a seed"), Option("times", int, "how often", "--count")):
+            with pytest.raises(ConfigError, match=f"option '{option.name}' is one of every target"):
+                register_target(Target("gong", "gongs", "audio", (option,)))
+        with pytest.raises(ConfigError, match="target 'bell' is registered twice"):
+            register_target(Target("bell", "bells", "text"))

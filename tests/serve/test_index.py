@@ -19,7 +19,7 @@ import pytest
 from embedspace.catalog import Catalog, CatalogItem
 from embedspace.segment import Segment
 from embedspace.serve.processes import map as drawing
-from embedspace.serve.processes import watching
+from embedspace.serve.processes import watch, watching
 from embedspace.serve.processes.program import start_program
 from embedspace.serve.processes.watch import rescan
 from tests.support.catalog_encoder import vector_items
@@ -58,6 +58,27 @@ def test_a_rescan_adds_what_is_new_and_forgets_what_is_gone(tmp_path: Path) -> N
     report = rescan(tmp_path / "c", [folder], space, lambda **state: told.append(state))
     assert (report.added, report.removed, report.unchanged) == (1, 1, 5)
     assert told[-1]["failed"] == 1 and "bad.png" in told[-1]["last_error"]
+
+
+def test_what_changes_during_the_first_look_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    def look(*_: Any) -> None:
+        looks.append(time.monotonic())
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+        (tmp_path / "late.txt").write_text("after it was looked for")
+
+    asked = {"catalog": str(tmp_path / "c"), "folders": [str(tmp_path)], "space": None, "device": "cpu"}
+    monkeypatch.setattr(sys, "argv", ["watch", json.dumps(asked)])
+    monkeypatch.setattr(watch.os, "nice", lambda _: None)
+    monkeypatch.setattr(watch, "_end_with_the_server", lambda: None)
+    monkeypatch.setattr(watch, "_open_space", lambda *_: None)
+    monkeypatch.setattr(watch, "rescan", look)
+    monkeypatch.setattr(watch, "QUIET_MS", 50)
+    monkeypatch.setattr(watch, "RESCAN_SECONDS", 5.0)
+    watch.main()
+    assert len(looks) == 2 and looks[1] - looks[0] < 4
 
 
 def test_a_watched_folder_is_searched_without_a_restart(tmp_path: Path) -> None:
@@ -204,6 +225,13 @@ def test_fields_say_what_filters_can_ask(tmp_path: Path) -> None:
         assert (fields["stars"]["kind"], fields["stars"]["min"], fields["stars"]["max"]) == ("number", 0, 2)
         assert fields["nested.depth"]["max"] == 1.0
         assert found["counts"]["text"] == 5 and found["items"] == 9 and found["token_required"] is False
+        some = served.client.get("/api/catalog", params={"where": "stars > 0"}).json()
+        counted = {field["name"]: field for field in some["fields"]}
+        assert counted["licence"]["values"] == [{"value": "CC0", "count": 1}, {"value": "MIT", "count": 1}]
+        assert (counted["stars"]["min"], counted["stars"]["count"], some["items"]) == (1, 2, 9)
+        assert served.client.get("/api/catalog").json() == found
+        refused = served.client.get("/api/catalog", params={"where": "stars >"})
+        assert refused.status_code == 400 and "where: " in refused.json()["error"]["message"]
         hits = served.search({"text": "x"}, where="licence = 'CC0' and stars > 0", k=9)["hits"]
         assert [hit["uri"] for hit in hits] == ["item/1"]
         with Catalog.open(path) as catalog:  # another process writes

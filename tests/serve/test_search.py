@@ -175,6 +175,8 @@ def test_a_filter_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
         response = served.client.post("/api/search", json={"terms": [{"text": "x"}], "where": where})
         assert response.status_code == 400 and "takes longer than 0.02 s" in response.json()["error"]["message"]
         assert time.monotonic() - started < 1.5
+        response = served.client.get("/api/catalog", params={"where": where})
+        assert response.status_code == 400 and "takes longer than 0.02 s" in response.json()["error"]["message"]
         assert served.client.get("/api/catalog").status_code == 200  # other statements are not stopped
         assert served.search({"text": "tall grass"})["hits"]
     with running(path) as served:  # given its time it ends

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from embedspace.query.composition import compose
 from embedspace.segment import Segment
 from embedspace.space import EmbeddingSpace
 from embedspace.space.compose import _texts
+from embedspace.space.open import PRESETS
 from embedspace.space.recipe import read_recipe
 from tests.support.towers import noise, picture, tiny_clap, tiny_open_clip
 
@@ -101,6 +103,18 @@ def test_rows_do_not_depend_on_their_batch(space: EmbeddingSpace) -> None:
         np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
         for row, item in zip(together, items, strict=True):
             np.testing.assert_allclose(space.encode({modality: item})[0], row, atol=1e-5)
+
+
+def test_what_the_presets_connect_by_is_kept_whole(files: Path, tmp_path: Path) -> None:
+    presets = [tomllib.loads(path.read_text())["connect"] for path in PRESETS.glob("*.toml")]
+    (method,) = {connector["method"] for connect in presets for connector in connect.values()}
+    made = EmbeddingSpace.compose(recipe(files, connect={"clap": {"method": method, "texts": ["words.txt"]}}))
+    opened = EmbeddingSpace.from_pretrained(made.save(tmp_path / "space"))
+    assert opened.fingerprints() == made.fingerprints()
+    sounds = [{"audio": (noise(seed, 0.4), RATE)} for seed in range(3)]
+    together = made.encode(sounds)
+    for row, sound in zip(together, sounds, strict=True):
+        np.testing.assert_allclose(opened.encode(sound)[0], row, atol=1e-5)
 
 
 def test_the_anchors_rows_are_its_own(space: EmbeddingSpace, files: Path) -> None:

@@ -2,7 +2,8 @@
 
     python -m tests.support.locks        # make lock
 
-What running needs is read from the packages' own metadata, beginning with embedspace and its extra "speech".
+What running needs is read from the packages' own metadata, beginning with embedspace and two of its
+extras, "speech" and "onnx".
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN, DEV = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
 NOT_PINNED = {"pip", "wheel", "embedspace", "embedspace-weights"}
 """The installer, and what a checkout holds itself."""
-STARTS = ("embedspace[speech]", "setuptools")
+STARTS = ("embedspace[speech,onnx]", "setuptools")
 """setuptools builds the editable install."""
 _HEADS = {
     RUN: "# What running needs, pinned. Made by `make lock`; `make demo` installs it.\n"

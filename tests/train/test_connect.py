@@ -14,6 +14,7 @@ from embedspace.encoders.connectors import METHODS
 from embedspace.errors import ConfigError, InputError
 from embedspace.train.connect import (
     ConnectSettings,
+    composing_texts,
     fit_connector,
     nearest_texts,
     negatives_outside,
@@ -102,6 +103,18 @@ def test_nearest_texts_by_hand() -> None:
     assert nearest_texts(x, media, 99).tolist() == [k for k in range(50) if k != 7]
     with pytest.raises(InputError, match="no media to be near to"):
         nearest_texts(x, {}, 10)
+
+
+def test_composing_texts_are_those_that_media_are_made_of() -> None:
+    """Texts half way between two that media are made of are nearer to some, and explain none."""
+    ends = np.eye(40, dtype=np.float32)
+    between = unit(ends + np.roll(ends, 7, axis=0))
+    media = {"image": unit(np.random.default_rng(5).dirichlet(np.full(40, 0.1), 200).astype(np.float32) @ ends)}
+    source = np.concatenate([ends, between, unit(-media["image"][:40])])
+    assert composing_texts(source, media, 40).tolist() == list(range(40))
+    assert max(nearest_texts(source, media, 40)) > 40
+    with pytest.raises(InputError, match="no media"):
+        composing_texts(source, {}, 10)
 
 
 def test_focus_makes_the_map_best_where_the_media_are() -> None:

@@ -9,8 +9,10 @@ and answers with segments, content ids and scores; it knows neither files nor me
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ from embedspace.catalog.store.vectors import SegmentRows
 from embedspace.errors import ConfigError
 from embedspace.plugins import Registry
 
-__all__ = ["IndexState", "Nearest", "VectorIndex", "factory_of", "index_names", "register_index"]
+__all__ = ["FillableIndex", "IndexState", "Nearest", "VectorIndex", "factory_of", "index_names", "register_index"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class IndexState:
     deletions: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Nearest:
     """The best items of one modality for one query, best first; ties are broken by content id.
 
@@ -46,14 +48,20 @@ class Nearest:
         seq: (n,) int64 number of each item's best segment.
         key: (n, 2) uint64 content id of each item, as a big number.
         scores: (n,) float32 cosines of query and segment, descending.
-        background: How the query scores against all items of the modality, whatever the filter. An engine that cannot
-            score them all measures it on a sample that stays the same, see `embedspace.catalog.index.sampling`.
+        measured: How the query scores against all items of the modality, whatever the filter, or what measures it when
+            that is asked for. An engine that cannot score them all measures it on a sample that stays the same, see
+            `embedspace.catalog.index.sampling`.
     """
 
     seq: NDArray[np.int64]
     key: NDArray[np.uint64]
     scores: NDArray[np.float32]
-    background: Background
+    measured: Background | Callable[[], Background]
+
+    @cached_property
+    def background(self) -> Background:
+        """How the query scores against all items of the modality."""
+        return self.measured() if callable(self.measured) else self.measured
 
     @classmethod
     def none(cls) -> Nearest:
@@ -126,6 +134,15 @@ class VectorIndex(Protocol):
 
     def describe(self) -> dict[str, str]:
         """Return modality -> how it is searched, in words, for `info`."""
+        ...
+
+
+@runtime_checkable
+class FillableIndex(Protocol):
+    """An index that wants to know that many rows come: a `VectorIndex` may be one as well."""
+
+    def filling(self) -> AbstractContextManager[None]:
+        """Take many rows in a block: what searches are fast with is made after it, not again and again in it."""
         ...
 
 

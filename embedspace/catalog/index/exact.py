@@ -8,13 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.catalog.index.runs import Rows, item_starts
+from embedspace.catalog.index.runs import Rows
+from embedspace.catalog.index.sampling.drawn import item_starts
 
 __all__ = ["DECIMALS", "Best", "Watch", "best_items", "best_of", "cosines"]
 
 _BLOCK = 16384
 _QUERIES = 64
 _FEW = 4
+_UNTHREADED = 8192
+"""BLAS multiplies a matrix of so many numbers with a vector in the thread that asks."""
 DECIMALS = 6
 """Scores that agree to this many decimals are ties, broken by content id: a matrix product is no more exact."""
 
@@ -90,9 +93,17 @@ def best_items(
 
 def cosines(queries: NDArray[np.float32], block: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (Q, n) products; a few queries without the threads of BLAS, whose waking costs more than the product."""
-    if len(queries) <= _FEW:
-        return np.stack([np.vecdot(block, query) for query in queries])
-    return queries @ block.T
+    if len(queries) > _FEW:
+        return queries @ block.T
+    count, embed_dim = block.shape
+    step = max(1, _UNTHREADED // max(embed_dim, 1))
+    whole = count - count % step
+    scores = np.empty((len(queries), count), np.float32)
+    for query, row in zip(queries, scores, strict=True):
+        if whole:
+            np.matmul(block[:whole].reshape(-1, step, embed_dim), query, out=row[:whole].reshape(-1, step))
+        np.vecdot(block[whole:], query, out=row[whole:])
+    return scores
 
 
 def _search_block(

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from embedspace.catalog.index.ann.built import AnnIndex
 from embedspace.catalog.index.runs import SMALL, Chosen, Rows, Run
-from embedspace.catalog.index.sampling import Sample
+from embedspace.catalog.index.sampling.sample import Sample
 from embedspace.catalog.index.upkeep import Stamp
 from embedspace.catalog.store.vectors import SegmentRows
 
-__all__ = ["Held", "changed_runs"]
+__all__ = ["Held", "changed_runs", "with_part"]
 
 _FILTERS = 8
 
@@ -27,7 +27,7 @@ class Held:
         rows: Its segments: runs of packed parts, then those in memory.
         packed: How many runs are of parts.
         ann: Its FAISS index, where it has one.
-        stamp: Of the index file that was looked at last.
+        stamp: Tells which index file was looked at last.
         sample: Of its items; drawn by the first search.
         stale: The sample before the latest change.
         filters: What recent filters leave of it.
@@ -64,6 +64,15 @@ def changed_runs(old: Held | None, added: Sequence[SegmentRows], removed: Sequen
     for gone in removed:
         runs = [run.without(run.positions(gone)) for run in runs]
     return runs
+
+
+def with_part(one: Held, run: Run, last_seq: int) -> Rows:
+    """Return the rows of a modality with those of a part, up to a number, in place of those in memory."""
+    waiting = one.rows.runs[one.packed :]
+    gone = [seen.rows.seq[~seen.alive] for seen in waiting if seen.alive is not None]
+    written = run.without(run.positions(np.concatenate([*gone, np.zeros(0, np.int64)])))
+    newer = [rest for rest in (seen.after(last_seq) for seen in waiting) if len(rest)]
+    return Rows([*one.rows.runs[: one.packed], written, *newer])
 
 
 def _joined(one: Run, other: Run) -> Run:

@@ -8,32 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.calibration.background import background_of
-from embedspace.catalog.index.ann.built import AnnIndex
-from embedspace.catalog.index.ann.search import exact_is_cheaper, search_index
+from embedspace.calibration.background import Background, background_of
+from embedspace.catalog.index.ann.search import cheapest_search
 from embedspace.catalog.index.base import IndexState, Nearest, register_index
-from embedspace.catalog.index.exact import Best, best_items
-from embedspace.catalog.index.held import Held, changed_runs
+from embedspace.catalog.index.exact import best_items
+from embedspace.catalog.index.held import Held, changed_runs, with_part
+from embedspace.catalog.index.merging import merge_due, merged_part, merged_runs
 from embedspace.catalog.index.packed import PackedFacts
 from embedspace.catalog.index.parts import (
     Masks,
     Part,
     Parts,
-    in_batches,
     load_parts,
     new_part,
+    part_of_runs,
     save_parts,
     sweep,
-    write_part,
 )
-from embedspace.catalog.index.runs import SMALL, Chosen, Rows, Run
-from embedspace.catalog.index.sampling import Watcher, sample_of
-from embedspace.catalog.index.scan import scan_items
+from embedspace.catalog.index.runs import SMALL, Rows, Run
+from embedspace.catalog.index.sampling.sample import Sample, Watcher, sample_of
 from embedspace.catalog.index.settings import IndexSettings
 from embedspace.catalog.index.tuning import Tried, tune_index
 from embedspace.catalog.index.upkeep import Moment, Upkeep
@@ -61,6 +61,7 @@ class LocalIndex:
         self._state: IndexState | None = None
         self._parts = Parts()
         self._flushing: threading.Thread | None = None
+        self._filling = 0
         self._modalities: dict[str, Held] = {}
         self._added: dict[str, list[SegmentRows]] = {}
         self._removed: dict[str, list[NDArray[np.int64]]] = {}
@@ -124,9 +125,8 @@ class LocalIndex:
             self._flush_later()
 
     def _changed(self, old: Held | None, rows: Rows, packed: int) -> Held:
-        if old is None:
-            return Held(rows, packed)
-        return Held(rows, packed, old.ann, old.stamp, stale=old.sample or old.stale)
+        known = Held(rows, packed) if old is None else old
+        return Held(rows, packed, known.ann, known.stamp, stale=known.sample or known.stale)
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
@@ -139,30 +139,32 @@ class LocalIndex:
             if one is None or not one.rows.living:
                 return [Nearest.none() for _ in queries]
             self._look(modality, one)
-            if one.sample is None:
-                one.sample, one.stale = sample_of(one.rows, one.stale), None
-            rows, sample, ann = one.rows, one.sample, None if self._upkeep.exact(len(one.rows)) else one.ann
+            rows, ann = one.rows, None if self._upkeep.exact(len(one.rows)) else one.ann
             chosen = None if allowed is None else one.chosen(allowed)
         if len(rows) <= SMALL and ann is None and chosen is None:  # the sample's items are among those scanned
-            watcher = Watcher(len(queries), sample.positions(rows))
-            found, scores = best_items(rows, queries, k, watch=watcher), watcher.scores()
+            watcher = Watcher(len(queries), self._sample(one).positions(rows))
+            found, score = best_items(rows, queries, k, watch=watcher), watcher.scores
         else:
-            found, scores = self._best(rows, ann, queries, k, chosen), sample.scores(queries)
-        backgrounds = background_of(scores, rows.items)
+            found = cheapest_search(rows, ann, queries, k, chosen)
+            score = partial(self._sample_scores, one, queries)
+        backgrounds = cache(lambda: background_of(score(), rows.items))  # of all queries, once that of one is asked for
+
+        def background(query: int) -> Background:
+            return backgrounds()[query]
+
         return [
-            Nearest(rows.seq_of(best.rows), rows.key_of(best.rows), best.scores, background)
-            for best, background in zip(found, backgrounds, strict=True)
+            Nearest(rows.seq_of(best.rows), rows.key_of(best.rows), best.scores, partial(background, query))
+            for query, best in enumerate(found)
         ]
 
-    def _best(
-        self, rows: Rows, ann: AnnIndex | None, queries: NDArray[np.float32], k: int, chosen: Chosen | None
-    ) -> list[Best]:
-        """Return the best of the chosen rows: by scanning them where that costs less, else by the FAISS index."""
-        if ann is not None and (chosen is None or not exact_is_cheaper(ann, rows, chosen, k)):
-            return search_index(ann, rows, queries, k, chosen)
-        if len(rows) > SMALL:
-            return scan_items(rows, queries, k, chosen)
-        return best_items(rows, queries, k, None if chosen is None else chosen.positions())
+    def _sample(self, one: Held) -> Sample:
+        with self._lock:
+            if one.sample is None:
+                one.sample, one.stale = sample_of(one.rows, one.stale), None
+            return one.sample
+
+    def _sample_scores(self, one: Held, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._sample(one).scores(queries)
 
     # -- FAISS and files ---------------------------------------------------------------------------------------------
 
@@ -196,6 +198,8 @@ class LocalIndex:
 
     def _build(self, moment: Moment, max_bytes: int | None) -> None:
         with self._building:
+            while self._merge():
+                pass
             for name in sorted(self._modalities):
                 with self._lock:
                     rows = {other: one.rows for other, one in self._modalities.items()}
@@ -234,17 +238,47 @@ class LocalIndex:
             save_parts(self.store, parts)
             self._parts = parts
 
+    def _packed_runs(self) -> list[dict[str, Run]]:
+        """Return modality -> run of each part, with what was deleted until now."""
+        waiting = {name: iter(one.rows.runs) for name, one in self._modalities.items()}
+        return [{name: next(waiting[name]) for name, _ in part.runs()} for part in self._parts.parts]
+
     def _marked(self) -> Parts:
         """Return the parts with what was deleted until now."""
-        seen = dict.fromkeys(self._modalities, 0)
-        alive: dict[int, Masks] = {}
-        for number, part in enumerate(self._parts.parts):
-            masks = {}
-            for name, _ in part.runs():
-                masks[name] = self._modalities[name].rows.runs[seen[name]].alive
-                seen[name] += 1
-            alive[number] = masks
+        runs = enumerate(self._packed_runs())
+        alive: dict[int, Masks] = {number: {name: run.alive for name, run in its.items()} for number, its in runs}
         return self._parts.with_alive(alive, self.state().deletions)
+
+    def _merge(self) -> bool:
+        """Make one part of many, where that is due, while searches go on; returns whether it was."""
+        with self._lock:
+            parts, first = self._parts, merge_due(self._parts)
+            if first is None:
+                return False
+            last, seen = parts.parts[-1].packed.facts, self._packed_runs()[first:]
+            facts = replace(last, deletions=self.state().deletions)
+        try:
+            part = merged_part(self.store.folder, facts, seen)
+        except OSError:  # derived: what there is goes on being used
+            return False
+        with self._lock:
+            old, present = parts.parts, self._parts.parts
+            if present[: len(old)] != old:  # something else was written meanwhile
+                (self.store.folder / part.name).unlink(missing_ok=True)
+                return False
+            now = self._packed_runs()
+            made = merged_runs(part, seen, now[first : len(old)])
+            for name, one in self._modalities.items():
+                before, after = (sum(name in its for its in now[:end]) for end in (first, len(old)))
+                new = [made[name]] if name in made else []
+                rows = Rows([*one.rows.runs[:before], *new, *one.rows.runs[after:]])
+                self._modalities[name] = self._changed(one, rows, one.packed - (after - before) + len(new))
+            self._parts = replace(self._parts, parts=(*old[:first], part, *present[len(old) :]))
+            with contextlib.suppress(OSError):
+                save_parts(self.store, self._marked())
+                for gone in old[first:]:
+                    (self.store.folder / gone.name).unlink(missing_ok=True)
+        return True
 
     # -- in the background -------------------------------------------------------------------------------------------
 
@@ -260,15 +294,29 @@ class LocalIndex:
 
     def _flush(self, parts: Parts, runs: Mapping[str, tuple[Run, ...]], state: IndexState, embed_dim: int) -> None:
         facts = PackedFacts(self.store.catalog_id, embed_dim, state.last_seq, state.deletions)
-        living = {name: SegmentRows.joined([run.living_rows() for run in its]) for name, its in runs.items() if its}
-        counts = {name: len(rows) for name, rows in sorted(living.items())}
         with contextlib.suppress(OSError):  # derived: SQLite has it
-            batches = {name: in_batches(rows) for name, rows in living.items()}
-            part = write_part(self.store.folder, facts, counts, batches, alone=not parts.parts)
+            part = part_of_runs(self.store.folder, facts, runs, alone=not parts.parts)
             with self._lock:
                 if self._parts is parts:  # else something else was written meanwhile: the part is swept up later
                     self._swap(part)
                     save_parts(self.store, self._marked())
+            self._build_later()
+
+    @contextlib.contextmanager
+    def filling(self) -> Iterator[None]:
+        """Take many rows in a block; indexes are built after it. See `FillableIndex`."""
+        with self._lock:
+            self._filling, parts = self._filling + 1, self._parts
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._filling -= 1
+            if self._parts is not parts:
+                self._build_later()
+
+    def _build_later(self) -> None:
+        if not self._filling:
             threading.Thread(target=self._build_quietly, name="embedspace-build").start()
 
     def _build_quietly(self) -> None:
@@ -280,12 +328,7 @@ class LocalIndex:
         last_seq = part.packed.facts.last_seq
         for name, run in part.runs():
             one = self._modalities[name]
-            waiting = one.rows.runs[one.packed :]
-            gone = [seen.rows.seq[~seen.alive] for seen in waiting if seen.alive is not None]
-            written = run.without(run.positions(np.concatenate([*gone, np.zeros(0, np.int64)])))
-            newer = [rest for rest in (seen.after(last_seq) for seen in waiting) if len(rest)]
-            rows = Rows([*one.rows.runs[: one.packed], written, *newer])
-            self._modalities[name] = self._changed(one, rows, one.packed + 1)
+            self._modalities[name] = self._changed(one, with_part(one, run, last_seq), one.packed + 1)
         self._parts = Parts((*self._parts.parts, part), last_seq, self._parts.deletions)
 
     def describe(self) -> dict[str, str]:

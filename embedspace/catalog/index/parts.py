@@ -26,18 +26,20 @@ from numpy.typing import NDArray
 
 from embedspace.catalog.index.packed import Packed, PackedFacts, load_packed, write_packed
 from embedspace.catalog.index.runs import SMALL, Run
+from embedspace.catalog.index.sampling.drawn import DRAWN
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.vectors import SegmentRows, modality_counts, segment_batches
 from embedspace.files import write_text
 
 __all__ = [
+    "BATCH",
     "MANIFEST",
     "PACKED",
     "Part",
     "Parts",
-    "in_batches",
     "load_parts",
     "new_part",
+    "part_of_runs",
     "read_manifest",
     "save_parts",
     "sweep",
@@ -49,7 +51,8 @@ MANIFEST = "vectors.json"
 _CHECKED_BYTES = 32 << 20
 """Checksums of more than this are left to `verify`: a cold search has no time for them."""
 _LEFTOVER_SECONDS = 3600
-_BATCH = 8192
+BATCH = 8192
+"""Rows that are checksummed together."""
 
 Masks = Mapping[str, NDArray[np.bool_] | None]
 
@@ -59,7 +62,7 @@ class Part:
     """One packed file, and which of its rows live.
 
     Attributes:
-        name: Of the file.
+        name: Name of the file.
         packed: What it holds.
         alive: Modality -> (N,) which rows live; all where `None` or not named.
     """
@@ -71,8 +74,14 @@ class Part:
     def runs(self) -> Iterator[tuple[str, Run]]:
         """Yield modality and rows."""
         for modality, rows in self.packed.rows.items():
-            if len(rows):
-                yield modality, Run(rows, self.alive.get(modality))
+            if not len(rows):
+                continue
+            run = Run(rows, self.alive.get(modality))
+            if modality in self.packed.drawn:
+                run.draws[DRAWN] = self.packed.drawn[modality]
+            if run.alive is None and modality in self.packed.items:
+                run.items = self.packed.items[modality]
+            yield modality, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,16 +267,23 @@ def write_part(
     return Part(name, packed, {})
 
 
+def part_of_runs(folder: Path, facts: PackedFacts, runs: Mapping[str, tuple[Run, ...]], *, alone: bool) -> Part:
+    """Write what lives in some runs of each modality as a part; raises as `write_part`."""
+    living = {name: SegmentRows.joined([run.living_rows() for run in its]) for name, its in runs.items() if its}
+    counts = {name: len(rows) for name, rows in sorted(living.items())}
+    return write_part(folder, facts, counts, {name: in_batches(rows) for name, rows in living.items()}, alone=alone)
+
+
 def in_batches(rows: SegmentRows) -> Iterator[SegmentRows]:
     """Yield segments as `write_packed` takes them."""
-    for first in range(0, len(rows), _BATCH):
-        yield SegmentRows(*(getattr(rows, name)[first : first + _BATCH] for name in ("seq", "item", "key", "vectors")))
+    for first in range(0, len(rows), BATCH):
+        yield rows.between(first, first + BATCH)
 
 
 def sweep(folder: Path, parts: Parts) -> None:
     """Delete parts that nothing names, and half-written files of killed processes; those of living ones are younger."""
-    named = {PACKED, *(part.name for part in parts.parts)}
-    unnamed = [path for path in folder.glob("vectors-*.packed") if path.name not in named]
+    named = {part.name for part in parts.parts} or {PACKED}
+    unnamed = [path for path in folder.glob("vectors*.packed") if path.name not in named]
     for path in (*folder.glob("*.partial"), *folder.glob(".*.partial.*"), *unnamed):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _LEFTOVER_SECONDS:

@@ -13,19 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.catalog.store.vectors import SegmentRows
+from embedspace.catalog.index.sampling.drawn import Drawn, draw, item_starts
+from embedspace.catalog.store.vectors import SegmentRows, widened
 
-__all__ = ["SMALL", "Chosen", "Rows", "Run", "item_starts"]
+__all__ = ["SMALL", "Chosen", "Rows", "Run"]
 
 SMALL = 16384
 """Up to this many rows are compared with numpy, as float32 that is kept; more with FAISS, as the float16 they are."""
-
-
-def item_starts(item: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where each item begins, given the item number of every row."""
-    if not len(item):
-        return np.zeros(0, np.int64)
-    return np.concatenate([[0], np.flatnonzero(item[1:] != item[:-1]) + 1]).astype(np.int64)
 
 
 class Run:
@@ -35,12 +29,14 @@ class Run:
         rows: The segments.
         alive: (N,) which of them were not deleted; all where `None`.
         living: How many that are.
+        draws: How many items were asked for -> those with the lowest hashes, as far as that is known.
     """
 
     def __init__(self, rows: SegmentRows, alive: NDArray[np.bool_] | None = None) -> None:
         """Take segments as they are."""
         self.rows, self.alive = rows, alive
         self.living = len(rows) if alive is None else int(np.count_nonzero(alive))
+        self.draws: dict[int, Drawn] = {}
 
     def __len__(self) -> int:
         """Return the number of rows, dead ones included."""
@@ -62,21 +58,23 @@ class Run:
     def _float32(self) -> NDArray[np.float32]:
         return self.rows.vectors.astype(np.float32)
 
-    def ends(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the row after the last one of some items, given by their position among all."""
-        following = np.minimum(groups + 1, len(self.starts) - 1)
-        return np.where(groups + 1 < len(self.starts), self.starts[following], len(self))
-
     def positions(self, sequence: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the ascending rows that have these ascending sequence numbers, of those that some row has."""
+        low, high = np.searchsorted(sequence, self.bounds)
+        return self.within(sequence[low:high])
+
+    @cached_property
+    def bounds(self) -> tuple[int, int]:
+        """The first sequence number, and the one after the last."""
         seq = self.rows.seq
-        if not len(seq):
-            return np.zeros(0, np.int64)
-        low, high = np.searchsorted(sequence, [seq[0], seq[-1] + 1])
-        wanted = sequence[low:high]
-        if int(seq[-1]) - int(seq[0]) + 1 == len(seq):  # without a gap
-            dense: NDArray[np.int64] = wanted - seq[0]
-            return dense
+        return (int(seq[0]), int(seq[-1]) + 1) if len(seq) else (0, 0)
+
+    def within(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return what `positions` does, of numbers within `bounds`."""
+        first, end = self.bounds
+        if end - first == len(self):  # without a gap
+            return wanted - first
+        seq = self.rows.seq
         at = np.searchsorted(seq, wanted)
         found: NDArray[np.int64] = at[seq[at] == wanted]
         return found
@@ -98,10 +96,27 @@ class Run:
         alive[gone] = False
         other = copy.copy(self)
         other.alive, other.living = alive, self.living - len(gone)
-        groups = np.unique(np.searchsorted(self.starts, gone, side="right") - 1)
-        spans = zip(self.starts[groups].tolist(), self.ends(groups).tolist(), strict=True)
-        other.items = self.items - sum(not alive[low:high].any() for low, high in spans)
+        other.items, end = self.items, 0
+        for row in gone.tolist():
+            if row >= end:
+                low, end = self._span(row)
+                other.items -= not alive[low:end].any()
         return other
+
+    def _span(self, row: int) -> tuple[int, int]:
+        """Return the first row of an item, and the one after its last, given any of its rows."""
+        item, low, high = self.rows.item, row, row + 1
+        while low and item[low - 1] == item[row]:
+            low -= 1
+        while high < len(self) and item[high] == item[row]:
+            high += 1
+        return low, high
+
+    def drawn(self, count: int) -> Drawn:
+        """Return so many items with the lowest hashes, dead ones included; remembered."""
+        if count not in self.draws:
+            self.draws[count] = draw(self.rows.item, self.starts, count)
+        return self.draws[count]
 
     def living_rows(self) -> SegmentRows:
         """Return the segments that live."""
@@ -114,20 +129,23 @@ class Run:
         first = int(np.searchsorted(self.rows.seq, seq, side="right"))
         if not first:
             return self
-        rows = SegmentRows(*(getattr(self.rows, name)[first:] for name in ("seq", "item", "key", "vectors")))
-        return Run(rows, None if self.alive is None else self.alive[first:])
+        return self.between(first, len(self))
+
+    def between(self, first: int, last: int) -> Run:
+        """Return rows first to last."""
+        return Run(self.rows.between(first, last), None if self.alive is None else self.alive[first:last])
 
     def block(self, first: int, last: int) -> NDArray[np.float32]:
         """Return rows first to last as (n, embed_dim) float32."""
         if len(self) <= SMALL:
             return self._float32[first:last]
-        return self.rows.vectors[first:last].astype(np.float32)
+        return widened(self.rows.vectors[first:last])
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return some rows as (n, embed_dim) float32."""
         if "_float32" in self.__dict__:
             return self._float32[rows]
-        return self.rows.vectors[rows].astype(np.float32)
+        return widened(np.take(self.rows.vectors, rows, axis=0))
 
 
 class Chosen:
@@ -196,7 +214,7 @@ class Rows:
     @property
     def last_seq(self) -> int:
         """The highest sequence number; 0 where there is none."""
-        return int(self.runs[-1].rows.seq[-1]) if self.runs else 0
+        return self.runs[-1].bounds[1] - 1 if self.runs else 0
 
     @cached_property
     def seq(self) -> NDArray[np.int64]:
@@ -226,22 +244,28 @@ class Rows:
         return self._gathered("key", rows, np.zeros((len(rows), 2), np.uint64))
 
     def _gathered(self, name: str, rows: NDArray[np.int64], out: NDArray[Any]) -> NDArray[Any]:
+        if len(self.runs) == 1:
+            return np.asarray(getattr(self.runs[0].rows, name)[rows])
         owners = np.searchsorted(self.firsts, rows, side="right") - 1
-        for number in np.unique(owners).tolist():
+        for number in set(owners.tolist()):
             its = owners == number
             out[its] = getattr(self.runs[number].rows, name)[rows[its] - self.firsts[number]]
         return out
 
     def positions(self, sequence: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the ascending rows that have these ascending sequence numbers, of those that some row has."""
-        if not self.runs:
-            return np.zeros(0, np.int64)
+        cuts = np.searchsorted(sequence, self._bounds).tolist()
         found = [
-            run.positions(sequence) + first
-            for first, run in zip(self.firsts.tolist(), self.runs, strict=False)
-            if len(sequence) and sequence[0] <= run.rows.seq[-1] and sequence[-1] >= run.rows.seq[0]
+            run.within(sequence[low:high]) + first
+            for low, high, first, run in zip(cuts[::2], cuts[1::2], self.firsts.tolist(), self.runs, strict=False)
+            if low < high
         ]
-        return np.concatenate([*found, np.zeros(0, np.int64)])
+        return found[0] if len(found) == 1 else np.concatenate([*found, np.zeros(0, np.int64)])
+
+    @cached_property
+    def _bounds(self) -> NDArray[np.int64]:
+        """(2 runs,) first sequence number of each run, and the one after its last."""
+        return np.asarray([bound for run in self.runs for bound in run.bounds], np.int64)
 
     def pieces(self, subset: NDArray[np.int64] | None) -> Iterator[tuple[int, Run, NDArray[np.int64] | None]]:
         """Yield number of its first row, run, and which of its rows to search; `None` says all.
@@ -260,7 +284,8 @@ class Rows:
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return some rows, ascending, as (n, embed_dim) float32."""
-        return np.concatenate([run.take(its) for _, run, its in self.pieces(rows) if its is not None])
+        found = [run.take(its) for _, run, its in self.pieces(rows) if its is not None]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def living_among(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return those of the ascending rows that live."""
@@ -285,7 +310,7 @@ class Rows:
         """Return the rows with a higher sequence number: the last of these ones; remembered, as every search asks."""
         known, found = self._later
         if known != seq or found is None:
-            runs = [run.after(seq) for run in self.runs if run.rows.seq[-1] > seq]
+            runs = [run.after(seq) for run in self.runs if run.bounds[1] > seq + 1]
             found = Rows([run for run in runs if len(run)])
             self._later = seq, found
         return found

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.catalog.index.base import IndexState, VectorIndex, factory_of
+from embedspace.catalog.index.base import FillableIndex, IndexState, VectorIndex, factory_of
 from embedspace.catalog.index.settings import IndexSettings
 from embedspace.catalog.store.store import Store
-from embedspace.catalog.store.vectors import modality_names, removed_since, segment_batches, segment_numbers
+from embedspace.catalog.store.vectors import (
+    SegmentRows,
+    modality_names,
+    removed_since,
+    segment_batches,
+    segment_numbers,
+)
 
 __all__ = ["SyncedIndex"]
 
 _SAVED_ROWS = 2000
 """A first use that had to read at least this many rows from SQLite saves the index."""
-
-
 _STREAMED_ROWS = 50_000
 
 
@@ -55,19 +61,49 @@ class SyncedIndex:
         with self._lock:
             if self.store.read_only:
                 return
-            _, state = self._renew()
-            if state.last_seq - self._index.state().last_seq > _STREAMED_ROWS:
-                self._index.save(max_bytes)  # before they are read: saving streams what would not fit in memory
-            self._refresh()
+            self._catch_up(max_bytes)
             index = self._index
             index.save(max_bytes)
         index.build(max_bytes)
+
+    @contextlib.contextmanager
+    def filling(self) -> Iterator[None]:
+        """Write many rows in a block, and tell the index of them with `append`."""
+        with self._lock:
+            self._catch_up(0)
+            index = self._index
+        with index.filling() if isinstance(index, FillableIndex) else contextlib.nullcontext():
+            yield
+
+    def append(self, rows: Mapping[str, SegmentRows], before: int, after: int) -> None:
+        """Tell the index of segments that were just written, without reading them again.
+
+        Args:
+            rows: Modality -> its new segments.
+            before: Revision of the catalog before they were written.
+            after: Revision then: they are all that changed in between.
+        """
+        with self._lock:
+            if self._revision != before:  # it does not know what came before them
+                self._refresh()
+                return
+            for modality, its in rows.items():
+                self._index.add(modality, its)
+            last_seq = max(int(its.seq[-1]) for its in rows.values())
+            self._index.commit(IndexState(last_seq, self._index.state().deletions))
+            self._revision = after
 
     def restart(self, settings: IndexSettings) -> None:
         """Search with other settings from now on."""
         with self._lock:
             self.settings, self._create = settings, factory_of(settings)
             self._index, self._revision = self._create(self.store, settings), -1
+
+    def _catch_up(self, max_bytes: int | None) -> None:
+        _, state = self._renew()
+        if state.last_seq - self._index.state().last_seq > _STREAMED_ROWS:
+            self._index.save(max_bytes)  # before they are read: saving streams what would not fit in memory
+        self._refresh()
 
     def _renew(self) -> tuple[int, IndexState]:
         """Return the revision and state of the catalog; begin anew where its vectors have another length by now."""

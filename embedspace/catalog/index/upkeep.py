@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from enum import Enum
 
@@ -36,6 +37,7 @@ class Upkeep:
     def __init__(self, store: Store, settings: IndexSettings) -> None:
         """Keep the indexes of a store."""
         self.store, self.settings = store, settings
+        self._paths: dict[str, str] = {}
 
     def exact(self, count: int) -> bool:
         """Return whether so many rows are searched without an index."""
@@ -50,8 +52,10 @@ class Upkeep:
 
     def stamp(self, modality: str) -> Stamp:
         """Return what changes when the file of an index is replaced; `None` where there is none."""
+        if modality not in self._paths:
+            self._paths[modality] = str(index_path(self.store.folder, modality))
         try:
-            facts = index_path(self.store.folder, modality).stat()
+            facts = os.stat(self._paths[modality])
         except OSError:
             return None
         return facts.st_ino, facts.st_mtime_ns, facts.st_size

@@ -1,4 +1,4 @@
-"""Ingest: scan -> decode in threads -> encode in batches -> store, one transaction a batch.
+"""Ingest: scan -> decode in threads -> encode in batches -> store, one transaction per batch.
 
 What is unchanged (same path, size and modification time) is not even opened; what has known content (moved, copied,
 touched) is hashed and not encoded. The process may be killed at any moment: batches that were committed stay, the rest
@@ -21,6 +21,7 @@ from embedspace.catalog.records import Failure, IngestReport, Loss, Progress
 from embedspace.errors import FingerprintMismatchError, InputError
 from embedspace.modality import is_modality, modality_names
 from embedspace.segment import SegmentEncoder
+from embedspace.stages import timed_stages
 
 __all__ = ["IngestReport", "Progress", "ingest"]
 
@@ -74,7 +75,7 @@ def ingest(
     )  # fmt: skip
     run.report.failed.extend(Failure(uri, "no such file or folder") for uri in missing)
     present = [source for source in sources if str(source) not in missing]
-    with contextlib.closing(counter), contextlib.closing(run.pipeline):
+    with contextlib.closing(counter), contextlib.closing(run.pipeline), timed_stages(run.report.stages):
         try:
             for source in present:
                 run.source(source, scan(source, as_modality=as_modality, text_fields=text_fields), prune=prune)
@@ -83,7 +84,7 @@ def ingest(
                 run.prune(present, confirm_loss)
         except KeyboardInterrupt:
             run.report.interrupted = True
-    run.report.seconds = time.perf_counter() - started
+    run.report.seconds, run.report.decoding = time.perf_counter() - started, run.pipeline.seconds
     return run.report
 
 

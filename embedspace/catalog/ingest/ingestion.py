@@ -28,6 +28,7 @@ from embedspace.catalog.store.uris import (
 )
 from embedspace.errors import InputError
 from embedspace.segment import Decoded, Segment, SegmentEncoder
+from embedspace.stages import stage
 
 __all__ = ["Ingestion"]
 
@@ -172,10 +173,11 @@ class Ingestion:
         for prepared, item in zip(batch, decoded, strict=True):
             if item.rest is not None:
                 item.progress = functools.partial(self._tell_reached, prepared.candidate.uri)
-        if len(batch) == 1 and len(decoded[0].inputs) > PART:
-            encoded = [encode_long(self.encoder, decoded[0], lambda share: self._tell(uri, share))]
-        else:
-            encoded = encode_each(self.encoder, decoded)
+        with stage("encode"):
+            if len(batch) == 1 and len(decoded[0].inputs) > PART:
+                encoded = [encode_long(self.encoder, decoded[0], lambda share: self._tell(uri, share))]
+            else:
+                encoded = encode_each(self.encoder, decoded)
         items: list[CatalogItem] = []
         for prepared, found in zip(batch, encoded, strict=True):
             segments = found if isinstance(found, str) else self._checked(prepared, found)
@@ -201,7 +203,7 @@ class Ingestion:
         before = [self.report.added, self.report.updated]
         links, failures = self.links, self.failures
         counts = dict.fromkeys(("added", "updated", "known", "unchanged", "moved", "duplicates"), 0)
-        with self.store.writing("add a batch"):
+        with stage("store"), self.store.writing("add a batch"):
             self.catalog.check_fingerprint(self.fingerprints)  # a migration may have changed the encoder meanwhile
             for item in items:
                 counts[self.store.put(item, item.content_hash)] += 1

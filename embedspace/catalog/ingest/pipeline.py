@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from embedspace.catalog.ingest.reading import UNSETTLED, read_file
 from embedspace.catalog.ingest.scan import Candidate
 from embedspace.modality import modality_spec
 from embedspace.segment import Decoded, SegmentEncoder
+from embedspace.stages import stage
 
 __all__ = ["Pipeline", "Prepared"]
 
@@ -65,6 +67,8 @@ class Pipeline:
         """
         self.encoder, self.number_of, self.depth, self.budget = encoder, number_of, depth, budget
         self.held = 0
+        self.seconds = 0.0
+        """What reading and decoding took in all threads together."""
         self._queue: deque[tuple[Future[Prepared], int]] = deque()
         self._reserved = 0
         self._claims: dict[str, Prepared] = {}  # by content id, for as long as it is under way
@@ -100,14 +104,15 @@ class Pipeline:
 
     def _next(self) -> Prepared:
         future, need = self._queue.popleft()
-        prepared = future.result()
+        with stage("wait for decoding"):
+            prepared = future.result()
         self._reserved -= need
         if prepared.decoded is not None:
             self.held += max(prepared.decoded.nbytes, 0)
         return prepared
 
     def _prepare(self, candidate: Candidate) -> Prepared:
-        prepared = Prepared(candidate)
+        prepared, started = Prepared(candidate), time.perf_counter()
         try:
             if candidate.content_hash:
                 prepared.decoded = self._wanted(prepared, candidate.content_hash)
@@ -118,6 +123,9 @@ class Pipeline:
             prepared.error, prepared.readable = error, bool(candidate.content_hash)
             if not prepared.readable:  # it may be another time, though its size and time stay what they are
                 prepared.candidate = dataclasses.replace(candidate, mtime_ns=UNSETTLED)
+        finally:
+            with self._lock:
+                self.seconds += time.perf_counter() - started
         return prepared
 
     def _wanted(self, prepared: Prepared, digest: str) -> Decoded | None:

@@ -49,7 +49,7 @@ class Candidate:
         modality: Its modality.
         score: Cosine of query and segment.
         strength: What candidates are ranked by: the log-odds of a match, or, without a calibration, the standardised
-            cosine.
+            cosine, or the cosine where that suffices.
         probability: That it is a match; None without a calibration.
     """
 
@@ -71,7 +71,7 @@ def rate_candidates(scans: Sequence[Scan], query: str, calibration: Calibration)
     """Say how strong each candidate of one query is.
 
     Probabilities are given only where all modalities searched have a calibration: then they are in the order of the
-    ranking. Else none is given, and the ranking is by standardised cosines.
+    ranking. Else none is given, and the ranking is by standardised cosines, by cosines where there is one scan.
 
     Args:
         scans: What was found in each modality.
@@ -85,6 +85,8 @@ def rate_candidates(scans: Sequence[Scan], query: str, calibration: Calibration)
             shared_log_odds(calibration.log_odds(one.scores, query, name, one.background), share)
             for name, one, share in scans
         ]
+    elif len(scans) == 1:
+        strengths = [scans[0].nearest.scores.astype(np.float64)]
     else:
         strengths = [rows + np.log(scan.share) for rows, scan in zip(standardised(scans), scans, strict=True)]
     candidates: list[Candidate] = []
@@ -150,7 +152,7 @@ def fetch_hits(store: Store, ranked: Sequence[Candidate]) -> list[Hit]:
         if candidate.seq not in found:
             continue
         one = found[candidate.seq]
-        score = float(np.clip(candidate.score, -1.0, 1.0))
+        score = min(max(candidate.score, -1.0), 1.0)
         hits.append(
             Hit(
                 one.content_id, one.uri or "", one.kind, candidate.modality, score, candidate.probability,

@@ -13,9 +13,12 @@ from embedspace.calibration.model import Calibration
 from embedspace.catalog.index.base import VectorIndex
 from embedspace.catalog.records import Hit
 from embedspace.catalog.search.ranking import Scan, fetch_hits, merge_candidates, rate_candidates, uncalibrated
-from embedspace.catalog.store.lookup import document_segments, field_names, segments_where
+from embedspace.catalog.store.filters.facets import field_names
+from embedspace.catalog.store.filters.plan import plan_filter
+from embedspace.catalog.store.filters.values import metadata_changes
+from embedspace.catalog.store.filters.where import Condition, compile_where
+from embedspace.catalog.store.lookup import document_segments, segments_where
 from embedspace.catalog.store.store import Store
-from embedspace.catalog.store.where import Condition, compile_where
 from embedspace.errors import InputError
 from embedspace.modality import Modality, modality_names
 
@@ -41,6 +44,23 @@ class Readings:
     shares: NDArray[np.floating[Any]]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Remembered:
+    """What a filter left.
+
+    Attributes:
+        numbers: (N,) ascending numbers of segments.
+        revision: The catalog's revision then.
+        last_seq: The highest number of a segment that had been given.
+        changes: How often the metadata of an item had changed; None where that is not known.
+    """
+
+    numbers: NDArray[np.int64]
+    revision: int
+    last_seq: int
+    changes: int | None
+
+
 class Searcher:
     """What `Catalog.search` does; it remembers recent filters and the parsed calibration."""
 
@@ -52,17 +72,21 @@ class Searcher:
             current: Returns the index, as new as these rows are.
         """
         self.store, self._current = store, current
-        self._calibration: tuple[str, Calibration] | None = None
-        self._filters: dict[tuple[str, int], NDArray[np.int64]] = {}
-        self._documents: tuple[int, NDArray[np.int64]] | None = None
+        self._calibration: tuple[int, str, Calibration] = (-1, "", Calibration())
+        self._filters: dict[str, Remembered] = {}
+        self._documents: tuple[int, int, NDArray[np.int64]] | None = None
 
     @property
     def calibration(self) -> Calibration:
         """The score distributions of the space."""
-        text = self.store.meta("calibration")
-        if self._calibration is None or self._calibration[0] != text:
-            self._calibration = (text, Calibration.from_json(text) if text else Calibration())
-        return self._calibration[1]
+        revision, text, calibration = self._calibration
+        now = self.store.state()[0]
+        if revision != now:
+            found = str(self.store.meta("calibration") or "")
+            if found != text:
+                calibration = Calibration.from_json(found) if found else Calibration()
+            self._calibration = (now, found, calibration)
+        return calibration
 
     def search(
         self,
@@ -106,7 +130,8 @@ class Searcher:
                 owners, shares = part.queries.tolist(), part.shares.tolist()
                 for query, share, nearest in zip(owners, shares, found, strict=True):
                     scans[query].append(Scan(target, nearest, share))
-        rated = (rate_candidates(found, name, self.calibration) for found, name in zip(scans, names, strict=True))
+        calibration = self.calibration
+        rated = (rate_candidates(found, name, calibration) for found, name in zip(scans, names, strict=True))
         return [fetch_hits(self.store, merge_candidates(found, k, min_probability)) for found in rated]
 
     def _parts(
@@ -136,10 +161,15 @@ class Searcher:
 
     def _document_segments(self) -> NDArray[np.int64]:
         """Return the ascending sequence numbers of text that belongs to documents: fields, and long passages."""
-        state = self.store.state()[0]
-        if self._documents is None or self._documents[0] != state:
-            self._documents = (state, document_segments(self.store, _DOCUMENT_CHARACTERS))
-        return self._documents[1]
+        _, last_seq, deletions = self.store.state()
+        before = self._documents
+        if before is None or before[1] != deletions:
+            self._documents = (last_seq, deletions, document_segments(self.store, _DOCUMENT_CHARACTERS))
+        elif before[0] != last_seq:  # segments never change, so that newer ones are all that is new
+            newer = document_segments(self.store, _DOCUMENT_CHARACTERS, before[0])
+            self._documents = (last_seq, deletions, np.union1d(before[2], newer) if len(newer) else before[2])
+        assert self._documents is not None
+        return self._documents[2]
 
     def _readings(self, vectors: ArrayLike, queries: int) -> Readings:
         """Take apart what each query may be read as; a reading of length 0 is none."""
@@ -159,8 +189,8 @@ class Searcher:
         queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
         if queries.ndim != 2 or queries.shape[1] != self.store.embed_dim:
             raise InputError(f"search: query vectors of shape {queries.shape}; expected (Q, {self.store.embed_dim})")
-        norms = np.linalg.norm(queries, axis=1, keepdims=True)
-        if not np.all((norms > 0) & np.isfinite(norms)):
+        norms = np.sqrt(np.vecdot(queries, queries))[:, None]
+        if not ((norms > 0) & np.isfinite(norms)).all():
             raise InputError("search: a query vector is zero or not finite")
         return np.ascontiguousarray(queries / norms)
 
@@ -177,11 +207,30 @@ class Searcher:
         """Compile a filter against the names that this catalog's metadata has."""
         return compile_where(where, field_names(self.store))
 
+    def explain(self, where: str) -> str:
+        """Return in words how a filter finds its items."""
+        condition = self.condition(where)
+        with self.store.reading("plan a filter"):
+            return plan_filter(self.store, condition).words
+
     def _filtered(self, where: str, seconds: float | None) -> NDArray[np.int64]:
-        """Return the ascending sequence numbers that a filter leaves; recent filters are remembered."""
-        key = (where, self.store.state()[0])
-        if key not in self._filters:
-            while len(self._filters) >= _FILTERS:
-                self._filters.pop(next(iter(self._filters)))
-            self._filters[key] = segments_where(self.store, self.condition(where), seconds)
-        return self._filters[key]
+        """Return the ascending sequence numbers that a filter leaves; recent filters are remembered.
+
+        What is remembered stays right while metadata does: segments never change, their numbers are given once, and
+        those that are gone are no harm. Only newer ones are asked then.
+        """
+        revision, last_seq, _ = self.store.state()
+        before = self._filters.pop(where, None)
+        if before is not None and before.revision == revision:
+            self._filters[where] = before
+            return before.numbers
+        condition, changes = self.condition(where), metadata_changes(self.store)
+        if before is None or changes is None or before.changes != changes or condition.of_places:
+            numbers = segments_where(self.store, condition, seconds)
+        else:
+            newer = segments_where(self.store, condition, seconds, before.last_seq)
+            numbers = np.union1d(before.numbers, newer) if len(newer) else before.numbers
+        while len(self._filters) >= _FILTERS:
+            self._filters.pop(next(iter(self._filters)))
+        self._filters[where] = Remembered(numbers, revision, last_seq, changes)
+        return numbers

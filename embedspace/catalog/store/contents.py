@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.catalog.records import CatalogInfo, ItemRecord
+from embedspace.catalog.store.filters.where import Condition
 from embedspace.catalog.store.schema import FORMAT_VERSION
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.vectors import modality_counts, unpack, vectors_of
-from embedspace.catalog.store.where import Condition
 
 __all__ = [
     "EXPORTED",

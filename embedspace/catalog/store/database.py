@@ -16,6 +16,12 @@ from embedspace.errors import CatalogCorruptError, CatalogError, CatalogNotFound
 
 __all__ = ["Database", "connect"]
 
+_IN_STEP = (
+    "UPDATE meta SET value = value + 1 WHERE key = 'values_revision' "
+    "AND value = (SELECT value FROM meta WHERE key = 'revision')"
+)
+"""What is kept beside the items (`filters.values`) stays in step, where it was before the transaction."""
+
 
 class Database:
     """Rows of one catalog. Safe to share between threads: one connection, one lock."""
@@ -56,6 +62,7 @@ class Database:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection
+                self.connection.execute(_IN_STEP)
                 self.connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'revision'")
                 self.connection.execute("COMMIT")
             except BaseException:

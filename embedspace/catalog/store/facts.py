@@ -6,10 +6,13 @@ import contextlib
 from typing import Any
 
 from embedspace.catalog.store.database import Database
+from embedspace.catalog.store.filters.values import fill_values, has_values
 from embedspace.errors import CatalogCorruptError, CatalogError
 
 __all__ = ["read_facts"]
 
+_FILLED_AT_OPENING = 20_000
+"""Of so many items metadata is made ready for filters as a catalog is opened; of more by `optimize`, or at `close`."""
 _COUNTS = ("embed_dim", "revision", "deletions")
 _NEEDED = ("catalog_id", "calibration", "recipe", *_COUNTS)
 
@@ -31,6 +34,9 @@ def read_facts(database: Database) -> dict[str, Any]:
     if not database.read_only and "row_uris" not in facts:
         with contextlib.suppress(CatalogError):  # another process is writing: the next opening does it
             _escape_manifests(database)
+    if not database.read_only and not has_values(database):
+        with contextlib.suppress(CatalogError):
+            fill_values(database, _FILLED_AT_OPENING)
     return facts
 
 

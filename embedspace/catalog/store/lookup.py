@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
-import sqlite3
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.catalog.store.filters.clock import within
+from embedspace.catalog.store.filters.plan import plan_filter
+from embedspace.catalog.store.filters.where import Condition
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.vectors import unpack
-from embedspace.catalog.store.where import Condition, json_value
-from embedspace.catalog.stored import FieldFacts, StoredItem, StoredPlace
-from embedspace.errors import InputError
+from embedspace.catalog.stored import StoredItem, StoredPlace
 from embedspace.segment import Segment
 
 __all__ = [
     "Found",
     "document_segments",
-    "field_facts",
-    "field_names",
     "found_segments",
     "landmark_segments",
     "segments_where",
@@ -33,9 +29,8 @@ __all__ = [
 
 _PARAMETERS = 5000
 """SQLite bounds the parameters of one statement."""
-_STEPS = 20_000
-"""Instructions of SQLite's between two looks at the clock: a few milliseconds."""
-_TIME = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}:\d{2}.*)?)?")
+_FEW = 20_000
+"""So many newer segments are asked one by one whether they fulfil a condition."""
 
 
 class Found(NamedTuple):
@@ -66,44 +61,33 @@ def found_segments(store: Store, sequence: Sequence[int]) -> dict[int, Found]:
     return found
 
 
-def field_names(store: Store) -> set[str]:
-    """Return the names that the metadata of the catalog has."""
-    return {name for (name,) in store.rows("SELECT name FROM fields")}
-
-
-def segments_where(store: Store, condition: Condition, seconds: float | None = None) -> NDArray[np.int64]:
+def segments_where(
+    store: Store, condition: Condition, seconds: float | None = None, after: int = 0
+) -> NDArray[np.int64]:
     """Return (N,) int64 numbers of the segments that fulfil a condition, ascending.
 
     Args:
         store: The catalog's rows.
         condition: From `compile_where`.
         seconds: Longest time that it may take; None: no limit.
+        after: Only segments with a higher number.
 
     Raises:
         InputError: If it takes longer.
     """
-    sql = f"SELECT s.seq FROM segments s JOIN items i ON i.item = s.item WHERE {condition.sql} ORDER BY s.seq"
-    if seconds is None:
-        return _numbers(store.rows(sql, condition.parameters))
-    with store.reading("filter it") as connection:
-        deadline = time.monotonic() + seconds
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
-        try:
-            return _numbers(connection.execute(sql, condition.parameters).fetchall())
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                raise
-            raise InputError(f"where: takes longer than {seconds:g} s here; use a simpler filter") from None
-        finally:
-            connection.set_progress_handler(None, 0)
+    with within(store, seconds), store.reading("filter it") as connection:
+        few = 0 < store.state()[1] - after <= _FEW if after else False
+        plan = plan_filter(store, condition, few=few)
+        return np.sort(_numbers(connection.execute(plan.sql, plan.values(after)).fetchall()))
 
 
-def document_segments(store: Store, characters: int) -> NDArray[np.int64]:
-    """Return (N,) int64 numbers of text segments that are fields, or at least so long, ascending."""
+def document_segments(store: Store, characters: int, after: int = 0) -> NDArray[np.int64]:
+    """Return (N,) int64 numbers, above one, of text segments that are fields, or at least so long, ascending."""
     return _numbers(
         store.rows(
-            "SELECT seq FROM segments WHERE modality = 'text' AND (label <> '' OR \"end\" - start >= ?) ORDER BY seq",
-            (characters,),
+            "SELECT seq FROM segments WHERE modality = 'text' AND (label <> '' OR \"end\" - start >= ?) AND seq > ? "
+            "ORDER BY seq",
+            (characters, after),
         )
     )
 
@@ -141,31 +125,6 @@ def stored_item(store: Store, content_id: str) -> StoredItem | None:
 def stored_folders(store: Store) -> list[str]:
     """Return every folder that holds a file of the catalog, and every manifest that names one."""
     return [folder for (folder,) in store.rows("SELECT DISTINCT folder FROM uris")]
-
-
-def field_facts(store: Store, most: int = 20) -> list[FieldFacts]:
-    """Return what each field of the metadata holds; texts with their `most` frequent values."""
-    found = []
-    for name in sorted(field_names(store)):
-        value, parameters = json_value(name)
-        source = f"(SELECT {value} AS v FROM items i) WHERE v IS NOT NULL"
-        numbers, low, high = store.rows(
-            f"SELECT count(*), min(v), max(v) FROM {source} AND typeof(v) IN ('integer', 'real')", parameters
-        )[0]
-        texts, first, last = store.rows(
-            f"SELECT count(*), min(v), max(v) FROM {source} AND typeof(v) = 'text'", parameters
-        )[0]
-        if numbers >= texts and numbers:
-            found.append(FieldFacts(name, "number", numbers, low, high))
-        elif texts and _TIME.fullmatch(str(first)) and _TIME.fullmatch(str(last)):
-            found.append(FieldFacts(name, "time", texts, first, last))
-        elif texts:
-            values = store.rows(
-                f"SELECT v, count(*) FROM {source} AND typeof(v) = 'text' GROUP BY v ORDER BY 2 DESC, 1 LIMIT {most:d}",
-                parameters,
-            )
-            found.append(FieldFacts(name, "text", texts, values=tuple((str(v), int(n)) for v, n in values)))
-    return found
 
 
 def landmark_segments(store: Store, count: int) -> tuple[list[tuple[str, str, str, str]], NDArray[np.float32]]:

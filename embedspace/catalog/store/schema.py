@@ -13,7 +13,9 @@ from embedspace.errors import CatalogExistsError
 __all__ = [
     "APPLICATION_ID",
     "DATABASE",
+    "FIELD_VALUES",
     "FORMAT_VERSION",
+    "VALUES_FACTS",
     "create_schema",
     "database_path",
     "exists",
@@ -25,7 +27,16 @@ APPLICATION_ID = 0x656D6273
 """ASCII "embs": how `file(1)` and `connect` tell a catalog from any other SQLite file."""
 FORMAT_VERSION = 1
 
-_SCHEMA = """
+FIELD_VALUES = (
+    "CREATE TABLE IF NOT EXISTS field_values(field TEXT NOT NULL, value NOT NULL, item INTEGER NOT NULL, "
+    "PRIMARY KEY(field, value, item)) WITHOUT ROWID"
+)
+"""Derived from the metadata of items, see `filters.values`; catalogs of earlier versions get it when opened."""
+VALUES_FACTS = {"values_item": -1, "values_revision": 0, "metadata_changes": 0}
+"""What a new catalog says of that table: all items are in it (-1; else up to which), as of which revision of the
+catalog, and how often the metadata of an item that was there has changed."""
+_SCHEMA = f"""
+{FIELD_VALUES};
 CREATE TABLE meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE fingerprints(modality TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE fields(name TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -141,7 +152,7 @@ def _write_schema(partial: Path, facts: Mapping[str, str | int], fingerprints: M
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", {**VALUES_FACTS, **facts}.items())
         connection.executemany("INSERT INTO fingerprints VALUES (?, ?)", fingerprints.items())
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")

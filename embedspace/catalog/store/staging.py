@@ -114,7 +114,7 @@ def _rewrite(store: Store, item: int, rows: list[tuple[Any, ...]]) -> int:
         (item,),
     ).fetchall()
     if not rows and not kept:
-        return connection.execute("DELETE FROM items WHERE item = ?", (item,)).rowcount
+        return store.drop_item(item)
     store.write_segments(item, rows)
     content_id = connection.execute("SELECT id FROM items WHERE item = ?", (item,)).fetchone()[0]
     digest = segments_digest(content_id, [*kept, *rows])

@@ -19,16 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedspace.catalog.places import manifest_of
 from embedspace.catalog.records import CatalogItem, Failure
 from embedspace.catalog.store.damaged import keep_damaged, recall_damaged
 from embedspace.catalog.store.database import Database
 from embedspace.catalog.store.facts import read_facts
+from embedspace.catalog.store.filters.values import erase_values, flat_fields, pairs_of, write_values
 from embedspace.errors import InputError
 from embedspace.segment import Segment
 
-__all__ = ["Store", "flat_fields", "folder_of", "segments_digest"]
+__all__ = ["Store", "folder_of", "segments_digest", "unit_halves"]
 
 _NORM_TOLERANCE = 1e-2
 _DELETED = (
@@ -36,22 +38,15 @@ _DELETED = (
 )
 """Which segment each deletion took, so that an index need not compare all; earlier versions do not look at it."""
 _DELETED_KEPT = 1_000_000
+_STATE = (
+    "SELECT key, value FROM meta WHERE key IN ('revision', 'deletions', 'embed_dim') "
+    "UNION ALL SELECT name, seq FROM sqlite_sequence WHERE name = 'segments'"
+)
 
 
 def folder_of(uri: str, source: str | None = None) -> str:
     """Return the folder of a file's uri, and the manifest of a row's; `source` as in `manifest_of`."""
     return manifest_of(uri, source) or os.path.dirname(uri)
-
-
-def flat_fields(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the names under which `where` finds metadata; a nested mapping's are dotted."""
-    for key, value in metadata.items():
-        if '"' in key or "\0" in key:
-            continue  # SQLite's JSON paths cannot name it
-        if isinstance(value, Mapping):
-            yield from flat_fields(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def segments_digest(content_id: str, rows: Iterable[tuple[Any, ...]]) -> bytes:
@@ -68,13 +63,33 @@ def segments_digest(content_id: str, rows: Iterable[tuple[Any, ...]]) -> bytes:
     return digest.digest()
 
 
+def unit_halves(rows: NDArray[Any]) -> tuple[NDArray[np.float16], dict[int, float]]:
+    """Return rows as they are stored, and which of them cannot be.
+
+    Args:
+        rows: (N, embed_dim) of any type of float.
+
+    Returns:
+        (N, embed_dim) float16 unit rows, and row -> norm of those whose norm is not 1, or no number.
+    """
+    matrix = np.ascontiguousarray(rows, dtype=np.float32)
+    with np.errstate(all="ignore"):  # what is not finite is named, not warned of
+        norms = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+        halves = (matrix / norms[:, None]).astype("<f2")
+    wrong = np.flatnonzero(~(np.abs(norms - 1.0) <= _NORM_TOLERANCE))  # written so that NaN is refused too
+    return halves, {int(row): float(norms[row]) for row in wrong}
+
+
 class Store(Database):
     """Items, places, segments and vectors of one catalog, and how they are written.
 
     Attributes:
         catalog_id: Names the catalog for as long as it exists, wherever it lies.
         embed_dim: Length of its vectors; a migration may change it, which `state` and every transaction notice.
+        has_values: Whether, in a transaction, the values of metadata are kept beside it, see `filters.values`.
     """
+
+    has_values = False
 
     def __init__(self, path: Path, *, read_only: bool = False, timeout: float = 5.0) -> None:
         """Open an existing catalog; see `connect` for what it raises."""
@@ -91,14 +106,14 @@ class Store(Database):
         """One transaction, see `Database.writing`; vectors written in it have the length that is right by then."""
         with super().writing(doing) as connection:
             self.embed_dim = int(self.meta("embed_dim"))
+            self.has_values = self.meta("values_revision") == self.meta("revision")
             yield connection
 
     def state(self) -> tuple[int, int, int]:
         """Return (revision, highest sequence number ever given, deletions); any change changes the revision."""
-        values = dict(self.rows("SELECT key, value FROM meta WHERE key IN ('revision', 'deletions', 'embed_dim')"))
+        values = dict(self.rows(_STATE))
         self.embed_dim = int(values["embed_dim"])
-        last = self.rows("SELECT seq FROM sqlite_sequence WHERE name = 'segments'")
-        return int(values["revision"]), int(last[0][0]) if last else 0, int(values["deletions"])
+        return int(values["revision"]), int(values.get("segments", 0)), int(values["deletions"])
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -123,10 +138,14 @@ class Store(Database):
             self.drop_segments("item = ?", (number,))
             self.connection.execute("DELETE FROM staged WHERE item = ?", (number,))
         facts = json.dumps(dict(item.facts), ensure_ascii=False, default=str)
+        metadata = facts  # until `merge_metadata`, as what a place said before may count
+        if number is None and item.metadata:
+            metadata = json.dumps({**item.facts, **item.metadata}, ensure_ascii=False, default=str)
         content = None if item.content is None else json.dumps(item.content, ensure_ascii=False)
-        values = (content_id, item.kind, item.as_modality, facts, facts, content, segments_digest(content_id, rows))
+        values = (content_id, item.kind, item.as_modality, facts, metadata, content, segments_digest(content_id, rows))
         sql = "INSERT INTO items(id, kind, as_modality, facts, metadata, content, digest) VALUES (?, ?, ?, ?, ?, ?, ?)"
         if number is not None:
+            self._forget_values(number, changed=True)
             sql = (
                 "UPDATE items SET id = ?, kind = ?, as_modality = ?, facts = ?, metadata = ?, content = ?, digest = ? "
                 "WHERE item = ?"
@@ -134,6 +153,7 @@ class Store(Database):
             values = (*values, number)  # type: ignore[assignment]
         cursor = self.connection.execute(sql, values)
         number = int(cursor.lastrowid or 0) if number is None else number
+        self._keep_values(number, metadata)
         self.write_segments(number, rows)
         self._learn_fields(item.facts)
         return number
@@ -162,14 +182,15 @@ class Store(Database):
         wanted = self.embed_dim if embed_dim is None else embed_dim
         if vector.shape != (wanted,):
             raise InputError(f"{uri}: a vector of length {vector.size}; this catalog holds {wanted}")
-        norm = float(np.linalg.norm(vector))
-        if not abs(norm - 1.0) <= _NORM_TOLERANCE:  # written so that NaN is refused too
-            raise InputError(f"{uri}: a vector of norm {norm:.4g}; the catalog takes unit vectors")
-        start, end = (None if bound is None else float(bound) for bound in (segment.start, segment.end))
+        halves, wrong = unit_halves(vector[None])
+        if wrong:
+            raise InputError(f"{uri}: a vector of norm {wrong[0]:.4g}; the catalog takes unit vectors")
+        # SQLite knows no -0.0, which the digest would tell from 0.0
+        start, end = (None if bound is None else float(bound) + 0.0 for bound in (segment.start, segment.end))
         if any(bound is not None and not math.isfinite(bound) for bound in (start, end)):
             raise InputError(f"{uri}: a segment from {start} to {end}; its bounds must be finite, or None")
         text, label = (said.encode("utf-8", "replace").decode() for said in (segment.text, segment.label))
-        return str(segment.modality), start, end, text, label, (vector / norm).astype("<f2").tobytes()
+        return str(segment.modality), start, end, text, label, halves.tobytes()
 
     def link(
         self, number: int, uri: str, size: int, mtime_ns: int, *, source: str = "", metadata: Mapping[str, Any]
@@ -211,7 +232,27 @@ class Store(Database):
                 merged.update(json.loads(text))
         text = json.dumps(merged, ensure_ascii=False)
         if text != facts[1]:
+            self._forget_values(number, changed=True)
+            self._keep_values(number, text)
             self.connection.execute("UPDATE items SET metadata = ? WHERE item = ?", (text, number))
+
+    def _keep_values(self, number: int, metadata: str) -> None:
+        if self.has_values:
+            pairs = pairs_of(json.loads(metadata))
+            write_values(self.connection, [(name, value, number) for name, value in pairs])
+
+    def _forget_values(self, number: int, *, changed: bool) -> None:
+        """Forget the values of an item, which its row still has; `changed`: there will be others."""
+        if self.has_values:
+            found = self.connection.execute("SELECT metadata FROM items WHERE item = ?", (number,)).fetchone()
+            erase_values(self.connection, number, found[0])
+            if changed:
+                self.connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'metadata_changes'")
+
+    def drop_item(self, number: int) -> int:
+        """Delete an item that has no segments any more, inside an open transaction; returns 1."""
+        self._forget_values(number, changed=False)
+        return self.connection.execute("DELETE FROM items WHERE item = ?", (number,)).rowcount
 
     # -- removing --------------------------------------------------------------------------------------------------
 
@@ -237,7 +278,7 @@ class Store(Database):
         for number in numbers:
             if self.connection.execute("SELECT 1 FROM uris WHERE item = ? LIMIT 1", (number,)).fetchone() is None:
                 self.drop_segments("item = ?", (number,))
-                removed += self.connection.execute("DELETE FROM items WHERE item = ?", (number,)).rowcount
+                removed += self.drop_item(number)
             else:
                 self.merge_metadata(number)
         return removed

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from embedspace.catalog.content_ids import content_hash
 from embedspace.catalog.places import folder_span, manifest_of
 from embedspace.catalog.records import RemoveReport
+from embedspace.catalog.store.filters.where import Condition
 from embedspace.catalog.store.store import Store
-from embedspace.catalog.store.where import Condition
 
 __all__ = [
     "KnownFailure",

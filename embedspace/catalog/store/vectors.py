@@ -13,6 +13,7 @@ from embedspace.errors import CatalogCorruptError
 
 __all__ = [
     "SegmentRows",
+    "content_keys",
     "modality_counts",
     "modality_names",
     "removed_since",
@@ -22,10 +23,13 @@ __all__ = [
     "unpack",
     "vector_bytes",
     "vectors_of",
+    "widened",
 ]
 
 _BATCH = 8192
 _PARAMETERS = 500
+_SIGN_AND_NUMBER = np.uint32(0x8FFFE000).astype(np.int32)
+_SCALE = np.float32(2.0**112)
 
 _ROWS = """
 SELECT s.seq, s.item, i.id, v.vector FROM segments s JOIN items i ON i.item = s.item JOIN vectors v ON v.seq = s.seq
@@ -59,6 +63,10 @@ class SegmentRows:
         ints = np.zeros(0, np.int64)
         return cls(ints, ints, np.zeros((0, 2), np.uint64), np.zeros((0, embed_dim), np.float16))
 
+    def between(self, first: int, last: int) -> SegmentRows:
+        """Return rows first to last, without a copy."""
+        return SegmentRows(self.seq[first:last], self.item[first:last], self.key[first:last], self.vectors[first:last])
+
     @classmethod
     def joined(cls, parts: Sequence[SegmentRows]) -> SegmentRows:
         """Return the segments of one or more parts, in order."""
@@ -66,6 +74,19 @@ class SegmentRows:
             return parts[0]
         names = ("seq", "item", "key", "vectors")
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def widened(halves: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Return finite numbers as float32: what `astype` does, in half the time.
+
+    Source: a half's exponent and fraction, moved to where a float32 has them, are that number times 2**-112.
+    """
+    bits = halves.view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= _SIGN_AND_NUMBER
+    numbers: NDArray[np.float32] = bits.view(np.float32)
+    numbers *= _SCALE
+    return numbers
 
 
 def unpack(blobs: Sequence[bytes], embed_dim: int) -> NDArray[np.float16]:
@@ -79,7 +100,7 @@ def unpack(blobs: Sequence[bytes], embed_dim: int) -> NDArray[np.float16]:
     return np.frombuffer(b"".join(blobs), "<f2").reshape(-1, embed_dim)
 
 
-def _content_key(ids: Sequence[str]) -> NDArray[np.uint64]:
+def content_keys(ids: Sequence[str]) -> NDArray[np.uint64]:
     """Return (N, 2) uint64 whose order is that of the hex ids."""
     raw = b"".join(bytes.fromhex(content_id) for content_id in ids)
     return np.frombuffer(raw, ">u8").reshape(-1, 2).astype(np.uint64)
@@ -94,7 +115,7 @@ def segment_batches(store: Store, modality: str, after: int = 0) -> Iterator[Seg
     while batch := cursor.fetchmany(_BATCH):
         seq, item, ids, blobs = zip(*batch, strict=True)
         vectors = unpack(blobs, store.embed_dim)
-        yield SegmentRows(np.asarray(seq, np.int64), np.asarray(item, np.int64), _content_key(ids), vectors)
+        yield SegmentRows(np.asarray(seq, np.int64), np.asarray(item, np.int64), content_keys(ids), vectors)
 
 
 def segments_after(store: Store, modality: str, after: int = 0) -> SegmentRows:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from embedspace.generate.targets import Option, option_names, options_of, target_names, target_of, targets
+from embedspace.generate.targets import Option, option_help, options_of, target_names, target_of, targets
 
 __all__ = [
     "Force",
@@ -105,9 +105,5 @@ def with_target_options(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def _parameter(option: Option) -> inspect.Parameter:
-    takers = [target for target in targets() if option.name in option_names(target.name)]
-    common = len(takers) == len(targets())
-    what = " and ".join(target.what for target in takers)
-    text = f"{option.help[0].upper()}{option.help[1:]}." if common else f"{what.capitalize()}: {option.help}."
-    kind: Any = Annotated[option.kind | None, typer.Option(option.on_command_line, help=text)]
+    kind: Any = Annotated[option.kind | None, typer.Option(option.on_command_line, help=option_help(option))]
     return inspect.Parameter(option.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=kind)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["CatalogOption", "Paths", "Prune", "PruneAll", "RetryFailed", "Settings"]
+__all__ = ["CatalogOption", "Paths", "Profile", "Prune", "PruneAll", "RetryFailed", "Settings"]
 
 Paths = Annotated[
     list[Path],
@@ -38,6 +38,8 @@ PruneAll = Annotated[
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Try files again that failed before and have not changed.")
 ]
+
+Profile = Annotated[bool, typer.Option("--profile", help="At the end say where the time went, stage by stage.")]
 
 Settings = Annotated[
     str | None,

@@ -56,7 +56,7 @@ def input_lines() -> list[str]:
         raise InputError(f"standard input is not {error.encoding} text ({error.reason}); convert it first") from None
     found = [line for line in lines if line]
     if not found:
-        raise InputError("standard input is empty; give one query or item a line")
+        raise InputError("standard input is empty; give one query or item per line")
     return found
 
 

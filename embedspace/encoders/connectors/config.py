@@ -32,7 +32,7 @@ class ConnectorConfig:
         temperature: Divides their cosines.
         share: Weight of what they say, 0 to 1, and the base has the rest; for sparse, weight of the base's part.
         hidden_dim: Width of the MLP's hidden layer; 0 for methods without.
-        penalty: Of sparse: how much the combination's weights cost, above 0.
+        penalty: Method sparse only: how much the combination's weights cost, above 0.
     """
 
     method: str

@@ -122,7 +122,7 @@ class Connector(nn.Module):
         """Map (N, in_dim) unit rows to (N, embed_dim) unit rows; the identity returns the very tensor it is given.
 
         Args:
-            rows: Of the space that this connector comes from.
+            rows: Rows of the space that this connector comes from.
             modality: What they show; its centre is subtracted, that of texts where it has none.
         """
         if self.config.method == "identity":

@@ -32,15 +32,15 @@ class AudioConfig:
         backbones: The tagger and the speech network.
         feature_dim: Width of the front end's features.
         embed_dim: Width of the shared space.
-        hidden_dim: Of each trained projection.
+        hidden_dim: Hidden width of each trained projection.
         members: Trained projections of the ensemble; may be 0 where there is a kernel regression.
-        classes: Of the tagger; rows of the class table.
+        classes: Number of classes of the tagger; rows of the class table.
         temperature: Divides the class scores before their softmax.
         window_seconds: Length of a segment; the hop is the same.
         memory_items: Sounds that the kernel regression keeps; 0 for none. Its keys and tensors in files begin with
             "memory", what it was called before.
         memory_dim: Principal directions that it compares sounds in.
-        memory_bandwidth: Of its kernel.
+        memory_bandwidth: Bandwidth of its kernel.
         memory_prior: Weight of the classes' words beside what it reads out.
         memory_share: Weight of the kernel regression beside one trained projection.
     """

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,10 +22,15 @@ from embedspace.encoders.shipped.image_network import TunedNetworks, load_networ
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.media.pixels import cropped
 
+if TYPE_CHECKING:
+    from embedspace.encoders.shipped.image_session import ImageSessions
+
 __all__ = ["ImageConfig", "ImageEncoder", "ImageProjections", "load_image_projections"]
 
 
 _MAX_NETWORK_SIZE = 1024
+_MANY = 32
+"""Pictures after which sessions of onnxruntime win back the seconds that they take to open."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,11 @@ class ImageConfig:
         backbones: Names, in the order of the features.
         feature_dim: Width of the front end's features.
         embed_dim: Width of the shared space.
-        hidden_dim: Of each projection.
+        hidden_dim: Hidden width of each projection.
         members: Projections of the ensemble.
         classes: Rows of the class table.
-        temperature: Of ConSE.
-        top_k: Of ConSE.
+        temperature: Temperature of ConSE.
+        top_k: Likeliest classes that ConSE takes.
         networks: Backbones whose shapes the tuned networks have; may be none.
         network_size: Side of the pictures they read.
         network_share: Weight of their mean in the sum, 0 to 1; the projections' has the rest.
@@ -103,6 +109,8 @@ class ImageEncoder(Encoder):
             )
         self.projections = projections
         self.networks = networks
+        self._encoded, self._opening = 0, threading.Lock()
+        self._sessions: ImageSessions | None = None
 
     def prepare(self, media: Image.Image) -> list[Tensor]:
         """Crop to the content, resize for each network."""
@@ -110,20 +118,39 @@ class ImageEncoder(Encoder):
         inputs = self.front.preprocess(rgb)
         return [*inputs, self.networks.preprocess(rgb).half()] if self.networks else inputs
 
-    @torch.inference_mode()
     def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
-        """Return (N, embed_dim) unit rows."""
-        rows, others = self.encode_both(prepared)
-        return to_rows(rows if others is None else fuse(rows, others, self.config.network_share))
+        """Return (N, embed_dim) unit rows; for many pictures sessions of onnxruntime are opened."""
+        self._note(len(prepared))
+        return self._encode(prepared)
+
+    def encode_query(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        """Return (N, embed_dim) unit rows; no session is opened for them, which a server would hold for nothing."""
+        return self._encode(prepared)
 
     @torch.inference_mode()
-    def encode_both(self, prepared: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
+    def _encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        rows, others = self._encode_both(prepared)
+        return to_rows(rows if others is None else fuse(rows, others, self.config.network_share))
+
+    def _encode_both(self, prepared: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
         """Return the projections' (N, embed_dim) unit rows and the tuned networks', None without one."""
-        rows = self.projections(*self.front(prepared))
+        sessions = self._sessions if self.projections.classes.device.type == "cpu" else None
+        rows = self.projections(*self.front(prepared, *((sessions.backbones, sessions.tail) if sessions else ())))
         if self.networks is None:
             return rows, None
-        pixel_values = torch.stack([item[-1] for item in prepared])
-        return rows, self.networks.encode(pixel_values.to(rows.device).float())
+        pixel_values = torch.stack([item[-1] for item in prepared]).to(rows.device).float()
+        return rows, self.networks.encode(pixel_values, sessions.bodies if sessions else None)
+
+    def _note(self, count: int) -> None:
+        """Open the sessions that run the networks in torch's place on a processor, once many pictures were encoded."""
+        if self.projections.classes.device.type != "cpu":
+            return
+        with self._opening:
+            before, self._encoded = self._encoded, self._encoded + count
+            if before < _MANY <= self._encoded:
+                from embedspace.encoders.shipped.image_session import ImageSessions
+
+                self._sessions = ImageSessions.where_installed(self.front, self.networks)
 
 
 def load_image_projections(config: Mapping[str, Any], folder: Path) -> ImageProjections:

@@ -7,8 +7,9 @@ class scores for ConSE (Norouzi et al. 2014).
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from embedspace.encoders.base import load_strict
 from embedspace.encoders.towers import create_backbone
-from embedspace.encoders.towers.efficientnet_lite import EfficientNetLite, EfficientNetTail
+from embedspace.encoders.towers.efficientnet_lite import EfficientNetLite, EfficientNetTail, ImageFeatures
 from embedspace.media.pixels import cropped
 
 __all__ = ["ImageFrontEnd", "colour_statistics", "crop_to_content"]
@@ -82,22 +83,30 @@ class ImageFrontEnd(nn.Module):
         return [backbone.preprocess(rgb).half() for backbone in self.backbones]  # type: ignore[operator]
 
     @torch.inference_mode()
-    def forward(self, inputs: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        inputs: Sequence[Sequence[Tensor]],
+        backbones: Sequence[Callable[[Tensor], ImageFeatures]] | None = None,
+        tail: Callable[[Tensor], Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Return features (B, feature_dim) and the mean class probabilities' logits (B, 1000).
 
         Args:
             inputs: What `preprocess` returned for each of B pictures.
+            backbones: What runs in place of its own, computing the same.
+            tail: As `backbones`.
         """
         parts: list[Tensor] = []
         logits: list[Tensor] = []
         device = next(self.parameters()).device
         trunk = None
-        for index, backbone in enumerate(self.backbones):
+        networks: Any = self.backbones if backbones is None else backbones
+        for index, backbone in enumerate(networks):
             out = backbone(torch.stack([item[index] for item in inputs]).to(device).float())
             parts.extend([out.pooled, *out.middle])
             logits.append(out.logits)
             trunk = out.trunk if index == 0 else trunk
         parts.append(colour_statistics(torch.stack([item[0] for item in inputs]).to(device).float()))
-        if self.tail is not None and trunk is not None:
-            parts.append(torch.cat([self.tail(chunk) for chunk in trunk.split(_CHUNK)]))
+        if (tail := tail or self.tail) is not None and trunk is not None:
+            parts.append(torch.cat([tail(chunk) for chunk in trunk.split(_CHUNK)]))
         return torch.cat(parts, dim=1), torch.stack(logits).mean(dim=0)

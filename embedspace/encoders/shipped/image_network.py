@@ -7,7 +7,7 @@ way, so that the mean of all vectors is better than any.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,10 @@ class TunedNetwork(nn.Module):
             pixel_values: A batch; other sizes work.
             dropout: On the pooled features, in training.
         """
-        pooled = nn.functional.dropout(self.body(pixel_values), dropout, self.training)
+        return self.placed(nn.functional.dropout(self.body(pixel_values), dropout, self.training))
+
+    def placed(self, pooled: Tensor) -> Tensor:
+        """Map (B, feature_dim) pooled features to (B, embed_dim) unit rows."""
         return nn.functional.normalize(self.project(pooled), dim=-1)
 
     @torch.inference_mode()
@@ -86,9 +89,17 @@ class TunedNetworks(nn.Module):
         return [member for member in self.members if isinstance(member, TunedNetwork)]
 
     @torch.inference_mode()
-    def encode(self, pixel_values: Tensor) -> Tensor:
-        """Return the (B, embed_dim) unit-norm mean of the members' unit rows."""
-        return ensemble_normalize([member.encode(pixel_values) for member in self._networks])
+    def encode(self, pixel_values: Tensor, bodies: Sequence[Callable[[Tensor], Tensor]] | None = None) -> Tensor:
+        """Return the (B, embed_dim) unit-norm mean of the members' unit rows.
+
+        Args:
+            pixel_values: (B, 3, side, side) as `preprocess` makes them.
+            bodies: What runs in place of each member's body, computing the same.
+        """
+        if bodies is None:
+            return ensemble_normalize([member.encode(pixel_values) for member in self._networks])
+        pairs = zip(self._networks, bodies, strict=True)
+        return ensemble_normalize([member.placed(body(pixel_values)) for member, body in pairs])
 
 
 def _shaped(backbone: str, embed_dim: int, image_size: int) -> TunedNetwork:

@@ -26,8 +26,8 @@ __all__ = ["TextEncoder"]
 _NUMPY_BACKBONE = "minilm_l6"
 _FEW_PIECES = 256
 """Up to so many word pieces at once are a query or two: numpy's, in one thread."""
-_TOGETHER = 8
-"""Texts of a part: parts are encoded side by side."""
+_PART_PIECES = 512
+"""Word pieces of a part, where one text has no more: parts are encoded side by side."""
 _IMPORT_PIECES = 16_384
 """Word pieces after which torch has won back the time of its import."""
 
@@ -83,8 +83,7 @@ class TextEncoder(MediaEncoder):
                 return self.projection(self.backbone(prepared))
         if may_import or "torch" in sys.modules:
             network = self._in_torch()
-            parts = [list(prepared[first : first + _TOGETHER]) for first in range(0, len(prepared), _TOGETHER)]
-            return np.concatenate(network.map_parts(network.encode, parts))
+            return np.concatenate(network.map_parts(network.encode, _parts(prepared)))
         return self.projection(self.backbone(prepared))
 
     def on_device(self, device: str) -> MediaEncoder:
@@ -98,6 +97,19 @@ class TextEncoder(MediaEncoder):
             if self._network is None:
                 self._network = load_text_network(self._config, self._folder)
             return self._network
+
+
+def _parts(prepared: Sequence[Any]) -> list[list[Any]]:
+    """Divide texts, in their order, into parts of at most `_PART_PIECES` word pieces."""
+    parts: list[list[Any]] = [[]]
+    pieces = 0
+    for text in prepared:
+        pieces += (own := _count([text]))
+        if parts[-1] and pieces > _PART_PIECES:
+            parts.append([])
+            pieces = own
+        parts[-1].append(text)
+    return parts
 
 
 def _count(prepared: Sequence[Any]) -> int:

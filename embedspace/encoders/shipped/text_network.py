@@ -56,7 +56,7 @@ class TextNetwork(Encoder):
         """Return (N, embed_dim) unit rows.
 
         Args:
-            prepared: What `prepare` returned, one entry a text, as tensors or as arrays.
+            prepared: What `prepare` returned, one entry per text, as tensors or as arrays.
         """
         windows = [[torch.as_tensor(window) for window in text] for text in prepared]
         return to_rows(self.projection(self.backbone(windows).normalized))

@@ -68,7 +68,7 @@ class Tower(nn.Module, ABC):
     Attributes:
         name: Reference it was made by.
         modalities: Values of the modalities it takes.
-        sample_rate: Of the waveforms it takes, in Hz; None: no sound.
+        sample_rate: Sample rate of the waveforms it takes, in Hz; None: no sound.
         image_size: Shortest side in pixels worth decoding; None: no pictures.
         window_seconds: Longest stretch of sound it takes at once; whoever calls cuts, the library never does.
         max_tokens: Text tokens that it keeps, marks included; None: any number, or no text.

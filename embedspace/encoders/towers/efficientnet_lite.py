@@ -22,6 +22,7 @@ from embedspace.encoders.towers.backbone import Backbone, register_backbone
 from embedspace.errors import InputError
 
 __all__ = [
+    "MIDDLE_STAGES",
     "TRUNK_STAGES",
     "EfficientNetBody",
     "EfficientNetLite",
@@ -40,7 +41,8 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-_MIDDLE_STAGES = (2, 4, 6)  # the last stages at strides 8, 16 and 32
+MIDDLE_STAGES = (2, 4, 6)
+"""The last stages at strides 8, 16 and 32."""
 TRUNK_STAGES = 5
 """Stages that fine-tuning leaves alone."""
 _STEM, _CLASSES = 32, 1000
@@ -88,7 +90,7 @@ class EfficientNetLite(Backbone):
                 channels = out
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
-        self.middle_dims = tuple(_scaled(_STAGES[index][4], width) for index in _MIDDLE_STAGES)
+        self.middle_dims = tuple(_scaled(_STAGES[index][4], width) for index in MIDDLE_STAGES)
         self.head = _Conv(channels, feature_dim, kernel=1)
         self.classifier = nn.Linear(feature_dim, _CLASSES)
 
@@ -132,7 +134,7 @@ class EfficientNetLite(Backbone):
         middle = []
         for index, stage in enumerate(self.stages):
             x = stage(x)
-            if index in _MIDDLE_STAGES:
+            if index in MIDDLE_STAGES:
                 middle.append(x.mean(dim=(2, 3)))
             if index + 1 == TRUNK_STAGES:
                 trunk = x

@@ -13,9 +13,9 @@ class TransformerLayer(nn.Module):
     """The parameters of one layer, and the steps that do not depend on where its norms stand.
 
     Args:
-        width: Of the residual stream.
+        width: Width of the residual stream.
         heads: Attention heads.
-        eps: Of the layer norms.
+        eps: Epsilon of the layer norms.
     """
 
     def __init__(self, width: int, heads: int, eps: float = 1e-5) -> None:
@@ -34,10 +34,14 @@ class TransformerLayer(nn.Module):
 
     def attend(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Mix the positions of (B, N, C) by attention; the bias, where there is one, is True where to look."""
-        q, k, v = self.split(self.qkv(x), 3)
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        y: torch.Tensor = self.out(mixed.transpose(1, 2).reshape(x.shape))
+        y: torch.Tensor = self.out(self.mix(self.qkv(x), bias))
         return y
+
+    def mix(self, qkv: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """Mix queries, keys and values (B, N, 3 * C) of all heads to (B, N, C)."""
+        q, k, v = self.split(qkv, 3)
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return mixed.transpose(1, 2).reshape(*qkv.shape[:2], -1)  # (B, heads, N, C / heads) -> (B, N, C)
 
     def feed_forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map each position of (B, N, C) by the two linear maps."""

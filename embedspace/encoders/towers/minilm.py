@@ -6,6 +6,7 @@ Source: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2; Reimers a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,10 @@ from embedspace.errors import InputError
 
 __all__ = ["MiniLM", "TextFeatures"]
 
-_BATCH_TOKENS = 4096
+_BLOCK_PIECES = 1024
+"""Word pieces that go through the network together: what outgrows the cache is slower."""
+_Runs = Sequence[tuple[int, int]]
+"""Length of windows, and how many of that length follow each other."""
 
 
 class TextFeatures(NamedTuple):
@@ -98,15 +102,14 @@ class MiniLM(Backbone):
         """Encode texts.
 
         Args:
-            texts: What `preprocess` returned, one entry a text. Windows are sorted by length, to spend little on
-                padding.
+            texts: What `preprocess` returned, one entry per text.
         """
         windows = [window for text in texts for window in text]
         owners = torch.tensor([owner for owner, text in enumerate(texts) for _ in text])
         order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
         means = torch.empty(len(windows), self.feature_dim, device=self.positions.device)
-        for chunk in _chunks(order, windows):
-            means[chunk] = self._encode([windows[index] for index in chunk])
+        for block in _blocks(order, windows):
+            means[block] = self._encode([windows[index] for index in block])
         weights = torch.tensor([float(len(window)) for window in windows], device=means.device)
         total = torch.zeros(len(texts), self.feature_dim, device=means.device).index_add_(
             0, owners, means * weights[:, None]
@@ -116,17 +119,18 @@ class MiniLM(Backbone):
         return TextFeatures(pooled, functional.normalize(pooled, dim=1))
 
     def _encode(self, windows: list[torch.Tensor]) -> torch.Tensor:
-        """Mean over the word pieces of windows of like length: (B, feature_dim)."""
-        input_ids = nn.utils.rnn.pad_sequence(windows, batch_first=True).to(self.positions.device)
-        lengths = torch.tensor([len(window) for window in windows], device=input_ids.device)
-        mask = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]  # (B, T)
-        x = self.embedding_norm(self.words(input_ids) + self.positions[: input_ids.shape[1]])
-        # Without padding no mask is needed, and the attention kernel without one is faster.
-        bias = None if bool(mask.all()) else mask[:, None, None, :]
+        """Mean over the word pieces of windows in the order of their lengths: (B, feature_dim).
+
+        Nothing is padded: the linear maps take the pieces of all windows as one matrix, and attention takes the
+        windows of one length together.
+        """
+        runs = [(length, len(list(run))) for length, run in itertools.groupby(map(len, windows))]
+        places = torch.cat([torch.arange(length).repeat(count) for length, count in runs])
+        input_ids, places = (ids.to(self.positions.device) for ids in (torch.cat(windows), places))
+        x = self.embedding_norm(self.words(input_ids) + self.positions[places])  # (P, C)
         for layer in self.layers:
-            x = layer(x, bias)
-        mean: torch.Tensor = (x * mask[..., None]).sum(dim=1) / lengths[:, None]
-        return mean
+            x = layer(x, runs)
+        return torch.cat([part.mean(dim=1) for part in _split(x, runs)])
 
 
 class _QuantizedEmbedding(nn.Module):
@@ -147,20 +151,30 @@ class _QuantizedEmbedding(nn.Module):
 class _Layer(TransformerLayer):
     """Post-norm."""
 
-    def forward(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        x = self.attention_norm(x + self.attend(x, bias))
+    def forward(self, x: torch.Tensor, runs: _Runs) -> torch.Tensor:
+        mixed = torch.cat([self.mix(part).flatten(0, 1) for part in _split(self.qkv(x), runs)])
+        x = self.attention_norm(x + self.out(mixed))
         y: torch.Tensor = self.mlp_norm(x + self.feed_forward(x))
         return y
 
 
-def _chunks(order: list[int], windows: list[torch.Tensor]) -> list[list[int]]:
-    """Cut an order by rising length into batches of at most `_BATCH_TOKENS` word pieces, padding included."""
-    chunks: list[list[int]] = []
+def _split(x: torch.Tensor, runs: _Runs) -> list[torch.Tensor]:
+    """Cut the pieces (P, C) of all windows into (windows, length, C) for each length."""
+    parts = torch.split(x, [length * count for length, count in runs])
+    return [part.view(count, length, -1) for part, (length, count) in zip(parts, runs, strict=True)]
+
+
+def _blocks(order: list[int], windows: list[torch.Tensor]) -> list[list[int]]:
+    """Cut an order into blocks of at most `_BLOCK_PIECES` word pieces, where one window has no more."""
+    blocks: list[list[int]] = []
+    pieces = 0
     for index in order:
-        if not chunks or (len(chunks[-1]) + 1) * len(windows[index]) > _BATCH_TOKENS:
-            chunks.append([])
-        chunks[-1].append(index)
-    return chunks
+        pieces += len(windows[index])
+        if not blocks or pieces > _BLOCK_PIECES:
+            blocks.append([])
+            pieces = len(windows[index])
+        blocks[-1].append(index)
+    return blocks
 
 
 @register_backbone("minilm_l6")

@@ -33,10 +33,10 @@ class ProjectionConfig:
             by the scores, are a start in the space.
         temperature: Divides the scores.
         top_k: Classes that take part, the likeliest.
-        items: Of a kernel: training items that it keeps.
-        basis_dim: Of a kernel: principal directions that items are compared in.
-        bandwidth: Of a kernel exp(bandwidth * (cosine - 1)).
-        prior_share: Of a kernel: weight of the classes' names beside what it reads out.
+        items: Kernel only: training items that it keeps.
+        basis_dim: Kernel only: principal directions that items are compared in.
+        bandwidth: Bandwidth of a kernel exp(bandwidth * (cosine - 1)).
+        prior_share: Kernel only: weight of the classes' names beside what it reads out.
     """
 
     projection: Literal["linear", "mlp", "kernel"]

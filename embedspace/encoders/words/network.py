@@ -129,7 +129,7 @@ class NumpyMiniLM:
         """Encode texts.
 
         Args:
-            texts: What `WordPieces.windows` returned, one entry a text.
+            texts: What `WordPieces.windows` returned, one entry per text.
 
         Returns:
             (B, feature_dim) unit rows: the mean over the word pieces; a long text's windows weigh by length.

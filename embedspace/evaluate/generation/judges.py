@@ -21,7 +21,7 @@ class Judge(Protocol):
 
     Attributes:
         about: Its accuracy on real things that it never saw or heard; goes into the report.
-        digest: Of its weights.
+        digest: Digest of its weights.
         concepts: The only names it knows; () if it can be asked for any.
     """
 

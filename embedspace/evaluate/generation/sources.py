@@ -38,7 +38,7 @@ def vectors_for(session: Session[Any], prompts: Sequence[EvalItem], source: str)
     """Return the vectors of a source for the prompts that it has.
 
     Args:
-        session: Of the suite; failures are recorded there.
+        session: Session of the suite; failures are recorded there.
         prompts: What is asked for.
         source: Name of a set, whose first item with a prompt's key is taken; or "voice engine:name".
     """

@@ -64,7 +64,7 @@ def phrase_rows(named: Sequence[Names], words: Sequence[str], embed: Embed) -> N
 
     Args:
         named: For each query what its picture may be called.
-        words: Of each query.
+        words: Words of each query.
         embed: Texts -> (N, embed_dim) unit rows.
 
     Returns:
@@ -96,7 +96,7 @@ def composed_queries(
         composed: Has the weights.
         pairs: The queries.
         pictures: (pairs, embed_dim) unit rows of their pictures.
-        modality: Of the pictures.
+        modality: Modality of the pictures.
         space: Names the pictures.
         embed: Texts -> (N, embed_dim) unit rows.
 

@@ -26,8 +26,8 @@ def document_search(
         queries: (Q, embed_dim) unit rows; NaN where a query is missing.
         readings: (Q, K, embed_dim) the same as `EmbeddingSpace.for_documents` gives them.
         gallery: (N, embed_dim) or (N, fields, embed_dim) unit rows; NaN where a field is missing.
-        calibration: Of the space.
-        modality: Of the queries.
+        calibration: Calibration of the space.
+        modality: Modality of the queries.
 
     Returns:
         (Q, N) log-odds and (N, N) the identity; NaN where a query or a document is missing.

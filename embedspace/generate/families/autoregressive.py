@@ -33,10 +33,10 @@ class DecoderConfig:
     """Size of a `CaptionDecoder`.
 
     Attributes:
-        embed_dim: Of the space.
+        embed_dim: Width of the vectors of the space.
         vocabulary: Pieces, the three marks included.
-        width: Of the transformer.
-        layers: Of the transformer.
+        width: Width of the transformer.
+        layers: Layers of the transformer.
         heads: Attention heads.
         prefix: Positions that the vector becomes.
         max_pieces: Longest caption in pieces, its end mark included.
@@ -205,7 +205,7 @@ def sample(
 
     Args:
         network: The decoder.
-        condition: Of B captions.
+        condition: Condition of B captions.
         num_steps: Pieces at most.
         guidance_scale: 1 is none.
         generator: One for each caption.
@@ -245,7 +245,7 @@ def beam_search(
 
     Args:
         network: The decoder.
-        condition: Of one caption.
+        condition: Condition of one caption.
         num_steps: Pieces at most.
         guidance_scale: 1 is none.
         beams: Hypotheses kept, and at most returned.

@@ -48,7 +48,7 @@ def flow_loss(
     Args:
         network: Predicts it.
         latents: (B, C, H, W) data, standardised.
-        condition: Of each, with what is to be dropped dropped.
+        condition: Condition of each, with what is to be dropped dropped.
         generator: Source of noise and times.
         first_time: Times are drawn from here to 1: what a flow that begins at a neighbour passes through.
     """
@@ -74,7 +74,7 @@ def sample(
 
     Args:
         network: The velocity.
-        condition: Of B items.
+        condition: Condition of B items.
         num_steps: Equal steps; each costs one pass, two with guidance.
         guidance_scale: 1 is none.
         generator: One for each item, source of its noise.

@@ -41,7 +41,7 @@ class Sampler(Protocol):
         Args:
             network: Has `shape`, the (C, H, W) of one item, and `config` with `embed_dim` and, where the network reads
                 neighbours, their number `neighbours`.
-            condition: Of B items.
+            condition: Condition of B items.
             num_steps: Steps of the sampler; a family that has none ignores it.
             guidance_scale: Weight of classifier-free guidance; 1 is none.
             generator: One source of noise per item: a sample depends on no other.

@@ -29,8 +29,8 @@ class VAEConfig:
         latent_dim: Channels of the latents.
         height: Cells.
         width: Cells.
-        embed_dim: Of the space.
-        code_dim: Of the code that is drawn.
+        embed_dim: Width of the vectors of the space.
+        code_dim: Width of the code that is drawn.
         channels: Width.
     """
 

@@ -28,7 +28,7 @@ class AutoencoderConfig:
     Attributes:
         in_channels: 3 for pictures, 1 for spectrograms.
         channels: Width at half resolution.
-        multiples: Of it, at half, quarter and eighth resolution.
+        multiples: Multiples of it, at half, quarter and eighth resolution.
         latent_dim: Channels of the latents.
         decoder_blocks: Residual blocks a stage of the decoder; the encoder has one.
         linear: One linear map of each patch there and one back, in place of networks; `channels` and `multiples` then

@@ -80,7 +80,7 @@ def load_parts(config: Mapping[str, Any], folder: Path) -> LatentParts:
 
     Args:
         config: Has autoencoder, families and sigma, and may have options.
-        folder: Of the generator; the vocabulary lies in the folder around it.
+        folder: Folder of the generator; the vocabulary lies in the folder around it.
 
     Raises:
         WeightsError: If a file is missing, damaged or of another shape.

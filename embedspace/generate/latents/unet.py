@@ -29,10 +29,10 @@ class UNetConfig:
         latent_dim: Channels of the latents.
         height: Cells.
         width: Cells.
-        embed_dim: Of the space.
+        embed_dim: Width of the vectors of the space.
         neighbours: Latents in the context; 0 for none.
         channels: Width of the outer level.
-        multiples: Of it, level by level; each halves the grid.
+        multiples: Multiples of it, level by level; each halves the grid.
         blocks: Residual blocks a level.
     """
 

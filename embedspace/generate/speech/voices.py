@@ -216,7 +216,7 @@ class _Espeak:
             self._choose(name)
             pointer = ctypes.c_char_p(text.encode())
             parts: list[str] = []
-            while pointer.value:  # one clause a call
+            while pointer.value:  # one clause per call
                 made = self._lib.espeak_TextToPhonemes(ctypes.byref(pointer), self._UTF8, self._IPA)
                 parts.append((made or b"").decode())
             return " ".join(" ".join(parts).split())

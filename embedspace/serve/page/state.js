@@ -8,7 +8,12 @@
 const KINDS = ["text", "ref", "id"];
 const NUMBERS = ["p", "k", "count", "candidates", "seed", "guidance", "seconds"];
 const WORDS = ["view", "item", "to", "where", "job", "find"];
+/** Begins the keys of options that only some target from elsewhere has. */
+const OTHER = "with.";
 const listeners = new Set();
+
+/** Return the key in the state for an option of what is made. */
+export const keyOf = (option) => (NUMBERS.includes(option) ? option : OTHER + option);
 
 function readTerm(kind, value) {
   const [, weight, rest] = /^(?:([+-]?\d*\.?\d+)\*)?([^]*)$/.exec(value);
@@ -35,6 +40,7 @@ export function read(search = location.search) {
     if (KINDS.includes(key)) value && state.terms.push(readTerm(key, value));
     else if (NUMBERS.includes(key)) value !== "" && Number.isFinite(Number(value)) && (state[key] = Number(value));
     else if (WORDS.includes(key)) state[key] = value;
+    else if (key.startsWith(OTHER)) state[key] = value;
     else if (key === "group") state.group = value === "1";
   }
   return state;
@@ -45,7 +51,7 @@ export function address(state) {
   const query = new URLSearchParams();
   if (state.view && state.view !== "search") query.append("view", state.view);
   for (const term of state.terms ?? []) query.append(...writeTerm(term));
-  for (const key of [...WORDS.slice(1), ...NUMBERS]) {
+  for (const key of [...WORDS.slice(1), ...NUMBERS, ...Object.keys(state).filter((key) => key.startsWith(OTHER))]) {
     if (state[key] !== undefined && state[key] !== null && state[key] !== "") query.append(key, state[key]);
   }
   if (state.group) query.append("group", "1");

@@ -7,12 +7,14 @@ every ten minutes, the folders are looked through again; what is known and uncha
 from __future__ import annotations
 
 import _thread
+import contextlib
 import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from embedspace.space import EmbeddingSpace
 __all__ = ["main", "rescan"]
 
 QUIET_MS = 2_000
-RESCAN_MS = 600_000
+RESCAN_SECONDS = 600.0
 _CHANGING_MS = 30_000
 """Where something changes all the time, folders are looked through after so long all the same."""
 _TELL_SECONDS = 0.25
@@ -81,6 +83,13 @@ def _is_outside(catalog: Path) -> Callable[[Any, str], bool]:
     return lambda _, path: not path.startswith(inside)
 
 
+def _await_change(changes: Iterator[Any]) -> None:
+    """Return when something has changed, or when it is time to look through the folders all the same."""
+    until = time.monotonic() + RESCAN_SECONDS
+    while not next(changes) and time.monotonic() < until:
+        pass
+
+
 def main() -> None:
     """Keep the folders indexed until standard input ends."""
     import watchfiles
@@ -92,16 +101,20 @@ def main() -> None:
     threading.Thread(target=_end_with_the_server, daemon=True).start()
     try:
         tell()
-        space = _open_space(asked["space"], asked["device"])
         changes = watchfiles.watch(
             *folders,
             watch_filter=_is_outside(catalog),
             step=QUIET_MS,
             debounce=_CHANGING_MS,
-            rust_timeout=RESCAN_MS,
+            rust_timeout=QUIET_MS,
             yield_on_timeout=True,
             raise_interrupt=True,
         )
+        with ThreadPoolExecutor(1) as thread:
+            watched = thread.submit(next, changes)  # from here on; what changes during the first look is not missed
+            space = _open_space(asked["space"], asked["device"])
+            with contextlib.suppress(FileNotFoundError):  # a folder that is missing: the look says which
+                watched.result()
         while True:
             try:
                 rescan(catalog, folders, space, tell)
@@ -109,7 +122,7 @@ def main() -> None:
                 tell(running=False, last_error=str(error))
                 time.sleep(5)
                 continue
-            next(changes)
+            _await_change(changes)
     except EmbedspaceError as error:
         tell(running=False, watching=False, last_error=str(error))
     except KeyboardInterrupt:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from functools import partial
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 
 from embedspace.catalog import Failure, FieldFacts
+from embedspace.generate.targets import Target
 from embedspace.serve.events import event_stream
-from embedspace.serve.models import CatalogAnswer, FailureAnswer, FieldAnswer, FieldValue, MapAnswer
+from embedspace.serve.models import (
+    CatalogAnswer,
+    FailureAnswer,
+    FieldAnswer,
+    FieldValue,
+    MapAnswer,
+    OptionAnswer,
+    TargetAnswer,
+)
 from embedspace.serve.routes.common import ServiceOf
 from embedspace.serve.service import Service
 
@@ -21,10 +32,18 @@ _FAILURES = 500
 
 
 @router.get("/catalog")
-async def catalog(service: ServiceOf) -> CatalogAnswer:
+async def catalog(
+    service: ServiceOf,
+    where: Annotated[str, Query(max_length=20_000, description="Count the fields only of items that fulfil it")] = "",
+) -> CatalogAnswer:
     """Return what there is: counts, fields for filters, failures, and what the server can do."""
     service.decoder.start()  # the page asks this first, and for thumbnails soon
-    return await service.by_revision("catalog", lambda: _look(service))
+    found = await service.by_revision("catalog", lambda: _look(service))
+    if not where:
+        return found
+    facets = partial(service.catalog.facets, where, filter_seconds=service.limits.where_seconds)
+    counted = await service.search("facets", facets)
+    return found.model_copy(update={"fields": [_field(one) for one in counted]})
 
 
 @router.get("/map", responses={202: {"model": MapAnswer}})
@@ -57,10 +76,19 @@ def _look(service: Service) -> CatalogAnswer:
         fingerprint=hashlib.sha256(joined.encode()).hexdigest()[:16],
         calibrated=info.calibrated,
         query_modalities=[str(name) for name in service.model.modalities],
-        generates=service.targets,
+        generates=[target.name for target in service.targets],
+        targets=[_target(target) for target in service.targets],
         token_required=settings.token is not None,
         watching=[str(folder) for folder in settings.watch],
     )
+
+
+def _target(target: Target) -> TargetAnswer:
+    options = [
+        OptionAnswer(key=o.key, type=o.kind.__name__, least=o.least, most=o.most, help=o.help)  # type: ignore[arg-type]
+        for o in target.options
+    ]
+    return TargetAnswer(name=target.name, what=target.what, content=target.content, options=options)
 
 
 def _failure(failure: Failure) -> FailureAnswer:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
+from pydantic import TypeAdapter, ValidationError
 
+from embedspace.generate.targets import Target
 from embedspace.query import ComposedQuery
 from embedspace.serve.errors import not_found, refused
 from embedspace.serve.events import event_stream
@@ -21,40 +24,61 @@ __all__ = ["begin", "router"]
 router = APIRouter(prefix="/api", tags=["generate"])
 
 
-def begin(service: Service, query: ComposedQuery, to: str, **asked: Any) -> Job:  # noqa: ANN401
+def begin(service: Service, query: ComposedQuery, to: str, count: int, seed: int, **settings: Any) -> Job:  # noqa: ANN401
     """Queue a generation.
+
+    Args:
+        service: What serves.
+        query: What it is made from.
+        to: What to make.
+        count: Samples.
+        seed: Seed of the first.
+        settings: The target's options by their names in Python; None is left to the generator.
 
     Raises:
         ApiError: 400, if there is no generator of the target; 429, if the queue is full.
         ArgumentError: If an option is out of range.
     """
-    from embedspace.generate import Request as Asked
+    from embedspace.generate.base import request_of
 
-    if to not in service.targets:
-        raise refused(f"{to!r} cannot be made here; known: {', '.join(service.targets) or 'nothing'}", "to")
-    return service.jobs.submit(query, to, Asked(**asked))
+    target = _target(service, to)
+    return service.jobs.submit(query, target, request_of(settings, count, seed))
 
 
 @router.post("/generate", status_code=202)
 async def generate(asked: GenerateRequest, request: Request, service: ServiceOf) -> JobAnswer:
     """Begin to make something from words, media and items."""
+    settings = _settings(_target(service, asked.to), asked.model_extra or {})
     await service.until_ready()
     terms = await unless_gone(request, service.queries.embed(asked.terms))
     query = await service.search("compose", service.queries.compose, terms)
-    job = begin(
-        service,
-        query,
-        asked.to,
-        num_samples=asked.count,
-        seed=asked.seed,
-        candidates=asked.candidates,
-        guidance_scale=asked.guidance,
-        num_steps=asked.steps,
-        seconds=asked.seconds,
-        family=asked.family,
-        voice=asked.voice,
-    )
+    job = begin(service, query, asked.to, asked.count, asked.seed, **settings)
     return JobAnswer(job=job.id, events=f"/api/jobs/{job.id}/events")
+
+
+def _target(service: Service, name: str) -> Target:
+    known = {target.name: target for target in service.targets}
+    if name not in known:
+        raise refused(f"{name!r} cannot be made here; known: {', '.join(known) or 'nothing'}", "to")
+    return known[name]
+
+
+def _settings(target: Target, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were given, by their names in Python.
+
+    Raises:
+        ApiError: 400, if the target does not take one, or its value is of another type or out of range.
+    """
+    takes = {option.key: option for option in target.options}
+    settings: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in takes:
+            raise refused(f"{key}: {target.name} does not take it; it takes: {', '.join(takes) or 'no option'}", key)
+        try:
+            settings[takes[key].name] = TypeAdapter(takes[key].field_type() | None).validate_python(value)
+        except ValidationError as error:
+            raise refused(f"{key}: {error.errors()[0]['msg']}", key, "invalid") from None
+    return settings
 
 
 @router.get("/jobs/{job_id}/events", response_class=StreamingResponse)

@@ -202,7 +202,7 @@ async def images(asked: ImagesRequest, request: Request, service: ServiceOf) -> 
     await service.until_ready()
     terms = await unless_gone(request, service.queries.embed([TermRequest.model_validate({"text": asked.prompt})]))
     query = await service.search("compose", service.queries.compose, terms)
-    job = begin(service, query, Modality.IMAGE, num_samples=asked.n, seed=asked.seed, size=size)
+    job = begin(service, query, Modality.IMAGE, asked.n, asked.seed, size=size)
     await _finished(service, job, request)
     base = str(request.base_url).rstrip("/")
     return {

@@ -25,10 +25,10 @@ class Items:
     """The items of one modality and split.
 
     Attributes:
-        modality: Of all of them.
+        modality: Modality of all of them.
         captions: For each item numbers of its captions, the best first.
         encoder: Reads the media at every step, where its tower is tuned.
-        media: Of each item.
+        media: Media of each item.
         rows: (M, feature_dim) of a frozen tower.
         views: For each item its rows.
     """
@@ -107,7 +107,7 @@ def draw(items: Items, size: int, first_caption: float, generator: torch.Generat
 
     Args:
         items: To draw from.
-        size: Of the batch.
+        size: Size of the batch.
         first_caption: Probability of an item's first caption rather than any of its captions.
         generator: Source of randomness.
     """

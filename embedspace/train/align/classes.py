@@ -83,7 +83,7 @@ def class_vectors(
     """Return the vectors of classes, (C, embed_dim) unit rows: the mean of what the text tower makes of their names.
 
     Args:
-        names: Of each class.
+        names: Names of each class.
         encode: Texts -> (N, embed_dim) rows of any length.
     """
     distinct = list(dict.fromkeys(name for own in names for name in own))

@@ -46,7 +46,7 @@ def media_rows(encoder: TowerEncoder, pairs: Sequence[Pair], folder: Path, tell:
     """Return the rows of the items of some pairs; what the folder holds already is not computed again.
 
     Args:
-        encoder: Of the modality of all the pairs.
+        encoder: Encoder of the modality of all the pairs.
         pairs: The items.
         folder: Where rows are kept, in a file per tower's digest.
         tell: Told (what, done, total).

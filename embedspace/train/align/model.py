@@ -51,7 +51,7 @@ class AlignModel(nn.Module):
         """Return (B, embed_dim) unit rows.
 
         Args:
-            modality: Of all inputs.
+            modality: Modality of all inputs.
             inputs: B of them.
             chunk: Inputs that run at once, 0 for all; backward, each chunk runs again.
             bfloat16: Compute in it where the device can.

@@ -28,8 +28,8 @@ class Pair:
     """One item and what is said of it.
 
     Attributes:
-        id: Of the item, unique among all.
-        modality: Of the item.
+        id: Id of the item, unique among all.
+        modality: Modality of the item.
         media: The file, or its bytes; a text is paired with texts.
         captions: At least one, the best first.
         split: "train" or "validation".

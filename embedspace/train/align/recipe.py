@@ -51,7 +51,7 @@ class PairsRecipe:
             those in a manifest at the manifest's.
         shards: WebDataset tar files, with braces or wildcards: "train-{0000..0042}.tar".
         captions: Columns that hold captions, each a text or a list of texts, the best first.
-        modality: Of rows whose file's suffix does not say it, such as "speech".
+        modality: Modality of rows whose file's suffix does not say it, such as "speech".
         split: Column that names the split.
         train: Values of that column for training. A row without one is divided by a hash of its first caption.
         validation: Values of that column for validation; rows of any other split are left out.
@@ -76,14 +76,14 @@ class ProjectionRecipe:
         kind: "none" leaves the rows as they are; "linear" or "mlp", trained step by step, as in
             `embedspace.encoders.trained`; "kernel", solved at once by kernel regression: best for some thousand pairs
             or fewer, with frozen towers and a text side that is not trained.
-        hidden_dim: Of linear (0: none) and mlp.
-        dropout: Of linear and mlp, while training.
+        hidden_dim: Hidden width of linear (0: none) and mlp.
+        dropout: Dropout of linear and mlp, while training.
         temperature: Divides the scores of classes that have names.
         top_k: Classes that take part, the likeliest.
-        basis_dim: Of a kernel: principal directions of the rows that are kept.
-        bandwidths: Of a kernel; the best on the validation items is taken, the first where there are none, as below.
-        ridges: Of a kernel: how much it smooths.
-        prior_shares: Of a kernel: weights of the classes' names.
+        basis_dim: Kernel only: principal directions of the rows that are kept.
+        bandwidths: Kernel only: the best on the validation items is taken, the first where there are none, as below.
+        ridges: Kernel only: how much it smooths.
+        prior_shares: Kernel only: weights of the classes' names.
     """
 
     kind: Literal["none", "linear", "mlp", "kernel"] = "mlp"

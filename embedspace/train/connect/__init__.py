@@ -33,12 +33,13 @@ from __future__ import annotations
 from embedspace.train.connect.fit import fit_connector
 from embedspace.train.connect.maps import negatives_outside, procrustes, ridge
 from embedspace.train.connect.settings import ConnectReport, ConnectSettings, FittedConnector
-from embedspace.train.connect.texts import nearest_texts, withhold
+from embedspace.train.connect.texts import composing_texts, nearest_texts, withhold
 
 __all__ = [
     "ConnectReport",
     "ConnectSettings",
     "FittedConnector",
+    "composing_texts",
     "fit_connector",
     "nearest_texts",
     "negatives_outside",

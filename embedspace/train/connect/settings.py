@@ -31,10 +31,10 @@ class ConnectSettings:
         steps: Steps of its training.
         batch_size: Texts per step.
         learning_rate: Peak, of AdamW.
-        loss_temperature: Of InfoNCE.
+        loss_temperature: Temperature of InfoNCE.
         window: Negatives that take part: their similarity as a share of the positive's, lowest and highest.
         noise: Length of the noise that is added to the source's unit rows in training.
-        seed: Of the held-out texts and of the training.
+        seed: Seed of the held-out texts and of the training.
     """
 
     method: str = "blend"

@@ -13,14 +13,26 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from embedspace.encoders.connectors.lasso import nonnegative_lasso
 from embedspace.errors import InputError
 
-__all__ = ["Pairs", "distinct_pairs", "media_of", "nearest_texts", "nearness", "split_pairs", "withhold"]
+__all__ = [
+    "Pairs",
+    "composing_texts",
+    "distinct_pairs",
+    "media_of",
+    "nearest_texts",
+    "nearness",
+    "split_pairs",
+    "withhold",
+]
 
 _FEWEST_TEXTS = 100
 """Below this a rotation of hundreds of dimensions follows the accidents of its texts."""
 _FEWEST_MEDIA = 20
 _COMPARED, _CHUNK = 500, 4096
+_ATOMS, _PENALTY = 400, 0.1
+"""Nearest texts and cost of weights where texts are counted by combinations, as the method `sparse` has them."""
 _FEWEST_HELD_OUT, _MOST_HELD_OUT = 20, 1000
 _ORDINARY = re.compile(r"[^\w]+")
 
@@ -94,10 +106,14 @@ def nearness(x: Tensor, media: Mapping[str, Tensor]) -> Tensor:
         x: (N, in_dim) unit rows of texts.
         media: Modality -> (M, in_dim) unit rows; of more than 500 the first are compared.
     """
-    texts = F.normalize(x - x.mean(dim=0), dim=-1)
-    centred = [F.normalize(rows[:_COMPARED] - rows.mean(dim=0), dim=-1) for rows in media.values()]
-    some = torch.cat(centred)
+    texts, some = _centred(x, media)
     return torch.cat([(part @ some.T).amax(dim=1) for part in torch.split(texts, _CHUNK)])
+
+
+def _centred(x: Tensor, media: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the texts and the media that are compared, each centred by its own mean, unit rows."""
+    centred = [F.normalize(rows[:_COMPARED] - rows.mean(dim=0), dim=-1) for rows in media.values()]
+    return F.normalize(x - x.mean(dim=0), dim=-1), torch.cat(centred)
 
 
 def nearest_texts(
@@ -116,13 +132,45 @@ def nearest_texts(
     Raises:
         InputError: If there are no media, or they do not belong to the texts.
     """
+    return _foremost(source, media, count, nearness)
+
+
+def composing_texts(
+    source: NDArray[np.float32], media: Mapping[str, NDArray[np.float32]], count: int
+) -> NDArray[np.int64]:
+    """Return which texts some unlabelled media are best put together of: the ones for `sparse` where few can be shared.
+
+    Each medium is written as a sparse, non-negative combination of the texts nearest to it, as the method `sparse`
+    does; texts count by the sum of their weights. Arguments, result and errors as `nearest_texts`.
+    """
+    return _foremost(source, media, count, _total_weights)
+
+
+def _total_weights(x: Tensor, media: Mapping[str, Tensor]) -> Tensor:
+    """Return the sum of each text's weights over the media, (N,); arguments as `nearness`."""
+    texts, some = _centred(x, media)
+    totals = np.zeros(len(texts))
+    for row in some:
+        nearest = (texts @ row).topk(min(_ATOMS, len(texts))).indices
+        atoms = texts[nearest].double().numpy()
+        totals[nearest.numpy()] += nonnegative_lasso(atoms @ atoms.T, atoms @ row.double().numpy(), _PENALTY)
+    return torch.from_numpy(totals)
+
+
+def _foremost(
+    source: NDArray[np.float32],
+    media: Mapping[str, NDArray[np.float32]],
+    count: int,
+    score: Callable[[Tensor, Mapping[str, Tensor]], Tensor],
+) -> NDArray[np.int64]:
+    """Return the positions of the `count` texts with the highest scores, ascending."""
     if not media:
         raise InputError("no media to be near to; give unlabelled vectors of at least one modality")
     rows = torch.from_numpy(np.asarray(source, np.float32))
     good = torch.isfinite(rows).all(dim=1)
     given = {name: media_of(one, rows.shape[1], name) for name, one in media.items()}
-    near = torch.full((len(rows),), -torch.inf)
-    near[good] = nearness(rows[good], given)
+    near = torch.full((len(rows),), -torch.inf, dtype=torch.float64)
+    near[good] = score(rows[good], given).double()
     first = near.argsort(descending=True, stable=True)[: min(count, int(good.sum()))]
     return np.sort(first.numpy())
 

@@ -71,13 +71,13 @@ def train_latent_generator(
 
     Args:
         run: The run.
-        recipes: Of the autoencoder and of the flow.
+        recipes: Recipes of the autoencoder and of the flow.
         train: Training items.
         held: Validation items.
         may_ship: (N,) which training items may be neighbours that ship.
         perceptual: Distance of two batches, for the autoencoder.
         about: Further sections of the generator's configuration.
-        options: Of sampling, kept in the configuration.
+        options: Options of sampling, kept in the configuration.
     """
     autoencoder = train_autoencoder(run, recipes[0], train, held, perceptual)
     if recipes[0].steps_adversarial:

@@ -123,7 +123,7 @@ class ImageGeneratorRecipe:
     Attributes:
         sources: Source -> weight.
         may_ship: Sources whose licences let small latents ship.
-        licences: Of the pictures of these sources that may; a picture under another one only trains. Empty for all.
+        licences: Licences of pictures that may ship; a picture under another one only trains. Empty for all.
         size: Side in pixels.
         options: How to sample, where it differs from `LatentOptions`; chosen on the validation split.
     """
@@ -143,7 +143,7 @@ class AudioGeneratorRecipe:
 
     Attributes:
         sources: Source -> weight of each of its clips.
-        licences: Of the clips that may ship: sources mix them, so that each clip's own counts.
+        licences: Licences of the clips that may ship: sources mix them, so that each clip's own counts.
         balance: A clip of a concept that has n weighs n to the power of minus this: rare things are heard too.
         views: Times that each clip is there: as it is, then faster or slower, later or from elsewhere in a long one,
             each under another of its names.

@@ -42,9 +42,9 @@ class GeneratorRun:
         out: Where the generator, checkpoints, logs and plots go; the generator itself into `out / "generator"`.
         minutes: Wall-time budget of each of the generator's stages.
         resume: Go on from the checkpoints.
-        rows: Of all manifests.
+        rows: Rows of all manifests.
         vectors: Text -> centred unit vector.
-        texts: Of the training split.
+        texts: Texts of the training split.
         tell: Told of progress.
     """
 

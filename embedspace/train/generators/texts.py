@@ -85,7 +85,7 @@ def read_texts(rows: list[Row], vectors: Mapping[str, NDArray[np.float32]], clas
     """Return every text of the training split that has a vector; the same words in other case count once.
 
     Args:
-        rows: Of all manifests.
+        rows: Rows of all manifests.
         vectors: From `text_vectors`.
         classes: ImageNet's class names.
     """
@@ -153,7 +153,7 @@ def own_vectors(
     Args:
         features: Folder of features.
         space: The space.
-        rows: Of all manifests.
+        rows: Rows of all manifests.
         texts: From `text_vectors`.
         modality: "image", "audio" or "speech".
         judge_split: Items that the noise is measured on; where there are fewer than 20, the training items, whose

@@ -76,7 +76,7 @@ def threshold_of(vocabulary: Vocabulary, vectors: NDArray[np.float32], percent: 
     Args:
         vocabulary: Captions.
         vectors: (N, embed_dim) centred unit rows of known things.
-        percent: Of them that may count as unknown.
+        percent: Percentage of them that may count as unknown.
     """
     return round(float(np.percentile(vocabulary.cosines(vectors).max(axis=1), percent)), 4)
 

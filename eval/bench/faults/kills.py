@@ -1,21 +1,35 @@
-"""Processes that write to a catalog are killed at random moments; what they leave is opened, verified, and finished."""
+"""Processes that write to a catalog are killed at random moments; what they leave is opened, verified, and finished.
+
+Parts of some twenty rows are written and merged as those of twenty thousand are, in the background of the writers.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from embedspace.catalog import Catalog
+from embedspace.catalog.bulk.importing import import_encoding, read_encoding
+from embedspace.catalog.index import local, merging
 from embedspace.catalog.ingest.ingest import ingest
 from embedspace.catalog.migrate import migrate
 from embedspace.errors import CatalogNotFoundError, EmbedspaceError
-from eval.bench.faults.small_catalog import Digests, content_of, new_catalog, write_collection, written_items
+from eval.bench.faults.small_catalog import (
+    CODED,
+    Digests,
+    content_of,
+    new_catalog,
+    write_collection,
+    write_parts,
+    written_items,
+)
 from eval.bench.faults.trials import Plan, Tally, forked
 
 __all__ = ["kills"]
@@ -40,6 +54,30 @@ class _Write:
 
 def kills(plan: Plan) -> Tally:
     """Kill writers until so many were caught at work."""
+    with _often():
+        return _kills(plan)
+
+
+@contextlib.contextmanager
+def _often() -> Iterator[None]:
+    """Write and merge parts of a few rows."""
+    changed = [
+        (local, "_FLUSHED_ROWS", 20),
+        (local, "_UNSAVED_ROWS", 5),
+        (merging, "_FAN", 3),
+        (merging, "_SMALLEST", 60),
+    ]
+    usual = [(module, name, getattr(module, name)) for module, name, _ in changed]
+    for module, name, value in changed:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, value in usual:
+            setattr(module, name, value)
+
+
+def _kills(plan: Plan) -> Tally:
     writes = _writes(plan.folder)
     references = {write.name: _reference(write, plan.folder) for write in writes}
     tally, number, finished = Tally(), 0, 0
@@ -64,6 +102,10 @@ def _writes(folder: Path) -> list[_Write]:
     old, new = write_collection(folder / "old"), write_collection(folder / "later", later=True)
     filled = folder / "filled"
     _index(filled, old)
+    parts = write_parts(folder / "parts")
+    coded = folder / "coded"
+    new_catalog(coded, CODED).close()
+    _in_sessions(coded)
     moved = folder / "collection"  # what was indexed lies here later, as it is by then
     indexed = folder / "indexed"
     shutil.copytree(old, moved)
@@ -74,6 +116,10 @@ def _writes(folder: Path) -> list[_Write]:
         _Write("index into a new catalog", None, lambda path: _index(path, old)),
         _Write("index what changed, with --prune", indexed, lambda path: _index(path, moved, prune=True)),
         _Write("add", filled, _add),
+        _Write("import", filled, lambda path: _import(path, parts)),
+        _Write("import, 4-bit codes", coded, lambda path: _import(path, parts)),
+        _Write("build and extend 4-bit codes", coded, _extend),
+        _Write("merge parts", coded, _in_sessions),
         _Write("remove", filled, _remove),
         _Write("optimize", filled, _optimize),
         _Write("migrate", filled, _migrate),
@@ -106,6 +152,28 @@ def _optimize(path: Path) -> None:
         for derived in (*path.glob("*.packed"), *path.glob("*.faiss")):
             derived.unlink()
         catalog.add(written_items(40))
+        catalog.optimize()
+
+
+def _import(path: Path, folder: Path) -> None:
+    with Catalog.open(path) as catalog:
+        import_encoding(catalog, read_encoding(folder))
+
+
+def _in_sessions(path: Path) -> None:
+    for first in range(0, 120, 30):
+        with Catalog.open(path) as catalog:
+            catalog.add(written_items(30, first))
+
+
+def _extend(path: Path) -> None:
+    with Catalog.open(path) as catalog:
+        for derived in path.glob("*.faiss"):
+            derived.unlink()
+        for first in (200, 240):
+            catalog.optimize()
+            catalog.add(written_items(40, first))
+        catalog.remove("at < 40")  # so many that they are taken out of the codes
         catalog.optimize()
 
 

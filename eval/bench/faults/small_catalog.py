@@ -14,11 +14,23 @@ from embedspace.catalog import Catalog, CatalogItem, IndexSettings
 from embedspace.errors import MediaError
 from embedspace.segment import Decoded, Segment
 
-__all__ = ["EMBED_DIM", "Digests", "content_of", "new_catalog", "vector_of", "write_collection", "written_items"]
+__all__ = [
+    "CODED",
+    "EMBED_DIM",
+    "Digests",
+    "content_of",
+    "new_catalog",
+    "vector_of",
+    "write_collection",
+    "write_parts",
+    "written_items",
+]
 
 EMBED_DIM = 16
 SETTINGS = IndexSettings(name="small", index="hnsw", min_vectors=32, hnsw_m=8)
 """An index from a few vectors on, so that its files are written and damaged as well."""
+CODED = IndexSettings(name="coded", index="ivf", quantizer="pq4", min_vectors=32, nlist=4)
+"""4-bit product codes from a few vectors on, as a catalog of many has them."""
 
 
 def vector_of(version: str, content: bytes) -> np.ndarray:
@@ -87,9 +99,20 @@ def written_items(count: int, first: int = 0) -> list[CatalogItem]:
     ]
 
 
-def new_catalog(path: Path) -> Catalog:
+def write_parts(folder: Path, *, files: int = 12, rows: int = 40) -> Path:
+    """Write arrays of vectors with their records, as `catalog import` reads them; returns the folder, made new."""
+    folder.mkdir()
+    for part in range(files):
+        numbers = range(1000 + part * rows, 1000 + (part + 1) * rows)
+        np.save(folder / f"{part:02}.npy", np.stack([vector_of("1", b"item %d" % number) for number in numbers]))
+        records = [{"uri": f"item/{number}", "modality": "image", "at": number} for number in numbers]
+        (folder / f"{part:02}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records), "utf-8")
+    return folder
+
+
+def new_catalog(path: Path, settings: IndexSettings = SETTINGS) -> Catalog:
     """Make an empty catalog."""
-    return Catalog.create(path, embed_dim=EMBED_DIM, fingerprints=Digests().fingerprints(), settings=SETTINGS)
+    return Catalog.create(path, embed_dim=EMBED_DIM, fingerprints=Digests().fingerprints(), settings=settings)
 
 
 def content_of(catalog: Catalog) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def test_mapped_index_finds_what_the_one_in_memory_finds(tmp_path: Path, setting
     for one, other in zip(search_index(built, rows, queries, 10), search_index(loaded, rows, queries, 10), strict=True):
         np.testing.assert_array_equal(one.rows, other.rows)
     assert ids_in(loaded.index) == rows.seq.tolist() and sound_lists(path)
+    assert faiss.downcast_InvertedLists(loaded.index.invlists).prefetch_nthread == 0  # else 32 threads start per search
     assert load_index(path, settings, "another", rows.embed_dim) is None
     assert load_index(path, dataclasses.replace(settings, nlist=17), "me", rows.embed_dim) is None
 
@@ -292,3 +293,16 @@ def test_migration_may_be_killed_at_any_moment(tmp_path: Path) -> None:
     with Catalog.open(path) as catalog:
         catalog.optimize()
         assert catalog.verify().ok and not facts_path(path / "image.faiss").exists()
+
+
+def test_what_a_killed_process_left_half_written_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "c.catalog"
+    with new_catalog(path, dataclasses.replace(SMALL, index="hnsw")) as catalog:
+        catalog.add(vector_items(random_units(300)))
+    (path / ".image.7-1.partial.faiss").write_bytes(b"half of it")
+    facts_path(index_path(path, "image")).unlink()  # killed after the index was renamed, before its facts were
+    with Catalog.open(path, read_only=True) as catalog:
+        assert catalog.verify(files=False).ok
+    index_path(path, "image").write_bytes(b"garbage")
+    with Catalog.open(path, read_only=True) as catalog:
+        assert not catalog.verify(files=False).ok

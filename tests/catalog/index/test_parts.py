@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from embedspace.catalog import Catalog
-from embedspace.catalog.index import local, parts
+from embedspace.catalog.index import local, merging, packed, parts
 from embedspace.catalog.index.local import LocalIndex
 from embedspace.catalog.index.parts import MANIFEST, PACKED, load_parts
+from embedspace.catalog.index.runs import Rows, Run
+from embedspace.catalog.index.sampling import sample
 from embedspace.catalog.store.schema import DATABASE
 from tests.support.catalog_encoder import new_catalog, random_units, vector_items
 
@@ -226,3 +230,101 @@ def test_a_reader_writes_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             catalog.add(vector_items(random_units(50, seed=5), first=200))
             assert len(reader.search(QUERY, query_modality="text", k=400)[0]) == 250
             assert names(path) == [PACKED]
+
+
+def merging_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "_FAN", 3)
+    monkeypatch.setattr(merging, "_SMALLEST", 150)
+
+
+def test_parts_of_a_size_are_merged_after_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    merging_soon(monkeypatch)
+    path = filled(tmp_path / "c.catalog", 120, 120)
+    assert len(names(path)) == 2
+    with Catalog.open(path) as catalog:
+        catalog.remove("number in (3, 130)")
+        catalog.add(vector_items(random_units(120, seed=2), first=240))
+    assert len(names(path)) == 1 and len(found(path)) == 358
+    with Catalog.open(path) as catalog:
+        assert [part.packed.count for part in load_parts(catalog.store).parts] == [358]  # the dead are left out
+    for number in range(3, 9):
+        with Catalog.open(path) as catalog:
+            catalog.add(vector_items(random_units(120, seed=number), first=120 * number))
+    with Catalog.open(path) as catalog:
+        assert [part.packed.count for part in load_parts(catalog.store).parts] == [1078]
+    assert len(found(path)) == 1078
+
+
+def test_what_is_deleted_or_added_during_a_merge_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = filled(tmp_path / "c.catalog", 120, 120, 120, 120)
+    merging_soon(monkeypatch)
+    real = merging.merged_part
+    with Catalog.open(path) as catalog:
+        index = catalog._index.current()
+        assert isinstance(index, LocalIndex)
+
+        def meanwhile(*arguments: Any) -> Any:
+            part = real(*arguments)
+            catalog.remove("number in (0, 250, 479)")
+            catalog.add(vector_items(random_units(30, seed=7), first=480))
+            assert len(catalog.search(QUERY, query_modality="text", k=900)[0]) == 507
+            return part
+
+        monkeypatch.setattr(local, "merged_part", meanwhile)
+        index.build(0)
+        monkeypatch.setattr(local, "merged_part", real)
+        assert len(names(path)) == 1 and len(index.rows("image").runs) == 2
+        assert len(catalog.search(QUERY, query_modality="text", k=900)[0]) == 507
+        catalog.close()
+    assert len(found(path)) == 507
+
+
+def test_a_merge_that_is_killed_leaves_the_parts_that_there_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = filled(tmp_path / "c.catalog", 120, 120, 120)
+    merging_soon(monkeypatch)
+    with Catalog.open(path) as catalog:
+        index = catalog._index.current()
+        monkeypatch.setattr(local, "save_parts", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            index.build(0)
+        monkeypatch.undo()
+    assert len(found(path)) == 360 and len(names(path)) == 4  # the new one is swept up later
+    with Catalog.open(path, read_only=True) as reader:
+        assert len(load_parts(reader.store).parts) == 3
+
+
+@pytest.mark.parametrize("dead", [0, 30, 390])
+def test_what_a_sample_may_draw_lies_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: int) -> None:
+    for module in ("packed", "parts", "sampling.sample"):
+        monkeypatch.setattr(f"embedspace.catalog.index.{module}.DRAWN", 60)
+    monkeypatch.setattr(packed, "_DRAWN_ABOVE", 300)
+    monkeypatch.setattr(sample, "SAMPLE", 40)
+    path = filled(tmp_path / "c.catalog", 400)
+    with Catalog.open(path) as catalog:
+        catalog.remove(f"number < {dead}")
+        index = catalog._index.current()
+        assert isinstance(index, LocalIndex)
+        rows = index.rows("image")
+        assert rows.runs[0].draws[60].rows is not None  # from the file
+        if dead < 390:
+            monkeypatch.setattr(Run, "take", lambda *_: 1 / 0)  # nothing is read from all over the file
+        drawn = sample.sample_of(rows)
+        monkeypatch.undo()
+        assert len(drawn.rows) == (40 if dead < 390 else 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(sample, "SAMPLE", 40)
+        plain = sample.sample_of(Rows([Run(run.rows, run.alive) for run in rows.runs]))
+    for name in ("rows", "seq", "starts", "vectors"):
+        np.testing.assert_array_equal(getattr(drawn, name), getattr(plain, name))
+
+
+def test_damage_of_what_a_sample_may_draw_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "_DRAWN_ABOVE", 300)
+    path = filled(tmp_path / "c.catalog", 400)
+    content = (path / PACKED).read_bytes()
+    (path / PACKED).write_bytes(content[:-5] + bytes([content[-5] ^ 4]) + content[-4:])
+    with Catalog.open(path, read_only=True) as reader:
+        assert not load_parts(reader.store).parts
+        assert [problem.what for problem in reader.verify().problems] == ["derived file"]

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from embedspace.catalog.index.exact import Best, best_items
 from embedspace.catalog.index.runs import Rows, Run
-from embedspace.catalog.index.sampling import _scattered, sample_of
+from embedspace.catalog.index.sampling.drawn import scattered
+from embedspace.catalog.index.sampling.sample import sample_of
 from embedspace.catalog.index.scan import scan_items
 from embedspace.catalog.store.vectors import SegmentRows
 from tests.support.catalog_encoder import random_units
@@ -109,15 +110,15 @@ def reference_sample(rows: Rows, items: int, most: int) -> set[int]:
     """Items of the sample by a full sort."""
     living = rows.positions(rows.living_seq())
     numbers, sizes = np.unique(rows.item[living], return_counts=True)
-    order = np.argsort(_scattered(numbers))[:items]
+    order = np.argsort(scattered(numbers))[:items]
     return set(numbers[order[: max(1, int(np.searchsorted(np.cumsum(sizes[order]), most, side="right")))]].tolist())
 
 
 @pytest.mark.parametrize("per_item", [1, 5])
 @pytest.mark.parametrize("dead", [0.0, 0.5, 0.97])
 def test_sample_is_the_one_of_a_full_sort(per_item: int, dead: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedspace.catalog.index.sampling.SAMPLE", 40)
-    monkeypatch.setattr("embedspace.catalog.index.sampling._SAMPLE_ROWS", 90)
+    monkeypatch.setattr("embedspace.catalog.index.sampling.sample.SAMPLE", 40)
+    monkeypatch.setattr("embedspace.catalog.index.sampling.sample._SAMPLE_ROWS", 90)
     rows = without(rows_of([2000, 1000, 7], per_item), dead)
     sample = sample_of(rows)
     assert set(rows.item[sample.rows].tolist()) == reference_sample(rows, 40, 90)

@@ -100,7 +100,7 @@ def test_a_long_text_is_the_mean_of_its_windows(encoder: TextEncoder) -> None:
 def test_few_words_are_numpys_and_many_are_torchs_once_it_is_there(
     encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few, many = [encoder.prepare("a dog")], [encoder.prepare("a dog " * 100) for _ in range(3)]
+    few, many = [encoder.prepare("a dog")], [encoder.prepare(f"a {name} " * 100) for name in ("dog", "car", "fox")]
     asked: list[int] = []
     make = encoder._in_torch
     monkeypatch.setattr(encoder, "_in_torch", lambda: asked.append(1) or make())

@@ -61,7 +61,7 @@ def violations(page: Any) -> list[tuple[str, str, list[str]]]:
     return told
 
 
-@pytest.mark.parametrize("to", ["text", "image"])
+@pytest.mark.parametrize("to", ["text", "image", "audio"])
 def test_axe_finds_nothing_in_what_was_made(server: Server, visit: Open, to: str) -> None:
     page = visit(f"{server.url}/?view=make&to={to}&count=1&seed=7", reduced_motion="reduce").page
     field = page.get_by_role("searchbox", name="Words to search with")

@@ -122,10 +122,17 @@ def _whole(path: Path, settings: IndexSettings, catalog_id: str, embed_dim: int)
     )
 
 
+def _unfinished(path: Path) -> bool:
+    """Return whether FAISS wrote a file whose facts were never written: none uses it, the next writer replaces it."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(2) in (b"Ix", b"Iw", b"IH")
+    return False
+
+
 def sound_index(path: Path) -> bool:
-    """Return whether an index file is as it was written, every byte of it."""
+    """Return whether an index file is as it was written, every byte, or left unfinished by a killed process."""
     if not facts_path(path).exists():
-        return sound_lists(path)
+        return sound_lists(path) or _unfinished(path)
     try:
         facts = json.loads(facts_path(path).read_text(encoding="utf-8"))
         return bool(_file_digest(path) == facts["crc"])

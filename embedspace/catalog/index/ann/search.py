@@ -6,6 +6,7 @@ searches newer rows beside it, and never sees a deleted one, because only rows t
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any
 
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 from embedspace.catalog.index.ann.built import AnnIndex
 from embedspace.catalog.index.exact import Best, best_items
 from embedspace.catalog.index.gpu import MOST_CANDIDATES, device_number
-from embedspace.catalog.index.runs import Chosen, Rows
+from embedspace.catalog.index.runs import SMALL, Chosen, Rows
 from embedspace.catalog.index.scan import scan_items
 
-__all__ = ["exact_is_cheaper", "search_index"]
+__all__ = ["cheapest_search", "exact_is_cheaper", "search_index"]
 
 _MAX_CANDIDATES = 1 << 14
 _LEAST_PROBED = 8
@@ -62,7 +63,14 @@ def _parameters(ann: AnnIndex, candidates: int, nprobe: int, rows: Rows, chosen:
     among = {} if chosen is None or on_gpu else {"sel": faiss.IDSelectorBitmap(_bits(rows, chosen, ann.built_at))}
     if ann.settings.index == "hnsw":
         return faiss.SearchParametersHNSW(efSearch=max(ann.settings.ef_search, candidates), **among)
-    return faiss.SearchParametersIVF(nprobe=nprobe, **among)
+    return faiss.SearchParametersIVF(nprobe=nprobe, **among) if among else _visiting(nprobe)
+
+
+@functools.lru_cache(maxsize=64)
+def _visiting(nprobe: int) -> Any:  # noqa: ANN401
+    faiss: Any = importlib.import_module("faiss")
+
+    return faiss.SearchParametersIVF(nprobe=nprobe)
 
 
 def _most(ann: AnnIndex) -> int:
@@ -94,7 +102,9 @@ def search_index(
         chosen: Which rows may be found; all living ones where `None`.
     """
     fresh = rows.after(ann.built_at)
-    newer = scan_items(fresh, queries, k, None if chosen is None else chosen.last(fresh))
+    newer: list[Best] = []
+    if len(fresh):
+        newer = scan_items(fresh, queries, k, None if chosen is None else chosen.last(fresh))
     wanted = np.arange(len(queries))
     found: dict[int, Best] = {}
     most = min(ann.size, _most(ann))
@@ -105,9 +115,10 @@ def search_index(
         parameters = _parameters(ann, candidates, nprobe, rows, chosen)
         _, ids = ann.index.search(queries[wanted], candidates, params=parameters)
         for query, proposed in zip(wanted.tolist(), ids, strict=True):
-            older = rows.positions(np.unique(proposed[proposed >= 0]))
-            older = rows.living_among(older) if chosen is None else chosen.among(rows, older)
-            subset = np.concatenate([older, np.sort(newer[query].rows) + len(rows) - len(fresh)])
+            subset = rows.positions(np.sort(proposed[proposed >= 0]))
+            subset = rows.living_among(subset) if chosen is None else chosen.among(rows, subset)
+            if newer:
+                subset = np.concatenate([subset, np.sort(newer[query].rows) + len(rows) - len(fresh)])
             found[query] = best_items(rows, queries[query : query + 1], k, subset)[0]
         if candidates >= most and nprobe >= deepest:
             break
@@ -115,3 +126,14 @@ def search_index(
         wanted = np.asarray([query for query in wanted if len(found[int(query)].rows) < k], np.int64)
         candidates, nprobe = min(candidates * 4, most), min(nprobe * 4, deepest)
     return [found[query] for query in range(len(queries))]
+
+
+def cheapest_search(
+    rows: Rows, ann: AnnIndex | None, queries: NDArray[np.float32], k: int, chosen: Chosen | None
+) -> list[Best]:
+    """Return the best of the chosen rows: by scanning them where that costs less, else by the FAISS index."""
+    if ann is not None and (chosen is None or not exact_is_cheaper(ann, rows, chosen, k)):
+        return search_index(ann, rows, queries, k, chosen)
+    if len(rows) > SMALL:
+        return scan_items(rows, queries, k, chosen)
+    return best_items(rows, queries, k, None if chosen is None else chosen.positions())

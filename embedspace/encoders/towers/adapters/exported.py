@@ -44,7 +44,7 @@ class Described:
         resize: "shortest" scales the shorter side and crops the middle, "squash" scales both, "pad" adds white.
         mean: Taken from each colour in [0, 1].
         std: What the rest is divided by.
-        sample_rate: Of its waveforms, in Hz.
+        sample_rate: Sample rate of its waveforms, in Hz.
         window_seconds: Longest stretch of sound that it takes.
         fill_window: Pad shorter sound with silence to the window; otherwise it takes any length.
         tokenizer: File of the `tokenizers` library, beside the network.

@@ -33,7 +33,7 @@ class Cells:
     """What cells are scored with.
 
     Attributes:
-        session: Of the suite.
+        session: Session of the suite.
         pictures: Judge of pictures.
         sounds: Judge of sounds.
         hear: Turns waveforms at 16 kHz into words.

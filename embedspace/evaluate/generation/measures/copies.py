@@ -128,7 +128,7 @@ class CopyIndex:
 
         Args:
             features: (N, K) the judge's kernel features.
-            variants: Of each thing, for the alignment.
+            variants: Variants of each thing, for the alignment.
             proposed: Ids of further training items that each thing is aligned with; unknown ones are passed over.
         """
         if not len(features) or not len(self):

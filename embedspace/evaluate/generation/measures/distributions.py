@@ -174,7 +174,7 @@ def copy_threshold(held: NDArray[np.float32] | NDArray[np.float64], share: float
 
     Args:
         held: (N,) similarities of real things that were never trained on to their nearest training item.
-        share: Of them that lie above it: what is near by chance, or because things of one kind look alike.
+        share: Share of them that lie above it: what is near by chance, or because things of one kind look alike.
     """
     return float(np.quantile(np.asarray(held, np.float64), 1.0 - share))
 

@@ -30,7 +30,7 @@ class GroupResult:
     """A group's rows, and what sample sheets show of it.
 
     Attributes:
-        name: Of the group.
+        name: Name of the group.
         prompts: What was asked for.
         rows: For the report.
         samples: Source label -> which prompts it has, and its samples with their scores.

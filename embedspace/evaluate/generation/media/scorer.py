@@ -96,7 +96,7 @@ class Scorer:
     """Everything that a suite's rows are scored with.
 
     Attributes:
-        session: Of the suite.
+        session: Session of the suite.
         generator: What is scores.
         medium: What it makes.
         judge: Says what samples show.

@@ -3,18 +3,19 @@
 import { call, catalog, listen } from "../api.js";
 import { announce, capital, fill, h, number, one } from "../dom.js";
 import { inWords, queryBar } from "../parts/query.js";
-import { go, read } from "../state.js";
+import { go, keyOf, read } from "../state.js";
 import { waveform, silence } from "../parts/player.js";
 import { asked, isExpired, revive } from "../terms.js";
 
 const ORDER = ["image", "audio", "speech", "text"];
-const OPTIONS = [ // name, label, least, most, step, default, what it does, of which targets (all where null)
-  ["count", "How many", 1, 16, 1, 4, "results to keep", null],
-  ["candidates", "Candidates", 1, 64, 1, 1, "drawn for each that is kept, the best by the space's own encoder", ["image", "audio"]],
-  ["guidance", "Guidance", 0, 30, 0.5, null, "how strictly it follows; left empty, the generator's own", ["image", "audio"]],
-  ["seconds", "Seconds", 1, 60, 1, 4, "of sound", ["audio"]],
-  ["seed", "Seed", 0, 2147483647, 1, null, "the same seed makes the same again; left empty, a new one", null],
+const COMMON = [ // of all targets: name, label, least, most, step, default, what it does
+  ["count", "How many", 1, 16, 1, 4, "results to keep"],
+  ["seed", "Seed", 0, 2147483647, 1, null, "the same seed makes the same again; left empty, a new one"],
 ];
+const HIDDEN = ["family", "size", "steps"]; // for programs
+
+/** Return an option of a target, as the server describes it, in the form of those above. */
+const described = ({ key, type, least, most, help }) => [key, capital(key.replaceAll("_", " ")), least, most, type === "int" ? 1 : type === "float" ? "any" : null, null, help];
 
 /** Make the view. */
 export function view() {
@@ -30,10 +31,13 @@ export function view() {
     bar.node, target, options, state, results);
 
   const wanted = () => read().to;
-  const takes = (kinds) => kinds === null || kinds.includes(wanted());
+  let things = {}; // what can be made, by name
+  const taken = () => [...COMMON, ...(things[wanted()]?.options ?? []).filter((option) => !HIDDEN.includes(option.key)).map(described)];
 
   async function drawForm() {
-    const generates = [...(await catalog()).generates].sort((a, b) => ORDER.indexOf(a) - ORDER.indexOf(b));
+    things = Object.fromEntries((await catalog()).targets.map((target) => [target.name, target]));
+    const place = (name) => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);
+    const generates = Object.keys(things).sort((a, b) => place(a) - place(b));
     const to = generates.includes(wanted()) ? wanted() : generates[0];
     if (!to) return fill(target, h("p", { class: "note" }, "This space has no generators."));
     if (to !== wanted()) go({ to }, { replace: true, quiet: true });
@@ -45,10 +49,10 @@ export function view() {
     fill(target, generates.map((kind) => h("button", {
       type: "button", class: "choice", "data-kind": kind, "aria-pressed": String(kind === to), onclick: () => choose(kind),
     }, capital(kind === "image" || kind === "audio" ? `a ${one(kind)}` : kind === "text" ? "words" : one(kind)))));
-    fill(options, OPTIONS.filter(([, , , , , , , kinds]) => takes(kinds)).map(([name, label, min, max, step, standard, about]) =>
+    fill(options, taken().map(([name, label, min, max, step, standard, about]) =>
       h("label", { title: about }, h("span", {}, label), h("input", {
-        type: "number", min, max, step, value: given[name] ?? standard ?? "", placeholder: name === "seed" ? "any" : "its own", "aria-description": about,
-        onchange: ({ target: field }) => field.reportValidity() && go({ [name]: field.value === "" ? undefined : Number(field.value) }, { replace: true, quiet: true }),
+        type: step === null ? "text" : "number", min, max, step, value: given[keyOf(name)] ?? standard ?? "", placeholder: name === "seed" ? "any" : "its own", "aria-description": about,
+        onchange: ({ target: field }) => field.reportValidity() && go({ [keyOf(name)]: field.value === "" ? undefined : step === null ? field.value : Number(field.value) }, { replace: true, quiet: true }),
       }))));
   }
 
@@ -60,9 +64,9 @@ export function view() {
     await leave();
     const given = read();
     const body = { terms: asked(terms), to: given.to, seed: given.seed ?? Math.floor(Math.random() * 2 ** 31) };
-    for (const [name, , , , , standard, , kinds] of OPTIONS) {
-      const value = given[name] ?? standard;
-      if (takes(kinds) && value !== null && value !== undefined) body[name] = value;
+    for (const [name, , , , , standard] of taken()) {
+      const value = given[keyOf(name)] ?? standard;
+      if (value !== null && value !== undefined) body[name] = value;
     }
     fill(results);
     progress("Waiting", null);
@@ -118,7 +122,7 @@ export function view() {
   function card(made) {
     const { to, terms } = read();
     const name = `${inWords(terms) || one(to)}, ${number(made.index + 1)}`;
-    const face = to === "image" ? h("img", { src: made.url, alt: name })
+    const face = (things[to]?.content ?? to) === "image" ? h("img", { src: made.url, alt: name })
       : made.url ? waveform({ name, media: made.url, fallback: null }) : null;
     return h("li", { class: `card made-${to}`, "data-index": made.index },
       face && h("div", { class: "media" }, face), made.text && h("p", { class: "told" }, made.text),

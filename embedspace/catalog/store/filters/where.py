@@ -21,13 +21,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from embedspace.errors import InputError
 
-__all__ = ["COLUMNS", "Condition", "compile_where", "json_value"]
+__all__ = ["COLUMNS", "LOOKUP", "Condition", "Node", "compile_where", "json_value"]
 
 COLUMNS: dict[str, str] = {
     "id": "i.id {}",
@@ -43,6 +43,8 @@ COLUMNS: dict[str, str] = {
 }
 """Field -> SQL with a place for the comparison; i is the item, s one of its segments, u one of its places."""
 
+LOOKUP = "SELECT item FROM field_values WHERE field = ?"
+"""What selects items by a value of a field; comparisons of the value follow."""
 _MAX_LENGTH = 20_000
 _MAX_DEPTH = 50
 _MAX_PARAMETERS = 900
@@ -60,17 +62,41 @@ _KEYWORDS = frozenset({"and", "or", "not", "like", "in", "between", "is", "null"
 _COMPARISONS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A part of a filter.
+
+    Attributes:
+        joint: "and", "or" or "not" of its parts; empty for a comparison.
+        parts: The parts.
+        name: The name in the metadata that is compared; empty for a column.
+        lookups: Selects of the items that fulfil the comparison from `field_values`, with their values; together they
+            find each item. None where it cannot be looked up.
+        words: The comparison, for people.
+    """
+
+    joint: str = ""
+    parts: tuple[Node, ...] = ()
+    name: str = ""
+    lookups: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """A compiled filter.
 
     Attributes:
         sql: A condition over `items i` and `segments s`.
         parameters: Its values, in order.
+        root: Its parts, for planning.
+        of_places: Whether it asks for places, which an item may get and lose.
     """
 
     sql: str = ""
-    parameters: list[Any] = field(default_factory=list)
+    parameters: Sequence[Any] = ()
+    root: Node = field(default_factory=Node)
+    of_places: bool = False
 
 
 def compile_where(expression: str, fields: Collection[str]) -> Condition:
@@ -93,11 +119,11 @@ def compile_where(expression: str, fields: Collection[str]) -> Condition:
     if len(expression) > _MAX_LENGTH:
         raise InputError(f"where: an expression of {len(expression)} characters; at most {_MAX_LENGTH}")
     parser = _Parser(expression, fields)
-    sql = parser.any_of(0)
+    sql, root = parser.any_of(0)
     parser.finish()
     if len(parser.parameters) > _MAX_PARAMETERS:
         raise InputError(f"where: {len(parser.parameters)} values; at most {_MAX_PARAMETERS}")
-    return Condition(sql, parser.parameters)
+    return Condition(sql, parser.parameters, root, parser.of_places)
 
 
 def json_value(name: str) -> tuple[str, list[str]]:
@@ -108,14 +134,38 @@ def json_value(name: str) -> tuple[str, list[str]]:
     return "coalesce(json_extract(i.metadata, ?), json_extract(i.metadata, ?))", [f'$."{name}"', f'$."{nested}"']
 
 
+def _lookups(name: str, body: str, values: tuple[Any, ...]) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    """Return what finds the items whose value compares so; see `Node`."""
+    if body == "LIKE ?" and isinstance(values[0], str):
+        return tuple(
+            (f"{LOOKUP} AND {span} AND value LIKE ?", (name, *bounds, values[0])) for span, bounds in _spans(values[0])
+        )
+    return ((f"{LOOKUP} AND value {body}", (name, *values)),)
+
+
+def _spans(pattern: str) -> list[tuple[str, tuple[str, ...]]]:
+    """Return ranges of values in which all lie that are like a pattern, whatever the case of its letters."""
+    start = re.split(r"[%_]", pattern)[0]
+    if not start or not start.isascii():
+        return [("value IS NOT NULL", ())]
+    rest = start[1:]
+    between = "value >= ? AND value < ?"
+    firsts = sorted({start[0].upper(), start[0].lower()})
+    spans: list[tuple[str, tuple[str, ...]]] = [
+        (between, (first + rest.upper(), f"{first}{rest.lower()}\U0010ffff")) for first in firsts
+    ]
+    return spans if len(firsts) == 2 else [*spans, ("value < ''", ())]  # what begins with a digit may be a number
+
+
 class _Parser:
-    """Recursive descent over the tokens; every method returns SQL and appends to `parameters`."""
+    """Recursive descent over the tokens; the methods for parts return SQL and node, and appends to `parameters`."""
 
     def __init__(self, expression: str, fields: Collection[str]) -> None:
         self.expression, self.fields = expression, fields
         self.parameters: list[Any] = []
         self.tokens: list[tuple[str, str, int]] = []
         self.at = 0
+        self.of_places = False
         position, end = 0, len(expression.rstrip())
         while position < end:
             match = _TOKEN.match(expression, position)
@@ -152,35 +202,47 @@ class _Parser:
         if self.at < len(self.tokens):
             raise self.error("expected 'and', 'or' or the end")
 
-    def any_of(self, depth: int) -> str:
-        parts = [self.all_of(depth)]
-        while self.accept("keyword", "or"):
-            parts.append(self.all_of(depth))
-        return parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"
+    def any_of(self, depth: int) -> tuple[str, Node]:
+        return self.joined("or", self.all_of, depth)
 
-    def all_of(self, depth: int) -> str:
-        parts = [self.factor(depth)]
-        while self.accept("keyword", "and"):
-            parts.append(self.factor(depth))
-        return parts[0] if len(parts) == 1 else f"({' AND '.join(parts)})"
+    def all_of(self, depth: int) -> tuple[str, Node]:
+        return self.joined("and", self.factor, depth)
 
-    def factor(self, depth: int) -> str:
+    def joined(self, word: str, part: Callable[[int], tuple[str, Node]], depth: int) -> tuple[str, Node]:
+        parts = [part(depth)]
+        while self.accept("keyword", word):
+            parts.append(part(depth))
+        if len(parts) == 1:
+            return parts[0]
+        sql = f" {word.upper()} ".join(one for one, _ in parts)
+        return f"({sql})", Node(word, tuple(node for _, node in parts))
+
+    def factor(self, depth: int) -> tuple[str, Node]:
         if depth > _MAX_DEPTH:
             raise self.error(f"nested deeper than {_MAX_DEPTH}")
         if self.accept("keyword", "not"):
-            return f"(NOT {self.factor(depth + 1)})"
+            sql, node = self.factor(depth + 1)
+            return f"(NOT {sql})", Node("not", (node,))
         if self.accept("operator", "("):
             inner = self.any_of(depth + 1)
             self.expect("operator", ")")
             return inner
-        return self.comparison()
+        first = self.tokens[self.at][2] if self.at < len(self.tokens) else 0
+        shape, name = self.field()
+        before = len(self.parameters)
+        sql, body = self.comparison(shape)
+        values = tuple(self.parameters[before:])
+        last = self.tokens[self.at][2] if self.at < len(self.tokens) else len(self.expression)
+        words = self.expression[first:last].strip()
+        lookups = _lookups(name, body, values) if name and body else ()
+        return sql, Node(name=name, lookups=lookups, words=words)
 
-    def comparison(self) -> str:
-        shape = self.field()
+    def comparison(self, shape: str) -> tuple[str, str]:
+        """Return the SQL of a comparison, and what is compared with a value; empty where that is its absence."""
         if self.accept("keyword", "is"):
             negated = self.accept("keyword", "not") is not None
             self.expect("keyword", "null")
-            return f"({shape.format('IS NOT NULL' if negated else 'IS NULL')})"
+            return f"({shape.format('IS NOT NULL' if negated else 'IS NULL')})", "IS NOT NULL" if negated else ""
         negated = self.accept("keyword", "not") is not None
         prefix = "NOT " if negated else ""
         if self.accept("keyword", "like"):
@@ -203,15 +265,17 @@ class _Parser:
             if operator is None:
                 raise self.error("expected a comparison (= != < <= > >= like in between is)")
             body = f"{_COMPARISONS[operator]} {self.value()}"
-        return f"ifnull({shape.format(body)}, 0)"
+        return f"ifnull({shape.format(body)}, 0)", body
 
-    def field(self) -> str:
+    def field(self) -> tuple[str, str]:
+        """Return the SQL of a field with a place for a comparison, and its name in the metadata."""
         name = self.accept("name") or (self.accept("quoted") or "").strip("`")
         if not name:
             raise self.error("expected the name of a field")
         column = name.removeprefix("catalog.")
         if column in COLUMNS and name not in self.fields:
-            return COLUMNS[column]
+            self.of_places = self.of_places or "FROM uris" in COLUMNS[column]
+            return COLUMNS[column], ""
         if name in COLUMNS:
             raise InputError(
                 f"where: {name!r} is a name in the metadata and a column of the catalog; write meta.{name} or "
@@ -226,7 +290,7 @@ class _Parser:
             raise self.error(f"unknown field {name!r}{hint}; known: {', '.join(known)};")
         sql, parameters = json_value(key)
         self.parameters += parameters
-        return f"{sql} {{}}"
+        return f"{sql} {{}}", key
 
     def value(self) -> str:
         if (number := self.accept("number")) is not None:

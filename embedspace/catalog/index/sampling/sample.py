@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.catalog.index.exact import cosines
-from embedspace.catalog.index.runs import Rows, Run, item_starts
+from embedspace.catalog.index.runs import Rows, Run
+from embedspace.catalog.index.sampling.drawn import DRAWN, HIGHEST, SAMPLE, item_starts, spans_rows
+from embedspace.catalog.store.vectors import widened
 
 __all__ = ["SAMPLE", "Sample", "Watcher", "sample_of"]
 
-SAMPLE = 4096
-"""Items of a sample: all items of a smaller gallery."""
 _SAMPLE_ROWS = 4 * SAMPLE
-_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,81 +59,64 @@ def sample_of(rows: Rows, earlier: Sample | None = None) -> Sample:
         rows: One modality.
         earlier: Its sample before its latest change, whose vectors are taken over where they are the same.
     """
-    items = rows.items
-    share = 1.0
-    while 4 * SAMPLE < items * share:
-        share /= 2  # in steps, so that what a run remembers goes on being of use
-    if items <= SAMPLE and rows.living <= _SAMPLE_ROWS:
+    if rows.items <= SAMPLE and rows.living <= _SAMPLE_ROWS:
         return _sample(rows, rows.positions(rows.living_seq()), earlier)
+    count = DRAWN
     while True:
-        hashes, sizes, spans = _candidates(rows, share)
-        if share == 1.0 or len(hashes) >= SAMPLE:
+        hashes, sizes, spans, complete = _candidates(rows, count)
+        if complete or len(hashes) >= SAMPLE or sizes.sum() > _SAMPLE_ROWS:
             break
-        share = min(1.0, 4 * share)
+        count *= 4
     order = np.argsort(hashes, kind="stable")[:SAMPLE]
     kept = max(1, int(np.searchsorted(np.cumsum(sizes[order]), _SAMPLE_ROWS, side="right"))) if len(order) else 0
-    chosen = _ranges(*spans[np.sort(order[:kept])].T)
+    chosen = spans_rows(*spans[np.sort(order[:kept])].T)
     return _sample(rows, rows.living_among(chosen), earlier)
 
 
 def _sample(rows: Rows, chosen: NDArray[np.int64], earlier: Sample | None) -> Sample:
-    seq = rows.seq_of(chosen)
-    item = np.concatenate(
-        [run.rows.item[its] for _, run, its in rows.pieces(chosen) if its is not None] or [np.zeros(0, np.int64)]
-    )
+    found = [_read(run, its) for _, run, its in rows.pieces(chosen) if its is not None]
+    seq = np.concatenate([one.seq for one in found] or [np.zeros(0, np.int64)])
+    item = np.concatenate([one.item for one in found] or [np.zeros(0, np.int64)])
     if earlier is not None and np.array_equal(seq, earlier.seq):
         return Sample(chosen, seq, earlier.starts, earlier.vectors)
-    vectors = [run.take(its) for _, run, its in rows.pieces(chosen) if its is not None]
-    return Sample(chosen, seq, item_starts(item), np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32))
+    vectors = np.concatenate([one.vectors() for one in found] or [np.zeros((0, 1), np.float32)])
+    return Sample(chosen, seq, item_starts(item), vectors)
 
 
-def _candidates(rows: Rows, share: float) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return hash, living rows and (n, 2) span of the living items whose hash is among the lowest share of all."""
+class _Read(NamedTuple):
+    seq: NDArray[np.int64]
+    item: NDArray[np.int64]
+    vectors: Callable[[], NDArray[np.float32]]
+
+
+def _read(run: Run, some: NDArray[np.int64]) -> _Read:
+    """Read rows of a run: from what was drawn of it where it lies together."""
+    drawn = run.drawn(DRAWN) if DRAWN in run.draws else None
+    if drawn is not None and drawn.rows is not None and len(drawn.rows.seq):
+        its, rows = drawn.rows, spans_rows(drawn.low, drawn.high)
+        at = np.minimum(np.searchsorted(rows, some), len(rows) - 1)
+        if np.array_equal(rows[at], some):
+            return _Read(its.seq[at], its.item[at], lambda: widened(np.take(its.vectors, at, axis=0)))
+    return _Read(run.rows.seq[some], run.rows.item[some], lambda: run.take(some))
+
+
+def _candidates(rows: Rows, count: int) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64], bool]:
+    """Return hash, living rows and (n, 2) span of the living items with the lowest hashes, and whether that is all."""
+    draws = [run.drawn(count) for run in rows.runs]
+    bound = min((one.bound for one in draws), default=HIGHEST)
     hashes, sizes, spans = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], [np.zeros((0, 2), np.int64)]
-    for first, run in zip(rows.firsts.tolist(), rows.runs, strict=False):
-        hashed, low, high = _lowest(run, share)
+    for first, run, one in zip(rows.firsts.tolist(), rows.runs, draws, strict=False):
+        its = one.hashes <= bound
+        hashed, low, high = one.hashes[its], one.low[its], one.high[its]
         size = high - low
         if run.alive is not None and len(low):
-            alive = run.alive[_ranges(low, high)].astype(np.int64)
+            alive = run.alive[spans_rows(low, high)].astype(np.int64)
             size = np.add.reduceat(alive, np.concatenate([[0], np.cumsum(size)[:-1]]))
         lives = size > 0
         hashes.append(hashed[lives])
         sizes.append(size[lives])
         spans.append(np.stack([low, high], axis=1)[lives] + first)
-    return np.concatenate(hashes), np.concatenate(sizes), np.concatenate(spans)
-
-
-def _lowest(run: Run, share: float) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return hash, first row and end of a run's items, dead or alive, with the lowest hashes; these are remembered."""
-    remembered = run.__dict__.setdefault("lowest", {})
-    if share not in remembered:
-        limit = np.uint64(min(share * 2.0**64, 2.0**64 - 2048))
-        hashes, groups = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-        for begin in range(0, len(run.starts), _CHUNK):
-            hashed = _scattered(run.rows.item[run.starts[begin : begin + _CHUNK]])
-            low = np.arange(len(hashed)) if share == 1.0 else np.flatnonzero(hashed < limit)
-            hashes.append(hashed[low])
-            groups.append(low + begin)
-        chosen = np.concatenate(groups)
-        remembered[share] = np.concatenate(hashes), run.starts[chosen], run.ends(chosen)
-    found: tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]] = remembered[share]
-    return found
-
-
-def _ranges(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the numbers of all spans [low, high), one after the other."""
-    size = high - low
-    ends = np.cumsum(size)
-    found: NDArray[np.int64] = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(low - (ends - size), size)
-    return found
-
-
-def _scattered(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return numbers that look random, each a function of one given number (the finaliser of SplitMix64)."""
-    mixed = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    return np.concatenate(hashes), np.concatenate(sizes), np.concatenate(spans), bool(bound == HIGHEST)
 
 
 class Watcher:

@@ -1,0 +1,1 @@
+"""Many items at once: tables of encoded items, and folders of them."""

@@ -1,0 +1,1 @@
+"""Writing many items in one transaction."""
