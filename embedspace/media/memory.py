@@ -41,4 +41,4 @@ class MemoryGate:
 
 
 DECODING = MemoryGate(400_000_000)
-"""Of the process: every decoder of pictures passes it."""
+"""The memory that one process gives to pictures: every decoder of pictures asks it."""

@@ -24,7 +24,7 @@ from embedspace.encoders.towers.efficientnet_lite import MIDDLE_STAGES, TRUNK_ST
 __all__ = ["ImageSessions"]
 
 _OPSET, _IR_VERSION = 17, 8
-"""Of the ONNX format: what every onnxruntime since 1.12 reads."""
+"""Version of the ONNX format: what every onnxruntime since 1.12 reads."""
 _TOGETHER = 1  # pictures at once: as fast as more, in less memory
 
 

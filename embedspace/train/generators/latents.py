@@ -31,7 +31,7 @@ from embedspace.train.precision import bfloat16_autocast
 __all__ = ["Averaged", "train_latent_generator"]
 
 _FLOW_SHARE = 0.65
-"""Of the minutes; the VAE has what autoencoder and flow leave."""
+"""Share of the minutes; the VAE has what autoencoder and flow leave."""
 
 
 class Averaged(nn.Module):

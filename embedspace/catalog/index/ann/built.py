@@ -41,7 +41,7 @@ class AnnIndex:
         trained: Vectors that there were when it was trained.
         nprobe: Cells to visit, as measured; 0 where nothing was measured.
         overfetch: Candidates to take per wanted hit.
-        recall: Of the exact ten best of the least lucky modality of queries, as measured; 0 where nothing was.
+        recall: Share of the exact ten best that were found, for the least lucky modality of queries; 0 if not measured.
         shell: An IVF index as FAISS writes it, trained and without vectors.
     """
 

@@ -19,8 +19,7 @@ from typing import Any
 
 import torch
 
-from embedspace.encoders.towers.adapters.processed import encode_processed, longest_window, picture_side
-from embedspace.encoders.towers.adapters.sources import (
+from embedspace.encoders.towers.adapters.files import (
     chosen_modalities,
     find_folder,
     library,
@@ -30,6 +29,7 @@ from embedspace.encoders.towers.adapters.sources import (
     require_length,
     require_picture,
 )
+from embedspace.encoders.towers.adapters.processed import encode_processed, longest_window, picture_side
 from embedspace.encoders.towers.base import Tower, TowerRequest, check_waveform
 from embedspace.encoders.towers.registry import register_tower
 from embedspace.errors import ConfigError
