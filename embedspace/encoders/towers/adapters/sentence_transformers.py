@@ -83,7 +83,7 @@ class SentenceTransformersTower(Tower):
         self.require("text")
         longest = max((prompt or "" for prompt in self._prompts.values()), key=len)
         with self._one_at_a_time:
-            return len(self.model.tokenizer(longest + text, truncation=False)["input_ids"])
+            return len(self.model.tokenizer(longest + text, truncation=False, verbose=False)["input_ids"])
 
     def prepare(self, modality: str, media: Any) -> Any:  # noqa: ANN401
         """Check a text; run the model's own processor on a picture or a waveform.

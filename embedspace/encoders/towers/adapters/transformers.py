@@ -104,7 +104,7 @@ class TransformersTower(Tower):
         """Return how many tokens a text takes with its marks."""
         self.require("text")
         with self._lock:
-            return len(self._processor.tokenizer(text, truncation=False)["input_ids"])
+            return len(self._processor.tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
     def prepare(self, modality: str, media: Any) -> dict[str, Any]:  # noqa: ANN401
         """Run the model's own processor on one item: features with a batch axis of 1."""
