@@ -40,7 +40,7 @@ from eval.bench.scale_peers import PEERS, Peer, least_effort, missing_peers
 Matrix = NDArray[np.float32]
 Search = Callable[[Matrix], Any]
 
-EMBED_DIM, QUERIES, K = 256, 200, 10
+EMBED_DIM, QUERIES, K, STARTS = 256, 200, 10, 4
 CALIBRATION = Path(embedspace.__file__).parent / "weights" / "default" / "calibration.json"
 FIRST = """
 import json, sys, time
@@ -264,7 +264,7 @@ def first_search(path: Path, queries: Path) -> dict[str, float]:
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         environment = {**kept, "PYTHONPYCACHEPREFIX": str(Path(temporary) / "compiled")}
         command = [sys.executable, "-c", FIRST, path, queries, small]
-        for _ in range(4):
+        for _ in range(STARTS):
             done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
             runs.append(json.loads(done.stdout))
     return {name: float(np.median([run[name] for run in runs[1:]])) for name in runs[0]}
