@@ -1,6 +1,7 @@
 """Export to parquet, npz and JSON lines, one row per segment; `bulk` reads parquet and JSON lines again.
 
 Columns: id, uri, kind, modality, start, end, text, label, metadata (JSON text) and vector (embed_dim float32).
+Which encoder made the vectors is said in the metadata of a parquet file, and in the first of JSON lines.
 The npz file leaves out text and metadata (it has no place for text of any length): arrays `vectors` (N, embed_dim),
 `ids`, `uris`, `modalities`, `labels`, `starts` and `ends` (NaN where a segment has none).
 """
@@ -49,12 +50,16 @@ def export(store: Store, path: Path) -> int:
         return writer(store, partial)
 
 
+def _origin(store: Store) -> Origin:
+    return Origin(store.embed_dim, store.fingerprints(), str(store.meta("calibration") or ""))
+
+
 def _parquet(store: Store, path: Path) -> int:
     pa, pq = pyarrow_for(path)
     types = {"start": pa.float64(), "end": pa.float64()}
     fields = [(name, types.get(name, pa.string())) for name in EXPORTED]
-    origin = Origin(store.embed_dim, store.fingerprints(), str(store.meta("calibration") or ""))
-    schema = pa.schema([*fields, ("vector", pa.list_(pa.float32(), store.embed_dim))], {KEY: origin.to_json()})
+    said = {KEY: _origin(store).to_json()}
+    schema = pa.schema([*fields, ("vector", pa.list_(pa.float32(), store.embed_dim))], said)
     count = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for rows, vectors in segment_pages(store):
@@ -69,13 +74,16 @@ def _parquet(store: Store, path: Path) -> int:
 
 
 def _jsonl(store: Store, path: Path) -> int:
-    count = 0
+    count, first = 0, True
     with path.open("w", encoding="utf-8") as file:
         for rows, vectors in segment_pages(store):
             for row, vector in zip(rows, vectors, strict=True):
                 line = dict(zip(EXPORTED, row, strict=True))
                 line["metadata"] = json.loads(line["metadata"])
                 line["vector"] = [float(f"{value:.6g}") for value in vector.tolist()]
+                if first:
+                    line[KEY] = json.loads(_origin(store).to_json())
+                    first = False
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
             count += len(rows)
     return count

@@ -422,7 +422,9 @@ def test_export_round_trip(indexed: Catalog, tmp_path: Path, suffix: str) -> Non
     file = tmp_path / f"out{suffix}"
     assert indexed.export(file) == 8
     with new_catalog(tmp_path / "copy.catalog") as copy:
-        import_encoding(copy, read_encoding(file))
+        encoding = read_encoding(file)
+        assert encoding.origin is not None and encoding.origin.fingerprints == indexed.fingerprints
+        import_encoding(copy, encoding)
         assert [(item.id, item.uris, item.kind, item.metadata, item.segments) for item in copy.items()] == [
             (item.id, item.uris, item.kind, item.metadata, item.segments) for item in indexed.items()
         ]

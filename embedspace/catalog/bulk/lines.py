@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.catalog.bulk.origin import KEY, Origin
 from embedspace.catalog.bulk.records import VECTORS, table_of
 from embedspace.catalog.bulk.shards import Shard
 from embedspace.catalog.bulk.table import ItemTable
@@ -60,6 +61,8 @@ class LinesShard(Shard):
         """Count its lines and read the first; see `Shard`."""
         self.rows = count_lines(self.path)
         for record in islice(json_lines(self.path, 0), 1):
+            said = record.get(KEY) if isinstance(record, dict) else None
+            self.origin = Origin.from_json(json.dumps(said), self.path) if said is not None else None
             self.embed_dim = len(self._vector(record, 1))
 
     def tables(self, first: int) -> Iterator[ItemTable]:
@@ -71,11 +74,12 @@ class LinesShard(Shard):
             first += len(records)
 
     def _vector(self, record: Any, row: int) -> NDArray[np.float32]:  # noqa: ANN401
-        """Take the vector out of a record."""
+        """Take the vector out of a record, and what it says of its encoder."""
         where = f"{self.path}: row {row}"
         name = next((name for name in VECTORS if isinstance(record, dict) and name in record), None)
         if name is None:
             raise InputError(f"{where}: no 'vector' (or 'embedding'); expected a list of numbers")
+        record.pop(KEY, None)
         try:
             vector = np.asarray(record.pop(name), np.float32)
         except (ValueError, TypeError) as error:

@@ -55,7 +55,7 @@ class ParquetShard(Shard):
             raise InputError(f"{self.path}: column {self._vector!r} is of type {kind}; expected lists of float")
         if first is not None and len(first) and first.column(0)[0].is_valid:
             self.embed_dim = len(first.column(0)[0])
-        said = (schema.metadata or {}).get(KEY)
+        said = (schema.metadata or {}).get(KEY.encode())
         self.origin = Origin.from_json(said, self.path) if said else None
 
     def _vector_column(self, names: list[str]) -> str:

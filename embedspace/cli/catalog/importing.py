@@ -41,8 +41,8 @@ def import_(
     """Add items that were encoded elsewhere, with their vectors: nothing is encoded here.
 
     Each row is a segment: vector (unit length), modality, and where known id, uri, kind, start, end, text and label;
-    all else is metadata. Neighbouring rows with the same id (or uri) are one item. Parquet of `catalog export` says
-    which encoder made it; other files do in a file embedspace.json beside them, or --space names it.
+    all else is metadata. Neighbouring rows with the same id (or uri) are one item. Files of `catalog export` say which
+    encoder made them; others do in a file embedspace.json beside them, or --space names it.
 
     It may be killed at any moment: the same command goes on where it stopped.
     """
