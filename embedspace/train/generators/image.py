@@ -36,8 +36,7 @@ def train(run: GeneratorRun) -> None:
     if not may_ship.any():
         raise ConfigError(f"recipe {run.recipe.name}: [image] may_ship and licences leave no picture that may ship")
     perceptual = Perceptual() if recipe.autoencoder.perceptual > 0 else None
-    parts = recipe.autoencoder, recipe.flow
-    train_latent_generator(run, parts, sets["train"], sets["val"], may_ship, perceptual, options=recipe.options)
+    train_latent_generator(run, recipe, sets["train"], sets["val"], may_ship, perceptual)
 
 
 def read_pictures(run: GeneratorRun, split: str) -> MediaSet:
