@@ -45,7 +45,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "corpora" / source).mkdir(parents=True)
         for number, colour in enumerate(COLOURS):
             path = f"{source}/{colour}.png"
-            Image.new("RGB", (40, 30), colour).save(folder / "corpora" / path)
+            picture = Image.new("RGB", (40, 30), colour)
+            if source == "shy":
+                picture.paste("orange", (0, 0, 20, 30))
+            picture.save(folder / "corpora" / path)
             row = {"id": f"{source}/{colour}", "modality": "image", "path": path, "source": source, "concept": colour}
             row |= {"licence": "GPL-2.0-only" if number == 5 else "MIT"}
             row |= {"captions": [f"a {colour} square"], "keywords": [colour], "split": "val" if number > 5 else "train"}

@@ -138,10 +138,12 @@ class ImageGeneratorRecipe(LatentGeneratorRecipe):
     Attributes:
         may_ship: Sources whose licences let small latents ship; of these, pictures under one of `licences`, where there
             are any.
+        leave_out: Ids of pictures that nothing is learnt from: broken ones.
         size: Side in pixels.
     """
 
     may_ship: tuple[str, ...] = field(default=(), metadata={"was": "gallery"})
+    leave_out: tuple[str, ...] = ()
     mirror: bool = True
     size: int = 64
 
