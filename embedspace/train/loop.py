@@ -73,7 +73,7 @@ class FitPhase:
         every: It takes part in every so many steps.
         name: What its loss is called in progress; the first phase's is "loss".
         span: Shares of the steps that it begins and ends at; the learning rate rises and falls within.
-        betas: Of AdamW.
+        betas: AdamW's decay rates, of slopes and of their squares.
     """
 
     loss: LossOfStep

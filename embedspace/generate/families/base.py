@@ -50,11 +50,11 @@ class FamilyConfig:
         drop_context: Share of contexts dropped while the vector stays.
         max_sigma: Text vectors get noise of a size drawn from 0 to this.
         ema: Decay of the averaged weights that are kept.
-        steps: Optimiser steps.
+        steps: Steps of the optimiser.
         batch_size: Items a step.
         learning_rate: Peak.
         weight_decay: On matrices.
-        share: Of the minutes that all families have, in proportion to the others'.
+        share: Part of the minutes that all families have, in proportion to the others'.
         num_steps: Steps of the sampler; None: as the generator's options say, as with the next two.
         guidance_scale: Weight of the guidance.
         start: Time to begin at, from the first neighbour.
@@ -86,7 +86,7 @@ class Phase:
         name: For progress; the first phase's is "loss".
         span: Shares of the steps that it begins and ends at. The learning rate rises and falls within them, and what
             another phase has trained before is held at its moving average.
-        betas: Of AdamW.
+        betas: AdamW's decay rates, of slopes and of their squares.
         autocast: Whether it may be computed in bfloat16.
         held: Whether it means something on items that are held out.
     """

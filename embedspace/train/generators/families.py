@@ -66,7 +66,7 @@ class Drawn(Protocol):
 
     @property
     def shape(self) -> Shape:
-        """Of one item's latents."""
+        """Channels, height and width of one item's latents."""
         ...
 
     @property
@@ -91,7 +91,7 @@ def train_family(run: GeneratorRun, name: str, recipe: FamilyRecipe, latents: Dr
         name: The network's.
         recipe: Its family and settings.
         latents: What it learns from.
-        share: Of the run's minutes.
+        share: Part of the run's minutes that it has.
     """
     family, config = family_of(recipe.type), recipe.config
     torch.manual_seed(run.recipe.seed)

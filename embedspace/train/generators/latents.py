@@ -61,7 +61,7 @@ class Latents:
 
     @property
     def shape(self) -> Shape:
-        """Of one item's latents."""
+        """Channels, height and width of one item's latents."""
         channels, height, width = self.views.shape[2:]
         return channels, height, width
 
