@@ -57,7 +57,7 @@ class Averaged(nn.Module):
             new.copy_(kept)
 
     def _parts(self, prefixes: tuple[str, ...]) -> tuple[list[Tensor], list[Tensor]]:
-        own = [p for name, p in self.average.named_parameters() if name.startswith(prefixes)]
+        own: list[Tensor] = [p for name, p in self.average.named_parameters() if name.startswith(prefixes)]
         return own, [p for name, p in self.live.named_parameters() if name.startswith(prefixes)]
 
 
