@@ -55,7 +55,7 @@ def duel(phases: list[FitPhase], steps: int) -> tuple[Duel, list[tuple[float, fl
 
     def look(progress: FitProgress) -> None:
         told.append(progress)
-        seen.append((float(module.one), float(module.other)))
+        seen.append((module.one.item(), module.other.item()))
 
     config = FitConfig(steps, 0.1, weight_decay=0.0, warmup_steps=1, evaluate_every=1)
     losses = [dataclasses.replace(phase, loss=module.far) for phase in phases]
