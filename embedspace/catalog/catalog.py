@@ -282,6 +282,10 @@ class Catalog(CatalogFolder):
         """
         return self._searcher.explain(where)
 
+    def remarks(self, where: str | None = None) -> list[str]:
+        """Return what a user should know of how it was last searched; an engine beyond the process has something."""
+        return []
+
     def landmarks(self, count: int) -> tuple[list[tuple[str, str, str, str]], NDArray[np.float32]]:
         """Return at most `count` items that stand for all, drawn evenly: (id, modality, text, uri), and their rows."""
         return landmark_segments(self.store, count)
@@ -302,14 +306,15 @@ class Catalog(CatalogFolder):
         return verify(self.store, files=files)
 
     def export(self, path: str | Path) -> int:
-        """Write every segment with its vector to a .parquet, .npz or .jsonl file; returns how many.
+        """Write every segment with its vector to a .parquet, .npz or .jsonl file or a .lance table; returns how many.
 
         Raises:
             InputError: If the suffix is another.
         """
         from embedspace.catalog.export import export
+        from embedspace.catalog.lance import export_lance, is_lance
 
-        return export(self.store, Path(path))
+        return export_lance(self.store, path) if is_lance(path) else export(self.store, Path(path))
 
     def info(self) -> CatalogInfo:
         """Return the catalog at a glance."""

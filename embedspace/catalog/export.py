@@ -45,7 +45,9 @@ def export(store: Store, path: Path) -> int:
     writers: dict[str, Callable[[Store, Path], int]] = {".parquet": _parquet, ".npz": _npz, ".jsonl": _jsonl}
     writer = writers.get(path.suffix.lower())
     if writer is None:
-        raise InputError(f"{path}: cannot export to {path.suffix or '(no suffix)'!r}; known: {', '.join(writers)}")
+        raise InputError(
+            f"{path}: cannot export to {path.suffix or '(no suffix)'!r}; known: {', '.join(writers)}, .lance"
+        )
     with translated(path, "export to it"), replacing(path) as partial:
         return writer(store, partial)
 
