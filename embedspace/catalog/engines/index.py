@@ -19,7 +19,7 @@ from embedspace.catalog.index.exact import best_items
 from embedspace.catalog.index.runs import Rows, Run
 from embedspace.catalog.index.sampling.drawn import item_starts
 from embedspace.catalog.index.sampling.sample import Sample
-from embedspace.catalog.store.points import some_rows
+from embedspace.catalog.store.bulk.points import some_rows
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.vectors import SegmentRows
 from embedspace.errors import EngineError

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from embedspace.catalog.store.bulk.points import PointRow
 from embedspace.catalog.store.filters.values import pairs_of
-from embedspace.catalog.store.points import PointRow
 
 __all__ = ["FOLDED", "INDEXED", "META", "URI_FOLDED", "chunk_digest", "field_path", "folded", "payload_of", "rounded"]
 

@@ -20,9 +20,7 @@ from embedspace.catalog.engines.payload import INDEXED, chunk_digest, field_path
 from embedspace.catalog.index.runs import Rows, Run
 from embedspace.catalog.index.sampling.sample import sample_of
 from embedspace.catalog.records import Progress
-from embedspace.catalog.store.filters.facets import field_names
-from embedspace.catalog.store.filters.kinds import field_kind, time_format
-from embedspace.catalog.store.points import (
+from embedspace.catalog.store.bulk.points import (
     Shape,
     highest_segment,
     item_counts,
@@ -31,6 +29,8 @@ from embedspace.catalog.store.points import (
     shape_of,
     some_rows,
 )
+from embedspace.catalog.store.filters.facets import field_names
+from embedspace.catalog.store.filters.kinds import field_kind, time_format
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.vectors import SegmentRows, modality_counts
 from embedspace.errors import EngineError

@@ -12,7 +12,7 @@ from embedspace.catalog.engines.opening import read_record
 from embedspace.catalog.engines.payload import payload_of
 from embedspace.catalog.index.sampling.drawn import scattered
 from embedspace.catalog.records import Problem
-from embedspace.catalog.store.points import highest_segment, item_counts, numbers_between, point_rows, some_rows
+from embedspace.catalog.store.bulk.points import highest_segment, item_counts, numbers_between, point_rows, some_rows
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.vectors import modality_counts
 
