@@ -21,6 +21,7 @@
         ├── CatalogLockedError     another process is writing
         ├── CatalogCorruptError    the file is not a catalog, or is damaged
         ├── FingerprintMismatchError   vectors of another encoder
+        ├── EngineError            an engine beyond the process is down, slow, or holds something else
         └── StorageFullError       the disk is full
 
 A message says what happened, the value received, the values allowed, and what to do next.
@@ -39,6 +40,7 @@ __all__ = [
     "ConfigError",
     "EmbedspaceError",
     "EmptyMediaError",
+    "EngineError",
     "FingerprintMismatchError",
     "InputError",
     "MediaError",
@@ -149,6 +151,10 @@ class CatalogCorruptError(CatalogError):
 
 class FingerprintMismatchError(CatalogError):
     """The vectors come from another encoder than the catalog's."""
+
+
+class EngineError(CatalogError):
+    """An engine beyond the process is down, slow, or holds something else than the catalog."""
 
 
 class StorageFullError(CatalogError):

@@ -32,7 +32,7 @@ STAMP_SIDE = 176
 
 
 def held_out(rows: list[Row]) -> list[Row]:
-    """Return the test stamps of the benchmark, one of a concept, in an order that a hash of their ids gives."""
+    """Return the test stamps of the main suite, one of a concept, in an order that a hash of their ids gives."""
     chosen = [row for row in rows if row.get("split") == "test" and field_of(row, "extra.unique")]
     firsts = {str(row["concept"]): row for row in reversed(chosen)}
     return sorted(firsts.values(), key=lambda row: hashlib.sha256(str(row["id"]).encode()).digest())

@@ -175,7 +175,7 @@ class Sounds:
         asked: (M, 512) unit rows of the test sounds.
         shares: (M, classes) shares of the tagger's classes of the test sounds.
         classes: Names of the tagger's classes.
-        bandwidth: Of the kernel.
+        bandwidth: The kernel's bandwidth.
         prior_share: Weight of the classes' words.
     """
 

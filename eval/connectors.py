@@ -78,7 +78,7 @@ SETTINGS = {
     "sparse": ConnectSettings("sparse", penalties=(0.1,), rest_shares=REST_SHARES, seed=SEED),
     "mlp": ConnectSettings("mlp", steps=600, noise=0.5, batch_size=256, seed=SEED),
 }
-"""Of the methods that are not fitted as the package does; mlp takes a quarter of an hour on one core."""
+"""Methods that are not fitted as the package does; mlp takes a quarter of an hour on one core."""
 PICKED = {"composing": composing_texts, "nearest": nearest_texts}
 FEWER = tuple(f"{name}{ending}" for ending in (", withheld", "") for name in (*PICKED, "random"))
 ASKED = {"withheld": 0.85, "among": 0.93, **dict.fromkeys(FEWER, 0.80)}

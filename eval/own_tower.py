@@ -90,7 +90,7 @@ def write_manifest(rows: list[Row], path: Path, said: Sequence[int] | None = Non
     """Write rows as `train align` reads them: a file, captions, a split.
 
     Args:
-        rows: Of the corpus.
+        rows: Rows of the corpus.
         path: File to write.
         said: For each row the number of that whose captions it gets; its own by default.
     """
@@ -141,11 +141,11 @@ def own_tower(name: str, recipe: str, test: list[Row], seed: int, **values: str)
     """Train a tower's projection by a recipe, open the space that comes out, and search the test half.
 
     Args:
-        name: Of the run.
+        name: Name of the training.
         recipe: Text with fields to fill in.
         test: What is searched.
-        seed: Of the training.
-        values: Of the recipe's fields, beyond the defaults.
+        seed: Seed of the training.
+        values: Values of the recipe's fields, beyond the defaults.
     """
     filled = {"manifest": "stamps.jsonl", "names": "imagenet", "validation": "[]", "steps": str(STEPS), **values}
     path = FOLDER / f"{name}.toml"

@@ -49,7 +49,7 @@ ALLOWED = {
 FRONT_DOORS = {("embedspace/space/compose.py", "train")}
 """A file may call a part above it inside a function: people look for `compose` at the space, and it fits connectors."""
 
-CATALOG_LIBRARIES = {"numpy", "faiss", "pyarrow"}
+CATALOG_LIBRARIES = {"numpy", "faiss", "pyarrow", "qdrant_client", "qdrant_edge", "httpx", "lancedb"}
 IMPORT_NAMES = {
     "faiss-cpu": "faiss",
     "pillow": "PIL",
@@ -58,6 +58,8 @@ IMPORT_NAMES = {
     "sentence-transformers": "sentence_transformers",
     "espeakng-loader": "espeakng_loader",
     "huggingface-hub": "huggingface_hub",
+    "qdrant-client": "qdrant_client",
+    "qdrant-edge-py": "qdrant_edge",
     "langchain-core": "langchain_core",
     "llama-index-core": "llama_index",
     "prometheus-client": "prometheus_client",

@@ -23,7 +23,7 @@ from torch import nn
 from embedspace.catalog.index.base import register_index
 from embedspace.catalog.index.local import LocalIndex
 from embedspace.encoders.towers import Tower, register_tower
-from embedspace.generate import register_family
+from embedspace.generate import Family, FamilyConfig, register_family
 
 
 class Letters(Tower):
@@ -42,9 +42,19 @@ def create(request):
     return Letters(request.reference, ("text",))
 
 
-@register_family("still", lambda network, condition, **options: None)
-def still(sizes):
-    return nn.Identity()
+@register_family("still")
+class Still(Family):
+    Config = FamilyConfig
+    about = "what does not move"
+
+    def build(self, config, shape, embed_dim):
+        return nn.Identity()
+
+    def phases(self, config):
+        return ()
+
+    def sample(self, module, condition, generators, options):
+        return condition.context[:, 0]
 
 
 register_index("mine")(LocalIndex)
@@ -121,7 +131,7 @@ def test_towers_families_and_engines_of_installed_distributions_are_found_by_nam
         "from embedspace.catalog import IndexSettings\n"
         "tower = create_tower('letters:all')\n"
         "row = tower.encode('text', [tower.prepare('text', 'a bad cab')])\n"
-        "print(row.shape[1], round(float(row[0, 0])), type(family_of('still').create({})).__name__)\n"
+        "print(row.shape[1], round(float(row[0, 0])), type(family_of('still')).__name__)\n"
         "print(factory_of(IndexSettings(engine='mine')).__name__)\n"
     )
-    assert run(site, "-c", ask).stdout.split() == ["26", "3", "Identity", "LocalIndex"]
+    assert run(site, "-c", ask).stdout.split() == ["26", "3", "Still", "LocalIndex"]

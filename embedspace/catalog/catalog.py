@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from embedspace.calibration.model import Calibration
 from embedspace.catalog.bulk.table import ItemTable
-from embedspace.catalog.content_ids import content_id
 from embedspace.catalog.folder import CatalogFolder
 from embedspace.catalog.records import (
     AddReport,
@@ -25,7 +23,6 @@ from embedspace.catalog.records import (
 from embedspace.catalog.search.searcher import Searcher
 from embedspace.catalog.store.contents import catalog_info, count_items, item_records, segment_vectors
 from embedspace.catalog.store.filters.facets import field_facts, field_names
-from embedspace.catalog.store.filters.where import Condition
 from embedspace.catalog.store.fingerprints import adopt_fingerprints, check_fingerprint
 from embedspace.catalog.store.lookup import landmark_segments, stored_folders, stored_item
 from embedspace.catalog.store.store import Store
@@ -35,8 +32,6 @@ from embedspace.errors import InputError, UnknownItemError
 from embedspace.segment import modality_rows
 
 __all__ = ["Catalog"]
-
-_BATCH = 256
 
 
 class Catalog(CatalogFolder):
@@ -96,16 +91,9 @@ class Catalog(CatalogFolder):
             CatalogLockedError: If another process keeps writing.
             StorageFullError: If the disk is full; batches written before are intact.
         """
-        counts = dict.fromkeys(("added", "updated", "known"), 0)
-        iterator = iter(items)
-        while batch := list(itertools.islice(iterator, _BATCH)):
-            outcomes = []
-            with self.store.writing("add items"):
-                outcomes = [self.store.put(item, content_id(item)) for item in batch]
-            for outcome in outcomes:
-                counts[outcome] += 1
-            self._changed = True
-        return AddReport(**counts)
+        from embedspace.catalog.bulk.adding import add_items
+
+        return add_items(self.store, self._index, items, self.touched)
 
     def add_many(
         self, tables: ItemTable | Iterable[ItemTable], *, written: Callable[[ItemTable], None] | None = None
@@ -214,8 +202,7 @@ class Catalog(CatalogFolder):
         Args:
             where: Only those that the filter matches.
         """
-        condition = self._searcher.condition(where) if where else Condition("1")
-        return item_records(self.store, condition)
+        return item_records(self.store, self._searcher.condition(where) if where else None)
 
     def vectors(
         self, modality: str | None = None, ids: Iterable[str] | None = None
@@ -295,6 +282,10 @@ class Catalog(CatalogFolder):
         """
         return self._searcher.explain(where)
 
+    def remarks(self, where: str | None = None) -> list[str]:
+        """Return what a user should know of how it was last searched; an engine beyond the process has something."""
+        return []
+
     def landmarks(self, count: int) -> tuple[list[tuple[str, str, str, str]], NDArray[np.float32]]:
         """Return at most `count` items that stand for all, drawn evenly: (id, modality, text, uri), and their rows."""
         return landmark_segments(self.store, count)
@@ -315,14 +306,15 @@ class Catalog(CatalogFolder):
         return verify(self.store, files=files)
 
     def export(self, path: str | Path) -> int:
-        """Write every segment with its vector to a .parquet, .npz or .jsonl file; returns how many.
+        """Write every segment with its vector to a .parquet, .npz or .jsonl file or a .lance table; returns how many.
 
         Raises:
             InputError: If the suffix is another.
         """
         from embedspace.catalog.export import export
+        from embedspace.catalog.lance import export_lance, is_lance
 
-        return export(self.store, Path(path))
+        return export_lance(self.store, path) if is_lance(path) else export(self.store, Path(path))
 
     def info(self) -> CatalogInfo:
         """Return the catalog at a glance."""

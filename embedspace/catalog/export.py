@@ -1,34 +1,30 @@
-"""Export to parquet, npz and JSON lines, one row per segment, and back.
+"""Export to parquet, npz and JSON lines, one row per segment; `bulk` reads parquet and JSON lines again.
 
 Columns: id, uri, kind, modality, start, end, text, label, metadata (JSON text) and vector (embed_dim float32).
+Which encoder made the vectors is said in the metadata of a parquet file, and in the first of JSON lines.
 The npz file leaves out text and metadata (it has no place for text of any length): arrays `vectors` (N, embed_dim),
 `ids`, `uris`, `modalities`, `labels`, `starts` and `ends` (NaN where a segment has none).
 """
 
 from __future__ import annotations
 
-import importlib
-import itertools
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from embedspace.catalog.bulk.origin import KEY, Origin
-from embedspace.catalog.records import CatalogItem
+from embedspace.catalog.bulk.parquet import pyarrow_for
 from embedspace.catalog.store.contents import EXPORTED, count_segments, segment_pages
 from embedspace.catalog.store.errors import translated
 from embedspace.catalog.store.store import Store
-from embedspace.errors import InputError, MissingExtraError
+from embedspace.errors import InputError
 from embedspace.files import replacing
-from embedspace.segment import Segment
 
-__all__ = ["export", "read_export"]
-
-_PAGE = 2048
+__all__ = ["export"]
 
 
 def export(store: Store, path: Path) -> int:
@@ -49,24 +45,23 @@ def export(store: Store, path: Path) -> int:
     writers: dict[str, Callable[[Store, Path], int]] = {".parquet": _parquet, ".npz": _npz, ".jsonl": _jsonl}
     writer = writers.get(path.suffix.lower())
     if writer is None:
-        raise InputError(f"{path}: cannot export to {path.suffix or '(no suffix)'!r}; known: {', '.join(writers)}")
+        raise InputError(
+            f"{path}: cannot export to {path.suffix or '(no suffix)'!r}; known: {', '.join(writers)}, .lance"
+        )
     with translated(path, "export to it"), replacing(path) as partial:
         return writer(store, partial)
 
 
-def _arrow(path: Path) -> tuple[Any, Any]:
-    try:
-        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise MissingExtraError(f"{path}: parquet needs pyarrow; run: pip install 'embedspace[parquet]'") from error
+def _origin(store: Store) -> Origin:
+    return Origin(store.embed_dim, store.fingerprints(), str(store.meta("calibration") or ""))
 
 
 def _parquet(store: Store, path: Path) -> int:
-    pa, pq = _arrow(path)
+    pa, pq = pyarrow_for(path)
     types = {"start": pa.float64(), "end": pa.float64()}
     fields = [(name, types.get(name, pa.string())) for name in EXPORTED]
-    origin = Origin(store.embed_dim, store.fingerprints(), str(store.meta("calibration") or ""))
-    schema = pa.schema([*fields, ("vector", pa.list_(pa.float32(), store.embed_dim))], {KEY: origin.to_json()})
+    said = {KEY: _origin(store).to_json()}
+    schema = pa.schema([*fields, ("vector", pa.list_(pa.float32(), store.embed_dim))], said)
     count = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for rows, vectors in segment_pages(store):
@@ -81,13 +76,16 @@ def _parquet(store: Store, path: Path) -> int:
 
 
 def _jsonl(store: Store, path: Path) -> int:
-    count = 0
+    count, first = 0, True
     with path.open("w", encoding="utf-8") as file:
         for rows, vectors in segment_pages(store):
             for row, vector in zip(rows, vectors, strict=True):
                 line = dict(zip(EXPORTED, row, strict=True))
                 line["metadata"] = json.loads(line["metadata"])
                 line["vector"] = [float(f"{value:.6g}") for value in vector.tolist()]
+                if first:
+                    line[KEY] = json.loads(_origin(store).to_json())
+                    first = False
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
             count += len(rows)
     return count
@@ -111,50 +109,3 @@ def _npz(store: Store, path: Path) -> int:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
     return count
-
-
-def read_export(path: str | Path) -> Iterator[CatalogItem]:
-    """Yield the items of a .parquet or .jsonl export, to be added to another catalog.
-
-    Raises:
-        InputError: If the suffix is another, or the file is no export.
-        MissingExtraError: If it is parquet and pyarrow is not installed.
-    """
-    path = Path(path)
-    readers: dict[str, Callable[[Path], Iterator[dict[str, Any]]]] = {
-        ".parquet": _parquet_rows, ".jsonl": _jsonl_rows
-    }  # fmt: skip
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: cannot import {path.suffix or '(no suffix)'!r}; known: {', '.join(readers)}")
-    try:
-        for content_id, group in itertools.groupby(reader(path), key=lambda row: row["id"]):
-            rows = list(group)
-            yield CatalogItem(
-                rows[0]["uri"] or content_id, rows[0]["kind"], [_segment(row) for row in rows],
-                metadata=rows[0]["metadata"], content_hash=content_id,
-            )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not an export of a catalog: {error}") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the export: {error.strerror or error}") from error
-
-
-def _segment(row: dict[str, Any]) -> Segment:
-    vector = np.asarray(row["vector"], np.float32)
-    return Segment(row["modality"], vector, row["start"], row["end"], row["text"], row["label"])
-
-
-def _jsonl_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
-
-
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    _, pq = _arrow(path)
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_PAGE):
-            for row in batch.to_pylist():
-                row["metadata"] = json.loads(row["metadata"])
-                yield row

@@ -149,8 +149,8 @@ class Problem:
     """One thing that `verify` found wrong.
 
     Attributes:
-        what: "database", "vector", "item", "missing file", "changed file", "damaged file", "fingerprint" or "derived
-            file".
+        what: "database", "vector", "item", "missing file", "changed file", "damaged file", "fingerprint", "derived
+            file" or "engine".
         where: Uri, item id or file name.
         detail: What exactly, and what to do about it.
     """

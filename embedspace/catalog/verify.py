@@ -24,8 +24,9 @@ from embedspace.catalog.store.audit import (
 )
 from embedspace.catalog.store.contents import count_items, count_segments
 from embedspace.catalog.store.damaged import damaged_places
+from embedspace.catalog.store.digests import segments_digest
 from embedspace.catalog.store.filters.values import values_agree
-from embedspace.catalog.store.store import Store, segments_digest
+from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.uris import Place, place_pages
 from embedspace.catalog.store.vectors import vector_bytes
 from embedspace.errors import CatalogError

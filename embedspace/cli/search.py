@@ -10,12 +10,14 @@ import typer
 
 from embedspace.cli.shared.options import (
     AsModality,
-    CatalogPath,
+    CatalogOrEngine,
     Device,
     Download,
     Json,
     OnlyModalities,
+    Pushed,
     SpaceName,
+    Timeout,
     Where,
 )
 from embedspace.modality import Modality
@@ -30,7 +32,7 @@ __all__ = ["search"]
 
 
 def search(
-    catalog: CatalogPath,
+    catalog: CatalogOrEngine,
     query: Annotated[
         list[str],
         typer.Argument(
@@ -46,6 +48,8 @@ def search(
     min_probability: Annotated[
         float | None, typer.Option("--min-probability", min=0.0, max=1.0, help="Leave out less likely matches.")
     ] = None,
+    pushed: Pushed = None,
+    timeout: Timeout = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show on stderr what each term contributes, and how --where is found.")
     ] = False,
@@ -68,32 +72,33 @@ def search(
 
     texts = _queries(query)
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
-    with opened_catalog(catalog) as opened:
+    with opened_catalog(catalog, pushed, timeout) as opened:
         _tell_plan(opened, where if explain else None)
         with quick_start(words_only=_words_only(parsed, as_modality)):
             space = load_space(space_name, device, download)
             opened.check_fingerprint(space.fingerprints())
             composed = [compose(one, space, as_modality=as_modality) for one in parsed]
         calibration, sizes = opened.calibration, opened.sizes()
-        hits = search_composed(
-            opened,
-            composed,
-            k=k,
-            to=[str(modality) for modality in to] if to else None,
-            where=where,
-            min_probability=min_probability,
-        )
+        wanted = list(map(str, to)) if to else None
+        hits = search_composed(opened, composed, k=k, to=wanted, where=where, min_probability=min_probability)
+        remarks = opened.remarks(where)
         lacking = "" if all(hits) else _lacking(opened, to, min_probability)
+    _tell(remarks)
     for text, one, found in zip(texts, composed, hits, strict=True):
         remark = _remark(one.modality, found, calibration, sizes, min_probability, lacking)
         _show(text, one, found, as_json=json, explain=explain, several=len(texts) > 1, remark=remark)
 
 
 def _tell_plan(catalog: Catalog, where: str | None) -> None:
+    if where is not None:
+        _tell([f"filter: {catalog.explain(where)}"])
+
+
+def _tell(remarks: Iterable[str]) -> None:
     from embedspace.cli.shared.output import note
 
-    if where is not None:
-        note(f"filter: {catalog.explain(where)}")
+    for line in remarks:
+        note(line)
 
 
 def _lacking(catalog: Catalog, to: Sequence[str] | None, threshold: float | None) -> str:

@@ -123,9 +123,14 @@ def _lines(record: Mapping[str, Any], indent: str = "") -> list[str]:
         if isinstance(value, Mapping):
             lines += [f"{indent}{key}:", *_lines(value, indent + "  ")] if value else []
         elif value not in (None, "", [], ()):
-            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            shown = ", ".join(map(_shown, value)) if isinstance(value, list | tuple) else _shown(value)
             lines.append(f"{indent}{key}: {shown}")
     return lines
+
+
+def _shown(value: object) -> str:
+    """Return a value for people: numbers with at most four digits that count."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import typer
 
 from embedspace.cli.shared.options import Device
 from embedspace.errors import ConfigError
+from embedspace.generate.families.registry import family_names
 
 if TYPE_CHECKING:
     from embedspace.train.loop import FitProgress
@@ -26,6 +27,15 @@ Out = Annotated[
     Path | None, typer.Option("--out", metavar="FOLDER", help="Where the weights, checkpoints, logs and plots go.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]
+Families = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--family",
+        metavar="NAME",
+        help="Train this family only, on the latents of the generator in --out where there is one; repeated, several. "
+        f"Families are {', '.join(family_names())}.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Another seed than the recipe's.")]
 
 
@@ -86,13 +96,23 @@ def generator(
     out: Out = None,
     resume: Resume = False,
     seed: Seed = None,
+    family: Families = None,
 ) -> None:
     """Train a generator on vectors of a space, as a recipe says; prints its folder at the end."""
     _require(recipe)
     from embedspace.train.generators.run import train_generator
 
     with _interrupted():
-        print(train_generator(recipe, minutes=minutes, out=out, resume=resume, seed=seed, callback=_tell))
+        folder = train_generator(
+            recipe,
+            minutes=minutes,
+            out=out,
+            resume=resume,
+            seed=seed,
+            families=tuple(family or ()),
+            callback=_tell,
+        )
+        print(folder)
 
 
 app.command("head", hidden=True)(generator)  # its name in earlier versions

@@ -4,7 +4,7 @@ targets        what can be made and which options it takes, as the command line 
 conditioning   a centred vector, with the known size of the noise in it
 base           the contract of a generator: `Request` in, `Sample`s out, and which options it takes
 registry       a generator by the type that its configuration names
-families       how a network is sampled: flow, VAE, autoregressive; a family by its name
+families       how latents are drawn: one file per family, which says how its network is built, trained and sampled
 latents, captions, speech    what the generators that ship are made of
 api            `Generators` of a space, and `generate`, which `EmbeddingSpace.generate` and the commands stand on
 """
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from embedspace.generate.api import Generators, generate, interpolate
     from embedspace.generate.base import Generator, Neighbour, Request, Sample
     from embedspace.generate.conditioning import Condition
-    from embedspace.generate.families.registry import Family, register_family
+    from embedspace.generate.families.base import Family, FamilyConfig, Phase, SampleOptions
+    from embedspace.generate.families.registry import register_family
     from embedspace.generate.registry import create_generator, register_generator
     from embedspace.generate.targets import Option, Target, register_target
 
@@ -26,7 +27,8 @@ _HOMES = {
     "api": ("Generators", "generate", "interpolate"),
     "base": ("Generator", "Neighbour", "Request", "Sample"),
     "conditioning": ("Condition",),
-    "families.registry": ("Family", "register_family"),
+    "families.base": ("Family", "FamilyConfig", "Phase", "SampleOptions"),
+    "families.registry": ("register_family",),
     "registry": ("create_generator", "register_generator"),
     "targets": ("Option", "Target", "register_target"),
 }
@@ -34,12 +36,15 @@ _HOMES = {
 __all__ = [
     "Condition",
     "Family",
+    "FamilyConfig",
     "Generator",
     "Generators",
     "Neighbour",
     "Option",
+    "Phase",
     "Request",
     "Sample",
+    "SampleOptions",
     "Target",
     "create_generator",
     "generate",

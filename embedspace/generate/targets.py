@@ -11,11 +11,12 @@ Beside it, `embedspace.generate.register_generator` says who makes it. Then
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from embedspace.errors import ArgumentError, ConfigError
+from embedspace.generate.families.registry import family_names
 from embedspace.plugins import Registry, load_plugins
 
 __all__ = [
@@ -49,6 +50,7 @@ class Option:
         flag: Its flag on the command line; the name after two dashes where it is left out.
         least: The smallest number allowed; None: the generator decides.
         most: The largest number allowed; None: the generator decides.
+        choices: Names to be listed with the help; a generator may know fewer.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Option:
     flag: str = ""
     least: float | None = None
     most: float | None = None
+    choices: Callable[[], list[str]] | None = None
 
     @property
     def on_command_line(self) -> str:
@@ -119,7 +122,7 @@ class Target:
 
 GUIDANCE = Option("guidance_scale", float, "how strongly the source binds; 1 is no guidance", "--guidance", 0, 30)
 STEPS = Option("num_steps", int, "steps of the sampler", "--steps", 1, 1000)
-FAMILY = Option("family", str, "which of the generator's networks, such as flow or vae")
+FAMILY = Option("family", str, "which of the generator's networks; families are", choices=family_names)
 SIZE = Option("size", int, "side in pixels that they are scaled to", "", 16, 2048)
 CANDIDATES = Option("candidates", int, "draw so many for each sample and keep the one that fits best", "", 1, 64)
 SECONDS = Option("seconds", float, "length", "", 0.25, 60)
@@ -190,10 +193,11 @@ def option_names(name: str) -> frozenset[str]:
 
 def option_help(option: Option) -> str:
     """Return what an option does and which targets take it, as one sentence."""
+    about = option.help if option.choices is None else f"{option.help} {', '.join(option.choices())}"
     takers = [target for target in targets() if option.name in option_names(target.name)]
     if len(takers) in (0, len(targets())):
-        return f"{option.help[0].upper()}{option.help[1:]}."
-    return f"{' and '.join(target.what for target in takers).capitalize()}: {option.help}."
+        return f"{about[0].upper()}{about[1:]}."
+    return f"{' and '.join(target.what for target in takers).capitalize()}: {about}."
 
 
 def options_of(some: Iterable[Target]) -> list[Option]:

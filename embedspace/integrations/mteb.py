@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.encoders.towers.adapters.sources import offline
+from embedspace.encoders.towers.adapters.files import offline
 from embedspace.errors import EmptyMediaError, InputError, MissingExtraError, UnknownModalityError
 from embedspace.integrations.spaces import revision
 from embedspace.media.source import one_line

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["DECODING", "MAX_DECODING_BYTES", "MemoryGate"]
+__all__ = ["DECODING", "MAX_DECODING_BYTES", "MemoryGate", "give_back_memory"]
 
 MAX_DECODING_BYTES = 1_300_000_000
 """What one item may take while it is decoded; with the networks that is less than 2 GB for the whole process."""
 
 
+def give_back_memory() -> None:
+    """Have the C library give the system what it keeps of freed memory; others than glibc do so by themselves."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class MemoryGate:
     """Let threads decode at the same time for as long as what they hold together stays under a number of bytes.
 
-    An item larger than that is decoded alone. Whoever comes first goes first, so that small items do not keep a large
-    one waiting for ever.
+    An item larger than that is decoded alone, after what threads and networks have freed was given back. Whoever comes
+    first goes first, so that small items do not keep a large one waiting for ever.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -32,6 +40,8 @@ class MemoryGate:
         with self._turn, self._changed:
             self._changed.wait_for(lambda: not self._held or self._held + nbytes <= self.capacity)
             self._held += nbytes
+        if nbytes > self.capacity:
+            give_back_memory()
         try:
             yield
         finally:
@@ -41,4 +51,4 @@ class MemoryGate:
 
 
 DECODING = MemoryGate(400_000_000)
-"""Of the process: every decoder of pictures passes it."""
+"""The memory that one process gives to pictures: every decoder of pictures asks it."""

@@ -39,7 +39,7 @@ class Previews:
             key: What it is kept under.
             path: The item's file.
             task: "thumbnail", "waveform" or "preview".
-            options: Of the task.
+            options: Options of the task.
 
         Raises:
             MediaError: If it cannot be made.

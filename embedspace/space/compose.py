@@ -30,6 +30,7 @@ from embedspace.vocabulary import SHIPPED_GENERATORS, load_vocabulary
 if TYPE_CHECKING:
     from embedspace.calibration.model import Calibration
     from embedspace.space.encoding import EncodingSpace
+    from embedspace.train.connect import ConnectSettings
 
 __all__ = ["Told", "calibration_of", "compose_into"]
 
@@ -48,6 +49,14 @@ class _Parts:
 
     towers: dict[str, Tower]
     serves: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How a tower is to be connected, and by which texts."""
+
+    settings: ConnectSettings
+    texts: list[str]
 
 
 def compose_into(
@@ -72,6 +81,7 @@ def compose_into(
         InputError: If there are too few texts or media to fit a connector.
     """
     require_device(device)
+    plans = {name: _planned(recipe, name) for name, how in recipe.connect.items() if not how.fitted}
     parts = _make_towers(recipe, download, device, told or (lambda doing: None))
     anchor = parts.towers[recipe.anchor]
     sections: dict[str, Any] = {}
@@ -82,7 +92,7 @@ def compose_into(
         if name != recipe.anchor:
             if told is not None:
                 told(f"connect {name} to {recipe.anchor}")
-            connector, reports[name] = _connected(recipe, name, parts.towers[name], anchor, own)
+            connector, reports[name] = _connected(recipe, plans, parts, name)
             save_connector(connector, target / "connectors", name)
             stem = f"connectors/{name}"
         seconds = recipe.towers[name].window_seconds
@@ -130,34 +140,43 @@ def _reference(tower: Tower, recipe: ComposeRecipe, name: str) -> dict[str, Any]
     return {**tower.reference(), "options": _options(recipe, name), "folder": str(recipe.folder)}
 
 
+def _planned(recipe: ComposeRecipe, name: str) -> _Plan:
+    """Read how a tower is to be connected, before any network is loaded."""
+    from embedspace.train.connect import ConnectSettings
+
+    how = recipe.connect[name]
+    try:
+        settings = ConnectSettings(**{"method": how.method, "seed": recipe.seed, **how.settings})
+    except (TypeError, ConfigError) as error:
+        raise ConfigError(f"connect.{name}: {error}") from None
+    return _Plan(settings, _texts(recipe, how))
+
+
 def _connected(
-    recipe: ComposeRecipe, name: str, tower: Tower, anchor: Tower, modalities: Sequence[str]
+    recipe: ComposeRecipe, plans: Mapping[str, _Plan], parts: _Parts, name: str
 ) -> tuple[Connector, dict[str, Any]]:
     """Fit the connector of a tower, or read the fitted one; returns it and the report on held-out texts."""
-    how = recipe.connect.get(name)
+    how, tower, anchor = recipe.connect.get(name), parts.towers[name], parts.towers[recipe.anchor]
     if how is None:
         raise ConfigError(
             f"tower {name!r} is not connected to the anchor {recipe.anchor!r}: add a table connect.{name}, "
             'such as { method = "blend" }'
         )
+    modalities = [modality for modality, server in parts.serves.items() if server == name]
     if how.fitted:
         stem = recipe.folder / how.fitted
         connector = load_connector(stem.parent, stem.name)
         for modality in modalities:  # checks the widths
             Carrier(tower.feature_dim(modality), modality, connector=connector, whose=f"tower {tower.name!r}")
         return connector, {}
-    from embedspace.train.connect import ConnectSettings, fit_connector
+    from embedspace.train.connect import fit_connector
 
     own, other = TowerEncoder(tower, _TEXT), TowerEncoder(anchor, _TEXT)
-    texts = [text for text in _texts(recipe, how) if own.fits(text) and other.fits(text)]
+    texts = [text for text in plans[name].texts if own.fits(text) and other.fits(text)]
     seconds = recipe.towers[name].window_seconds
     heard = {modality: TowerEncoder(tower, modality, window_seconds=seconds) for modality in modalities}
     media = {modality: _media_rows(recipe, how, encoder) for modality, encoder in heard.items()} if how.centre else {}
-    try:
-        settings = ConnectSettings(**{"method": how.method, "seed": recipe.seed, **how.settings})
-    except TypeError as error:
-        raise ConfigError(f"connect.{name}.settings: {error}") from None
-    fitted = fit_connector(_encode_texts(own, texts), _encode_texts(other, texts), settings, media=media)
+    fitted = fit_connector(_encode_texts(own, texts), _encode_texts(other, texts), plans[name].settings, media=media)
     return fitted.connector, dataclasses.asdict(fitted.report)
 
 

@@ -13,7 +13,7 @@ from embedspace.errors import UnknownModalityError, WeightsError
 from embedspace.modality import Modality, is_modality, kinds, modality_spec
 from embedspace.segment import Decoded, Segment
 from embedspace.space.config import compare_files, fingerprint
-from embedspace.space.devices import require_device
+from embedspace.space.devices import processor_known, require_device
 
 if TYPE_CHECKING:
     from embedspace.encoders.contract import Encoders
@@ -76,6 +76,7 @@ class SpaceCore:
         Raises:
             UnknownModalityError: If this space has no such encoder.
             WeightsError: If its weights are missing, damaged, or not those that the configuration names.
+            ConfigError: If torch cannot compute on this machine.
         """
         wanted = str(modality)
         if wanted not in self.modalities:
@@ -88,7 +89,7 @@ class SpaceCore:
                 from embedspace.encoders.backbones import shared_backbones
                 from embedspace.encoders.registry import create_encoder
 
-                with shared_backbones(self._backbones), self._in_use():
+                with shared_backbones(self._backbones), self._in_use(), processor_known():
                     made = create_encoder(self.config["sections"][wanted], self.folder, wanted)
                 if made.embed_dim != self.embed_dim:
                     raise WeightsError(

@@ -64,7 +64,7 @@ def load_checkpoint(
         raise WeightsError(
             f"{path}: not a checkpoint of this model ({one_line(error)}); remove it or train without --resume"
         ) from error
-    if state.get("recipe", recipe) != recipe:
+    if (state.get("recipe") or recipe) != recipe:
         raise WeightsError(
             f"{path}: made after another recipe (its seed, start, [text] or the stage's table); restore it, train "
             "without --resume, or name another --out"

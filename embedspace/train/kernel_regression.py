@@ -15,7 +15,7 @@ from embedspace.encoders.quantize import from_rows, to_rows8
 __all__ = ["KernelItems", "aimed_at", "fit_regression"]
 
 _JITTER = 1e-6
-"""Of the kernel's diagonal: two copies of one item would make it singular."""
+"""Added to the kernel's diagonal: two copies of one item would make it singular."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from embedspace.train.checkpoint import load_checkpoint, save_checkpoint
 from embedspace.train.distributed import World
 
-__all__ = ["FitConfig", "FitProgress", "fit"]
+__all__ = ["FitConfig", "FitPhase", "FitProgress", "fit"]
+
+LossOfStep = Callable[[nn.Module, torch.Generator], Tensor]
+"""Draws a batch from the generator it is given and returns the scalar loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,42 @@ class FitProgress:
     scalars: dict[str, float]
 
 
-def _learning_rate(config: FitConfig, step: int) -> float:
+@dataclass(frozen=True, slots=True)
+class FitPhase:
+    """One of several losses of a training; those of a step come one after the other, each with a step of the optimiser.
+
+    Attributes:
+        loss: Draws a batch from the generator it is given and returns the scalar loss.
+        parameters: Prefixes of the names of the parameters that it trains; of several phases the first decides on the
+            optimiser's settings.
+        every: It takes part in every so many steps.
+        name: What its loss is called in progress; the first phase's is "loss".
+        span: Shares of the steps that it begins and ends at; the learning rate rises and falls within.
+        betas: AdamW's decay rates, of slopes and of their squares.
+    """
+
+    loss: LossOfStep
+    parameters: tuple[str, ...] = ("",)
+    every: int = 1
+    name: str = "loss"
+    span: tuple[float, float] = (0.0, 1.0)
+    betas: tuple[float, float] = (0.9, 0.98)
+
+    def has(self, parameter: str) -> bool:
+        """Return whether it trains the parameter of a name."""
+        return parameter.startswith(self.parameters)
+
+    def bounds(self, steps: int) -> tuple[int, int]:
+        """Return its first step, and the one that it no longer takes part in."""
+        return round(self.span[0] * steps), round(self.span[1] * steps)
+
+
+def _learning_rate(config: FitConfig, step: int, phase: FitPhase) -> float:
+    first, last = phase.bounds(config.steps)
+    step -= first
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    progress = (step - config.warmup_steps) / max(1, last - first - config.warmup_steps)
     return float(config.learning_rate * 0.5 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item()))
 
 
@@ -74,27 +109,32 @@ def _time_factor(config: FitConfig, seconds: float) -> float:
     return min(1.0, max(0.0, budget - seconds) / (config.cooldown * budget))
 
 
-def _optimizer(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
+def _optimizer(model: nn.Module, config: FitConfig, phases: Sequence[FitPhase]) -> torch.optim.AdamW:
+    groups: dict[tuple[int, float, bool], list[nn.Parameter]] = {(0, 1.0, True): [], (0, 1.0, False): []}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        phase = next((number for number, one in enumerate(phases) if one.has(name)), None)
+        if parameter.requires_grad and phase is not None:
             share = next((share for prefix, share in config.shares.items() if name.startswith(prefix)), 1.0)
-            groups.setdefault((share, parameter.ndim >= 2), []).append(parameter)
+            groups.setdefault((phase, share, parameter.ndim >= 2), []).append(parameter)
     # matrices first: checkpoints of earlier versions name parameters in this order
-    ordered = sorted(groups.items(), key=lambda group: (-group[0][0], not group[0][1]))
+    ordered = sorted(groups.items(), key=lambda group: (group[0][0], -group[0][1], not group[0][2]))
     return torch.optim.AdamW(
         [
-            {"params": found, "weight_decay": config.weight_decay * matrices, "share": share}
-            for (share, matrices), found in ordered
+            {
+                "params": found,
+                "weight_decay": config.weight_decay * matrices,
+                "share": share,
+                "betas": phases[phase].betas,
+            }
+            for (phase, share, matrices), found in ordered
         ],
         lr=config.learning_rate,
-        betas=(0.9, 0.98),
     )
 
 
 def fit(
     model: nn.Module,
-    loss_of_step: Callable[[nn.Module, torch.Generator], Tensor],
+    loss_of_step: LossOfStep | Sequence[FitPhase],
     config: FitConfig,
     *,
     stage: str,
@@ -109,7 +149,8 @@ def fit(
 
     Args:
         model: Its trainable parameters are optimised.
-        loss_of_step: Draws a batch from the generator it is given and returns the scalar loss.
+        loss_of_step: Draws a batch from the generator it is given and returns the scalar loss; or several such losses,
+            each with the parameters that it trains.
         config: The run.
         stage: Name for progress and for the checkpoint.
         checkpoint: File to write to (atomically) and to resume from.
@@ -122,7 +163,8 @@ def fit(
     Returns:
         True if all steps are done, False if the time ran out first.
     """
-    run = _Fit(model, loss_of_step, config, stage, checkpoint, recipe, evaluate, callback, world or World())
+    phases = [FitPhase(loss_of_step)] if callable(loss_of_step) else list(loss_of_step)
+    run = _Fit(model, phases, config, stage, checkpoint, recipe, evaluate, callback, world or World())
     if resume and checkpoint:
         run.step = load_checkpoint(checkpoint, model, run.optimizer, stage, recipe)
     while run.step < config.steps:
@@ -132,6 +174,8 @@ def fit(
         run.save(out_of_time)
         if out_of_time:
             break
+    for _, parameter in run.trained:
+        parameter.requires_grad_(True)
     model.eval()
     return run.step >= config.steps
 
@@ -141,7 +185,7 @@ class _Fit:
     """A run under way: the arguments of `fit`, and how far it is."""
 
     model: nn.Module
-    loss_of_step: Callable[[nn.Module, torch.Generator], Tensor]
+    phases: Sequence[FitPhase]
     config: FitConfig
     stage: str
     checkpoint: Path | None
@@ -151,13 +195,15 @@ class _Fit:
     world: World
     step: int = 0
     optimizer: torch.optim.AdamW = field(init=False)
-    running: Tensor | None = None
+    running: dict[str, Tensor] = field(default_factory=dict)
+    trained: list[tuple[str, nn.Parameter]] = field(init=False)
     started: float = field(default_factory=time.monotonic)
     told: float = 0.0
     saved: float = 0.0
 
     def __post_init__(self) -> None:
-        self.optimizer = _optimizer(self.model, self.config)
+        self.optimizer = _optimizer(self.model, self.config, self.phases)
+        self.trained = [(name, one) for name, one in self.model.named_parameters() if one.requires_grad]
         self.told = self.saved = self.started
 
     @property
@@ -165,22 +211,34 @@ class _Fit:
         return time.monotonic() - self.started
 
     def take_step(self) -> None:
-        """Draw a batch and go one step."""
-        config, optimizer = self.config, self.optimizer
-        for group in optimizer.param_groups:
-            group["lr"] = group.get("share", 1.0) * _learning_rate(config, self.step)
-            group["lr"] *= _time_factor(config, self.seconds)
+        """Draw a batch and go one step, in each phase that takes part in it."""
+        config = self.config
         self.model.train()
         torch.manual_seed(config.seed * 1_000_003 + self.step)  # dropout draws from the global generator
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
-        loss = self.loss_of_step(self.model, generator)
+        for phase in self.phases:
+            first, last = phase.bounds(config.steps)
+            if first <= self.step < last and (self.step - first) % phase.every == 0:
+                self._take_phase(phase, generator)
+        self.step += 1
+
+    def _take_phase(self, phase: FitPhase, generator: torch.Generator) -> None:
+        """Go one step of a phase: what it does not train gets no gradients."""
+        config, optimizer = self.config, self.optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = group.get("share", 1.0) * _learning_rate(config, self.step, phase)
+            group["lr"] *= _time_factor(config, self.seconds)
+        if len(self.phases) > 1:
+            for name, parameter in self.trained:
+                parameter.requires_grad_(phase.has(name))
+        loss = phase.loss(self.model, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.world.average_gradients(self.model)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         optimizer.step()
-        self.step += 1
-        self.running = loss.detach() if self.running is None else 0.98 * self.running + 0.02 * loss.detach()
+        before = self.running.get(phase.name)
+        self.running[phase.name] = loss.detach() if before is None else 0.98 * before + 0.02 * loss.detach()
 
     def report(self) -> None:
         """Evaluate and tell where it is time for that; else tell the loss about once a minute."""
@@ -188,7 +246,7 @@ class _Fit:
         scheduled = self.step % self.config.evaluate_every == 0 or self.step == self.config.steps
         if not scheduled and now - self.told <= 60:
             return
-        scalars = {"loss": float(self.running if self.running is not None else "nan")}
+        scalars = {"loss": float("nan"), **{name: float(value) for name, value in self.running.items()}}
         if scheduled:
             self.model.eval()
             scalars |= self.evaluate(self.model) if self.evaluate and self.world.first else {}

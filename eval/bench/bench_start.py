@@ -78,7 +78,7 @@ def installed(folder: Path, source: Path, module: str) -> Installed:
     """Make an environment that has the libraries of this one, and the package from its source.
 
     Args:
-        folder: Of the environment.
+        folder: The environment's folder.
         source: Root of a checkout.
         module: Where its `main` is.
     """

@@ -95,7 +95,7 @@ def mixed_media(folder: Path, count: int, seed: int = 0) -> list[Path]:
     Args:
         folder: Clips and texts are written here; pictures and sounds stay where they are.
         count: Files.
-        seed: Of the choice.
+        seed: Seed of the choice.
     """
     import soundfile
 

@@ -175,7 +175,7 @@ def test_index_is_told_without_reading_again(catalog: Catalog, tmp_path: Path, m
 
     built = []
     monkeypatch.setattr(embedspace.catalog.index.local, "_FLUSHED_ROWS", 200)
-    monkeypatch.setattr(embedspace.catalog.bulk.adding, "_TOLD_BYTES", 200 * 2 * EMBED_DIM)
+    monkeypatch.setattr(embedspace.catalog.index.synced, "_TOLD_BYTES", 200 * 2 * EMBED_DIM)
     monkeypatch.setattr(
         embedspace.catalog.index.local.LocalIndex, "_build_quietly", lambda index: built.append(index._filling)
     )
@@ -188,6 +188,30 @@ def test_index_is_told_without_reading_again(catalog: Catalog, tmp_path: Path, m
     assert set(built) == {0}  # after all of them, not again and again
     assert list((tmp_path / "c.catalog").glob("*.packed"))
     assert catalog.verify(files=False).ok
+
+
+def test_index_is_told_what_add_wrote(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = random_units(12, 3)
+
+    def items(*numbers: int) -> list[CatalogItem]:
+        return [CatalogItem(f"place/{n % 10}", "image", [Segment("image", vectors[n])]) for n in numbers]
+
+    def nearest(number: int) -> float:
+        return catalog.search(vectors[number], query_modality="image", k=1)[0][0].score
+
+    catalog.add(items(0, 1, 2))
+    assert nearest(2) > 0.999
+    monkeypatch.setattr(embedspace.catalog.bulk.adding, "_ITEMS", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(embedspace.catalog.index.synced, "segment_batches", None)  # nothing is read from SQLite
+        catalog.add(items(3, 4, 5, 1))
+        assert [nearest(number) > 0.999 for number in range(6)] == [True] * 6
+    catalog.add(items(6, 10, 7, 11))  # two of them take the places, and so the rows, of earlier ones
+    assert [nearest(number) > 0.999 for number in (0, 1, 5, 6, 7, 10, 11)] == [False, False, *[True] * 5]
+    assert catalog.sizes() == {"image": 8} and catalog.verify(files=False).ok
+    with pytest.raises(InputError, match="norm"):
+        catalog.add([*items(8), CatalogItem("wrong", "image", [Segment("image", vectors[9] * 2)])])
+    assert nearest(8) < 0.999 and catalog.sizes() == {"image": 8}  # its transaction was undone
 
 
 def test_another_process_may_write_between_batches(catalog: Catalog, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import pytest
 
 import embedspace.catalog.bulk.adding
 import embedspace.catalog.bulk.arrays
+import embedspace.catalog.bulk.lines
 import embedspace.catalog.bulk.parquet
 import embedspace.catalog.bulk.tar
 from embedspace.catalog import Catalog
@@ -76,6 +77,17 @@ def write_arrays(folder: Path, parquet: Path) -> None:
     _say_origin(folder)
 
 
+def write_lines(folder: Path, parquet: Path) -> None:
+    """As `catalog export` writes them, beside a manifest, which is none of them."""
+    rows, vectors = rows_of(parquet)
+    for number, first in enumerate(range(0, COUNT, 30)):
+        some = zip(rows[first : first + 30], vectors[first : first + 30].tolist(), strict=True)
+        lines = [json.dumps({**row, "metadata": json.loads(row["metadata"]), "vector": vector}) for row, vector in some]
+        (folder / f"{number}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    (folder / "manifest.jsonl").write_text(json.dumps({"path": "a.jpg"}), "utf-8")
+    _say_origin(folder)
+
+
 def write_tar(folder: Path, parquet: Path) -> None:
     rows, vectors = rows_of(parquet)
     with tarfile.open(folder / "00000.tar", "w") as archive:
@@ -100,14 +112,15 @@ def imported(catalog: Catalog, folder: Path, modality: str = "image") -> Any:
     return import_encoding(catalog, read_encoding(folder, modality=modality))
 
 
-@pytest.mark.parametrize("write", [write_parquet, write_foreign_parquet, write_arrays, write_tar])
+@pytest.mark.parametrize("write", [write_parquet, write_foreign_parquet, write_arrays, write_lines, write_tar])
 def test_every_format_makes_the_same_catalog(
     source: tuple[Path, dict[str, Any]],
     tmp_path: Path,
     write: Callable[[Path, Path], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in (embedspace.catalog.bulk.arrays, embedspace.catalog.bulk.parquet, embedspace.catalog.bulk.tar):
+    readers = (embedspace.catalog.bulk.arrays, embedspace.catalog.bulk.lines, embedspace.catalog.bulk.tar)
+    for module in (*readers, embedspace.catalog.bulk.parquet):
         monkeypatch.setattr(module, "_ROWS", 7)  # which divides items
     folder = tmp_path / "parts"
     folder.mkdir()
@@ -206,6 +219,13 @@ def _array(vectors: Any, lines: str | None) -> Callable[[Path], None]:
     return write
 
 
+UNIT = [1.0, *[0.0] * 15]
+
+
+def _lines(*records: dict[str, Any]) -> Callable[[Path], Any]:
+    return lambda folder: (folder / "b.jsonl").write_text("\n".join(map(json.dumps, records)), "utf-8")
+
+
 def _tar(**members: bytes) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         with tarfile.open(folder / "a.tar", "w") as archive:
@@ -265,6 +285,11 @@ def _other_space(folder: Path) -> None:
         (_array(random_units(1), '{"modality": "image", "uri": [1]}'), "'uri' is .* expected a text"),
         (_array(random_units(1)[0], "{}"), r"an array of shape \(16,\) and type float32"),
         (_array(np.asarray([{}], object), "{}"), r"a\.npy: cannot be read"),
+        (_lines({"vector": UNIT}, {"x": 1}), r"b\.jsonl: row 2: no 'vector' \(or 'embedding'\)"),
+        (_lines({"vector": UNIT}, {"vector": [1.0]}), "row 2: a vector of length 1; those before it have 16"),
+        (_lines({"vector": UNIT}, {"vector": ["x"]}), "row 2: 'vector' is no list of numbers"),
+        (_lines({"vector": [0.0] * 16, "modality": "image"}), "row 1: a vector of norm 0"),
+        (_lines({"x": 1}), r"nothing to import; known: \.parquet"),
         (_tar(json=b"{}"), "sample '0' has no .npy member, its vector"),
         (_tar(npy=b"no array"), "sample '0': "),
         (_cut, r"a\.tar: cannot be read"),

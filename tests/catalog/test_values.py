@@ -171,6 +171,20 @@ def test_plan_takes_the_smallest_comparison_and_says_so(written: Catalog) -> Non
     assert "SEARCH field_values USING PRIMARY KEY (field=? AND value=?)" in steps[0][3]
 
 
+def test_items_and_remove_look_a_filter_up(tmp_path: Path) -> None:
+    asked: list[str] = []
+    with new_catalog(tmp_path / "c.catalog") as catalog:
+        years = [{"year": 2020 + number % 3} for number in range(9)]
+        catalog.add_many(ItemTable(random_units(9), "image", metadata={"year": [one["year"] for one in years]}))
+        catalog.store.connection.set_trace_callback(asked.append)
+        found = [record.metadata for record in catalog.items("year = 2021")]
+        removed = catalog.remove("year = 2021")
+        catalog.store.connection.set_trace_callback(None)
+        assert found == years[1::3] and removed.items == 3 and [*catalog.items("year = 2021")] == []
+    assert not [sql for sql in asked if "json_extract" in sql]  # nobody looks at every item
+    assert sum("FROM field_values" in sql for sql in asked) >= 2
+
+
 def test_memo_survives_what_does_not_touch_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -86,7 +87,8 @@ def test_info_of_a_folder_a_file_and_a_preset(recipe: Path, built: Path, capsys:
     assert record["towers"]["clip"]["preprocessing"]["picture"]["resize_mode"] == "squash"
     assert len(record["towers"]["clip"]["digest"]) == 64
     assert record["connectors"]["clap"]["held_out"] > 0
-    assert "resize_mode: squash" in run(capsys, "info", str(built))[1]
+    said = run(capsys, "info", str(built))[1]
+    assert "resize_mode: squash" in said and re.search(r"recall_at_10: \d\.\d{1,5}$", said, re.MULTILINE)
     assert "model: sentence-transformers:clap" in run(capsys, "info", str(recipe))[1]
     assert "model: transformers:facebook/pe-av-small" in run(capsys, "info", "pe-av")[1]
     shipped = json.loads(run(capsys, "info", "default", "--json")[1])

@@ -16,11 +16,13 @@ def test_bench_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     arguments = ["bench_scale", "--items", "400", "--peers", "faiss,hnswlib", "--out", str(tmp_path)]
     monkeypatch.setattr("sys.argv", arguments)
     monkeypatch.setattr(bench_scale, "QUERIES", 12)
+    monkeypatch.setattr(bench_scale, "STARTS", 2)
     bench_scale.main()
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["items"] == 400 and found["recall"] == found["half_recall"] == found["newer_recall"] == 1.0
     assert found["peers_missing"] == missing_peers(["faiss", "hnswlib"])
     assert found["faiss IVF80-SQ8"]["recall"] >= WANTED and found["faiss IVF80-SQ8"]["p50_ms"] > 0
+    assert found["calibrated"]["recall"] == 1.0 and found["calibrated"]["faiss IVF80-SQ8"]["catalog_over_it"] > 0
     for name in ("search_after_one_delete_ms", "close_after_one_item_bytes", "first_search_ms", "anonymous_mb"):
         assert found[name] > 0
     assert json.loads((tmp_path / "scale.json").read_text())["items"] == 400

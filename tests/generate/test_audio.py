@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from embedspace.errors import ConfigError
 from embedspace.generate import Request, create_generator
 from embedspace.generate.audio import AudioGenerator, _join
-from embedspace.generate.families import flow
+from embedspace.generate.families.flow import FlowConfig, FlowFamily
 from embedspace.generate.latents.autoencoder import Autoencoder, AutoencoderConfig
-from embedspace.generate.latents.files import LatentParts
+from embedspace.generate.latents.files import FamilyNetwork, LatentParts
 from embedspace.generate.latents.neighbours import Neighbours
-from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 from embedspace.generate.spectrogram import LEVEL, SpectrogramConfig, griffin_lim, to_spectrogram, to_waveform
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
@@ -84,8 +83,9 @@ def _head() -> AudioGenerator:
     keys = F.normalize(torch.randn(4, 8, generator=generator), dim=1)
     items = Neighbours(keys, torch.randn(4, 2, 2, 2, generator=generator), list("abcd"), list("ABCD"))
     autoencoder = Autoencoder(AutoencoderConfig(1, 8, (1, 1, 1), 2, 1))
-    network = LatentUNet(UNetConfig(2, 2, 2, 8, 2, 16, (1,), 1))
-    parts = LatentParts(autoencoder, {"flow": network}, {"flow": flow.sample}, items, {"text": 0.0})
+    config = FlowConfig(neighbours=2, channels=16, multiples=(1,), blocks=1)
+    network = FamilyNetwork(FlowFamily(), config, FlowFamily().build(config, (2, 2, 2), 8))
+    parts = LatentParts(autoencoder, {"flow": network}, items, {"text": 0.0})
     return AudioGenerator(parts, SMALL).eval()
 
 

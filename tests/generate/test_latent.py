@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from embedspace.errors import WeightsError
 from embedspace.generate import Request, create_generator
 from embedspace.generate.conditioning import Condition
-from embedspace.generate.families import flow, vae
-from embedspace.generate.families.vae import LatentVAE, VAEConfig
+from embedspace.generate.families import flow
+from embedspace.generate.families.base import SampleOptions
 from embedspace.generate.latents.autoencoder import Autoencoder, AutoencoderConfig, kl_divergence
 from embedspace.generate.latents.blocks import embed_scalar
 from embedspace.generate.latents.neighbours import Neighbours, load_neighbours
@@ -62,14 +62,15 @@ class _Straight:
 def test_flow_arrives_where_straight_paths_lead(steps: int) -> None:
     network = _Straight()
     condition = Condition(torch.tensor([[0.7], [-2.0]]), torch.zeros(2))
-    made = flow.sample(network, condition, num_steps=steps, guidance_scale=1.0, generator=_generators(0, 1))
+    made = flow.follow(network, condition, _generators(0, 1), SampleOptions(num_steps=steps))
     torch.testing.assert_close(made, torch.tensor([0.7, -2.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2))
     assert network.calls == steps
 
 
 def test_guidance_goes_beyond_the_condition() -> None:
     condition = Condition(torch.tensor([[1.0]]), torch.zeros(1))
-    made = flow.sample(_Straight(), condition, num_steps=1, guidance_scale=3.0, generator=_generators(0))
+    options = SampleOptions(num_steps=1, guidance_scale=3.0)
+    made = flow.follow(_Straight(), condition, _generators(0), options)
     torch.testing.assert_close(made, torch.full((1, 1, 2, 2), 3.0))
 
 
@@ -83,23 +84,6 @@ def test_flow_loss_is_nothing_for_the_true_velocity() -> None:
     condition = Condition(torch.zeros(5, 1), torch.zeros(5))
     assert flow.flow_loss(Knows(), data, condition).item() == pytest.approx(0.0, abs=1e-6)
     assert flow.flow_loss(_Straight(), data, condition).item() > 0.1
-
-
-@pytest.mark.parametrize("family", ["flow", "vae"])
-def test_every_family_samples_alike_and_each_sample_by_its_own_seed(family: str) -> None:
-    size = VAEConfig(latent_dim=2, height=4, width=4, embed_dim=DIM, code_dim=4, channels=16)
-    network = _unet() if family == "flow" else LatentVAE(size).eval()
-    draw = {"flow": flow.sample, "vae": vae.sample}[family]
-    condition = _condition(1)
-    three = Condition(
-        condition.vector.expand(3, -1), condition.sigma.expand(3), condition.context.expand(3, -1, -1, -1, -1)
-    )
-    options = {"num_steps": 2, "guidance_scale": 2.0}
-    together = draw(network, three, generator=_generators(1, 2, 3), **options)
-    alone = draw(network, condition, generator=_generators(3), **options)
-    assert together.shape == (3, 2, 4, 4)
-    torch.testing.assert_close(together[2], alone[0], atol=1e-5, rtol=1e-4)
-    assert not torch.allclose(together[0], together[1])
 
 
 def test_unet_reads_time_vector_noise_and_neighbours() -> None:
@@ -126,21 +110,6 @@ def test_unet_takes_a_grid_that_does_not_halve_evenly() -> None:
     network = _unet(height=5, width=7)
     condition = Condition(torch.zeros(1, DIM), torch.zeros(1))
     assert network(torch.zeros(1, 2, 5, 7), torch.zeros(1), condition).shape == (1, 2, 5, 7)
-
-
-def test_vae_loss_falls() -> None:
-    torch.manual_seed(0)
-    network = LatentVAE(VAEConfig(latent_dim=2, height=4, width=4, embed_dim=DIM, code_dim=4, channels=16))
-    data, condition = torch.randn(8, 2, 4, 4), _condition(8, context=False)
-    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    losses = []
-    for _ in range(80):
-        loss = vae.vae_loss(network, data, condition)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -220,15 +189,15 @@ def test_a_flow_may_begin_at_a_neighbour() -> None:
 
     context = torch.full((1, 2, 1, 2, 2), 3.0)
     condition = Condition(torch.ones(1, 1), torch.zeros(1), context)
-    options = {"num_steps": 4, "guidance_scale": 1.0}
-    noise = flow.sample(Still(), condition, generator=_generators(5), **options)
+    options, later = SampleOptions(num_steps=4), SampleOptions(num_steps=4, start=0.75)
+    noise = flow.follow(Still(), condition, _generators(5), options)
     network = Still()
-    made = flow.sample(network, condition, generator=_generators(5), start=0.75, **options)
+    made = flow.follow(network, condition, _generators(5), later)
     torch.testing.assert_close(made, 0.25 * noise + 0.75 * 3.0)
     assert float(network.first) == 0.75
     alone = Condition(condition.vector, condition.sigma)
-    torch.testing.assert_close(flow.sample(Still(), alone, generator=_generators(5), start=0.75, **options), noise)
-    arrived = flow.sample(_Straight(), condition, generator=_generators(5), start=0.75, **options)
+    torch.testing.assert_close(flow.follow(Still(), alone, _generators(5), later), noise)
+    arrived = flow.follow(_Straight(), condition, _generators(5), later)
     torch.testing.assert_close(arrived, torch.ones(1, 1, 2, 2))
 
 
@@ -239,14 +208,15 @@ def test_a_near_copy_is_drawn_again_from_earlier(tmp_path: Path) -> None:
     head: Any = create_generator(Modality.IMAGE, heads, SpaceWithGenerators(tmp_path / "space"))
     drawn: list[tuple[float, int]] = []
 
-    def sampler(network: Any, condition: Condition, *, start: float, generator: Any, **_: Any) -> torch.Tensor:
-        drawn.append((start, len(condition.vector)))
-        made = torch.stack([torch.randn(2, 2, 2, generator=one) for one in generator])
-        if start == 0.4:  # the first of the batch comes out as a training item
-            made[0] = head.neighbours.latents[3]
-        return made
+    class Copying(flow.FlowFamily):
+        def sample(self, module: Any, condition: Condition, generators: Any, options: SampleOptions) -> torch.Tensor:
+            drawn.append((options.start, len(condition.vector)))
+            made = torch.stack([torch.randn(2, 2, 2, generator=one) for one in generators])
+            if options.start == 0.4:  # the first of the batch comes out as a training item
+                made[0] = head.neighbours.latents[3]
+            return made
 
-    head.samplers = {**head.samplers, "flow": sampler}
+    head.networks = {**head.networks, "flow": dataclasses.replace(head.networks["flow"], family=Copying())}
     vectors, sigma = np.stack([vector_of("a dog")] * 2), np.zeros(2, np.float32)
     first, second = (samples[0] for samples in head.generate(vectors, sigma, Request(seed=3)))
     assert drawn[:2] == [(0.4, 2), (pytest.approx(0.32), 1)]

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from embedspace.encoders.base import save_tensors
 from embedspace.errors import ArgumentError, ConfigError, UnknownModalityError
 from embedspace.generate import (
-    Condition,
     Generator,
     Option,
     Request,
     Sample,
     Target,
     generate,
-    register_family,
     register_generator,
     register_target,
 )
 from embedspace.generate.base import OPTIONS, GeneratorSpace
+from embedspace.generate.families.base import network_for_sampling
+from embedspace.generate.families.registry import family_names
 from embedspace.generate.registry import create_generator
-from embedspace.generate.targets import option_names, options_of, targets
+from embedspace.generate.targets import option_help, option_names, options_of, targets
 from tests.support.cli_space import DIM, vector_of
 from tests.support.generators import (
     SpaceWithGenerators,
@@ -40,6 +38,7 @@ from tests.support.generators import (
     write_vocabulary,
 )
 from tests.support.outside.bell import registered_bell
+from tests.support.outside.even import EvenConfig, EvenFamily, registered_even
 
 
 class Tone(Generator):
@@ -69,33 +68,6 @@ class Tone(Generator):
 @register_generator("tone")
 def _create_tone(config: Mapping[str, Any], folder: Path, space: GeneratorSpace) -> Tone:
     return Tone(**config)
-
-
-class Constant(nn.Module):
-    """A network that draws its one weight."""
-
-    def __init__(self, height: int, width: int) -> None:
-        super().__init__()
-        self.shape = (2, height, width)
-        self.config = type("Config", (), {"embed_dim": DIM, "neighbours": 0})()
-        self.level = nn.Parameter(torch.tensor(0.5))
-
-
-def _constant(
-    network: Constant,
-    condition: Condition,
-    *,
-    num_steps: int,
-    guidance_scale: float,
-    generator: Sequence[torch.Generator],
-    start: float = 0.0,
-) -> Tensor:
-    return network.level.expand(len(condition.vector), *network.shape).clone() * num_steps
-
-
-@register_family("constant", _constant)
-def _create_constant(sizes: Mapping[str, Any]) -> Constant:
-    return Constant(**sizes)
 
 
 def _space(tmp_path: Path, target: str, config: dict[str, Any]) -> SpaceWithGenerators:
@@ -163,23 +135,42 @@ def test_pictures_take_no_seconds_and_sounds_no_size(tmp_path: Path) -> None:
     assert np.asarray(sample.content).shape == (32, 32, 3)
 
 
+@pytest.fixture
+def constant_family() -> Iterator[None]:
+    with registered_even("constant"):
+        yield
+
+
+@pytest.mark.usefixtures("constant_family")
 def test_a_family_from_outside_draws_pictures(tmp_path: Path) -> None:
     heads = tmp_path / "heads"
     own = write_latent_generator(heads, "image")
     write_vocabulary(heads)
     config = json.loads((own / "config.json").read_text())
-    config["families"] = {"even": {"type": "constant", "height": 2, "width": 2}, "flow": config["families"]["flow"]}
+    config["families"] = {"even": {"type": "constant", "level": 0.25}, "flow": config["families"]["flow"]}
     (own / "config.json").write_text(json.dumps(config))
-    save_tensors(Constant(2, 2), own / "even.safetensors")
+    module = network_for_sampling(EvenFamily(), EvenConfig(level=0.25), (2, 2, 2), DIM)
+    save_tensors(module, own / "even.safetensors")
     space = SpaceWithGenerators(tmp_path)
     assert space.generators["image"].families == ("even", "flow")
     first, second = generate(space, vector_of("a dog"), to="image", request=Request(2, num_steps=1))[0]
     np.testing.assert_array_equal(first.content, second.content)  # it draws no noise
     assert first.provenance["family"] == "even"
-    config["families"]["even"]["type"] = "gan"
+    with pytest.raises(ArgumentError, match=r"^guidance_scale 2: the family 'even' has no guidance; .* that do: flow$"):
+        generate(space, vector_of("a dog"), to="image", request=Request(guidance_scale=2.0))
+    with pytest.raises(ArgumentError, match=r"'vae': the generator of image has even, flow; .*--family vae"):
+        generate(space, vector_of("a dog"), to="image", request=Request(family="vae"))
+    config["families"]["even"]["type"] = "smoke"
     (own / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match=r"families\.even: unknown family 'gan'; known: constant, flow, vae"):
+    with pytest.raises(ConfigError, match=r"families\.even: unknown family 'smoke'; known: constant, .*flow, .*vae"):
         create_generator("image", heads, space)
+
+
+@pytest.mark.usefixtures("constant_family")
+def test_the_help_of_family_lists_all_that_are_registered() -> None:
+    (option,) = [option for option in options_of(targets()) if option.name == "family"]
+    assert "constant" in family_names()
+    assert option_help(option).endswith(f"families are {', '.join(family_names())}.")
 
 
 def test_every_option_is_a_field_of_a_request() -> None:

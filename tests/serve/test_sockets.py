@@ -21,7 +21,7 @@ from tests.support.serving import Running, ServeSpace, filled_catalog, running
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = "POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-QUICK = Limits(header_seconds=0.6, body_seconds=1.2, idle_seconds=0.6, keep_alive_seconds=1)
+QUICK = Limits(header_seconds=0.6, body_seconds=2.5, idle_seconds=0.6, keep_alive_seconds=1)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_headers_that_drip_are_not_waited_for(served: Running) -> None:
     assert _seconds_open(served.port, *(f"X-{n}: y\r\n" if n else HEAD for n in range(40)), pause=0.1) < 3.0
 
 
-def test_a_half_sent_body_is_not_waited_for(served: Running) -> None:
+def test_a_half_sent_body_is_not_waited_for(served: Running) -> None:  # not even until the whole body is due
     declared = f"{HEAD}Content-Length: 100\r\n\r\n{{"
     assert 0.4 < _seconds_open(served.port, declared) < 2.0
     chunked = f"{HEAD}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n"
@@ -73,8 +73,8 @@ def test_a_half_sent_body_is_not_waited_for(served: Running) -> None:
 
 
 def test_a_body_that_drips_is_not_waited_for(served: Running) -> None:
-    dripping = [f"{HEAD}Content-Length: 1000\r\n\r\n", *("{" * 40)]
-    assert 0.8 < _seconds_open(served.port, *dripping, pause=0.1) < 4.0
+    dripping = [f"{HEAD}Content-Length: 1000\r\n\r\n", *("{" * 50)]
+    assert 2.0 < _seconds_open(served.port, *dripping, pause=0.1) < 5.0
 
 
 def test_the_rest_of_a_refused_body_is_not_waited_for(served: Running) -> None:

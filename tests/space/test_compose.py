@@ -262,6 +262,17 @@ def test_a_wrong_recipe_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
+    ("how", "message"),
+    [({"method": "magic"}, "connect.clap: method 'magic'"), ({"texts": ["none.txt"]}, r"none\.txt: cannot read")],
+)
+def test_a_connection_is_checked_before_a_network_is_loaded(files: Path, how: dict[str, Any], message: str) -> None:
+    made = recipe(files, connect={"clap": how})
+    towers = {name: {**tower, "model": "transformers:gone"} for name, tower in made["towers"].items()}
+    with pytest.raises((ConfigError, InputError), match=message):
+        EmbeddingSpace.compose({**made, "towers": towers})
+
+
+@pytest.mark.parametrize(
     ("tower", "error", "message"),
     [
         ({"model": "telepathy:x"}, ConfigError, "unknown tower 'telepathy:x'; known: "),

@@ -250,3 +250,15 @@ def test_opening_a_space_and_words_import_no_network_and_pictures_only_their_own
         "assert not loaded & {'minilm', 'whisper', 'yamnet'}, loaded\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_weights_are_not_blamed_where_torch_cannot_compute(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copy / "image.safetensors").write_bytes(b"no weights")
+    space = EmbeddingSpace.from_pretrained(copy)
+    with pytest.raises(WeightsError, match="image"):
+        space.encoder("image")
+    monkeypatch.setattr("embedspace.space.devices._PROCESSOR", tmp_path / "cpuinfo")
+    with pytest.raises(ConfigError, match=r"torch cannot compute: .*cpuinfo.* mount /proc"):
+        space.encoder("image")

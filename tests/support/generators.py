@@ -16,10 +16,10 @@ from embedspace.calibration.model import Calibration
 from embedspace.encoders.base import save_tensors
 from embedspace.generate.api import Generators
 from embedspace.generate.families.autoregressive import CaptionDecoder, DecoderConfig
-from embedspace.generate.families.vae import LatentVAE, VAEConfig
+from embedspace.generate.families.base import FamilyConfig
+from embedspace.generate.families.registry import family_of
 from embedspace.generate.latents.autoencoder import Autoencoder, AutoencoderConfig
 from embedspace.generate.latents.neighbours import Neighbours
-from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 from embedspace.generate.spectrogram import SpectrogramConfig
 from embedspace.train.generators.captions import make_vocabulary
 from embedspace.vocabulary import Vocabulary
@@ -89,22 +89,22 @@ def write_latent_generator(folder: Path, modality: str, **config: Any) -> Path:
     torch.manual_seed(0)
     sounds = SpectrogramConfig(n_mels=16, frames=16)
     height, width, channels = (2, 2, 3) if modality == "image" else (2, 2, 1)
-    parts: dict[str, Any] = {
-        "autoencoder": AutoencoderConfig(channels, 8, latent_dim=2, decoder_blocks=1),
-        "flow": UNetConfig(2, height, width, DIM, neighbours=2, channels=8, multiples=(1,), blocks=1),
-        "vae": VAEConfig(2, height, width, DIM, code_dim=4, channels=8),
+    size = AutoencoderConfig(channels, 8, latent_dim=2, decoder_blocks=1)
+    save_tensors(Autoencoder(size), own / "autoencoder.safetensors")
+    families: dict[str, FamilyConfig] = {
+        "flow": family_of("flow").Config(neighbours=2, channels=8, multiples=(1,), blocks=1),
+        "vae": family_of("vae").Config(code_dim=4, channels=8),
     }
-    makers: dict[str, Any] = {"autoencoder": Autoencoder, "flow": LatentUNet, "vae": LatentVAE}
-    for name, size in parts.items():
-        save_tensors(makers[name](size), own / f"{name}.safetensors")
+    for name, settings in families.items():
+        save_tensors(family_of(name).build(settings, (2, height, width), DIM), own / f"{name}.safetensors")
     keys = torch.from_numpy(np.stack([vector_of(text) for text in WORDS]))
     latents = torch.randn(len(WORDS), 2, height, width, generator=torch.Generator().manual_seed(1))
     Neighbours(keys, latents, [f"tiny/{n}" for n in range(len(WORDS))], WORDS).save(own)
     about = {
         "format": 1,
         "text_head": "abc",
-        "autoencoder": dataclasses.asdict(parts["autoencoder"]),
-        "families": {name: dataclasses.asdict(parts[name]) for name in ("flow", "vae")},
+        "autoencoder": dataclasses.asdict(size),
+        "families": {name: dataclasses.asdict(settings) for name, settings in families.items()},
         "sigma": {"text": 0.0, "image": 1.0},
         "options": {"num_steps": 2},
         **({"spectrogram": dataclasses.asdict(sounds)} if modality == "audio" else {}),

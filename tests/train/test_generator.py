@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
 from embedspace.errors import ConfigError
 from embedspace.generate import Request, create_generator
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
-from embedspace.train.generators.latents import Averaged
+from embedspace.train.generators.families import Averaged
 from embedspace.train.generators.recipe import load_generator_recipe
 from embedspace.train.generators.run import measured_sigma, train_generator
 from embedspace.train.generators.texts import OwnVectors
 from embedspace.train.loop import FitProgress
 from embedspace.vocabulary import load_vocabulary
+from tests.support.outside.even import registered_even
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "white", "pink", "grey")
 
@@ -42,7 +45,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "corpora" / source).mkdir(parents=True)
         for number, colour in enumerate(COLOURS):
             path = f"{source}/{colour}.png"
-            Image.new("RGB", (40, 30), colour).save(folder / "corpora" / path)
+            picture = Image.new("RGB", (40, 30), colour)
+            if source == "shy":
+                picture.paste("orange", (0, 0, 20, 30))
+            picture.save(folder / "corpora" / path)
             row = {"id": f"{source}/{colour}", "modality": "image", "path": path, "source": source, "concept": colour}
             row |= {"licence": "GPL-2.0-only" if number == 5 else "MIT"}
             row |= {"captions": [f"a {colour} square"], "keywords": [colour], "split": "val" if number > 5 else "train"}
@@ -87,10 +93,13 @@ batch_size = 4
 perceptual = PERCEPTUAL
 crop = 16
 steps_adversarial = 2
-[image.flow]
-width = 16
+[image.families.flow]
+channels = 16
 steps = 3
-steps_vae = 3
+batch_size = 4
+[image.families.vae]
+channels = 16
+steps = 3
 batch_size = 4
 """
 
@@ -147,13 +156,16 @@ def test_a_generator_of_pictures_is_written_and_draws(built: Path, tmp_path: Pat
     assert sorted(made.neighbours.items) == sorted(f"squares/{c}" for c in COLOURS[:6] if c != COLOURS[5])
     vectors = vector_of("red")[None]
     for family in made.families:
-        request = Request(3, seed=2, num_steps=2, family=family, size=48)
+        steps = 2 if family == "flow" else None
+        request = Request(3, seed=2, num_steps=steps, family=family, size=48)
         (samples,) = made.generate(vectors, np.zeros(1, np.float32), request)
         assert [s.content.shape for s in samples] == [(48, 48, 3)] * 3
         assert all(s.content.dtype == np.uint8 for s in samples)
         assert [s.seed for s in samples] == [2, 3, 4]
         assert samples[0].provenance["nearest_output"]["item"].startswith("squares/")
-        alone = made.generate(vectors, np.zeros(1, np.float32), Request(1, seed=4, num_steps=2, family=family, size=48))
+        alone = made.generate(
+            vectors, np.zeros(1, np.float32), Request(1, seed=4, num_steps=steps, family=family, size=48)
+        )
         assert int(np.abs(alone[0][0].content.astype(int) - samples[2].content).max()) <= 1
         both = np.stack([vector_of("blue"), vector_of("red")])
         (_, again) = made.generate(both, np.zeros(2, np.float32), request)  # whatever else is in the batch
@@ -183,7 +195,9 @@ def test_a_generator_beside_a_space_is_the_spaces(built: Path, tmp_path: Path) -
     [
         ('kind = "smell"', "kind must be one of"),
         ('kind = "text"\n[text]\nwidht = 3', "unknown key 'widht'"),
-        ('kind = "image"\n[image.flow]\nwidth = "x"', "image.flow.width: must be a whole number"),
+        ('kind = "image"\n[image.families.flow]\nchannels = "x"', "image.families.flow: channels: must be a whole"),
+        ('kind = "image"\n[image.families.smoke]', "image.families.smoke: unknown family 'smoke'; known: .*flow, "),
+        ('kind = "image"\n[image.families]\nflow = 3', "image.families: must be tables, one per family"),
         ("kind = ", "not a TOML file"),
     ],
 )
@@ -194,6 +208,48 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, body: str, what: str) -> None
         load_generator_recipe(path)
     with pytest.raises(ConfigError, match="no such recipe"):
         load_generator_recipe(tmp_path / "none.toml")
+
+
+@pytest.fixture
+def even_family() -> Iterator[None]:
+    with registered_even():
+        yield
+
+
+@pytest.mark.usefixtures("even_family")
+def test_a_family_from_outside_is_added_to_a_generator(built: Path, tmp_path: Path) -> None:
+    """One file registers it; recipes, the loop, checkpoints and loading know it by its name."""
+    out, body = tmp_path / "run", IMAGE.replace("PERCEPTUAL", "0.0")
+    path = recipe(built, "image", body + "[image.families.level]\ntype = 'even'\nsteps = 4\nlevel = 9.0\n")
+    before = {p.name: p.read_bytes() for p in train_generator(path, out=out, families=["vae"]).iterdir()}
+    seen: list[FitProgress] = []
+    folder = train_generator(path, out=out, families=["level"], callback=seen.append)
+    assert {told.stage for told in seen if "loss" in told.scalars} == {"level"}  # nothing else is trained again
+    assert {"loss", "critic", "held_loss"} <= set(seen[-1].scalars)
+    for name in ("autoencoder.safetensors", "gallery.safetensors", "vae.safetensors"):
+        assert (folder / name).read_bytes() == before[name]
+    assert not any("critic" in name for name in load_file(folder / "level.safetensors"))
+    state = torch.load(out / "level.ckpt", weights_only=True)["model"]
+    assert 8.0 < float(state["live.level"]) < 9.0
+    assert "live.critic.weight" in state
+    folder.rename(tmp_path / "image")
+    made: Any = create_generator(Modality.IMAGE, tmp_path, EmbeddingSpace.from_pretrained())
+    assert made.families == ("vae", "level")
+    ((sample,),) = made.generate(vector_of("red")[None], np.zeros(1, np.float32), Request(num_steps=1, family="level"))
+    assert sample.content.shape == (32, 32, 3)
+
+
+def test_families_are_trained_on_the_latents_of_a_generator(built: Path, tmp_path: Path) -> None:
+    body = IMAGE.replace("PERCEPTUAL", "0.0")
+    first = train_generator(recipe(built, "image", body), out=tmp_path / "first", families=["vae"])
+    there = body.replace("[image]", f"[image]\nlatents = '{first}'")
+    folder = train_generator(recipe(built, "image", there), out=tmp_path / "second", families=["flow"])
+    assert (folder / "autoencoder.safetensors").read_bytes() == (first / "autoencoder.safetensors").read_bytes()
+    assert list(json.loads((folder / "config.json").read_text())["families"]) == ["flow"]
+    with pytest.raises(ConfigError, match="latents: no generator in nowhere"):
+        train_generator(recipe(built, "image", body.replace("[image]", "[image]\nlatents = 'nowhere'")), out=tmp_path)
+    with pytest.raises(ConfigError, match="a generator of text has no families to choose from"):
+        train_generator(recipe(built, "text", TEXT), out=tmp_path, families=["flow"])
 
 
 def test_vectors_of_other_weights_are_refused(built: Path, tmp_path: Path) -> None:

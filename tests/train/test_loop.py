@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from embedspace.errors import WeightsError
 from embedspace.train.checkpoint import load_checkpoint, save_checkpoint
-from embedspace.train.loop import FitConfig, FitProgress, _time_factor, fit
+from embedspace.train.loop import FitConfig, FitPhase, FitProgress, _time_factor, fit
 
 CONFIG = FitConfig(steps=30, learning_rate=1e-2, warmup_steps=5, seed=4, evaluate_every=10)
 TRUTH = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
@@ -34,6 +35,47 @@ def trained(config: FitConfig = CONFIG, checkpoint: Path | None = None) -> Tenso
     module = model()
     assert fit(module, loss_of_step, config, stage="toy", checkpoint=checkpoint)
     return weights(module)
+
+
+class Duel(nn.Module):
+    """Two numbers that two phases train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Parameter(torch.zeros(1, 1)), nn.Parameter(torch.zeros(1, 1))
+
+    def far(self, module: nn.Module, generator: torch.Generator) -> Tensor:
+        """Return a loss that both numbers have a part in."""
+        return (self.one - 1).square().mean() + (self.other - 1).square().mean()
+
+
+def duel(phases: list[FitPhase], steps: int) -> tuple[Duel, list[tuple[float, float]], list[FitProgress]]:
+    """Train, and return the numbers after each step."""
+    module, told, seen = Duel(), [], []  # type: ignore[var-annotated]
+
+    def look(progress: FitProgress) -> None:
+        told.append(progress)
+        seen.append((module.one.item(), module.other.item()))
+
+    config = FitConfig(steps, 0.1, weight_decay=0.0, warmup_steps=1, evaluate_every=1)
+    losses = [dataclasses.replace(phase, loss=module.far) for phase in phases]
+    fit(module, losses, config, stage="duel", callback=look)
+    return module, seen, told
+
+
+def test_a_phase_trains_its_own_parameters_in_its_own_steps() -> None:
+    one = FitPhase(loss_of_step, ("one",))
+    module, seen, told = duel([one, FitPhase(loss_of_step, ("other",), every=2, name="rival")], 5)
+    moved = [other for _, other in seen]
+    assert moved[0] == moved[1] < moved[2] == moved[3] < moved[4]  # in steps 0, 2 and 4
+    assert all(a < b for (a, _), (b, _) in itertools.pairwise(seen[:4]))
+    assert set(told[-1].scalars) == {"loss", "rival"}
+    assert module.one.requires_grad and module.other.requires_grad
+    _, seen, _ = duel(
+        [dataclasses.replace(one, span=(0.0, 0.5)), FitPhase(loss_of_step, ("other",), span=(0.5, 1.0))], 8
+    )
+    assert all(other == 0.0 for _, other in seen[:4])
+    assert len({first for first, _ in seen[3:]}) == 1 and seen[-1][1] > 0.05
 
 
 class StopError(Exception):

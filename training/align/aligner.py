@@ -46,7 +46,7 @@ class AlignReport:
     """What a run did.
 
     Attributes:
-        folder: Of the space; None if the time ran out before all stages were done.
+        folder: The space's folder; None if the time ran out before all stages were done.
         done: Stages finished.
         seconds: Wall time of this call.
     """

@@ -116,7 +116,7 @@ def long_texts(encoded: Encoded, rows: Sequence[Row], known: Iterable[str]) -> A
 
     Args:
         encoded: The encoder.
-        rows: Of the recipes' manifest.
+        rows: Rows of the recipes' manifest.
         known: Concepts that queries name; a recipe also belongs to those that its title ends with ("apple pie": "pie").
     """
     known = set(known)

@@ -86,7 +86,7 @@ class AudioRecipe:
         loss: "infonce" or "siglip", of the trained heads.
         members: Trained heads; may be 0 where there is a memory.
         memory_dim: Principal directions that the memory compares sounds in; 0 for no memory.
-        memory_bandwidth: Of the memory's kernel.
+        memory_bandwidth: Bandwidth of the memory's kernel.
         memory_ridge: How much it smooths.
         memory_prior: Weight of the classes' words beside what it reads out.
         memory_balance: An item of a concept with n items weighs n to the power of minus this.

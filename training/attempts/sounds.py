@@ -51,11 +51,11 @@ FIELDS = ("attempt", "source", "along", "at", "loss", *RECALLS)
 SHARES = (0.25, 0.5, 1.0)
 STEPS = 250
 NET_SHARE = 0.3
-"""Of the log-mel network beside the memory; the other is 1."""
+"""Share of the log-mel network beside the memory; the other is 1."""
 TRAINED = AudioRecipe(
     sources={"sounds": 1.0, "instruments": 0.4}, members=1, dropout=0.6, steps=STEPS, batch_size=128, views=1
 )
-"""Of the heads that are trained by steps."""
+"""Recipe of the heads that are trained by steps."""
 
 Measure = Callable[[Tensor], dict[str, float]]
 Tell = Callable[[str, float, float, dict[str, float]], None]
@@ -81,7 +81,7 @@ class Fold:
     measure: Measure
 
 
-class Bench:
+class Material:
     """Holds the sounds, the words and the text head.
 
     Args:
@@ -148,10 +148,10 @@ def _with(fold: Fold, audio: AudioRecipe) -> Recipe:
     return dataclasses.replace(fold.recipe, audio=dataclasses.replace(audio, exclude=fold.recipe.audio.exclude))
 
 
-def trained(loss: str, **options: float) -> Callable[[Bench, Fold, int, Tell], Tensor]:
+def trained(loss: str, **options: float) -> Callable[[Material, Fold, int, Tell], Tensor]:
     """Return an attempt: one head on the frozen features, trained by steps with a contrastive loss."""
 
-    def attempt(bench: Bench, fold: Fold, steps: int, tell: Tell) -> Tensor:
+    def attempt(material: Material, fold: Fold, steps: int, tell: Tell) -> Tensor:
         recipe = _with(fold, dataclasses.replace(TRAINED, loss=loss, steps=steps, **options))
 
         def told(progress: FitProgress) -> None:
@@ -162,7 +162,7 @@ def trained(loss: str, **options: float) -> Callable[[Bench, Fold, int, Tell], T
         def evaluate(heads: AudioProjections) -> dict[str, float]:
             return fold.measure(heads(fold.features, fold.logits))
 
-        heads = train_audio(recipe, bench.text, Path("build/runs/attempts") / loss, 1e9, False, told, evaluate)
+        heads = train_audio(recipe, material.text, Path("build/runs/attempts") / loss, 1e9, False, told, evaluate)
         assert heads is not None
         with torch.inference_mode():
             return heads(fold.features, fold.logits)
@@ -170,31 +170,31 @@ def trained(loss: str, **options: float) -> Callable[[Bench, Fold, int, Tell], T
     return attempt
 
 
-def memory(bench: Bench, fold: Fold, steps: int, tell: Tell) -> Tensor:
+def memory(material: Material, fold: Fold, steps: int, tell: Tell) -> Tensor:
     """Remember the training sounds; the curve runs along the share of them that are known."""
     recipe = fold.recipe
-    whole = train_audio(recipe, bench.text, Path(), 1e9, False, lambda _: None)
+    whole = train_audio(recipe, material.text, Path(), 1e9, False, lambda _: None)
     assert whole is not None
     assert whole.memory is not None
     vectors = fold.features
     with torch.inference_mode():
         prior = whole.prior(fold.logits)
     for share in SHARES:
-        head = whole.memory if share == 1.0 else _memory_of(bench, recipe, share)
+        head = whole.memory if share == 1.0 else _memory_of(material, recipe, share)
         with torch.inference_mode():
             vectors = head(fold.features, prior)
         tell("share", share, float("nan"), fold.measure(vectors))
     return vectors
 
 
-def _memory_of(bench: Bench, recipe: Recipe, share: float) -> KernelProjection:
+def _memory_of(material: Material, recipe: Recipe, share: float) -> KernelProjection:
     """Return the recipe's memory of a part of its sounds, drawn by a hash of their names."""
     wanted, sources = recipe.audio, []
     for name, weight in wanted.sources.items():
         rows = [r for r in training_rows(recipe, name) if zlib.crc32(f"{r['id']} share".encode()) < share * 2**32]
         table = read_features(Path(recipe.features), "audio", name, wanted.views)
-        sources.append(pair_source(name, rows, table, bench.captions, weight=weight))
-    items = memory_items(sources, bench.captions, bench.text, sources[0].features.shape[1], wanted.memory_balance)
+        sources.append(pair_source(name, rows, table, material.captions, weight=weight))
+    items = memory_items(sources, material.captions, material.text, sources[0].features.shape[1], wanted.memory_balance)
     return fit_regression(
         items,
         wanted.memory_dim,
@@ -204,14 +204,14 @@ def _memory_of(bench: Bench, recipe: Recipe, share: float) -> KernelProjection:
     )
 
 
-def net(bench: Bench, fold: Fold, steps: int, tell: Tell) -> Tensor:
+def net(material: Material, fold: Fold, steps: int, tell: Tell) -> Tensor:
     """Train a log-mel network from nothing; its last row is its mean with the memory."""
     recipe = fold.recipe
     mels = {name: _mels(recipe, name) for name in recipe.audio.sources}
     rows = [(name, row) for name in recipe.audio.sources for row in training_rows(recipe, name)]
     rows = [(name, row) for name, row in rows if row["id"] in mels[name]]
     weights = np.array([recipe.audio.sources[name] / len(mels[name]) for name, _ in rows])
-    targets = bench.words([row["captions"][0] for _, row in rows]).numpy()
+    targets = material.words([row["captions"][0] for _, row in rows]).numpy()
     asked = torch.from_numpy(np.stack([fixed_length(mels["sounds"][row["id"]]) for row in fold.rows]))
 
     def evaluate(model: MelNet, step: int, loss: float) -> None:
@@ -243,7 +243,7 @@ def _mels(recipe: Recipe, source: str) -> dict[str, np.ndarray]:
     return {name: packed[starts[k] : starts[k + 1]] for k, name in enumerate(stored["ids"].tolist())}
 
 
-ATTEMPTS: dict[str, Callable[[Bench, Fold, int, Tell], Tensor]] = {
+ATTEMPTS: dict[str, Callable[[Material, Fold, int, Tell], Tensor]] = {
     "infonce": trained("infonce"),
     "siglip": trained("siglip"),
     "log-mel net": net,
@@ -254,7 +254,7 @@ MIXED = {"infonce + memory": "infonce", "siglip + memory": "siglip", "log-mel ne
 """Name -> the attempt that is mixed with the memory by NET_SHARE."""
 
 
-def run(bench: Bench, source: str, names: Iterable[str], steps: int) -> list[dict[str, object]]:
+def run(material: Material, source: str, names: Iterable[str], steps: int) -> list[dict[str, object]]:
     """Return the rows of the curves of one held-out source; the memory is always run, to be mixed with the others."""
     rows: list[dict[str, object]] = []
 
@@ -266,9 +266,9 @@ def run(bench: Bench, source: str, names: Iterable[str], steps: int) -> list[dic
 
         return tell
 
-    fold = bench.fold(source)
+    fold = material.fold(source)
     found = {
-        name: ATTEMPTS[name](bench, fold, steps, teller(name)) for name in {**dict.fromkeys(names), "memory": None}
+        name: ATTEMPTS[name](material, fold, steps, teller(name)) for name in {**dict.fromkeys(names), "memory": None}
     }
     for both, part in MIXED.items():
         if part in found:
@@ -340,9 +340,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    bench = Bench(load_recipe(RECIPE))
+    material = Material(load_recipe(RECIPE))
     names = arguments.only or list(ATTEMPTS)
-    write([row for source in arguments.sources for row in run(bench, source, names, arguments.steps)], arguments.out)
+    write([row for source in arguments.sources for row in run(material, source, names, arguments.steps)], arguments.out)
 
 
 if __name__ == "__main__":

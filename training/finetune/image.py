@@ -172,8 +172,6 @@ class _Student(nn.Module):
 
 _CHUNK = 16
 """Maps at once: a quarter faster on a CPU than the whole batch."""
-_SAME, _NEAR = 0.97, 0.9
-"""Captions this close are one caption; between the two they are no honest negatives of each other."""
 
 
 def train(name: str, minutes: float, out: Path, batch_size: int, steps: int, drop_stamps: bool, seed: int) -> None:
@@ -211,7 +209,7 @@ def train(name: str, minutes: float, out: Path, batch_size: int, steps: int, dro
 
 def _loss(pictures: _Pictures, text: Tensor, batch_size: int) -> Callable[[nn.Module, torch.Generator], Tensor]:
     """Picture to caption among all training captions, caption to picture within the batch."""
-    from embedspace.train.losses import info_nce, soft_targets
+    from training.finetune.contrast import drawn_captions, loss_among_all
 
     corpus = text[sorted({c[0] for c in pictures.captions})]
 
@@ -219,16 +217,10 @@ def _loss(pictures: _Pictures, text: Tensor, batch_size: int) -> Callable[[nn.Mo
         assert isinstance(model, _Student)
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
         picked = rng.choice(len(pictures.rows), batch_size, p=pictures.weights, replace=False)
-        said = [pictures.captions[i] for i in picked]
-        t = text[[c[0] if rng.random() < 0.7 else c[rng.integers(len(c))] for c in said]]
+        t = text[drawn_captions([pictures.captions[i] for i in picked], rng)]
         z, y = model(pictures.maps(picked, rng)), F.normalize(model.text(t), dim=-1)
-        scale = model.logit_scale.exp().clamp(max=100)
-        targets, ignored = soft_targets(t @ t.T, positive_above=_SAME, ignore_above=_NEAR)
-        near = t @ corpus.T > _NEAR
-        others = (scale * z @ F.normalize(model.text(corpus), dim=-1).T).masked_fill(near, float("-inf"))
-        own = scale * (z * y).sum(dim=1, keepdim=True)
-        among_all = (torch.cat([own, others], dim=1).logsumexp(dim=1) - own[:, 0]).mean()
-        return info_nce(z, y, scale, targets, ignored) + among_all
+        among = F.normalize(model.text(corpus), dim=-1)
+        return loss_among_all(z, (t, y), (corpus, among), model.logit_scale.exp().clamp(max=100))
 
     return loss_of_step
 

@@ -61,8 +61,6 @@ SHARES = {
     "stamps": 0.8,
 }
 """Share of a batch by source."""
-_SAME, _NEAR = 0.97, 0.9
-"""Captions this close are one caption; between the two they are no honest negatives of each other."""
 
 
 # ---- pixels
@@ -314,26 +312,20 @@ def _loss(
     pictures: _Pictures, text: Tensor, shared: Tensor, batch_size: int
 ) -> Callable[[nn.Module, torch.Generator], Tensor]:
     """Picture to caption among all training captions, caption to picture within the batch."""
-    from embedspace.train.losses import info_nce, soft_targets
+    from training.finetune.contrast import drawn_captions, loss_among_all
 
     firsts = sorted({c[0] for c in pictures.captions})
-    corpus, shared_corpus = text[firsts], shared[firsts]
+    corpus = text[firsts], shared[firsts]
     mirrored = torch.from_numpy(pictures.mirrored)
 
     def loss_of_step(model: nn.Module, generator: torch.Generator) -> Tensor:
         assert isinstance(model, Student)
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
         picked = rng.choice(len(pictures.rows), batch_size, p=pictures.weights, replace=False)
-        said = [pictures.captions[i] for i in picked]
-        rows = [c[0] if rng.random() < 0.7 else c[rng.integers(len(c))] for c in said]
-        t, y = text[rows], shared[rows]
+        rows = drawn_captions([pictures.captions[i] for i in picked], rng)
         z = model(augment(pictures.pixels(picked), mirrored[picked], TRAINED, generator))
         scale = model.logit_scale.exp().clamp(max=60)
-        targets, ignored = soft_targets(t @ t.T, positive_above=_SAME, ignore_above=_NEAR)
-        others = (scale * z @ shared_corpus.T).masked_fill(t @ corpus.T > _NEAR, float("-inf"))
-        own = scale * (z * y).sum(dim=1, keepdim=True)
-        among_all = (torch.cat([own, others], dim=1).logsumexp(dim=1) - own[:, 0]).mean()
-        return info_nce(z, y, scale, targets, ignored) + among_all
+        return loss_among_all(z, (text[rows], shared[rows]), corpus, scale)
 
     return loss_of_step
 

@@ -77,7 +77,7 @@ def clear(folder: Path, licences: Sequence[str], of: dict[str, tuple[str, str]])
     Rows stay as they are stored: nothing is packed anew.
 
     Args:
-        folder: Of the head.
+        folder: The generator's folder.
         licences: Those that let a copy ship.
         of: Id -> licence and credit.
     """

@@ -1,58 +1,53 @@
-"""Writing tables of items to a catalog: a transaction per batch, and the index told without reading them again."""
+"""Writing items to a catalog: a transaction per batch, and the index told without reading them again."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 from embedspace.catalog.bulk.table import ItemTable
+from embedspace.catalog.content_ids import content_id
 from embedspace.catalog.index.synced import SyncedIndex
-from embedspace.catalog.records import AddReport
+from embedspace.catalog.records import AddReport, CatalogItem
 from embedspace.catalog.store.bulk.insert import filling, insert_items
 from embedspace.catalog.store.bulk.prepared import prepare
 from embedspace.catalog.store.store import Store
-from embedspace.catalog.store.vectors import SegmentRows
+from embedspace.catalog.store.vectors import written_segments
 
-__all__ = ["BATCH", "add_tables"]
+__all__ = ["BATCH", "add_items", "add_tables"]
 
 BATCH = 16384
 """Rows of a transaction, about."""
-_TOLD_BYTES = 32 << 20
-"""Vectors that are kept until the index is told of them together."""
+_ITEMS = 256
+"""Items of a transaction, where they are written one by one."""
 
 Written = Callable[[ItemTable], None]
 
 
-class _Teller:
-    """Tells the index of what was written, many batches at a time."""
+def add_items(store: Store, index: SyncedIndex, items: Iterable[CatalogItem], touched: Callable[[], None]) -> AddReport:
+    """Write items one by one, one transaction per batch; see `Catalog.add`.
 
-    def __init__(self, index: SyncedIndex) -> None:
-        self.index = index
-        self.waiting: list[dict[str, SegmentRows]] = []
-        self.size, self.before, self.after = 0, 0, 0
-
-    def add(self, rows: dict[str, SegmentRows] | None, revision: int) -> None:
-        """Take the rows of a transaction that began at a revision; `None`: the index has to look for itself."""
-        if self.waiting and self.after != revision:  # another process wrote
-            self.waiting, self.size = [], 0
-            return
-        if rows is None:
-            self.tell()
-            return
-        if not self.waiting:
-            self.before = revision
-        self.waiting.append(rows)
-        self.after = revision + 1
-        self.size += sum(its.vectors.nbytes for its in rows.values())
-        if self.size >= _TOLD_BYTES:
-            self.tell()
-
-    def tell(self) -> None:
-        """Tell the index of what waits."""
-        names = sorted({name for rows in self.waiting for name in rows})
-        joined = {name: SegmentRows.joined([rows[name] for rows in self.waiting if name in rows]) for name in names}
-        self.waiting, self.size = [], 0
-        if joined:
-            self.index.append(joined, self.before, self.after)
+    Args:
+        store: The catalog's rows.
+        index: Its index.
+        items: What to write.
+        touched: Called after each batch.
+    """
+    counts = dict.fromkeys(("added", "updated", "known"), 0)
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, _ITEMS)):
+        outcomes = []
+        with store.writing("add items"):
+            revision, _, deletions = store.state()
+            written: list[tuple[str, int, int, str, bytes]] = []
+            store.written = written
+            outcomes = [store.put(item, content_id(item)) for item in batch]
+            alone = store.state()[2] == deletions
+        for outcome in outcomes:
+            counts[outcome] += 1
+        touched()
+        index.append(written_segments(written, store.embed_dim) if alone else None, revision)
+    return AddReport(**counts)
 
 
 def add_tables(
@@ -68,7 +63,6 @@ def add_tables(
     """
     counts = dict.fromkeys(("added", "updated", "known"), 0)
     with filling(store), index.filling():
-        teller = _Teller(index)
         for batch in _batches(tables):
             prepared = prepare(batch, store.embed_dim)
             with store.writing("add items"):
@@ -76,10 +70,11 @@ def add_tables(
                 done = insert_items(store, prepared)
                 if written is not None:
                     written(batch)
-            teller.add(done.rows, revision)
+            if not index.append(done.rows, revision):
+                index.catch_up()
             for outcome, count in done.outcomes.items():
                 counts[outcome] += count
-        teller.tell()
+        index.catch_up()
     return AddReport(**counts)
 
 

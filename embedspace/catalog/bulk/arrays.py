@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
 
+from embedspace.catalog.bulk.lines import count_lines, json_lines
 from embedspace.catalog.bulk.records import table_of
 from embedspace.catalog.bulk.shards import Shard
 from embedspace.catalog.bulk.table import ItemTable
@@ -38,26 +38,14 @@ class ArrayShard(Shard):
             raise InputError(f"{self.path}: no {self._records.name} beside it; expected a line of JSON for each row")
         facts = self._records.stat()
         self.size, self.mtime_ns = self.size + facts.st_size, max(self.mtime_ns, facts.st_mtime_ns)
-        lines, last = 0, b"\n"
-        with self._records.open("rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                lines, last = lines + block.count(b"\n"), block[-1:]
-        lines += last != b"\n"
+        lines = count_lines(self._records)
         if lines != self.rows:
             raise InputError(f"{self._records}: {lines} lines for the {self.rows} rows of {self.path.name}")
 
     def tables(self, first: int) -> Iterator[ItemTable]:
         """Yield its rows; see `Shard`."""
-        with self._records.open("rb") as file:
-            for _ in islice(file, first):
-                pass
-            while lines := list(islice(file, _ROWS)):
-                records = []
-                for number, line in enumerate(lines, first + 1):
-                    try:
-                        records.append(json.loads(line))
-                    except ValueError as error:
-                        raise InputError(f"{self._records}: line {number}: no JSON: {error}") from error
-                vectors = np.asarray(self._vectors[first : first + len(lines)])
-                yield table_of(vectors, records, self.modality, str(self.path), first)
-                first += len(lines)
+        lines = json_lines(self._records, first)
+        while records := list(islice(lines, _ROWS)):
+            vectors = np.asarray(self._vectors[first : first + len(records)])
+            yield table_of(vectors, records, self.modality, str(self.path), first)
+            first += len(records)

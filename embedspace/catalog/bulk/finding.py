@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from embedspace.catalog.bulk.arrays import ArrayShard
+from embedspace.catalog.bulk.lines import LinesShard, has_vectors
 from embedspace.catalog.bulk.parquet import ParquetShard
 from embedspace.catalog.bulk.shards import Shard
 from embedspace.catalog.bulk.tar import TarShard
@@ -14,7 +15,7 @@ from embedspace.errors import InputError
 
 __all__ = ["find_shards"]
 
-_KINDS: dict[str, type[Shard]] = {".parquet": ParquetShard, ".npy": ArrayShard, ".tar": TarShard}
+_KINDS: dict[str, type[Shard]] = {".parquet": ParquetShard, ".npy": ArrayShard, ".tar": TarShard, ".jsonl": LinesShard}
 
 
 def find_shards(folder: Path, modality: str) -> list[Shard]:
@@ -38,13 +39,20 @@ def find_shards(folder: Path, modality: str) -> list[Shard]:
                 f"{path.parent}: {what}, which is not imported; write it out first: embedspace catalog export CATALOG "
                 "FILE.parquet"
             )
-    found = [_KINDS[path.suffix](path, modality) for path in files if path.suffix in _KINDS]
+    found = [_KINDS[path.suffix](path, modality) for path in files if _is_shard(path, named=path == folder)]
     if not found:
-        known = ".parquet, .npy (beside it a .jsonl of the same name), .tar (webdataset)"
+        known = ".parquet, .jsonl, .npy (beside it a .jsonl of the same name), .tar (webdataset)"
         raise InputError(f"{folder}: nothing to import; known: {known}")
     _refuse_twice(found)
     _refuse_mixed(found)
     return found
+
+
+def _is_shard(path: Path, *, named: bool) -> bool:
+    """Return whether a file is read; in a folder a .jsonl without vectors is not, nor one that goes with an array."""
+    if path.suffix == ".jsonl" and not named:
+        return not path.with_suffix(".npy").exists() and has_vectors(path)
+    return path.suffix in _KINDS
 
 
 def _refuse_twice(shards: list[Shard]) -> None:

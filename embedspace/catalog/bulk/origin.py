@@ -1,6 +1,7 @@
 """Which encoder made vectors that lie outside a catalog: written beside them by `export`, compared by `import`.
 
-A parquet file says it in its metadata under the key `embedspace`; a folder of other files in `embedspace.json`.
+A parquet file says it in its metadata under the key `embedspace`, JSON lines do in the first of them; a folder of other
+files in `embedspace.json`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from embedspace.errors import InputError
 __all__ = ["FILE", "KEY", "Origin", "origin_of_folder"]
 
 FILE = "embedspace.json"
-KEY = b"embedspace"
+KEY = "embedspace"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,33 @@ import importlib
 import itertools
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.catalog.bulk.origin import KEY, Origin
-from embedspace.catalog.bulk.records import NAMES, metadata_columns
+from embedspace.catalog.bulk.records import NAMES, VECTORS, metadata_columns
 from embedspace.catalog.bulk.shards import Shard
 from embedspace.catalog.bulk.table import ItemTable
 from embedspace.errors import InputError, MissingExtraError
 
-__all__ = ["ParquetShard"]
+__all__ = ["ParquetShard", "pyarrow_for"]
 
 _ROWS = 16384
-_VECTORS = ("vector", "embedding")
+
+
+def pyarrow_for(path: Path) -> tuple[Any, Any]:
+    """Return the modules `pyarrow` and `pyarrow.parquet`.
+
+    Raises:
+        MissingExtraError: If they are not installed; names the file that needs them.
+    """
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise MissingExtraError(f"{path}: parquet needs pyarrow; run: pip install 'embedspace[parquet]'") from error
 
 
 class ParquetShard(Shard):
@@ -28,13 +40,8 @@ class ParquetShard(Shard):
 
     def look(self) -> None:
         """Read its schema; see `Shard`."""
-        try:
-            self._pq = importlib.import_module("pyarrow.parquet")
-            self._errors = importlib.import_module("pyarrow").ArrowException
-        except ImportError as error:
-            raise MissingExtraError(
-                f"{self.path}: parquet needs pyarrow; run: pip install 'embedspace[parquet]'"
-            ) from error
+        arrow, self._pq = pyarrow_for(self.path)
+        self._errors = arrow.ArrowException
         try:
             with self._pq.ParquetFile(self.path) as file:
                 schema, self.rows = file.schema_arrow, file.metadata.num_rows
@@ -48,11 +55,11 @@ class ParquetShard(Shard):
             raise InputError(f"{self.path}: column {self._vector!r} is of type {kind}; expected lists of float")
         if first is not None and len(first) and first.column(0)[0].is_valid:
             self.embed_dim = len(first.column(0)[0])
-        said = (schema.metadata or {}).get(KEY)
+        said = (schema.metadata or {}).get(KEY.encode())
         self.origin = Origin.from_json(said, self.path) if said else None
 
     def _vector_column(self, names: list[str]) -> str:
-        for name in _VECTORS:
+        for name in VECTORS:
             if name in names:
                 return name
         raise InputError(f"{self.path}: no column 'vector' (or 'embedding'); it has: {', '.join(names) or 'none'}")

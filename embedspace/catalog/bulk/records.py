@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from embedspace.catalog.bulk.table import COLUMNS, ItemTable
 from embedspace.errors import InputError
 
-__all__ = ["NAMES", "joined", "metadata_columns", "table_of"]
+__all__ = ["NAMES", "VECTORS", "joined", "metadata_columns", "table_of"]
 
 NAMES = {
     "id": "ids", "uri": "uris", "kind": "kinds", "modality": "modalities", "start": "starts", "end": "ends",
     "text": "texts", "label": "labels",
 }  # fmt: skip
 """Name in a record, or of a column of parquet -> column of a table; all others are metadata."""
+VECTORS = ("vector", "embedding")
+"""What the vectors may be called."""
 _NUMBERS = ("start", "end")
 
 

@@ -44,7 +44,7 @@ class IndexSettings:
         hnsw_m: Links per node of an HNSW graph.
         ef_construction: Candidates while building an HNSW graph.
         ef_search: Candidates while searching it.
-        overfetch: Candidates taken from the index per wanted hit; 0 means 20 with "pq4", 8 with others.
+        overfetch: Candidates taken from the index per wanted hit; 0 means 10 with "pq4", 8 with others.
         train_vectors: Vectors that an IVF or SQ index learns from; more where its cells are many.
         rebuild_fraction: An HNSW index is rebuilt when newer rows exceed this share of it; until then they are searched
             exactly beside it. An IVF index takes newer rows in, and forgets deleted ones when they exceed this share.

@@ -25,6 +25,8 @@ __all__ = ["SyncedIndex"]
 _SAVED_ROWS = 2000
 """A first use that had to read at least this many rows from SQLite saves the index."""
 _STREAMED_ROWS = 50_000
+_TOLD_BYTES = 32 << 20
+"""Vectors of this size are told to the index at once, not by its next use."""
 
 
 class SyncedIndex:
@@ -42,6 +44,7 @@ class SyncedIndex:
         self._index = self._create(store, settings)
         self._embed_dim = store.embed_dim
         self._revision = -1
+        self._waiting: list[Mapping[str, SegmentRows]] = []
 
     def current(self) -> VectorIndex:
         """Return the index, which knows all rows that there are now."""
@@ -75,29 +78,50 @@ class SyncedIndex:
         with index.filling() if isinstance(index, FillableIndex) else contextlib.nullcontext():
             yield
 
-    def append(self, rows: Mapping[str, SegmentRows], before: int, after: int) -> None:
-        """Tell the index of segments that were just written, without reading them again.
+    def append(self, rows: Mapping[str, SegmentRows] | None, before: int) -> bool:
+        """Take the segments that a transaction has just written: the index is told without reading them again.
+
+        It is told by its next use, or when they are many, and not at all where nobody has used it yet.
 
         Args:
-            rows: Modality -> its new segments.
-            before: Revision of the catalog before they were written.
-            after: Revision then: they are all that changed in between.
+            rows: Modality -> its new segments; `None` where more than that changed.
+            before: Revision of the catalog when the transaction began.
+
+        Returns:
+            Whether they were taken; else a later use reads them.
         """
         with self._lock:
-            if self._revision != before:  # it does not know what came before them
-                self._refresh()
-                return
-            for modality, its in rows.items():
-                self._index.add(modality, its)
-            last_seq = max(int(its.seq[-1]) for its in rows.values())
-            self._index.commit(IndexState(last_seq, self._index.state().deletions))
-            self._revision = after
+            known = self._revision + len(self._waiting)
+            if self._revision < 0 or rows is None or before != known:  # it does not know what came before them
+                return False
+            self._waiting.append(rows)
+            if sum(its.vectors.nbytes for waiting in self._waiting for its in waiting.values()) >= _TOLD_BYTES:
+                self._tell_waiting()
+            return True
+
+    def catch_up(self) -> None:
+        """Tell the index all that is new."""
+        with self._lock:
+            self._refresh()
+
+    def _tell_waiting(self) -> None:
+        """Tell the index what transactions handed over; each took the revision one further."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        last_seq = self._index.state().last_seq
+        for modality in sorted({name for rows in waiting for name in rows}):
+            its = SegmentRows.joined([rows[modality] for rows in waiting if modality in rows])
+            self._index.add(modality, its)
+            last_seq = max(last_seq, int(its.seq[-1]))
+        self._index.commit(IndexState(last_seq, self._index.state().deletions))
+        self._revision += len(waiting)
 
     def restart(self, settings: IndexSettings) -> None:
         """Search with other settings from now on."""
         with self._lock:
             self.settings, self._create = settings, factory_of(settings)
-            self._index, self._revision = self._create(self.store, settings), -1
+            self._index, self._revision, self._waiting = self._create(self.store, settings), -1, []
 
     def _catch_up(self, max_bytes: int | None) -> None:
         _, state = self._renew()
@@ -117,10 +141,14 @@ class SyncedIndex:
         if self.store.state()[0] == self._revision:
             return 0
         try:
+            self._tell_waiting()
+            if self.store.state()[0] == self._revision:
+                return 0
             with self.store.snapshot("read its vectors"):
                 return self._tell()
         except BaseException:
             self._index, self._revision = self._create(self.store, self.settings), -1  # it was told only a part
+            self._waiting = []
             raise
 
     def _tell(self) -> int:

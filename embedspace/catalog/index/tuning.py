@@ -51,7 +51,7 @@ def tune_index(
     """Measure ways of searching one modality; keep the fastest that reaches a recall, and write it to the index file.
 
     Args:
-        upkeep: Of the catalog.
+        upkeep: What keeps the catalog's index up to date.
         rows: Modality -> all its rows.
         modality: What is tuned; only IVF indexes have something to tune.
         ann: Its index, where it has one.

@@ -17,7 +17,7 @@ from embedspace.catalog.store.filters.facets import field_names
 from embedspace.catalog.store.filters.plan import plan_filter
 from embedspace.catalog.store.filters.values import metadata_changes
 from embedspace.catalog.store.filters.where import Condition, compile_where
-from embedspace.catalog.store.lookup import document_segments, segments_where
+from embedspace.catalog.store.lookup import DOCUMENT_CHARACTERS, document_segments, segments_where
 from embedspace.catalog.store.store import Store
 from embedspace.errors import InputError
 from embedspace.modality import Modality, modality_names
@@ -25,8 +25,10 @@ from embedspace.modality import Modality, modality_names
 __all__ = ["Searcher"]
 
 _FILTERS = 16
-_DOCUMENT_CHARACTERS = 200
-"""A text segment of at least this many characters is a passage of a document, with fields or without."""
+
+
+Allowed = Any
+"""What an index takes as the segments that may be found: (n,) int64 ascending numbers, unless it filters itself."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,8 +141,8 @@ class Searcher:
         target: str,
         queries: Readings,
         readings: Readings | None,
-        allowed: NDArray[np.int64] | None,
-    ) -> Iterator[tuple[Readings, NDArray[np.int64] | None]]:
+        allowed: Allowed | None,
+    ) -> Iterator[tuple[Readings, Allowed | None]]:
         """Yield which vectors search which sequence numbers (`None`: all) of a modality.
 
         Documents are searched with the query and with each of its readings: an item keeps the best of its log-odds,
@@ -149,11 +151,16 @@ class Searcher:
         yield queries, allowed
         if readings is None or not len(readings.vectors) or target != Modality.TEXT:
             return
+        found = self._documents_among(allowed)
+        if found is not None:
+            yield readings, found
+
+    def _documents_among(self, allowed: Allowed | None) -> Allowed | None:
+        """Return which of the segments that may be found are documents' text; `None` where none is."""
         found = self._document_segments()
         if allowed is not None:
             found = found[np.isin(found, allowed, assume_unique=True)]
-        if len(found):
-            yield readings, found
+        return found if len(found) else None
 
     def has_documents(self) -> bool:
         """Return whether some text belongs to documents."""
@@ -164,9 +171,9 @@ class Searcher:
         _, last_seq, deletions = self.store.state()
         before = self._documents
         if before is None or before[1] != deletions:
-            self._documents = (last_seq, deletions, document_segments(self.store, _DOCUMENT_CHARACTERS))
+            self._documents = (last_seq, deletions, document_segments(self.store, DOCUMENT_CHARACTERS))
         elif before[0] != last_seq:  # segments never change, so that newer ones are all that is new
-            newer = document_segments(self.store, _DOCUMENT_CHARACTERS, before[0])
+            newer = document_segments(self.store, DOCUMENT_CHARACTERS, before[0])
             self._documents = (last_seq, deletions, np.union1d(before[2], newer) if len(newer) else before[2])
         assert self._documents is not None
         return self._documents[2]
@@ -213,7 +220,7 @@ class Searcher:
         with self.store.reading("plan a filter"):
             return plan_filter(self.store, condition).words
 
-    def _filtered(self, where: str, seconds: float | None) -> NDArray[np.int64]:
+    def _filtered(self, where: str, seconds: float | None) -> Allowed:
         """Return the ascending sequence numbers that a filter leaves; recent filters are remembered.
 
         What is remembered stays right while metadata does: segments never change, their numbers are given once, and

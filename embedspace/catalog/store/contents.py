@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.catalog.records import CatalogInfo, ItemRecord
+from embedspace.catalog.store.filters.plan import matching_items
 from embedspace.catalog.store.filters.where import Condition
 from embedspace.catalog.store.schema import FORMAT_VERSION
 from embedspace.catalog.store.store import Store
@@ -55,13 +56,11 @@ def segment_pages(store: Store) -> Iterator[tuple[list[tuple[Any, ...]], NDArray
         yield [row[1:-1] for row in rows], unpack([row[-1] for row in rows], store.embed_dim).astype(np.float32)
 
 
-def item_records(store: Store, condition: Condition) -> Iterator[ItemRecord]:
-    """Yield the items that fulfil a condition, in the order they were added."""
-    numbers = store.rows(
-        "SELECT DISTINCT i.item FROM items i LEFT JOIN segments s ON s.item = i.item "
-        f"WHERE {condition.sql} ORDER BY i.item",
-        condition.parameters,
-    )
+def item_records(store: Store, condition: Condition | None) -> Iterator[ItemRecord]:
+    """Yield the items that fulfil a condition, all without one, in the order they were added."""
+    with store.snapshot("filter it"):
+        among, values = ("SELECT item FROM items", ()) if condition is None else matching_items(store, condition)
+        numbers = store.rows(f"SELECT DISTINCT item FROM ({among}) ORDER BY item", values)
     for (number,) in numbers:
         found = store.rows("SELECT id, kind, metadata FROM items WHERE item = ?", (number,))
         if not found:

@@ -18,6 +18,7 @@ from embedspace.catalog.stored import StoredItem, StoredPlace
 from embedspace.segment import Segment
 
 __all__ = [
+    "DOCUMENT_CHARACTERS",
     "Found",
     "document_segments",
     "found_segments",
@@ -29,6 +30,8 @@ __all__ = [
 
 _PARAMETERS = 5000
 """SQLite bounds the parameters of one statement."""
+DOCUMENT_CHARACTERS = 200
+"""A text segment of at least this many characters is a passage of a document, with fields or without."""
 _FEW = 20_000
 """So many newer segments are asked one by one whether they fulfil a condition."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from embedspace.catalog.store.store import Store, segments_digest
+from embedspace.catalog.store.digests import segments_digest
+from embedspace.catalog.store.store import Store
 
 __all__ = ["EncodedItem", "StoredContent", "contents_of", "forget_other_stages", "modalities_of", "pending_items",
            "replace_encoder", "stage", "use_staged"]  # fmt: skip
@@ -115,8 +116,8 @@ def _rewrite(store: Store, item: int, rows: list[tuple[Any, ...]]) -> int:
     ).fetchall()
     if not rows and not kept:
         return store.drop_item(item)
-    store.write_segments(item, rows)
     content_id = connection.execute("SELECT id FROM items WHERE item = ?", (item,)).fetchone()[0]
+    store.write_segments(item, content_id, rows)
     digest = segments_digest(content_id, [*kept, *rows])
     connection.execute("UPDATE items SET digest = ? WHERE item = ?", (digest, item))
     return 0

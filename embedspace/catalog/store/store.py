@@ -9,7 +9,6 @@ file in it but `catalog.sqlite` may be deleted at any time.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import os
@@ -19,20 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedspace.catalog.places import manifest_of
 from embedspace.catalog.records import CatalogItem, Failure
 from embedspace.catalog.store.damaged import keep_damaged, recall_damaged
 from embedspace.catalog.store.database import Database
+from embedspace.catalog.store.digests import metadata_json, segments_digest, unit_halves
 from embedspace.catalog.store.facts import read_facts
 from embedspace.catalog.store.filters.values import erase_values, flat_fields, pairs_of, write_values
 from embedspace.errors import InputError
 from embedspace.segment import Segment
 
-__all__ = ["Store", "folder_of", "segments_digest", "unit_halves"]
+__all__ = ["Store", "folder_of"]
 
-_NORM_TOLERANCE = 1e-2
 _DELETED = (
     "CREATE TABLE IF NOT EXISTS deleted(number INTEGER PRIMARY KEY, modality TEXT NOT NULL, seq INTEGER NOT NULL)"
 )
@@ -49,37 +47,6 @@ def folder_of(uri: str, source: str | None = None) -> str:
     return manifest_of(uri, source) or os.path.dirname(uri)
 
 
-def segments_digest(content_id: str, rows: Iterable[tuple[Any, ...]]) -> bytes:
-    """Return the digest that ties an item to its segments and vectors.
-
-    Args:
-        content_id: Id of the item.
-        rows: (modality, start, end, text, label, vector bytes) in order.
-    """
-    digest = hashlib.blake2b(content_id.encode(), digest_size=16)
-    for modality, start, end, text, label, vector in rows:
-        digest.update(json.dumps([modality, start, end, text, label]).encode())
-        digest.update(vector)
-    return digest.digest()
-
-
-def unit_halves(rows: NDArray[Any]) -> tuple[NDArray[np.float16], dict[int, float]]:
-    """Return rows as they are stored, and which of them cannot be.
-
-    Args:
-        rows: (N, embed_dim) of any type of float.
-
-    Returns:
-        (N, embed_dim) float16 unit rows, and row -> norm of those whose norm is not 1, or no number.
-    """
-    matrix = np.ascontiguousarray(rows, dtype=np.float32)
-    with np.errstate(all="ignore"):  # what is not finite is named, not warned of
-        norms = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
-        halves = (matrix / norms[:, None]).astype("<f2")
-    wrong = np.flatnonzero(~(np.abs(norms - 1.0) <= _NORM_TOLERANCE))  # written so that NaN is refused too
-    return halves, {int(row): float(norms[row]) for row in wrong}
-
-
 class Store(Database):
     """Items, places, segments and vectors of one catalog, and how they are written.
 
@@ -87,9 +54,11 @@ class Store(Database):
         catalog_id: Names the catalog for as long as it exists, wherever it lies.
         embed_dim: Length of its vectors; a migration may change it, which `state` and every transaction notice.
         has_values: Whether, in a transaction, the values of metadata are kept beside it, see `filters.values`.
+        written: Segments that the transaction wrote, see `write_segments`, where somebody wants to know.
     """
 
     has_values = False
+    written: list[tuple[str, int, int, str, bytes]] | None = None
 
     def __init__(self, path: Path, *, read_only: bool = False, timeout: float = 5.0) -> None:
         """Open an existing catalog; see `connect` for what it raises."""
@@ -100,6 +69,7 @@ class Store(Database):
             self.connection.close()
             raise
         self.embed_dim, self.catalog_id = int(facts["embed_dim"]), str(facts["catalog_id"])
+        self._state: tuple[tuple[int, int], tuple[int, int, int]] = ((-1, -1), (0, 0, 0))
 
     @contextlib.contextmanager
     def writing(self, doing: str) -> Iterator[sqlite3.Connection]:
@@ -107,10 +77,20 @@ class Store(Database):
         with super().writing(doing) as connection:
             self.embed_dim = int(self.meta("embed_dim"))
             self.has_values = self.meta("values_revision") == self.meta("revision")
+            self.written = None
             yield connection
 
     def state(self) -> tuple[int, int, int]:
         """Return (revision, highest sequence number ever given, deletions); any change changes the revision."""
+        with self.reading() as connection:
+            if connection.in_transaction:
+                return self._read_state()
+            version = connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes
+            if version != self._state[0]:  # of what others, and this connection, have written
+                self._state = version, self._read_state()
+            return self._state[1]
+
+    def _read_state(self) -> tuple[int, int, int]:
         values = dict(self.rows(_STATE))
         self.embed_dim = int(values["embed_dim"])
         return int(values["revision"]), int(values.get("segments", 0)), int(values["deletions"])
@@ -137,10 +117,10 @@ class Store(Database):
         if number is not None:
             self.drop_segments("item = ?", (number,))
             self.connection.execute("DELETE FROM staged WHERE item = ?", (number,))
-        facts = json.dumps(dict(item.facts), ensure_ascii=False, default=str)
+        facts = metadata_json(item.facts)
         metadata = facts  # until `merge_metadata`, as what a place said before may count
         if number is None and item.metadata:
-            metadata = json.dumps({**item.facts, **item.metadata}, ensure_ascii=False, default=str)
+            metadata = metadata_json({**json.loads(facts), **item.metadata}, item.uri)
         content = None if item.content is None else json.dumps(item.content, ensure_ascii=False)
         values = (content_id, item.kind, item.as_modality, facts, metadata, content, segments_digest(content_id, rows))
         sql = "INSERT INTO items(id, kind, as_modality, facts, metadata, content, digest) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -154,18 +134,24 @@ class Store(Database):
         cursor = self.connection.execute(sql, values)
         number = int(cursor.lastrowid or 0) if number is None else number
         self._keep_values(number, metadata)
-        self.write_segments(number, rows)
+        self.write_segments(number, content_id, rows)
         self._learn_fields(item.facts)
         return number
 
-    def write_segments(self, number: int, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Append (modality, start, end, text, label, vector bytes) rows to an item, inside an open transaction."""
+    def write_segments(self, number: int, content_id: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Append (modality, start, end, text, label, vector bytes) rows to an item, inside an open transaction.
+
+        Where `written` is a list, (modality, segment number, item number, content id, vector bytes) is noted there.
+        """
         for *columns, vector in rows:
             cursor = self.connection.execute(
                 'INSERT INTO segments(item, modality, start, "end", text, label) VALUES (?, ?, ?, ?, ?, ?)',
                 (number, *columns),
             )
-            self.connection.execute("INSERT INTO vectors VALUES (?, ?)", (cursor.lastrowid, vector))
+            seq = int(cursor.lastrowid or 0)
+            self.connection.execute("INSERT INTO vectors VALUES (?, ?)", (seq, vector))
+            if self.written is not None:
+                self.written.append((columns[0], seq, number, content_id, vector))
 
     def segment_row(self, segment: Segment, uri: str, embed_dim: int | None = None) -> tuple[Any, ...]:
         """Return (modality, start, end, text, label, vector as float16 bytes of unit norm) of a segment.
@@ -200,7 +186,7 @@ class Store(Database):
         before = connection.execute("SELECT item, source, metadata FROM uris WHERE uri = ?", (uri,)).fetchone()
         if before is None and (kept := recall_damaged(self, uri)) is not None:
             before = (number, *kept)
-        text = json.dumps(dict(metadata), ensure_ascii=False, default=str)
+        text = metadata_json(metadata, uri)
         if before is not None:  # a folder says nothing about an item: what a manifest said stays
             text = before[2] if text == "{}" else text
             source = source or before[1]
@@ -230,7 +216,7 @@ class Store(Database):
         for (text,) in places:
             if text != "{}":
                 merged.update(json.loads(text))
-        text = json.dumps(merged, ensure_ascii=False)
+        text = metadata_json(merged)
         if text != facts[1]:
             self._forget_values(number, changed=True)
             self._keep_values(number, text)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from embedspace.catalog.content_ids import content_hash
 from embedspace.catalog.places import folder_span, manifest_of
 from embedspace.catalog.records import RemoveReport
+from embedspace.catalog.store.filters.plan import matching_items
 from embedspace.catalog.store.filters.where import Condition
 from embedspace.catalog.store.store import Store
 
@@ -118,12 +119,9 @@ def places_of(store: Store, name: str) -> list[str]:
 
 def places_where(store: Store, condition: Condition) -> list[str]:
     """Return every place of the items that fulfil a condition."""
-    found = store.rows(
-        "SELECT u.uri FROM uris u WHERE u.item IN "
-        f"(SELECT i.item FROM items i LEFT JOIN segments s ON s.item = i.item WHERE {condition.sql})",
-        condition.parameters,
-    )
-    return [uri for (uri,) in found]
+    with store.snapshot("filter it"):
+        among, values = matching_items(store, condition)
+        return [uri for (uri,) in store.rows(f"SELECT uri FROM uris WHERE item IN ({among})", values)]
 
 
 def places_from(store: Store, manifest: str) -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ __all__ = [
     "vector_bytes",
     "vectors_of",
     "widened",
+    "written_segments",
 ]
 
 _BATCH = 8192
@@ -116,6 +117,22 @@ def segment_batches(store: Store, modality: str, after: int = 0) -> Iterator[Seg
         seq, item, ids, blobs = zip(*batch, strict=True)
         vectors = unpack(blobs, store.embed_dim)
         yield SegmentRows(np.asarray(seq, np.int64), np.asarray(item, np.int64), content_keys(ids), vectors)
+
+
+def written_segments(written: Sequence[tuple[str, int, int, str, bytes]], embed_dim: int) -> dict[str, SegmentRows]:
+    """Return modality -> what `Store.written` noted, in the order of its numbers."""
+    by_modality: dict[str, list[tuple[str, int, int, str, bytes]]] = {}
+    for row in written:
+        by_modality.setdefault(row[0], []).append(row)
+    return {
+        modality: SegmentRows(
+            np.asarray([row[1] for row in rows], np.int64),
+            np.asarray([row[2] for row in rows], np.int64),
+            content_keys([row[3] for row in rows]),
+            unpack([row[4] for row in rows], embed_dim),
+        )
+        for modality, rows in by_modality.items()
+    }
 
 
 def segments_after(store: Store, modality: str, after: int = 0) -> SegmentRows:

@@ -24,7 +24,8 @@ def import_(
         Path,
         typer.Argument(
             metavar="FOLDER",
-            help="A folder, or one file: .parquet, .npy with a .jsonl of the same name, or webdataset's .tar.",
+            help="A folder, or one file: .parquet, .jsonl with a vector per line, .npy with a .jsonl of the same name, "
+            "or webdataset's .tar.",
         ),
     ],
     catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="Made where there is none.")],

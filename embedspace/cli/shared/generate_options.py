@@ -105,5 +105,11 @@ def with_target_options(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def _parameter(option: Option) -> inspect.Parameter:
-    kind: Any = Annotated[option.kind | None, typer.Option(option.on_command_line, help=option_help(option))]
+    def complete(typed: str) -> list[str]:
+        return [name for name in (option.choices or list)() if name.startswith(typed)]
+
+    about = typer.Option(
+        option.on_command_line, help=option_help(option), autocompletion=complete if option.choices else None
+    )
+    kind: Any = Annotated[option.kind | None, about]
     return inspect.Parameter(option.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=kind)

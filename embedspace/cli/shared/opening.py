@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedspace.errors import InputError
+
 if TYPE_CHECKING:
     from embedspace.catalog import Catalog
 
@@ -35,13 +37,28 @@ def keep_catalog(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def opened_catalog(path: Path) -> Iterator[Catalog]:
+def opened_catalog(path: Path, pushed: Path | None = None, timeout: float | None = None) -> Iterator[Catalog]:
     """Open a catalog for reading while a block runs.
 
+    Args:
+        path: Its folder, or the engine that it was pushed to.
+        pushed: Folder of the catalog that was pushed, where that has moved.
+        timeout: Seconds that one answer of an engine may take.
+
     Raises:
-        CatalogError: If it cannot be opened.
+        CatalogError: If it cannot be opened, or the engine cannot be used.
     """
     from embedspace.catalog import Catalog
+    from embedspace.catalog.engines.address import is_engine
+
+    if is_engine(str(path)):
+        from embedspace.catalog.engines.served import open_served
+
+        with open_served(str(path), pushed, timeout) as served:
+            yield served
+        return
+    if pushed is not None:
+        raise InputError(f"--catalog {pushed}: only where an engine is searched; {path} is a catalog itself")
 
     try:
         kept = _KEPT.get(_key(path))

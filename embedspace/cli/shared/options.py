@@ -13,13 +13,16 @@ from embedspace.modality import Modality, is_modality, modality_names
 __all__ = [
     "AsModality",
     "BatchSize",
+    "CatalogOrEngine",
     "CatalogPath",
     "Device",
     "Download",
     "Json",
     "OnlyModalities",
+    "Pushed",
     "Quiet",
     "SpaceName",
+    "Timeout",
     "Where",
     "Workers",
     "modality_name",
@@ -58,6 +61,15 @@ def _starting_with(typed: str) -> list[str]:
 
 
 CatalogPath = Annotated[Path, typer.Argument(metavar="CATALOG", help="A catalog made by `embedspace index`.")]
+
+CatalogOrEngine = Annotated[
+    Path, typer.Argument(metavar="CATALOG", help="A catalog, or the engine that one was pushed to (qdrant:...).")
+]
+
+Pushed = Annotated[
+    Path | None,
+    typer.Option("--catalog", metavar="CATALOG", help="Of an engine: the catalog pushed to it, if it has moved."),
+]
 
 AsModality = Annotated[
     str | None,
@@ -99,6 +111,11 @@ Where = Annotated[
         "metadata or one of the catalog's own: id kind modality label text start end uri size mtime. Where both have a "
         "name, write meta.label for the metadata's, catalog.label for the catalog's.",
     ),
+]
+
+Timeout = Annotated[
+    float | None,
+    typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Longest time that an engine's answer may take; 60."),
 ]
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, and no summary for people.")]

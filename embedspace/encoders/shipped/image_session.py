@@ -8,8 +8,6 @@ Source: https://onnxruntime.ai; its NCHWc kernels with the activation inside mak
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -20,11 +18,12 @@ from torch import Tensor, nn
 from embedspace.encoders.shipped.image_features import ImageFrontEnd
 from embedspace.encoders.shipped.image_network import TunedNetwork, TunedNetworks
 from embedspace.encoders.towers.efficientnet_lite import MIDDLE_STAGES, TRUNK_STAGES, ImageFeatures
+from embedspace.media.memory import give_back_memory
 
 __all__ = ["ImageSessions"]
 
 _OPSET, _IR_VERSION = 17, 8
-"""Of the ONNX format: what every onnxruntime since 1.12 reads."""
+"""Version of the ONNX format: what every onnxruntime since 1.12 reads."""
 _TOGETHER = 1  # pictures at once: as fast as more, in less memory
 
 
@@ -49,7 +48,7 @@ class ImageSessions:
         self.bodies = [
             _pooling(m.body.stem, m.body.stages, m.body.head) for m in members if isinstance(m, TunedNetwork)
         ]
-        _give_back_memory()
+        give_back_memory()  # what the graphs took: 75 MB
 
     @classmethod
     def where_installed(cls, front: ImageFrontEnd, networks: TunedNetworks | None) -> Self | None:
@@ -58,12 +57,6 @@ class ImageSessions:
             return cls(front, networks)
         except ImportError:
             return None
-
-
-def _give_back_memory() -> None:
-    """Give what the graphs took, 75 MB, back to the system, where the C library can (glibc)."""
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _backbone(network: Any) -> Callable[[Tensor], ImageFeatures]:  # noqa: ANN401 - its layers have no public type

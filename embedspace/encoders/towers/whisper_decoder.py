@@ -36,7 +36,7 @@ class Hypothesis(NamedTuple):
 
     Attributes:
         text: In English, as the recogniser spells it.
-        log_probability: Of the whole text, its end included.
+        log_probability: Log probability of the whole text, its end included.
         score: The log probability over what grows with the text's length; what hypotheses are compared by.
     """
 

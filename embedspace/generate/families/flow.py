@@ -10,17 +10,37 @@ Source: Liu et al. 2022 (Rectified flow, https://arxiv.org/abs/2209.03003), equa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from embedspace.generate.conditioning import Condition, normal
+from embedspace.generate.families.base import Family, FamilyConfig, Phase, SampleOptions, Shape
 from embedspace.generate.families.registry import register_family
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 
-__all__ = ["Velocity", "flow_loss", "sample"]
+__all__ = ["FlowConfig", "FlowFamily", "Velocity", "flow_loss", "follow"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig(FamilyConfig):
+    """Settings of a rectified flow.
+
+    Attributes:
+        channels: Width of the outer level of its network.
+        multiples: Multiples of it, level by level.
+        blocks: Residual blocks a level.
+        first_time: Times are drawn from here to 1 in training; for generators whose sampling begins later than at 0.
+    """
+
+    channels: int = 96
+    multiples: tuple[int, ...] = (1, 2)
+    blocks: int = 2
+    first_time: float = 0.0
 
 
 class Velocity(Protocol):
@@ -61,46 +81,64 @@ def flow_loss(
 
 
 @torch.inference_mode()
-def sample(
-    network: Velocity,
-    condition: Condition,
-    *,
-    num_steps: int,
-    guidance_scale: float,
-    generator: Sequence[torch.Generator],
-    start: float = 0.0,
+def follow(
+    network: Velocity, condition: Condition, generators: Sequence[torch.Generator], options: SampleOptions
 ) -> Tensor:
-    """Follow the flow with Euler steps, from noise or from a neighbour with noise in it.
+    """Follow the flow with equal Euler steps, from noise or from a neighbour with noise in it.
 
     Args:
         network: The velocity.
         condition: Condition of B items.
-        num_steps: Equal steps; each costs one pass, two with guidance.
-        guidance_scale: 1 is none.
-        generator: One for each item, source of its noise.
-        start: Time in [0, 1) to begin at; later than 0, with the nearest neighbour of the context in the data's place
-            (Meng et al. 2022, SDEdit, https://arxiv.org/abs/2108.01073, algorithm 1). Nothing without a context.
+        generators: One for each item, source of its noise.
+        options: A step costs one pass, two with guidance. A start later than 0 has the nearest neighbour of the context
+            in the data's place (Meng et al. 2022, SDEdit, https://arxiv.org/abs/2108.01073, algorithm 1), and does
+            nothing without a context.
 
     Returns:
         (B, C, H, W) latents.
     """
-    latents = normal(network.shape, generator).to(condition.vector.device)
+    latents = normal(network.shape, generators).to(condition.vector.device)
+    start = options.start
     if condition.context is None or not condition.context.shape[1]:
         start = 0.0
     elif start:
         latents = (1 - start) * latents + start * condition.context[:, 0]
     plain = condition.dropped()
-    size = (1 - start) / num_steps
-    for step in range(num_steps):
+    size = (1 - start) / options.num_steps
+    for step in range(options.num_steps):
         time = torch.full((len(latents),), start + step * size, device=latents.device)
         velocity = network(latents, time, condition)
-        if guidance_scale != 1.0:
+        if options.guidance_scale != 1.0:
             other = network(latents, time, plain)
-            velocity = other + guidance_scale * (velocity - other)
+            velocity = other + options.guidance_scale * (velocity - other)
         latents = latents + size * velocity
     return latents
 
 
-@register_family("flow", sample)
-def _create(sizes: Mapping[str, Any]) -> LatentUNet:
-    return LatentUNet(UNetConfig(**sizes))
+@register_family("flow")
+class FlowFamily(Family[FlowConfig, LatentUNet]):
+    """The rectified flow on a U-Net."""
+
+    Config = FlowConfig
+    can = frozenset({"start", "guidance", "steps"})
+    about = "rectified flow: straight paths from noise to data, followed in steps"
+
+    def build(self, config: FlowConfig, shape: Shape, embed_dim: int) -> LatentUNet:
+        """Return the U-Net."""
+        return LatentUNet(
+            UNetConfig(*shape, embed_dim, config.neighbours, config.channels, config.multiples, config.blocks)
+        )
+
+    def phases(self, config: FlowConfig) -> tuple[Phase, ...]:
+        """Return the one loss."""
+        return (Phase(partial(flow_loss, first_time=config.first_time)),)
+
+    def sample(
+        self,
+        module: LatentUNet,
+        condition: Condition,
+        generators: Sequence[torch.Generator],
+        options: SampleOptions,
+    ) -> Tensor:
+        """Follow the flow."""
+        return follow(module, condition, generators, options)

@@ -5,62 +5,60 @@ Source: Sohn et al. 2015 (conditional VAE, https://papers.nips.cc/paper/5775), e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedspace.generate.conditioning import Condition, normal
+from embedspace.generate.families.base import Family, FamilyConfig, Phase, SampleOptions, Shape
 from embedspace.generate.families.registry import register_family
 from embedspace.generate.latents.autoencoder import kl_divergence
 from embedspace.generate.latents.blocks import ResBlock
 
-__all__ = ["LatentVAE", "VAEConfig", "sample", "vae_loss"]
+__all__ = ["LatentVAE", "VAEConfig", "VAEFamily", "vae_loss"]
 
 
-@dataclass(frozen=True, slots=True)
-class VAEConfig:
-    """Size of a `LatentVAE`.
+@dataclass(frozen=True, kw_only=True)
+class VAEConfig(FamilyConfig):
+    """Settings of a conditional VAE, which reads no neighbours.
 
     Attributes:
-        latent_dim: Channels of the latents.
-        height: Cells.
-        width: Cells.
-        embed_dim: Width of the vectors of the space.
         code_dim: Width of the code that is drawn.
         channels: Width.
+        beta: Weight of the divergence.
     """
 
-    latent_dim: int = 8
-    height: int = 8
-    width: int = 8
-    embed_dim: int = 256
     code_dim: int = 64
     channels: int = 96
+    beta: float = 0.02
+    neighbours: int = 0
+    steps: int = 2500
 
 
 class LatentVAE(nn.Module):
-    """A conditional VAE on latents."""
+    """A conditional VAE on latents.
 
-    def __init__(self, config: VAEConfig) -> None:
+    Args:
+        config: Its settings.
+        shape: Channels, height and width of one item's latents.
+        embed_dim: Width of the vectors of the space.
+    """
+
+    def __init__(self, config: VAEConfig, shape: Shape, embed_dim: int) -> None:
         super().__init__()
-        self.config = config
-        width, grid = config.channels, config.height * config.width
-        self.condition = nn.Linear(config.embed_dim + 1, width)
-        self.read = nn.Sequential(nn.Conv2d(config.latent_dim, width, 3, padding=1), ResBlock(width, width), nn.SiLU())
+        self.config, self.shape = config, shape
+        width, grid = config.channels, shape[1] * shape[2]
+        self.condition = nn.Linear(embed_dim + 1, width)
+        self.read = nn.Sequential(nn.Conv2d(shape[0], width, 3, padding=1), ResBlock(width, width), nn.SiLU())
         self.code = nn.Linear(width + width, 2 * config.code_dim)
         self.enter = nn.Linear(config.code_dim + width, grid * width // 4)
         self.widen = nn.Conv2d(width // 4, width, 3, padding=1)
         self.blocks = nn.ModuleList([ResBlock(width, width, width) for _ in range(3)])
-        self.out = nn.Conv2d(width, config.latent_dim, 3, padding=1)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one item's latents."""
-        return self.config.latent_dim, self.config.height, self.config.width
+        self.out = nn.Conv2d(width, shape[0], 3, padding=1)
 
     def embed(self, condition: Condition) -> Tensor:
         """Return (B, channels)."""
@@ -77,7 +75,7 @@ class LatentVAE(nn.Module):
         """Return latents (B, C, H, W) of codes (B, code_dim)."""
         embedding = self.embed(condition)
         grid = self.enter(torch.cat([code, embedding], dim=1))
-        x = self.widen(grid.view(len(code), -1, self.config.height, self.config.width))
+        x = self.widen(grid.view(len(code), -1, *self.shape[1:]))
         for block in self.blocks:
             x = block(x, embedding)
         out: Tensor = self.out(x)
@@ -98,30 +96,30 @@ def vae_loss(
     return (decoded - latents).square().mean() + beta * kl_divergence(mean, log_variance)
 
 
-@torch.inference_mode()
-def sample(
-    network: LatentVAE,
-    condition: Condition,
-    *,
-    num_steps: int,
-    guidance_scale: float,
-    generator: Sequence[torch.Generator],
-    start: float = 0.0,
-) -> Tensor:
-    """Draw codes and decode them; arguments as `flow.sample`, of which `num_steps` and `start` change nothing here.
+@register_family("vae")
+class VAEFamily(Family[VAEConfig, LatentVAE]):
+    """The conditional VAE."""
 
-    Returns:
-        (B, C, H, W) latents.
-    """
-    del num_steps, start
-    code = normal((network.config.code_dim,), generator).to(condition.vector.device)
-    latents = network.decode(code, condition)
-    if guidance_scale != 1.0:
-        other = network.decode(code, condition.dropped())
-        latents = other + guidance_scale * (latents - other)
-    return latents
+    Config = VAEConfig
+    can = frozenset({"guidance"})
+    about = "conditional VAE: a drawn code is decoded in one pass"
 
+    def build(self, config: VAEConfig, shape: Shape, embed_dim: int) -> LatentVAE:
+        """Return encoder and decoder."""
+        return LatentVAE(config, shape, embed_dim)
 
-@register_family("vae", sample)
-def _create(sizes: Mapping[str, Any]) -> LatentVAE:
-    return LatentVAE(VAEConfig(**sizes))
+    def phases(self, config: VAEConfig) -> tuple[Phase, ...]:
+        """Return the one loss."""
+        return (Phase(partial(vae_loss, beta=config.beta)),)
+
+    @torch.inference_mode()
+    def sample(
+        self, module: LatentVAE, condition: Condition, generators: Sequence[torch.Generator], options: SampleOptions
+    ) -> Tensor:
+        """Draw codes and decode them."""
+        code = normal((module.config.code_dim,), generators).to(condition.vector.device)
+        latents = module.decode(code, condition)
+        if options.guidance_scale != 1.0:
+            other = module.decode(code, condition.dropped())
+            latents = other + options.guidance_scale * (latents - other)
+        return latents

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from embedspace.encoders.base import load_module
 from embedspace.errors import ConfigError, WeightsError
-from embedspace.generate.families.registry import Family, Sampler, family_of
+from embedspace.generate.conditioning import Condition
+from embedspace.generate.families.base import Family, FamilyConfig, SampleOptions, Shape, network_for_sampling
+from embedspace.generate.families.registry import family_of
 from embedspace.generate.latents.autoencoder import Autoencoder, AutoencoderConfig
 from embedspace.generate.latents.neighbours import Neighbours, load_neighbours
 from embedspace.vocabulary import Vocabulary, vocabulary_of
 
-__all__ = ["LatentOptions", "LatentParts", "load_parts"]
+__all__ = ["FamilyNetwork", "LatentOptions", "LatentParts", "autoencoder_config", "load_parts"]
+
+_SHAPE = ("latent_dim", "height", "width", "embed_dim")
+"""What sections of earlier versions say beside the settings of their family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +59,44 @@ class LatentOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class FamilyNetwork:
+    """A trained network of a family.
+
+    Attributes:
+        family: The family.
+        config: Its settings.
+        module: The network.
+    """
+
+    family: Family[Any, Any]
+    config: FamilyConfig
+    module: nn.Module
+
+    def draw(self, condition: Condition, generators: Sequence[torch.Generator], options: SampleOptions) -> Tensor:
+        """Return latents (B, C, H, W), as `Family.sample`."""
+        return self.family.sample(self.module, condition, generators, options)
+
+    def options(self, general: LatentOptions) -> SampleOptions:
+        """Return how it samples where nobody says otherwise: as its own section says, else as `general` does."""
+        own, can = self.config, self.family.can
+        return SampleOptions(
+            num_steps=general.num_steps if own.num_steps is None else own.num_steps,
+            guidance_scale=_set(own.guidance_scale, general.guidance_scale) if "guidance" in can else 1.0,
+            start=_set(own.start, general.start) if "start" in can else 0.0,
+        )
+
+
+def _set(own: float | None, general: float) -> float:
+    return general if own is None else own
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LatentParts:
     """What a latent generator is made of.
 
     Attributes:
         autoencoder: Its decoder makes the media.
-        networks: Name of a family -> network; the first is the default.
-        samplers: The same names -> what draws with each network.
+        networks: Name -> network; the first is the default.
         neighbours: Training items.
         sigma: As `Generator.sigma`.
         options: Defaults of sampling.
@@ -67,8 +104,7 @@ class LatentParts:
     """
 
     autoencoder: Autoencoder
-    networks: Mapping[str, nn.Module]
-    samplers: Mapping[str, Sampler]
+    networks: Mapping[str, FamilyNetwork]
     neighbours: Neighbours
     sigma: Mapping[str, float]
     options: LatentOptions = dataclasses.field(default_factory=LatentOptions)
@@ -88,24 +124,16 @@ def load_parts(config: Mapping[str, Any], folder: Path) -> LatentParts:
         KeyError: If a section is missing.
         TypeError: If a section has an unknown or missing key.
     """
-    parsed, path = AutoencoderConfig(**_tuples(config["autoencoder"])), folder / "autoencoder.safetensors"
-    autoencoder = load_module(lambda: Autoencoder(parsed), path)
-    families = {name: _typed(name, sizes, folder) for name, sizes in config["families"].items()}
+    autoencoder = load_module(partial(Autoencoder, autoencoder_config(config)), folder / "autoencoder.safetensors")
     neighbours = load_neighbours(folder)
-    networks: dict[str, nn.Module] = {}
-    for name, (family, sizes) in families.items():
-        path = folder / f"{name}.safetensors"
-        networks[name] = load_module(partial(family.create, sizes), path)
-        shape, expected = getattr(networks[name], "shape", None), tuple(neighbours.latents.shape[1:])
-        if shape != expected:
-            raise WeightsError(
-                f"{folder}: the {name} draws latents of {shape}, those of its training items are {expected}; restore "
-                "config.json as training wrote it"
-            )
+    shape, embed_dim = tuple(neighbours.latents.shape[1:]), neighbours.keys.shape[1]
+    networks = {
+        name: _network(name, section, folder, (shape[0], shape[1], shape[2]), embed_dim)
+        for name, section in config["families"].items()
+    }
     return LatentParts(
         autoencoder,
         networks,
-        {name: family.sample for name, (family, _) in families.items()},
         neighbours,
         config["sigma"],
         LatentOptions(**config.get("options", {})),
@@ -113,13 +141,36 @@ def load_parts(config: Mapping[str, Any], folder: Path) -> LatentParts:
     )
 
 
-def _typed(name: str, sizes: Mapping[str, Any], folder: Path) -> tuple[Family, dict[str, Any]]:
-    """Return the family that a section is of, its own name where it says no type, and the network's sizes."""
+def autoencoder_config(config: Mapping[str, Any]) -> AutoencoderConfig:
+    """Return the size of the autoencoder of a generator's configuration.
+
+    Raises:
+        KeyError: If the section is missing.
+        TypeError: If it has an unknown key.
+    """
+    return AutoencoderConfig(**_tuples(config["autoencoder"]))
+
+
+def _network(name: str, section: Mapping[str, Any], folder: Path, shape: Shape, embed_dim: int) -> FamilyNetwork:
+    """Return the network of a section, which is of the family of its own name where it says no type."""
+    settings = _tuples(section)
     try:
-        family = family_of(str(sizes.get("type", name)))
+        family = family_of(str(settings.pop("type", name)))
     except ConfigError as error:
         raise ConfigError(f"{folder / 'config.json'}: families.{name}: {error}") from None
-    return family, {key: value for key, value in _tuples(sizes).items() if key != "type"}
+    if "latent_dim" in settings:
+        said = tuple(settings.pop(key) for key in _SHAPE)
+        if said != (*shape, embed_dim):
+            raise WeightsError(
+                f"{folder}: the {name} draws latents of {said[:3]} from vectors of {said[3]}, those of its training "
+                f"items are {shape} and {embed_dim}; restore config.json as training wrote it"
+            )
+        settings = {"neighbours": 0, **settings}
+    config = family.Config(**settings)
+    module = load_module(
+        partial(network_for_sampling, family, config, shape, embed_dim), folder / f"{name}.safetensors"
+    )
+    return FamilyNetwork(family, config, module)
 
 
 def _tuples(sizes: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from embedspace.errors import ArgumentError
 from embedspace.generate.base import Generator, Request, Sample, random_sources
 from embedspace.generate.conditioning import Condition
-from embedspace.generate.latents.files import LatentParts
+from embedspace.generate.families.base import SampleOptions
+from embedspace.generate.families.registry import families_that, family_names
+from embedspace.generate.latents.files import FamilyNetwork, LatentParts
 from embedspace.vocabulary import Neighbour
 
 __all__ = ["LatentGenerator"]
@@ -26,6 +29,9 @@ _CANDIDATE_STRIDE = 1_000_003
 """Seeds of a sample's candidates lie this far apart."""
 _BATCH = 16
 """Samples that are drawn together."""
+
+_ABILITIES = {"num_steps": "steps", "guidance_scale": "guidance"}
+"""Option of a request -> what a family must be able to, where it is not 1."""
 
 Draw = Callable[[Condition, list[torch.Generator], float], Tensor]
 """Condition, sources of noise, start -> latents (B, C, H, W)."""
@@ -41,9 +47,9 @@ class LatentGenerator(Generator):
     def __init__(self, parts: LatentParts) -> None:
         super().__init__()
         self.autoencoder = parts.autoencoder
-        self.networks = nn.ModuleDict(dict(parts.networks))
+        self.networks = parts.networks
+        self.modules_by_name = nn.ModuleDict({name: network.module for name, network in parts.networks.items()})
         self.families = tuple(parts.networks)
-        self.samplers = parts.samplers
         self.neighbours = parts.neighbours
         self.sigma = parts.sigma
         self.sampling = parts.options
@@ -52,6 +58,29 @@ class LatentGenerator(Generator):
     @abstractmethod
     def to_media(self, decoded: Tensor, request: Request) -> list[tuple[NDArray[Any], int]]:
         """Turn decoded items (B, in_channels, H, W) into (content, sample_rate)."""
+
+    def family_of(self, request: Request) -> str:
+        """Return which of the networks is asked for.
+
+        Raises:
+            ArgumentError: If there is no such, or it cannot do what is asked.
+        """
+        family = request.family
+        if family and family not in self.families and family in family_names():
+            raise ArgumentError(
+                "family",
+                f"{family!r}: the generator of {self.modality} has {', '.join(self.families)}; to add one: embedspace "
+                f"train generator RECIPE --family {family}",
+            )
+        family = super().family_of(request)
+        for option, ability in _ABILITIES.items():
+            value = getattr(request, option)
+            if value in (None, 1) or ability in self.networks[family].family.can:
+                continue
+            able = [name for name, network in self.networks.items() if ability in network.family.can]
+            others = f"families that do: {', '.join(able or families_that(ability))}"
+            raise ArgumentError(option, f"{value:g}: the family {family!r} has no {ability}; {others}")
+        return family
 
     @torch.inference_mode()
     def generate(
@@ -97,10 +126,10 @@ class LatentGenerator(Generator):
         self, vectors: NDArray[np.float32], sigma: NDArray[np.float32], request: Request, family: str
     ) -> list[list[Sample]]:
         """Draw one candidate of every sample."""
-        network: Any = self.networks[family]
+        network = self.networks[family]
         rows = torch.from_numpy(np.asarray(vectors, np.float32))
         noise = torch.from_numpy(np.asarray(sigma, np.float32))
-        wanted = getattr(network.config, "neighbours", 0)
+        wanted = network.config.neighbours
         pool, spread = self.sampling.pool, self.sampling.spread
         near = torch.stack(
             [self.neighbours.draw(row, random_sources(request), wanted, pool=pool, spread=spread) for row in rows]
@@ -114,41 +143,30 @@ class LatentGenerator(Generator):
             part = slice(first, first + _BATCH)
             chosen = context[part]
             condition = Condition(vector[part], size[part], self.neighbours.latents[chosen])
-            draw = partial(self._latents, network, family, request)
-            latents = draw(condition, [source.clone_state() for source in sources[part]], self.sampling.start)
-            copies = self._redraw_copies(draw, latents, condition, sources[part])
+            options = self.sample_options(family, request)
+            draw = partial(_latents, network, options)
+            latents = draw(condition, [source.clone_state() for source in sources[part]], options.start)
+            copies = self._redraw_copies(draw, latents, condition, sources[part], options.start)
             seeds = [request.seed + (first + k) % count for k in range(len(chosen))]
             flat += self._decode(latents, copies, chosen, seeds, request)
         return [flat[first : first + count] for first in range(0, len(flat), count)]
 
-    def _latents(
-        self,
-        network: nn.Module,
-        family: str,
-        request: Request,
-        condition: Condition,
-        sources: list[torch.Generator],
-        start: float,
-    ) -> Tensor:
-        """Draw latents (B, C, H, W) with one of the samplers."""
-        scale = self.sampling.guidance_scale if request.guidance_scale is None else request.guidance_scale
-        return self.samplers[family](
-            network,
-            condition,
-            num_steps=request.num_steps or self.sampling.num_steps,
-            guidance_scale=scale,
-            generator=sources,
-            start=start,
+    def sample_options(self, family: str, request: Request) -> SampleOptions:
+        """Return how a family samples for a request."""
+        usual = self.networks[family].options(self.sampling)
+        return dataclasses.replace(
+            usual,
+            num_steps=request.num_steps or usual.num_steps,
+            guidance_scale=usual.guidance_scale if request.guidance_scale is None else request.guidance_scale,
         )
 
     def _redraw_copies(
-        self, draw: Draw, latents: Tensor, condition: Condition, sources: list[torch.Generator]
+        self, draw: Draw, latents: Tensor, condition: Condition, sources: list[torch.Generator], start: float
     ) -> list[Neighbour]:
         """Draw near copies of training items again, with the same noise and less of the neighbour to begin from.
 
         Changes `latents` in place, and returns the training item that each is then most like.
         """
-        start = self.sampling.start
         copies = self.neighbours.nearest_output(latents)
         for _ in range(self.sampling.redraws if start else 0):
             alike = torch.tensor([copy.similarity for copy in copies])
@@ -201,6 +219,17 @@ def _best(candidates: list[tuple[Sample, float]], seed: int) -> Sample:
     """
     sample, fit = max(candidates, key=lambda pair: (not pair[0].provenance.get("near_copy", False), pair[1]))
     return dataclasses.replace(sample, seed=seed, score=fit)
+
+
+def _latents(
+    network: FamilyNetwork,
+    options: SampleOptions,
+    condition: Condition,
+    sources: list[torch.Generator],
+    start: float,
+) -> Tensor:
+    """Draw latents (B, C, H, W), beginning at `start`."""
+    return network.draw(condition, sources, dataclasses.replace(options, start=start))
 
 
 def _rows_of(tensor: Tensor | None, rows: Tensor) -> Tensor | None:

@@ -60,7 +60,9 @@ class Neighbours:
         best = cosines.topk(min(k, len(self)), dim=1)
         return best.indices, best.values
 
-    def draw(self, vector: Tensor, sources: Sequence[torch.Generator], k: int, *, pool: int, spread: float) -> Tensor:
+    def draw(
+        self, vector: Tensor, generators: Sequence[torch.Generator], k: int, *, pool: int, spread: float
+    ) -> Tensor:
         """Return (B, k) numbers of items for B samples of one vector (embed_dim,), nearest first.
 
         A sample with an even seed takes the nearest k, any other draws k of the pool without replacement: samples then
@@ -68,7 +70,7 @@ class Neighbours:
 
         Args:
             vector: Centred unit row.
-            sources: One seeded source of noise per sample.
+            generators: One seeded generator of random numbers per sample.
             k: Neighbours per sample.
             pool: They are drawn from so many nearest.
             spread: An item's chance goes with exp(cosine / spread).
@@ -78,10 +80,10 @@ class Neighbours:
         found, cosines = self.nearest(vector[None], max(k, pool))
         near, logits = found[0], cosines[0] / spread
         rows = []
-        for source in sources:
+        for generator in generators:
             chosen = near[:k]
-            if source.initial_seed() % 2:
-                uniform = torch.rand(len(near), generator=source).clamp(1e-9, 1 - 1e-9)
+            if generator.initial_seed() % 2:
+                uniform = torch.rand(len(near), generator=generator).clamp(1e-9, 1 - 1e-9)
                 gumbel = -torch.log(-torch.log(uniform))
                 chosen = near[(logits + gumbel).topk(k).indices.sort().values]
             rows.append(chosen)

@@ -1,7 +1,7 @@
 /** The frame: which view is open, what is dropped or pasted, colours, tokens, and a server that went away. */
 
-import { link, lost, signIn } from "./api.js";
-import { announce, capital, fill, h, icon } from "./dom.js";
+import { catalog, forget, link, lost, signIn } from "./api.js";
+import { announce, capital, fill, h, icon, number } from "./dom.js";
 import { go, onChange, read } from "./state.js";
 import * as search from "./views/search.js";
 
@@ -12,7 +12,8 @@ const VIEWS = {
   make: () => import("./views/make.js"),
   status: () => import("./views/status.js"),
 };
-const [main, banner, theme, drop] = ["main", "banner", "theme", "drop"].map((id) => document.getElementById(id));
+const [main, banner, theme, drop, indexing] = ["main", "banner", "theme", "drop", "indexing"]
+  .map((id) => document.getElementById(id));
 const made = {}; // views keep what is in them while others are open
 let open = null;
 
@@ -138,10 +139,30 @@ link.addEventListener("token", () => {
   dialog.showModal();
 });
 
+// What is being indexed, wherever one is; where nothing is watched nothing is asked for.
+async function watchFolders() {
+  if (!(await catalog()).watching.length) return;
+  const { watchIndexing } = await import("./parts/indexing.js");
+  watchIndexing((told) => {
+    const { running = false, done = 0, total = null } = told ?? {};
+    const ended = !running && !indexing.hidden;
+    indexing.hidden = !running;
+    if (ended) {
+      forget(); // the catalog holds more now
+      if (open === made.search) open.refresh();
+    }
+    if (!running) return;
+    const bar = h("progress", { max: 1, "aria-hidden": "true" });
+    if (total) bar.value = done / total;
+    fill(indexing, h("span", {}, "Indexing ", h("b", {}, number(done)), total ? ` of ${number(total)}` : ""), bar);
+  });
+}
+
 const given = /^#token=(.+)$/.exec(location.hash)?.[1];
 if (given) {
   history.replaceState(null, "", location.pathname + location.search);
   await signIn(decodeURIComponent(given)).catch(() => {});
 }
+watchFolders().catch(() => {});
 await show();
 if (open === made.search) made.search.focus();

@@ -6,7 +6,7 @@
  */
 
 const KINDS = ["text", "ref", "id"];
-const NUMBERS = ["p", "k", "count", "candidates", "seed", "guidance", "seconds"];
+const NUMBERS = ["p", "k", "count", "candidates", "seed", "guidance", "seconds", "at"];
 const WORDS = ["view", "item", "to", "where", "job", "find"];
 /** Begins the keys of options that only some target from elsewhere has. */
 const OTHER = "with.";
@@ -52,6 +52,7 @@ export function address(state) {
   if (state.view && state.view !== "search") query.append("view", state.view);
   for (const term of state.terms ?? []) query.append(...writeTerm(term));
   for (const key of [...WORDS.slice(1), ...NUMBERS, ...Object.keys(state).filter((key) => key.startsWith(OTHER))]) {
+    if (key === "at" && !state.item) continue; // where an item is played from
     if (state[key] !== undefined && state[key] !== null && state[key] !== "") query.append(key, state[key]);
   }
   if (state.group) query.append("group", "1");

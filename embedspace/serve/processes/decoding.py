@@ -121,7 +121,7 @@ class Decoder:
         Args:
             task: One of `embedspace.serve.processes.decode`'s.
             path: The file.
-            options: Of the task.
+            options: Options of the task.
 
         Returns:
             What is known of it, and its bytes.

@@ -44,7 +44,7 @@ class Maps:
         """Return the map, perhaps of an earlier revision; begin to draw where that is due.
 
         Args:
-            revision: Of the catalog now.
+            revision: The catalog's revision now.
         """
         current = self._map is not None and self._map["revision"] == revision
         resting = time.monotonic() - self._ended < _REST_SECONDS

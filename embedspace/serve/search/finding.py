@@ -26,7 +26,7 @@ class Found:
         groups: Modality -> its own hits, where the request asks for groups.
         good: Whether any is likely enough; None where that is not known.
         notes: Remarks for people.
-        revision: Of the catalog.
+        revision: The catalog's revision.
     """
 
     hits: list[Hit]

@@ -28,8 +28,8 @@ class Request:
         mask: Their file mask.
         terminals: Whether their standard input, output and error are terminals.
         columns: Width of the terminal; 0 where there is none.
-        encodings: Of their standard output and error.
-        arguments: Of the command, without the program's name.
+        encodings: Encodings of the caller's standard output and error.
+        arguments: The command's arguments, without the program's name.
         variables: Their environment.
     """
 

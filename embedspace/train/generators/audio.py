@@ -52,12 +52,11 @@ def train(run: GeneratorRun) -> None:
     first = np.arange(len(sounds.items)) % recipe.views == 0
     train_latent_generator(
         run,
-        (recipe.autoencoder, recipe.flow),
+        recipe,
         sounds,
         _media_set(run, [row for row in rows if row["id"] in held], spectrograms, 1),
         np.array([item in clear for item in sounds.items]) & first,
         about={"spectrogram": dataclasses.asdict(size)},
-        options=recipe.options,
     )
 
 

@@ -22,7 +22,7 @@ from embedspace.train.precision import bfloat16_autocast
 __all__ = ["AUTOENCODER_SHARE", "Discriminator", "MediaSet", "Perceptual", "latents_of", "sharpen", "train_autoencoder"]
 
 AUTOENCODER_SHARE = 0.25
-"""Of the minutes; a fifth of it goes to the last phase, where there is one."""
+"""Share of the minutes; a fifth of it goes to the last phase, where there is one."""
 _BATCH = 64
 Distance = Callable[[Tensor, Tensor], Tensor]
 

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from embedspace.config import load
+from embedspace.config import build, read_toml
 from embedspace.errors import ConfigError
+from embedspace.generate.families.base import FamilyConfig
+from embedspace.generate.families.registry import family_of
 
 __all__ = [
     "KINDS",
+    "LATENT_KINDS",
     "AudioGeneratorRecipe",
     "CaptionRecipe",
+    "FamilyRecipe",
     "GeneratorRecipe",
     "ImageGeneratorRecipe",
+    "LatentGeneratorRecipe",
     "load_generator_recipe",
 ]
 
 KINDS = ("vocabulary", "text", "speech", "image", "audio")
+LATENT_KINDS = ("image", "audio")
+"""Kinds whose generators draw latents, each with one or several families."""
+_DEFAULT = ("flow", "vae")
 _EARLIER_KINDS = {"memory": "vocabulary"}
 
 
@@ -86,82 +96,77 @@ class AutoencoderRecipe:
 
 
 @dataclass(frozen=True)
-class FlowRecipe:
-    """A rectified flow on latents, or (`steps_vae`) the conditional VAE beside it.
+class FamilyRecipe:
+    """One network that draws latents.
 
     Attributes:
-        neighbours: Training items whose latents are the context.
-        drop: Share of conditions dropped, for guidance.
-        drop_context: Share of contexts dropped while the vector stays.
-        max_sigma: As `CaptionRecipe`.
-        ema: Decay of the averaged weights that are kept.
-        mirror: Pictures may be mirrored.
-        first_time: Times of the flow are drawn from here to 1; for generators whose sampling begins later than at 0.
+        type: Its family.
+        config: The family's settings.
     """
 
-    width: int = 96
-    multiples: tuple[int, ...] = (1, 2)
-    blocks: int = 2
-    neighbours: int = 3
-    drop: float = 0.1
-    drop_context: float = 0.15
-    max_sigma: float = 1.5
-    ema: float = 0.999
-    mirror: bool = True
-    first_time: float = 0.0
-    steps: int = 8000
-    steps_vae: int = 2500
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
+    type: str
+    config: FamilyConfig
 
 
-@dataclass(frozen=True)
-class ImageGeneratorRecipe:
-    """Pictures: sources, and which of them may ship as latents of neighbours.
+@dataclass(frozen=True, kw_only=True)
+class LatentGeneratorRecipe:
+    """What draws latents, of pictures or of spectrograms.
 
     Attributes:
         sources: Source -> weight.
-        may_ship: Sources whose licences let small latents ship.
-        licences: Licences of pictures that may ship; a picture under another one only trains. Empty for all.
-        size: Side in pixels.
+        licences: Licences of items that may ship as latents of neighbours; one under another licence only trains.
         options: How to sample, where it differs from `LatentOptions`; chosen on the validation split.
+        mirror: Items may be mirrored.
+        latents: Folder of a generator whose autoencoder and neighbours are taken as they are; empty to make them.
+        families: Name -> network, in a file the settings of its family's `Config`; the first is the generator's
+            default. A table may say "type", the name of its family, where its own name is another one.
     """
 
     sources: dict[str, float] = field(default_factory=dict)
-    may_ship: tuple[str, ...] = field(default=(), metadata={"was": "gallery"})
     licences: tuple[str, ...] = ()
     options: dict[str, int | float] = field(default_factory=dict)
-    size: int = 64
+    mirror: bool = False
+    latents: str = ""
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
-    flow: FlowRecipe = field(default_factory=FlowRecipe)
+    families: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class AudioGeneratorRecipe:
-    """Sounds: sources, spectrogram, and which clips may ship as latents of neighbours.
+@dataclass(frozen=True, kw_only=True)
+class ImageGeneratorRecipe(LatentGeneratorRecipe):
+    """Pictures: sources, and which of them may ship as latents of neighbours.
 
     Attributes:
-        sources: Source -> weight of each of its clips.
-        licences: Licences of the clips that may ship: sources mix them, so that each clip's own counts.
+        may_ship: Sources whose licences let small latents ship; of these, pictures under one of `licences`, where there
+            are any.
+        leave_out: Ids of pictures that nothing is learnt from: broken ones.
+        size: Side in pixels.
+    """
+
+    may_ship: tuple[str, ...] = field(default=(), metadata={"was": "gallery"})
+    leave_out: tuple[str, ...] = ()
+    mirror: bool = True
+    size: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioGeneratorRecipe(LatentGeneratorRecipe):
+    """Sounds: sources, spectrogram, and which clips may ship as latents of neighbours.
+
+    Sources mix licences, so that each clip's own counts.
+
+    Attributes:
         balance: A clip of a concept that has n weighs n to the power of minus this: rare things are heard too.
         views: Times that each clip is there: as it is, then faster or slower, later or from elsewhere in a long one,
             each under another of its names.
-        options: As for pictures.
     """
 
-    sources: dict[str, float] = field(default_factory=dict)
-    licences: tuple[str, ...] = ()
     balance: float = 0.5
     views: int = 4
-    options: dict[str, int | float] = field(default_factory=dict)
     sample_rate: int = 16_000
     seconds: float = 4.096
     n_mels: int = 64
     n_fft: int = 800
     hop_length: int = 256
-    autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
-    flow: FlowRecipe = field(default_factory=FlowRecipe)
 
 
 @dataclass(frozen=True)
@@ -186,14 +191,59 @@ class GeneratorRecipe:
     audio: AudioGeneratorRecipe = field(default_factory=AudioGeneratorRecipe)
 
 
-def load_generator_recipe(path: str | Path) -> GeneratorRecipe:
+def load_generator_recipe(path: str | Path, families: Sequence[str] = ()) -> GeneratorRecipe:
     """Read a recipe of a generator.
 
+    Args:
+        path: A TOML file.
+        families: Only these of its families; one that it does not name has its own defaults.
+
     Raises:
-        ConfigError: If the file is missing, is no TOML, or has an unknown or wrong key.
+        ConfigError: If the file is missing, is no TOML, or has an unknown or wrong key; if a family is unknown.
     """
-    recipe = load(GeneratorRecipe, path, what="recipe", hint="the shipped ones are in training/recipes/generators")
+    table = read_toml(path, what="recipe", hint="the shipped ones are in training/recipes/generators")
+    table = {"name": Path(path).stem, **table}
+    for kind in LATENT_KINDS:
+        if isinstance(table.get(kind), Mapping):
+            table[kind] = _with_families(table[kind], families, f"{path}: {kind}.families")
+    recipe = build(GeneratorRecipe, table, str(path))
     recipe = dataclasses.replace(recipe, kind=_EARLIER_KINDS.get(recipe.kind, recipe.kind))
     if recipe.kind not in KINDS:
         raise ConfigError(f"{path}: kind must be one of {', '.join(KINDS)}, got {recipe.kind!r}")
+    if families and recipe.kind not in LATENT_KINDS:
+        raise ConfigError(f"{path}: a generator of {recipe.kind} has no families to choose from; leave --family out")
     return recipe
+
+
+def _with_families(table: Mapping[str, Any], only: Sequence[str], where: str) -> dict[str, Any]:
+    """Return a generator's table with the settings of its families read, or of only some of them."""
+    table = _of_now(table)
+    sections = table.get("families") or {name: {} for name in _DEFAULT}
+    if not isinstance(sections, Mapping) or not all(isinstance(one, Mapping) for one in sections.values()):
+        raise ConfigError(f"{where}: must be tables, one per family")
+    wanted = only or list(sections)
+    return {**table, "families": {name: _family(name, sections.get(name, {}), where) for name in wanted}}
+
+
+def _family(name: str, section: Mapping[str, Any], where: str) -> FamilyRecipe:
+    settings = dict(section)
+    kind = str(settings.pop("type", name))
+    try:
+        family = family_of(kind)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{name}: {error}") from None
+    return FamilyRecipe(kind, build(family.Config, settings, f"{where}.{name}"))
+
+
+def _of_now(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table with what earlier versions called [flow], a flow and a VAE beside it, as tables of families."""
+    flow = table.get("flow")
+    if not isinstance(flow, Mapping):
+        return dict(table)
+    now = {"channels" if key == "width" else key: value for key, value in flow.items()}
+    steps, mirror = now.pop("steps_vae", 2500), now.pop("mirror", None)
+    vae = {key: value for key, value in now.items() if key not in ("multiples", "blocks", "neighbours", "first_time")}
+    families = {"flow": {"share": 6.5, **now}, "vae": {**vae, "steps": steps}}
+    trained = {name: section for name, section in families.items() if section.get("steps") != 0}
+    rest = {key: value for key, value in table.items() if key != "flow"}
+    return {**({} if mirror is None else {"mirror": mirror}), **rest, "families": trained}

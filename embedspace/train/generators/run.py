@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class GeneratorRun:
         vectors: Text -> centred unit vector.
         texts: Texts of the training split.
         tell: Told of progress.
+        families: The only families that are trained; none for all of the recipe's.
     """
 
     recipe: GeneratorRecipe
@@ -57,6 +58,7 @@ class GeneratorRun:
     vectors: Mapping[str, Any]
     texts: GeneratorTexts
     tell: Callable[[FitProgress], None]
+    families: tuple[str, ...] = ()
 
     def own(self, modality: str) -> OwnVectors | None:
         """Return the vectors of a modality's items, None where none were made."""
@@ -90,6 +92,7 @@ def train_generator(
     out: Path | None = None,
     resume: bool = False,
     seed: int | None = None,
+    families: Sequence[str] = (),
     callback: Callable[[FitProgress], None] | None = None,
 ) -> Path:
     """Train a generator.
@@ -100,6 +103,7 @@ def train_generator(
         out: Folder of the run; build/runs/generators/<kind> by default.
         resume: Go on from the checkpoints in `out`.
         seed: Instead of the recipe's.
+        families: Only these; where `out` holds a generator, on its latents and beside its families.
         callback: Told of progress, about once a minute.
 
     Returns:
@@ -108,7 +112,7 @@ def train_generator(
     Raises:
         ConfigError: If the recipe is wrong, or corpora or vectors are missing.
     """
-    loaded = load_generator_recipe(recipe)
+    loaded = load_generator_recipe(recipe, families)
     if seed is not None:
         loaded = dataclasses.replace(loaded, seed=seed)
     folder = out or Path("build/runs/generators") / loaded.kind
@@ -121,7 +125,7 @@ def train_generator(
             callback(progress)
 
     try:
-        run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell)
+        run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell, families=tuple(families))
         importlib.import_module(_MODULES[loaded.kind]).train(run)
     finally:
         curves.close()
@@ -137,6 +141,7 @@ def open_run(
     minutes: float | None = None,
     resume: bool = False,
     tell: Callable[[FitProgress], None] = lambda progress: None,
+    families: tuple[str, ...] = (),
 ) -> GeneratorRun:
     """Read what a stage is given: the space, the manifests, the vectors.
 
@@ -146,6 +151,7 @@ def open_run(
         minutes: Wall-time budget; None for no limit.
         resume: Go on from the checkpoints in `out`.
         tell: Told of progress.
+        families: As `GeneratorRun`.
 
     Raises:
         ConfigError: If corpora or vectors are missing, or the vectors are of other weights.
@@ -163,6 +169,7 @@ def open_run(
         vectors=vectors,
         texts=read_texts(rows, vectors, _CLASSES),
         tell=tell,
+        families=families,
     )
 
 

@@ -96,6 +96,12 @@ def free_port() -> int:
         return port
 
 
+def asked(url: str) -> Any:
+    """Return what a server answers."""
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return json.load(answer)
+
+
 @dataclass
 class Server:
     """A real `embedspace serve` that can be ended and started again at the same address."""
@@ -139,28 +145,22 @@ class Server:
             self.process = None
 
 
+@contextlib.contextmanager
+def serving(catalog: Path, *options: str) -> Iterator[Server]:
+    """Run a server while the block lasts."""
+    server = Server(catalog, options)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
 @pytest.fixture(scope="session")
 def server(catalog: Path) -> Iterator[Server]:
     """The server that tests share."""
-    started = Server(catalog).start()
-    yield started
-    started.stop()
-
-
-@pytest.fixture
-def own_server(catalog: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Start a server of a copy of the catalog, for tests that end it or index."""
-    begun: list[Server] = []
-
-    def start(*options: str) -> Server:
-        copy = tmp_path / "own.catalog"
-        shutil.copytree(catalog, copy)
-        begun.append(Server(copy, options))
-        return begun[-1].start()
-
-    yield start
-    for one in begun:
-        one.stop()
+    with serving(catalog) as started:
+        asked(f"{started.url}/api/map")  # a process of its own makes it meanwhile
+        yield started
 
 
 def chromium() -> str:
@@ -226,3 +226,15 @@ def visit(browser: Any) -> Iterator[Callable[..., Visit]]:
     for context, visited in opened:
         context.close()
         assert visited.unexpected() == []
+
+
+def violations(page: Any) -> list[tuple[str, str, list[str]]]:
+    """Return what axe-core finds in light, and what of the colours in dark: nothing else differs."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    told = []
+    for theme, options in (("light", {}), ("dark", {"runOnly": "color-contrast"})):
+        page.emulate_media(color_scheme=theme)
+        for one in Axe().run(page, options={"resultTypes": ["violations"], **options}).response["violations"]:
+            told.append((theme, one["id"], [node["html"][:120] for node in one["nodes"]][:3]))
+    return told

@@ -7,16 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.serve.browser.conftest import Server, Visit
+from tests.serve.browser.conftest import Server, Visit, violations
 from tests.serve.browser.test_search import ask
 
 pytestmark = pytest.mark.browser
 
 Open = Callable[..., Visit]
 MOST_SCRIPT_BYTES, MOST_REQUESTS = 60_000, 12
+TOO_WIDE = """() => [...document.querySelectorAll("main *, header *")].filter((node) => {
+  const box = node.getBoundingClientRect();
+  const wide = box.width > 1 && box.height > 1 && (box.right > 361 || box.left < -1);
+  return wide && getComputedStyle(node).position !== "absolute";
+}).map((node) => node.outerHTML.slice(0, 100))"""
 VIEWS = {
     "home": ("/", ".home"),
     "results": ("/?text=2*a+dog&text=-1*a+cat", ".card"),
@@ -33,7 +37,7 @@ def opened(visit: Open, server: Server, name: str, **options: Any) -> Any:
     """Open a view and wait until it is there."""
     address, ready = VIEWS.get(name, ("/?text=a+dog&to=audio", ".card"))
     page = visit(server.url + address, **options).page
-    page.locator(ready).first.wait_for()
+    page.locator(ready).first.wait_for(timeout=90_000)  # the first map is being made
     if name == "filter":
         page.get_by_role("button", name="Filter ·").click()
         page.locator(".where").wait_for()
@@ -46,58 +50,12 @@ def opened(visit: Open, server: Server, name: str, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", [*VIEWS, "item"])
-def test_axe_finds_nothing(server: Server, visit: Open, name: str) -> None:
+def test_a_view_is_for_everybody(server: Server, visit: Open, name: str) -> None:
     page = opened(visit, server, name, reduced_motion="reduce")
     assert violations(page) == []
-
-
-def violations(page: Any) -> list[tuple[str, str, list[str]]]:
-    """Return what axe-core finds in light and in dark."""
-    told = []
-    for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme)
-        for one in Axe().run(page).response["violations"]:
-            told.append((theme, one["id"], [node["html"][:120] for node in one["nodes"]][:3]))
-    return told
-
-
-@pytest.mark.parametrize("to", ["text", "image", "audio"])
-def test_axe_finds_nothing_in_what_was_made(server: Server, visit: Open, to: str) -> None:
-    page = visit(f"{server.url}/?view=make&to={to}&count=1&seed=7", reduced_motion="reduce").page
-    field = page.get_by_role("searchbox", name="Words to search with")
-    field.fill("a dog")
-    field.press("Enter")
-    page.locator(".made .beside li, .made .told").first.wait_for(timeout=90_000)
-    expect(page.get_by_role("progressbar", name="Progress")).to_have_count(0, timeout=90_000)
-    assert violations(page) == []
-
-
-def test_axe_finds_nothing_in_the_dialog_for_the_token(
-    own_server: Callable[..., Server], visit: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EMBEDSPACE_TOKEN", "correct-horse-battery")
-    visited = visit(own_server().url, width=360, reduced_motion="reduce")
-    visited.expected = ("401",)
-    page = visited.page
-    page.get_by_role("dialog", name="This server asks for a token").wait_for()
-    assert violations(page) == []
-    page.get_by_label("The one that it was started with").fill("wrong")
-    page.get_by_role("button", name="Go on").click()
-    expect(page.get_by_role("alert")).to_contain_text("does not take")
-    assert violations(page) == []
+    page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-
-
-@pytest.mark.parametrize("name", [*VIEWS, "item"])
-def test_a_screen_of_360_pixels_needs_no_scrolling_sideways(server: Server, visit: Open, name: str) -> None:
-    page = opened(visit, server, name, width=360, height=740)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    wide = """() => [...document.querySelectorAll("main *, header *")].filter((node) => {
-      const box = node.getBoundingClientRect();
-      const wide = box.width > 1 && box.height > 1 && (box.right > 361 || box.left < -1);
-      return wide && getComputedStyle(node).position !== "absolute";
-    }).map((node) => node.outerHTML.slice(0, 100))"""
-    assert page.evaluate(wide) == []
+    assert page.evaluate(TOO_WIDE) == []
 
 
 def test_everything_is_reached_by_keyboard(server: Server, visit: Open) -> None:

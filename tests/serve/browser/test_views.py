@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.serve.browser.conftest import DATA, Server, Visit
+from tests.serve.browser.conftest import DATA, Server, Visit, serving, violations
 from tests.serve.browser.test_search import ask
 
 pytestmark = pytest.mark.browser
@@ -55,7 +55,7 @@ def test_an_item_that_is_not_there_says_so(server: Server, visit: Open) -> None:
 
 def test_the_map_shows_points_finds_names_and_opens_items(server: Server, visit: Open) -> None:
     page = visit(f"{server.url}/?view=map").page
-    expect(page.get_by_role("button", name="Pictures 11")).to_be_visible()
+    expect(page.get_by_role("button", name="Pictures 11")).to_be_visible(timeout=90_000)
     expect(page.locator(".points a")).to_have_count(19)
     painted = "(canvas) => new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size"
     assert page.locator("canvas.space").evaluate(painted) > 20
@@ -72,7 +72,7 @@ def test_the_map_shows_points_finds_names_and_opens_items(server: Server, visit:
 def test_a_click_on_the_map_opens_the_item_under_it(server: Server, visit: Open) -> None:
     page = visit(f"{server.url}/?view=map").page
     canvas = page.locator("canvas.space")
-    page.locator(".points a").first.wait_for()
+    page.locator(".points a").first.wait_for(timeout=90_000)
     for _ in range(3):
         page.get_by_role("button", name="Enlarge").click()
     page.get_by_role("button", name="Whole map").click()
@@ -97,7 +97,7 @@ def test_a_click_on_the_map_opens_the_item_under_it(server: Server, visit: Open)
 
 
 def test_a_picture_is_made_with_progress_and_the_same_seed_again(server: Server, visit: Open) -> None:
-    page = visit(f"{server.url}/?view=make").page
+    page = visit(f"{server.url}/?view=make", reduced_motion="reduce").page
     page.get_by_role("button", name="A picture").click()
     page.get_by_label("How many").fill("2")
     page.get_by_label("Seed").fill("7")
@@ -111,15 +111,30 @@ def test_a_picture_is_made_with_progress_and_the_same_seed_again(server: Server,
     expect(first.locator(".beside li").first).to_be_visible()
     expect(page.get_by_role("progressbar", name="Progress")).to_have_count(0)
     expect(page).to_have_url(re.compile("seed=7.*job=|job=.*seed=7"))
+    assert violations(page) == []
     page.reload()
     expect(page.locator(".made > li")).to_have_count(2)
 
 
 def test_words_are_made_from_a_picture(server: Server, visit: Open) -> None:
-    page = visit(f"{server.url}/?view=make&to=text&count=1").page
+    page = visit(f"{server.url}/?view=make&to=text&count=1", reduced_motion="reduce").page
     page.get_by_role("button", name="Words", exact=True).wait_for()
     page.locator("input[type=file]").set_input_files(DATA / "page" / "strawberry.webp")
     expect(page.locator(".made .told").first).to_have_text(re.compile(r"\w+"), timeout=90_000)
+    expect(page.get_by_role("progressbar", name="Progress")).to_have_count(0)
+    assert violations(page) == []
+
+
+def test_a_sound_is_made_and_played(server: Server, visit: Open) -> None:
+    page = visit(f"{server.url}/?view=make&to=audio&count=1&seed=7", reduced_motion="reduce").page
+    page.get_by_role("searchbox", name="Words to search with").fill("a dog")
+    page.get_by_role("searchbox", name="Words to search with").press("Enter")
+    made = page.locator(".made > li")
+    expect(made.locator(".beside li").first).to_be_visible(timeout=90_000)
+    expect(page.get_by_role("progressbar", name="Progress")).to_have_count(0)
+    assert violations(page) == []
+    made.locator(".play").click()
+    expect(made.locator(".play")).to_have_attribute("data-at", re.compile(r"^0\.\d*[1-9]|^[1-9]"))
 
 
 def test_making_is_cancelled(server: Server, visit: Open) -> None:
@@ -139,55 +154,37 @@ def test_the_status_lists_what_could_not_be_read(server: Server, visit: Open) ->
     expect(failures.locator("li span")).not_to_be_empty()
 
 
-def test_a_catalog_being_indexed_is_shown_and_searched(
-    own_server: Callable[..., Server], visit: Open, tmp_path: Path
-) -> None:
+def test_a_catalog_being_indexed_is_shown_and_searched(catalog: Path, visit: Open, tmp_path: Path) -> None:
     watched = tmp_path / "watched"
     watched.mkdir()
-    server = own_server("--watch", str(watched))
-    page = visit(f"{server.url}/?view=status").page
-    expect(page.locator(".now")).to_contain_text(re.compile("Watching|Indexing"))
-    for name in ("owl", "violin"):
-        shutil.copy(DATA / "page" / f"{name}.webp", watched / f"new-{name}.png")
-    (watched / "new.txt").write_text("a zeppelin over the harbour", "utf-8")
-    expect(page.locator(".counts li").first).to_contain_text("20", timeout=90_000)
-    page.get_by_role("link", name="Search", exact=True).click()
-    ask(page, "a zeppelin over the harbour")
-    expect(page.locator(".card").first).to_contain_text("new.txt")
+    with serving(shutil.copytree(catalog, tmp_path / "own.catalog"), "--watch", str(watched)) as server:
+        page = visit(f"{server.url}/?view=status").page
+        expect(page.locator(".now")).to_contain_text(re.compile("Watching|Indexing"))
+        for name in ("owl", "violin"):
+            shutil.copy(DATA / "page" / f"{name}.webp", watched / f"new-{name}.png")
+        (watched / "new.txt").write_text("a zeppelin over the harbour", "utf-8")
+        expect(page.locator(".counts li").first).to_contain_text("20", timeout=90_000)
+        page.get_by_role("link", name="Search", exact=True).click()
+        ask(page, "a zeppelin over the harbour")
+        expect(page.locator(".card").first).to_contain_text("new.txt")
+        page.close()  # before the server that it listens to
 
 
-def test_nothing_is_lost_while_the_server_is_away(own_server: Callable[..., Server], visit: Open) -> None:
-    server = own_server()
-    visited = visit(server.url)
-    visited.expected = ("ERR_CONNECTION", "404", "Failed to load resource", "ERR_EMPTY_RESPONSE", "ERR_INCOMPLETE")
-    page = visited.page
-    page.locator("input[type=file]").set_input_files(DATA / "page" / "cow.webp")
-    expect(page.locator(".card.image").first).to_contain_text("cow.webp")
-    server.stop()
-    field = page.get_by_role("searchbox", name="Words to search with")
-    field.fill("a farm")
-    field.press("Enter")
-    expect(page.locator("#banner")).to_contain_text("The server does not answer")
-    expect(page.locator(".chip")).to_have_count(2)
-    server.start()
-    expect(page.locator("#banner")).to_be_hidden(timeout=30_000)
-    expect(page.locator(".chip")).to_have_count(2)
-    expect(page.locator(".found[aria-busy=false] .card").first).to_be_visible(timeout=30_000)
-    expect(page.locator(".chip .label").first).to_have_text("cow.webp")
-
-
-def test_a_token_lets_in(own_server: Callable[..., Server], visit: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMBEDSPACE_TOKEN", "correct-horse-battery")
-    server = own_server()
-    visited = visit(server.url)
-    visited.expected = ("401",)
-    page = visited.page
-    page.get_by_label("The one that it was started with").fill("wrong")
-    page.get_by_role("button", name="Go on").click()
-    expect(page.get_by_role("dialog")).to_contain_text("does not take this token")
-    page.get_by_label("The one that it was started with").fill("correct-horse-battery")
-    page.get_by_role("button", name="Go on").click()
-    expect(page.locator(".home")).to_be_visible()
-    shared = visit(f"{server.url}/#token=correct-horse-battery").page
-    expect(shared.locator(".home")).to_be_visible()
-    assert shared.url == f"{server.url}/"
+def test_nothing_is_lost_while_the_server_is_away(catalog: Path, visit: Open) -> None:
+    with serving(catalog) as server:
+        visited = visit(server.url)
+        visited.expected = ("ERR_CONNECTION", "404", "Failed to load resource", "ERR_EMPTY_RESPONSE", "ERR_INCOMPLETE")
+        page = visited.page
+        page.locator("input[type=file]").set_input_files(DATA / "page" / "cow.webp")
+        expect(page.locator(".card.image").first).to_contain_text("cow.webp")
+        server.stop()
+        field = page.get_by_role("searchbox", name="Words to search with")
+        field.fill("a farm")
+        field.press("Enter")
+        expect(page.locator("#banner")).to_contain_text("The server does not answer")
+        expect(page.locator(".chip")).to_have_count(2)
+        server.start()
+        expect(page.locator("#banner")).to_be_hidden(timeout=30_000)
+        expect(page.locator(".chip")).to_have_count(2)
+        expect(page.locator(".found[aria-busy=false] .card").first).to_be_visible(timeout=30_000)
+        expect(page.locator(".chip .label").first).to_have_text("cow.webp")

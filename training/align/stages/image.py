@@ -99,7 +99,7 @@ class _Shared:
 
     Attributes:
         captions: Vectors of the captions.
-        batches: Of the training split.
+        batches: Batches of the training split.
         mean: (feature_dim,) of the plain views.
         scale: (feature_dim,) inverse deviation.
         classes: (1000, text_dim) text features of the class names.

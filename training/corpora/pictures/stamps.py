@@ -1,7 +1,7 @@
-"""Tux Paint's stamps: the benchmark, since image, text, sound and human speech of the same thing exist.
+"""Tux Paint's stamps: what the main suite measures, since image, text, sound and human speech of the same thing exist.
 
 Each stamp is a picture (PNG or SVG, sometimes both) beside a text file: its first line is the English caption, each
-further one a translation (`fr.utf8=Un chien.`). The gallery of the benchmark holds the stamps outside `symbols/` whose
+further one a translation (`fr.utf8=Un chien.`). The suite's gallery holds the stamps outside `symbols/` whose
 caption names a thing that no other of them names ("Some cherries" and "A pair of cherries" both name cherries): 563 of
 701.
 """
@@ -58,7 +58,7 @@ def build(out: Path) -> list[Item]:
     """Normalise all stamps into `out/files` and return their items.
 
     `extra` has: stem (path below the stamps folder, as the recordings' names begin), symbol (letters, digits, coins),
-    unique (in the benchmark's gallery), captions (language -> translation), vector (drawn from an SVG).
+    unique (in the suite's gallery), captions (language -> translation), vector (drawn from an SVG).
     """
     folder = stamps_folder()
     found = [(text, picture) for text in sorted(folder.rglob("*.txt")) if (picture := _picture(text))]

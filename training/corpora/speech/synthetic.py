@@ -8,7 +8,7 @@
 
 The work is cut into shards of a few hundred clips, each written whole or not at all, so that it can be stopped and goes
 on where it was. Training hears espeak-ng, flite and Kokoro; the voices of `voices.HELD_OUT` say the captions of the
-benchmark, for tests only. A fiftieth of the texts is kept for validation in all its recordings. `voices.FRESH` say
+main suite, for tests only. A fiftieth of the texts is kept for validation in all its recordings. `voices.FRESH` say
 captions of held-out stamps, and names of things that nobody says elsewhere: a test that no choice was made in sight of.
 """
 
@@ -129,7 +129,7 @@ def training_jobs(texts: Iterable[Text]) -> dict[str, list[Job]]:
 
 
 def test_jobs() -> dict[str, list[Job]]:
-    """Return the benchmark's captions in every held-out voice, by shard name."""
+    """Return the main suite's captions in every held-out voice, by shard name."""
     stamps = [item for item in read_manifest(manifest.CORPORA / "stamps/manifest.jsonl") if item.extra["unique"]]
     texts = [Text(item.captions[0], "en", item.captions[0], "stamps") for item in stamps]
     return {

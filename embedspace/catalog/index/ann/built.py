@@ -22,7 +22,7 @@ _ADD = 16384
 _PER_CELL = 32
 """Vectors that the centre of a cell is learned from, at least."""
 _ITERATIONS = 8
-_DEEP = {"pq4": 20}
+_DEEP = {"pq4": 10}
 """Candidates per wanted hit, where others than the usual ones."""
 _USUAL = 8
 
@@ -41,7 +41,7 @@ class AnnIndex:
         trained: Vectors that there were when it was trained.
         nprobe: Cells to visit, as measured; 0 where nothing was measured.
         overfetch: Candidates to take per wanted hit.
-        recall: Of the exact ten best of the least lucky modality of queries, as measured; 0 where nothing was.
+        recall: Share of the exact ten best that were found, for the least lucky modality of queries; 0 if not measured.
         shell: An IVF index as FAISS writes it, trained and without vectors.
     """
 
@@ -108,7 +108,7 @@ def index_size(rows: Rows, settings: IndexSettings) -> int:
 
 
 def _factory(settings: IndexSettings, kind: str, count: int, embed_dim: int) -> str:
-    quantizer = {"none": "Flat", "fp16": "SQfp16", "sq8": "SQ8", "pq4": f"PQ{embed_dim // 2}x4fs"}[kind]
+    quantizer = {"none": "Flat", "fp16": "SQfp16", "sq8": "SQ8", "pq4": f"PQ{embed_dim // 2}x4fsr"}[kind]
     if settings.index == "hnsw":
         return f"HNSW{settings.hnsw_m},{quantizer}"
     return f"IVF{max(1, min(settings.nlist or round(4 * count**0.5), count))},{quantizer}"

@@ -123,7 +123,7 @@ def load_lists(path: Path) -> tuple[Any, NDArray[np.uint8], dict[str, Any]] | No
 def _opened(path: Path, shell: NDArray[np.uint8], sizes: NDArray[np.int64], header: dict[str, Any], offset: int) -> Any:  # noqa: ANN401
     faiss: Any = importlib.import_module("faiss")
 
-    index = faiss.deserialize_index(np.array(shell))
+    index = _trained(shell)
     lists = faiss.OnDiskInvertedLists()
     lists.nlist, lists.code_size = header["cells"], header["width"]
     room = -(-sizes // header["block"]) * header["block"]
@@ -139,6 +139,17 @@ def _opened(path: Path, shell: NDArray[np.uint8], sizes: NDArray[np.int64], head
     index.replace_invlists(lists, True)
     lists.this.disown()
     index.ntotal = int(sizes.sum())
+    return index
+
+
+def _trained(shell: NDArray[np.uint8]) -> Any:  # noqa: ANN401
+    """Return an index without vectors, whose centres stay where they are mapped if FAISS can do that (since 1.11)."""
+    faiss: Any = importlib.import_module("faiss")
+
+    if not hasattr(faiss, "ZeroCopyIOReader"):
+        return faiss.deserialize_index(np.array(shell))
+    index = faiss.read_index(faiss.ZeroCopyIOReader(faiss.swig_ptr(shell), len(shell)))
+    index.referenced_objects = [shell]  # their memory stays as long as the index
     return index
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from embedspace.catalog.bulk.columns import is_value, json_objects, values_of
 from embedspace.catalog.bulk.table import COLUMNS, ItemTable
 from embedspace.catalog.content_ids import CONTENT_ID
+from embedspace.catalog.store.digests import unit_halves
 from embedspace.catalog.store.filters.values import flat_fields, pairs_of, plain_values
-from embedspace.catalog.store.store import unit_halves
 from embedspace.errors import InputError
 
 __all__ = ["Prepared", "prepare"]

@@ -73,6 +73,9 @@ class Node:
         lookups: Selects of the items that fulfil the comparison from `field_values`, with their values; together they
             find each item. None where it cannot be looked up.
         words: The comparison, for people.
+        column: The column that is compared; empty for a name in the metadata.
+        body: The comparison as SQL, with a mark per value; empty where absence is asked for.
+        values: Its values.
     """
 
     joint: str = ""
@@ -80,6 +83,9 @@ class Node:
     name: str = ""
     lookups: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     words: str = ""
+    column: str = ""
+    body: str = ""
+    values: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +234,14 @@ class _Parser:
             self.expect("operator", ")")
             return inner
         first = self.tokens[self.at][2] if self.at < len(self.tokens) else 0
-        shape, name = self.field()
+        shape, name, column = self.field()
         before = len(self.parameters)
         sql, body = self.comparison(shape)
         values = tuple(self.parameters[before:])
         last = self.tokens[self.at][2] if self.at < len(self.tokens) else len(self.expression)
         words = self.expression[first:last].strip()
         lookups = _lookups(name, body, values) if name and body else ()
-        return sql, Node(name=name, lookups=lookups, words=words)
+        return sql, Node(name=name, lookups=lookups, words=words, column=column, body=body, values=values)
 
     def comparison(self, shape: str) -> tuple[str, str]:
         """Return the SQL of a comparison, and what is compared with a value; empty where that is its absence."""
@@ -267,15 +273,15 @@ class _Parser:
             body = f"{_COMPARISONS[operator]} {self.value()}"
         return f"ifnull({shape.format(body)}, 0)", body
 
-    def field(self) -> tuple[str, str]:
-        """Return the SQL of a field with a place for a comparison, and its name in the metadata."""
+    def field(self) -> tuple[str, str, str]:
+        """Return the SQL of a field with a place for a comparison, and its name: in the metadata, or as a column."""
         name = self.accept("name") or (self.accept("quoted") or "").strip("`")
         if not name:
             raise self.error("expected the name of a field")
         column = name.removeprefix("catalog.")
         if column in COLUMNS and name not in self.fields:
             self.of_places = self.of_places or "FROM uris" in COLUMNS[column]
-            return COLUMNS[column], ""
+            return COLUMNS[column], "", column
         if name in COLUMNS:
             raise InputError(
                 f"where: {name!r} is a name in the metadata and a column of the catalog; write meta.{name} or "
@@ -290,7 +296,7 @@ class _Parser:
             raise self.error(f"unknown field {name!r}{hint}; known: {', '.join(known)};")
         sql, parameters = json_value(key)
         self.parameters += parameters
-        return f"{sql} {{}}", key
+        return f"{sql} {{}}", key, ""
 
     def value(self) -> str:
         if (number := self.accept("number")) is not None:

@@ -19,7 +19,7 @@ from torch import nn
 from embedspace.encoders.backbones import WEIGHTS, shared_backbones
 from embedspace.encoders.contract import MediaEncoder
 from embedspace.encoders.registry import create_encoder
-from embedspace.encoders.towers.adapters.sources import chosen_modalities
+from embedspace.encoders.towers.adapters.files import chosen_modalities
 from embedspace.encoders.towers.base import Tower, TowerRequest, check_waveform
 from embedspace.encoders.towers.registry import register_tower
 from embedspace.errors import ConfigError, WeightsError

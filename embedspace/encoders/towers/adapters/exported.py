@@ -24,8 +24,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from embedspace.encoders.towers.adapters.files import require_length, require_picture
 from embedspace.encoders.towers.adapters.processed import encode_processed
-from embedspace.encoders.towers.adapters.sources import require_length, require_picture
 from embedspace.encoders.towers.base import Tower, TowerRequest, check_waveform
 from embedspace.errors import ConfigError, WeightsError
 

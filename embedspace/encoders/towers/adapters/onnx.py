@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from embedspace.encoders.towers.adapters.exported import Described, ExportedTower, describe
-from embedspace.encoders.towers.adapters.sources import library
+from embedspace.encoders.towers.adapters.files import library
 from embedspace.encoders.towers.base import TowerRequest
 from embedspace.encoders.towers.registry import register_tower
 from embedspace.errors import WeightsError

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from embedspace.encoders.towers.adapters.sources import (
+from embedspace.encoders.towers.adapters.files import (
     WEIGHTS,
     chosen_modalities,
     find_folder,

@@ -18,8 +18,7 @@ from typing import Any
 
 import torch
 
-from embedspace.encoders.towers.adapters.processed import encode_processed, longest_window, picture_side
-from embedspace.encoders.towers.adapters.sources import (
+from embedspace.encoders.towers.adapters.files import (
     chosen_modalities,
     find_folder,
     library,
@@ -29,6 +28,7 @@ from embedspace.encoders.towers.adapters.sources import (
     require_length,
     require_picture,
 )
+from embedspace.encoders.towers.adapters.processed import encode_processed, longest_window, picture_side
 from embedspace.encoders.towers.base import Tower, TowerRequest, check_waveform
 from embedspace.encoders.towers.registry import register_tower
 from embedspace.errors import ConfigError, UnknownModalityError
@@ -83,7 +83,7 @@ class SentenceTransformersTower(Tower):
         self.require("text")
         longest = max((prompt or "" for prompt in self._prompts.values()), key=len)
         with self._one_at_a_time:
-            return len(self.model.tokenizer(longest + text, truncation=False)["input_ids"])
+            return len(self.model.tokenizer(longest + text, truncation=False, verbose=False)["input_ids"])
 
     def prepare(self, modality: str, media: Any) -> Any:  # noqa: ANN401
         """Check a text; run the model's own processor on a picture or a waveform.

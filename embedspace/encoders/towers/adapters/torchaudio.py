@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from embedspace.encoders.towers.adapters.files import chosen_modalities, library, loading
 from embedspace.encoders.towers.adapters.processed import encode_processed
-from embedspace.encoders.towers.adapters.sources import chosen_modalities, library, loading
 from embedspace.encoders.towers.base import Tower, TowerRequest, check_waveform
 from embedspace.encoders.towers.registry import register_tower
 from embedspace.errors import ConfigError, WeightsError

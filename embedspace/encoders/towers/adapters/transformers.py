@@ -19,8 +19,7 @@ from typing import Any
 
 import torch
 
-from embedspace.encoders.towers.adapters.processed import encode_processed, longest_window, picture_side
-from embedspace.encoders.towers.adapters.sources import (
+from embedspace.encoders.towers.adapters.files import (
     chosen_modalities,
     find_folder,
     library,
@@ -30,6 +29,7 @@ from embedspace.encoders.towers.adapters.sources import (
     require_length,
     require_picture,
 )
+from embedspace.encoders.towers.adapters.processed import encode_processed, longest_window, picture_side
 from embedspace.encoders.towers.base import Tower, TowerRequest, check_waveform
 from embedspace.encoders.towers.registry import register_tower
 from embedspace.errors import ConfigError
@@ -104,7 +104,7 @@ class TransformersTower(Tower):
         """Return how many tokens a text takes with its marks."""
         self.require("text")
         with self._lock:
-            return len(self._processor.tokenizer(text, truncation=False)["input_ids"])
+            return len(self._processor.tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
     def prepare(self, modality: str, media: Any) -> dict[str, Any]:  # noqa: ANN401
         """Run the model's own processor on one item: features with a batch axis of 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -215,19 +216,14 @@ def reconstruct(generator: LatentGenerator, medium: Medium, contents: Sequence[C
 @torch.inference_mode()
 def unconditional(generator: LatentGenerator, medium: Medium, family: str, seeds: Sequence[int]) -> list[Content]:
     """Return a sample of no condition for each seed."""
-    network: Any = generator.networks[family]
-    neighbours = int(getattr(network.config, "neighbours", 0))
+    network, neighbours = generator.networks[family], generator.neighbours
+    options = dataclasses.replace(network.options(generator.sampling), guidance_scale=1.0, start=0.0)
     out: list[Content] = []
     for start in range(0, len(seeds), _CHUNK):
         own = seeds[start : start + _CHUNK]
-        vector = torch.zeros(len(own), network.config.embed_dim)
-        context = torch.zeros(len(own), neighbours, *network.shape) if neighbours else None
-        latents = generator.samplers[family](
-            network,
-            Condition(vector, torch.zeros(len(own)), context),
-            num_steps=generator.sampling.num_steps,
-            guidance_scale=1.0,
-            generator=[torch.Generator().manual_seed(seed) for seed in own],
-        )
+        vector = torch.zeros(len(own), neighbours.keys.shape[1])
+        context = torch.zeros(len(own), network.config.neighbours, *neighbours.latents.shape[1:])
+        sources = [torch.Generator().manual_seed(seed) for seed in own]
+        latents = network.draw(Condition(vector, torch.zeros(len(own)), context), sources, options)
         out += _decoded(generator, medium, latents)
     return out

@@ -1,7 +1,7 @@
 /** Hits as people see them: pictures, waveforms, snippets, how probable they are, and what can be done with them. */
 
 import { called, capital, clock, h, icon, iconButton, number, one, percent } from "../dom.js";
-import { waveform } from "./player.js";
+import { film, silence, waveform } from "./player.js";
 import { address, filtersOf, go, read } from "../state.js";
 import { remember } from "../terms.js";
 
@@ -26,7 +26,7 @@ function marked(text, marks) {
   return [...parts, characters.slice(at).join("")];
 }
 
-const itemAddress = (hit) => address({ ...read(), view: "item", item: hit.id });
+const itemAddress = (hit) => address({ ...read(), view: "item", item: hit.id, at: (hit.kind === "video" && hit.start) || undefined });
 const span = (hit) => (hit.start === null || hit.start === undefined || hit.modality === "text" ? null
   : `${clock(hit.start)}${hit.end ? `–${clock(hit.end)}` : ""}`);
 
@@ -42,8 +42,17 @@ function picture(hit, soon) {
   if (!hit.thumbnail) return h("a", { class: "media none", href: itemAddress(hit), tabIndex: -1, "aria-hidden": "true" }, one(hit.kind));
   const image = h("img", { src: hit.thumbnail, alt: "", loading: soon ? "eager" : "lazy", decoding: "async",
     onerror: () => image.replaceWith(h("span", { class: "gone" }, "no picture")) });
-  return h("a", { class: "media", href: itemAddress(hit), tabIndex: -1, "aria-hidden": "true" }, image,
-    hit.kind === "video" && h("span", { class: "tag" }, span(hit) ?? "video"));
+  const frame = h("a", { class: "media", href: itemAddress(hit), tabIndex: -1, "aria-hidden": "true" }, image);
+  if (hit.kind !== "video") return frame;
+  const from = hit.start ? ` from ${clock(hit.start)}` : "";
+  const node = h("div", { class: "media" }, frame, h("span", { class: "tag" }, span(hit) ?? "video"),
+    h("button", { type: "button", class: "icon play", "aria-label": `Play ${hit.name}${from}`, onclick() {
+      silence();
+      const played = film(hit, { autoplay: true });
+      node.replaceChildren(played);
+      played.focus();
+    } }, icon("play")));
+  return node;
 }
 
 function face(hit, soon) {

@@ -106,5 +106,14 @@ export function waveform({ name, waveform: peaks, media, fallback, start = 0, en
   return node;
 }
 
+/** Make a video that begins at `start`; where the browser does not know the original's format the preview is played. */
+export function film({ id, media, thumbnail, start }, { autoplay = false } = {}) {
+  const at = start ? `#t=${start}` : "";
+  const preview = `/api/items/${encodeURIComponent(id)}/preview${at}`;
+  const video = h("video", { src: media + at, controls: true, autoplay, preload: "metadata", poster: thumbnail ?? "",
+    onerror: () => video.src.endsWith(preview) || (video.src = preview) });
+  return video;
+}
+
 /** Stop what plays: its view is gone. */
 export const silence = () => audio.pause();

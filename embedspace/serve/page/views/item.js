@@ -3,7 +3,7 @@
 import { call } from "../api.js";
 import { bytes, clock, fill, h, number, one } from "../dom.js";
 import { sections } from "../parts/hits.js";
-import { silence, waveform } from "../parts/player.js";
+import { film, silence, waveform } from "../parts/player.js";
 import { filtersOf, go, read } from "../state.js";
 import { remember } from "../terms.js";
 
@@ -25,11 +25,7 @@ export function view() {
       const image = h("img", { src: item.media, alt: item.name, onerror: () => image.src.endsWith(item.thumbnail) || (image.src = item.thumbnail) });
       return image;
     }
-    if (item.kind === "video") {
-      const video = h("video", { src: item.media, controls: true, preload: "metadata", poster: item.thumbnail ?? "",
-        onerror: () => fallback && !video.src.endsWith(fallback) && (video.src = fallback) });
-      return video;
-    }
+    if (item.kind === "video") return film({ ...item, start: read().at ?? 0 });
     if (item.kind === "audio") return waveform({ name: item.name, waveform: item.waveform, media: item.media, fallback });
     const text = item.segments.map((segment) => segment.text).filter(Boolean);
     return h("div", { class: "reading" }, (text.length ? text : [item.name]).map((part) => h("p", {}, part)));
@@ -60,7 +56,7 @@ export function view() {
     title: () => name,
     hide: () => (silence(), node.querySelector("video")?.pause()),
     async show(state) {
-      if (state.item === shown) return;
+      if (state.item === shown) return state.at !== undefined && jump(state.at);
       shown = null;
       fill(node, h("p", { class: "hint" }, "Loading"));
       const item = await call(`/api/items/${encodeURIComponent(state.item ?? "")}`);

@@ -1,7 +1,7 @@
 /** The search: the query bar, filters, and what was found. */
 
 import { announce, called, capital, fill, h, icon, number, percent } from "../dom.js";
-import { call, catalog, forget } from "../api.js";
+import { call, catalog } from "../api.js";
 import { go, read } from "../state.js";
 import { inWords, queryBar } from "../parts/query.js";
 import { asked, isExpired, remember, revive } from "../terms.js";
@@ -15,7 +15,7 @@ const FIRST = 24;
 const MOST = 192;
 const hits = () => import("../parts/hits.js");
 
-/** Make the view; returns {node, title, show(state), files(list)}. */
+/** Make the view; returns {node, title, show(state), refresh(), files(list)}. */
 export function view() {
   let running = null;
   let shown = "";
@@ -137,13 +137,17 @@ export function view() {
     files: bar.files,
     focus: bar.focus,
     title: (state) => (state.terms.length ? inWords(state.terms) : ""),
-    async show(state, { again = false } = {}) {
+    /** Draw anew what the catalog holds; what was found or typed stays. */
+    refresh() {
+      drawFilters(read()).catch(() => {});
+      if (!read().terms.length) home();
+    },
+    async show(state) {
       bar.show(state.terms);
       drawFilters(state).catch(() => {});
       const key = JSON.stringify([state.terms, state.to, state.k, state.where, state.p, state.group]);
-      if (key === shown && !again) return;
+      if (key === shown) return;
       shown = key;
-      if (again) forget();
       await (state.terms.length ? run(state) : home());
     },
   };

@@ -1,7 +1,8 @@
 /** What the catalog holds, what is being read, and what could not be. */
 
-import { call, forget, listen } from "../api.js";
+import { call, forget } from "../api.js";
 import { called, capital, fill, h, number } from "../dom.js";
+import { watchIndexing } from "../parts/indexing.js";
 
 /** Make the view. */
 export function view() {
@@ -28,7 +29,9 @@ export function view() {
           : h("p", { class: "hint" }, "Everything that was found could be read.")));
   }
 
-  function drawState({ watching, running, done, total, failed, last_error: error }) {
+  function drawState(told) {
+    if (!told) return fill(now);
+    const { watching, running, done, total, failed, last_error: error } = told;
     const bar = h("progress", { max: 1, "aria-label": "Indexing" });
     if (total) bar.value = done / total;
     fill(now, h("p", {}, running ? `Indexing ${number(done)}${total ? ` of ${number(total)}` : ""}` : watching ? "Watching for changes; everything is indexed."
@@ -46,7 +49,7 @@ export function view() {
       stop = null;
     },
     async show() {
-      stop ??= listen("/api/index/events", { state: drawState }, () => fill(now));
+      stop ??= watchIndexing(drawState);
       await draw();
     },
   };

@@ -1,0 +1,175 @@
+"""The contract of a family: its settings, what it can do, how its network is built, trained and sampled.
+
+A family is one file of this folder, or of another package:
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(FamilyConfig):
+        channels: int = 96
+
+    @register_family("mine")
+    class Mine(Family[Config, nn.Module]):
+        Config = Config
+        can = frozenset({"guidance"})
+        about = "one pass of a small network"
+
+        def build(self, config, shape, embed_dim): ...
+        def phases(self, config): return (Phase(my_loss),)
+        def sample(self, module, condition, generators, options): ...
+
+Recipes then take a table `[image.families.mine]`, whose keys are the fields of `Config`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from embedspace.generate.conditioning import Condition
+
+__all__ = ["Family", "FamilyConfig", "Loss", "Phase", "SampleOptions", "Shape", "network_for_sampling"]
+
+Shape = tuple[int, int, int]
+"""Channels, height and width of one item's latents."""
+
+Loss = Callable[[Any, Tensor, Condition, torch.Generator], Tensor]
+"""The module, latents (B, C, H, W), what they are to be made from, a source of noise -> the scalar loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyConfig:
+    """Settings of every family; a family's own `Config` adds those of its network.
+
+    Attributes:
+        neighbours: Training items whose latents are the context; 0 for none.
+        drop: Share of conditions dropped in training, for guidance.
+        drop_context: Share of contexts dropped while the vector stays.
+        max_sigma: Text vectors get noise of a size drawn from 0 to this.
+        ema: Decay of the averaged weights that are kept.
+        steps: Steps of the optimiser.
+        batch_size: Items a step.
+        learning_rate: Peak.
+        weight_decay: On matrices.
+        share: Part of the minutes that all families have, in proportion to the others'.
+        num_steps: Steps of the sampler; None: as the generator's options say, as with the next two.
+        guidance_scale: Weight of the guidance.
+        start: Time to begin at, from the first neighbour.
+    """
+
+    neighbours: int = 3
+    drop: float = 0.1
+    drop_context: float = 0.15
+    max_sigma: float = 1.5
+    ema: float = 0.999
+    steps: int = 8000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    share: float = 1.0
+    num_steps: int | None = None
+    guidance_scale: float | None = None
+    start: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One loss of a family, and the parameters that it trains; the phases of a step come one after the other.
+
+    Attributes:
+        loss: The loss.
+        parameters: Prefixes of the names of the parameters that it trains; an adversary is a phase with its own.
+        every: It takes part in every so many steps.
+        name: For progress; the first phase's is "loss".
+        span: Shares of the steps that it begins and ends at. The learning rate rises and falls within them, and what
+            another phase has trained before is held at its moving average.
+        betas: AdamW's decay rates, of slopes and of their squares.
+        autocast: Whether it may be computed in bfloat16.
+        held: Whether it means something on items that are held out.
+    """
+
+    loss: Loss
+    parameters: tuple[str, ...] = ("",)
+    every: int = 1
+    name: str = "loss"
+    span: tuple[float, float] = (0.0, 1.0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    autocast: bool = True
+    held: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SampleOptions:
+    """How to sample; what a family cannot do (`Family.can`) is left at these values.
+
+    Attributes:
+        num_steps: Steps of the sampler, of a family that can "steps".
+        guidance_scale: Weight of classifier-free guidance, of one that can "guidance"; 1 is none.
+        start: Time in [0, 1) to begin at, from the first neighbour of the context, of one that can "start".
+    """
+
+    num_steps: int = 16
+    guidance_scale: float = 1.0
+    start: float = 0.0
+
+
+ConfigT = TypeVar("ConfigT", bound=FamilyConfig)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class Family(ABC, Generic[ConfigT, ModuleT]):
+    """A way to draw latents.
+
+    Attributes:
+        Config: Its settings: a frozen dataclass.
+        can: What it can do of "start", "guidance", "steps" (see `SampleOptions`) and "likelihood" (`log_likelihood`).
+        about: What it is, in a few words.
+        training_only: Names of submodules that sampling does not need: they are not kept.
+    """
+
+    Config: type[ConfigT]
+    can: ClassVar[frozenset[str]] = frozenset()
+    about: ClassVar[str]
+    training_only: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def build(self, config: ConfigT, shape: Shape, embed_dim: int) -> ModuleT:
+        """Return the network, with all that its training needs, in arbitrary weights.
+
+        Args:
+            config: Its settings.
+            shape: Of one item's latents.
+            embed_dim: Width of the vectors of the space.
+        """
+
+    @abstractmethod
+    def phases(self, config: ConfigT) -> tuple[Phase, ...]:
+        """Return how it is trained."""
+
+    @abstractmethod
+    def sample(
+        self, module: ModuleT, condition: Condition, generators: Sequence[torch.Generator], options: SampleOptions
+    ) -> Tensor:
+        """Return (B, C, H, W) standardised latents.
+
+        Args:
+            module: From `build`, trained; submodules of `training_only` may be missing.
+            condition: Condition of B items.
+            generators: One source of noise per item: a sample depends on no other.
+            options: How.
+        """
+
+    def log_likelihood(self, module: ModuleT, latents: Tensor, condition: Condition) -> Tensor:
+        """Return the log-density or log-probability (B,) in nats of latents (B, C, H, W); of families that can."""
+        raise NotImplementedError(f"{type(self).__name__} has no likelihood")
+
+
+def network_for_sampling(family: Family[Any, Any], config: FamilyConfig, shape: Shape, embed_dim: int) -> nn.Module:
+    """Return a family's network in arbitrary weights, without what only its training needs."""
+    module: nn.Module = family.build(config, shape, embed_dim)
+    for name in family.training_only:
+        delattr(module, name)
+    return module
