@@ -21,7 +21,7 @@ RUN, DEV = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
 NOT_PINNED = {"pip", "wheel", "embedspace", "embedspace-weights"}
 """The installer, and what a checkout holds itself."""
 NOT_NEEDED = {"triton"}
-"""torch names it, but imports it only to compile for a GPU, which nothing here does: 640 MB that `make demo` would unpack."""
+"""torch names it, but imports it only to compile for a GPU, which nothing here does: 640 MB less to unpack."""
 STARTS = ("embedspace[speech,onnx]", "setuptools")
 """setuptools builds the editable install."""
 _HEADS = {
