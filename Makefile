@@ -7,8 +7,8 @@ DEV := .venv/.dev
 WORKERS ?= 2
 INSTALL := $(BIN)/pip install --quiet --quiet --no-compile --no-deps
 
-# pip unpacks with one core: these, two thirds of the bytes and few files, beside the others, many files.
-LARGE := ^(nvidia|cuda)
+# pip unpacks with one core: these take as long as the others, which are smaller, in more files, and embedspace itself.
+LARGE := ^(nvidia|cuda|av|faiss|joe|onnxruntime|scipy|sympy)
 
 # Modules that the reference of the Python API shows, after "embedspace".
 API := .errors .modality .segment .calibration .vocabulary .media .encoders .encoders.towers .space .query .catalog .generate .train \
