@@ -7,8 +7,8 @@ DEV := .venv/.dev
 WORKERS ?= 2
 INSTALL := $(BIN)/pip install --quiet --quiet --no-compile --no-deps
 
-# pip unpacks with one core: these, two thirds of the bytes and few files, beside the others, many files.
-LARGE := ^(nvidia|cuda|triton)
+# pip unpacks with one core: these take as long as the others, which are smaller, in more files, and embedspace itself.
+LARGE := ^(nvidia|cuda|av|faiss|joe|onnxruntime|scipy|sympy)
 
 # Modules that the reference of the Python API shows, after "embedspace".
 API := .errors .modality .segment .calibration .vocabulary .media .encoders .encoders.towers .space .query .catalog .generate .train \
@@ -55,9 +55,9 @@ $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; \
 		echo "cannot make .venv with $(PYTHON): Python 3.11 or later with its venv module is needed (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@grep -E '$(LARGE)' requirements.lock > .venv/large.lock; grep -Ev '$(LARGE)' requirements.lock > .venv/other.lock
-	$(INSTALL) --requirement .venv/large.lock & large=$$!; $(INSTALL) --requirement .venv/other.lock; other=$$?; \
+	$(INSTALL) --requirement .venv/large.lock & large=$$!; \
+		$(INSTALL) --requirement .venv/other.lock && $(INSTALL) --no-build-isolation --editable .; other=$$?; \
 		wait $$large && exit $$other
-	$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
 $(DEV): $(READY) requirements-dev.lock

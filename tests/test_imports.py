@@ -114,13 +114,14 @@ def _package_imports() -> list[Import]:
 
 
 def _imports_inside_functions() -> set[tuple[str, int]]:
-    """Files and lines of imports that run only when a function of the package is called."""
+    """Files and lines of imports that run only when a function of the package is called, or never: for types."""
     return {
         (str(path.relative_to(ROOT)), node.lineno)
         for path in PACKAGE.rglob("*.py")
-        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(function)
+        for block in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(block, ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(block, ast.If) and getattr(block.test, "id", "") == "TYPE_CHECKING")
+        for node in ast.walk(block)
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
 

@@ -95,6 +95,6 @@ def save_tensors(
 
 
 def to_rows(vectors: torch.Tensor) -> NDArray[np.float32]:
-    """Return a tensor of unit rows as a float32 array."""
+    """Return a tensor of unit rows (N, embed_dim) on any device as a float32 array of the same shape."""
     rows: NDArray[np.float32] = vectors.detach().cpu().numpy().astype(np.float32, copy=False)
     return rows

@@ -78,7 +78,7 @@ class MediaEncoder(ABC):
         """Return (N, embed_dim) float32 unit rows for N prepared segments."""
 
     def encode_query(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
-        """Return the rows of what is searched with, where the network makes a difference; as `encode` if not."""
+        """Return (N, embed_dim) unit rows of what is searched with; only some networks tell it from what is found."""
         return self.encode(prepared)
 
     def map_parts(self, encode: Callable[[list[Any]], Made], parts: Sequence[list[Any]]) -> list[Made]:

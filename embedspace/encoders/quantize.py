@@ -29,7 +29,8 @@ scale again of what was packed before, whose largest entry is 7 or -8 steps: pac
 def to_rows8(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Turn large floating matrices and 2-d kernels into int8 rows and their scales; the rest into half precision.
 
-    A kernel's row is all of one output channel. A name that ends in ".scale" is a scale already and stays as it is.
+    A matrix (rows, width) becomes int8 of that shape and a scale (rows,); a kernel (out, in, h, w), whose row is all of
+    one output channel, likewise. A name that ends in ".scale" is a scale already and stays as it is.
     """
     out: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -48,7 +49,8 @@ def to_rows8(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def to_groups4(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Turn every large floating matrix into 4-bit entries, two a byte, with a half-precision scale for each group.
 
-    The rest as `to_rows8`, and so what is not a multiple of 32 wide.
+    A matrix (rows, width) becomes uint8 (rows, width / 2) and scales (rows, width / 32). The rest as
+    `to_rows8`, and so what is not a multiple of 32 wide.
     """
     out: dict[str, Tensor] = {}
     for name, tensor in tensors.items():

@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN, DEV = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
 NOT_PINNED = {"pip", "wheel", "embedspace", "embedspace-weights"}
 """The installer, and what a checkout holds itself."""
+NOT_NEEDED = {"triton"}
+"""torch names it, but imports it only to compile for a GPU, which nothing here does: 640 MB less to unpack."""
 STARTS = ("embedspace[speech,onnx]", "setuptools")
 """setuptools builds the editable install."""
 _HEADS = {
@@ -51,6 +53,8 @@ def needed(starts: Iterable[str]) -> set[str]:
         extras[name] = extras.get(name, frozenset()) | wanted
         for line in (known[name].requires or ()) if name != "embedspace-weights" else ():
             further = Requirement(line)
+            if name_of(further.name) in NOT_NEEDED:
+                continue
             if further.marker is None or any(further.marker.evaluate({"extra": e}) for e in {"", *extras[name]}):
                 waiting.append(further)
     return set(extras)

@@ -101,7 +101,7 @@ class AudioProjections(NamedProjections):
         return None if self.memory is None else self.memory(features, prior)
 
     def mix(self, trained: list[Tensor], recalled: Tensor | None) -> Tensor:
-        """Return the unit-norm mean of all unit rows, those of the kernel regression by its share."""
+        """Return the (B, embed_dim) unit-norm mean of all unit rows, those of the kernel regression by its share."""
         if recalled is None:
             return ensemble_normalize(trained)
         return nn.functional.normalize(sum(trained, self.config.memory_share * recalled), dim=-1)
@@ -135,7 +135,7 @@ class AudioEncoder(Encoder):
         self.projections = projections
 
     def prepare(self, media: NDArray[np.float32]) -> AudioInput:
-        """Turn a window of 16 kHz samples into both networks' log-mel frames."""
+        """Turn a window (T,) of 16 kHz samples in [-1, 1] into both networks' log-mel frames."""
         return self.front.preprocess(media)
 
     def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
@@ -144,7 +144,7 @@ class AudioEncoder(Encoder):
 
     @torch.inference_mode()
     def encode_and_route(self, prepared: Sequence[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return unit rows, and the probability of speech in each window, (N,)."""
+        """Return (N, embed_dim) unit rows, and the probability of speech in each window, (N,)."""
         features, logits = self.front(prepared)
         return to_rows(self.projections(features, logits)), to_rows(self.projections.speech_probability(features))
 

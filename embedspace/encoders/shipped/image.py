@@ -113,7 +113,7 @@ class ImageEncoder(Encoder):
         self._sessions: ImageSessions | None = None
 
     def prepare(self, media: Image.Image) -> list[Tensor]:
-        """Crop to the content, resize for each network."""
+        """Crop a picture to its content, and make a (3, side, side) tensor of it for each network."""
         rgb = cropped(media)
         inputs = self.front.preprocess(rgb)
         return [*inputs, self.networks.preprocess(rgb).half()] if self.networks else inputs

@@ -63,7 +63,7 @@ class TunedNetwork(nn.Module):
 
     @torch.inference_mode()
     def encode(self, pixel_values: Tensor) -> Tensor:
-        """Return `forward` of any number of pictures, a few at once."""
+        """Map (N, 3, H, W) pixel values to (N, embed_dim) unit rows as `forward` does, a few pictures at once."""
         return torch.cat([self(chunk) for chunk in torch.split(pixel_values, _CHUNK)])
 
 
@@ -81,7 +81,7 @@ class TunedNetworks(nn.Module):
         self.image_size = found[0].image_size
 
     def preprocess(self, rgb: NDArray[np.uint8] | Image.Image) -> Tensor:
-        """Return what every member reads, as `TunedNetwork.preprocess`."""
+        """Return what every member reads, (3, side, side) as `TunedNetwork.preprocess`."""
         return to_pixel_values(rgb, self.image_size)
 
     @property

@@ -55,7 +55,7 @@ class TextEncoder(MediaEncoder):
         self._read = 0  # word pieces, of what is to be found
 
     def prepare(self, media: str) -> list[NDArray[np.int64]]:
-        """Split a text into word pieces."""
+        """Split a text into windows of word pieces, (pieces + 2,) int64 each, at most 256 long."""
         return self.backbone.pieces.windows(media)
 
     def unknown(self, text: str) -> list[str]:

@@ -103,6 +103,9 @@ class MiniLM(Backbone):
 
         Args:
             texts: What `preprocess` returned, one entry per text.
+
+        Returns:
+            (B, feature_dim) rows, pooled and normalised.
         """
         windows = [window for text in texts for window in text]
         owners = torch.tensor([owner for owner, text in enumerate(texts) for _ in text])

@@ -66,7 +66,18 @@ class Pairs:
 
 
 def distinct_pairs(source: NDArray[np.float32], target: NDArray[np.float32]) -> Pairs:
-    """Check two matrices, and leave out rows that are not finite or repeat."""
+    """Check two matrices, and leave out rows that are not finite or repeat.
+
+    Args:
+        source: (N, in_dim) rows of the shared texts in the source space.
+        target: (N, out_dim) rows of the same texts in the target space.
+
+    Returns:
+        The rows that are left, (M, in_dim) and (M, out_dim), of unit norm.
+
+    Raises:
+        InputError: If the shapes do not belong together, or too few texts are left.
+    """
     for name, rows in (("source", source), ("target", target)):
         if rows.ndim != 2 or not rows.shape[1]:
             raise InputError(f"{name} of shape {rows.shape}: give (N, width) rows, one per text")
@@ -88,7 +99,11 @@ def distinct_pairs(source: NDArray[np.float32], target: NDArray[np.float32]) -> 
 
 
 def media_of(rows: NDArray[np.float32], width: int, name: str) -> Tensor:
-    """Check a modality's unlabelled unit rows; returns those that are finite."""
+    """Check a modality's (M, width) unlabelled unit rows; return those that are finite.
+
+    Raises:
+        InputError: If the shape is another, the modality is text, or too few rows are left.
+    """
     if name == "text":
         raise InputError("media 'text': texts are centred by the shared texts; name another modality")
     if rows.ndim != 2 or rows.shape[1] != width:

@@ -63,7 +63,7 @@ def rows_of(corpora: Path) -> list[Row]:
 
 
 def text_vectors(features: Path, space: EmbeddingSpace) -> dict[str, NDArray[np.float32]]:
-    """Return text -> centred unit vector.
+    """Return text -> centred unit vector (embed_dim,).
 
     Raises:
         ConfigError: If they were not made, or with another space's weights.
@@ -135,7 +135,7 @@ class OwnVectors:
     sigma: float | None
 
     def of_split(self, split: str) -> tuple[NDArray[np.float32], list[Row]]:
-        """Return vectors and rows of a split."""
+        """Return the vectors (n, embed_dim) and the manifest rows of a split."""
         chosen = [k for k, row in enumerate(self.rows) if row.get("split", "train") == split]
         return self.vectors[chosen], [self.rows[k] for k in chosen]
 
