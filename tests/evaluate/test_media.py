@@ -325,7 +325,7 @@ def test_an_unknown_kind_or_judge_is_refused(tmp_path: Path, space: Any, corpora
 
 
 def test_the_shipped_suites_load() -> None:
-    for name in ("generation_images", "generation_sounds"):
+    for name in ("generation_images", "generation_sounds", "families"):
         assert load_media_suite(SUITES / f"{name}.toml").name == name
 
 

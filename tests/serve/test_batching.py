@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 from embedspace.segment import Decoded, Segment
 from embedspace.serve.errors import ApiError
 from embedspace.serve.metrics import Metrics
-from embedspace.serve.search.batching import Batcher
+from embedspace.serve.search.batching import Batcher, Grouper
 from embedspace.serve.settings import Limits
 from tests.support.cli_media import media_folder
 from tests.support.serving import Running, filled_catalog, running
@@ -80,6 +80,29 @@ def test_a_full_queue_refuses_all_of_a_request_or_nothing(batcher: Batcher) -> N
     assert refused.value.status == 429 and int(refused.value.headers["Retry-After"]) >= 1
     assert len(batcher) == 6
     batcher.submit(_items(*"gh"))
+
+
+def test_a_full_queue_of_searches_refuses_the_next_and_drops_what_nobody_waits_for() -> None:
+    may, busy, done = threading.Event(), threading.Event(), list[int]()
+
+    def work(tasks: Sequence[int]) -> Sequence[int]:
+        busy.set()
+        assert may.wait(10)
+        done.extend(tasks)
+        return tasks
+
+    grouper = Grouper(work, Metrics(), threads=1, queue=2)
+    grouper.submit("key", 1)
+    assert busy.wait(10)
+    left, kept = grouper.submit("key", 2), grouper.submit("key", 3)
+    with pytest.raises(ApiError) as refused:
+        grouper.submit("key", 4)
+    assert refused.value.status == 429 and len(grouper) == 2
+    left.cancel()
+    may.set()
+    assert kept.result(10) == 3
+    grouper.close()
+    assert done == [1, 3]
 
 
 def test_what_nobody_waits_for_is_dropped(batcher: Batcher, encoder: _Encoder) -> None:

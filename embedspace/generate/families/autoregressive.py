@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedspace.generate.conditioning import Condition
+from embedspace.generate.latents.transformer import TransformerBlock
 
 __all__ = ["CaptionDecoder", "DecoderConfig", "beam_search", "sample"]
 
@@ -53,35 +54,6 @@ class DecoderConfig:
     dropout: float = 0.1
 
 
-class _Block(nn.Module):
-    """Pre-norm transformer layer with causal attention; keeps keys and values when it is given a cache."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1 = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.norm2 = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, cache: list[Tensor] | None = None) -> Tensor:
-        """Map (B, T, width) to the same; `cache` holds earlier keys and values and is extended."""
-        batch, length, width = x.shape
-        # (B, T, 3 * C) -> 3 of (B, heads, T, C / heads)
-        q, k, v = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        if cache is not None:
-            if cache:
-                k, v = torch.cat([cache[0], k], dim=2), torch.cat([cache[1], v], dim=2)
-            cache[:] = [k, v]
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=length > 1)
-        x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, length, width)))
-        y: Tensor = x + self.dropout(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
-        return y
-
-
 class CaptionDecoder(nn.Module):
     """A small transformer decoder from a vector; input and output pieces share one matrix.
 
@@ -103,7 +75,9 @@ class CaptionDecoder(nn.Module):
         self.from_vector = nn.Sequential(
             nn.Linear(config.embed_dim + 1, 2 * width), nn.GELU(), nn.Linear(2 * width, config.prefix * width)
         )
-        self.blocks = nn.ModuleList([_Block(width, config.heads, config.dropout) for _ in range(config.layers)])
+        self.blocks = nn.ModuleList(
+            [TransformerBlock(width, config.heads, config.dropout) for _ in range(config.layers)]
+        )
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.pieces.weight, std=0.02)

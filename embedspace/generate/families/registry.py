@@ -17,10 +17,20 @@ if TYPE_CHECKING:
 
 __all__ = ["families_that", "family_names", "family_of", "register_family"]
 
+_SHIPPED = (
+    "diffusion",
+    "flow",
+    "gan",
+    "maskgit",
+    "meanflow",
+    "normalising",
+    "pixelcnn",
+    "stylegan",
+    "vae",
+    "vqvae",
+)
 _FAMILIES: Registry[Family[Any, Any]] = Registry(
-    "family",
-    {name: f"embedspace.generate.families.{name}" for name in ("flow", "vae")},
-    replaces=True,
+    "family", {name: f"embedspace.generate.families.{name}" for name in _SHIPPED}, replaces=True
 )
 
 FamilyT = TypeVar("FamilyT", bound="Family[Any, Any]")

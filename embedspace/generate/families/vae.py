@@ -18,13 +18,14 @@ from embedspace.generate.families.base import Family, FamilyConfig, Phase, Sampl
 from embedspace.generate.families.registry import register_family
 from embedspace.generate.latents.autoencoder import kl_divergence
 from embedspace.generate.latents.blocks import ResBlock
+from embedspace.generate.latents.conditioned import context_channels
 
 __all__ = ["LatentVAE", "VAEConfig", "VAEFamily", "vae_loss"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig(FamilyConfig):
-    """Settings of a conditional VAE, which reads no neighbours.
+    """Settings of a conditional VAE.
 
     Attributes:
         code_dim: Width of the code that is drawn.
@@ -59,6 +60,7 @@ class LatentVAE(nn.Module):
         self.widen = nn.Conv2d(width // 4, width, 3, padding=1)
         self.blocks = nn.ModuleList([ResBlock(width, width, width) for _ in range(3)])
         self.out = nn.Conv2d(width, shape[0], 3, padding=1)
+        self.near = nn.Conv2d(config.neighbours * shape[0], width, 3, padding=1) if config.neighbours else None
 
     def embed(self, condition: Condition) -> Tensor:
         """Return (B, channels)."""
@@ -76,6 +78,8 @@ class LatentVAE(nn.Module):
         embedding = self.embed(condition)
         grid = self.enter(torch.cat([code, embedding], dim=1))
         x = self.widen(grid.view(len(code), -1, *self.shape[1:]))
+        if self.near is not None:
+            x = x + self.near(context_channels(condition, self.shape, self.config.neighbours))
         for block in self.blocks:
             x = block(x, embedding)
         out: Tensor = self.out(x)

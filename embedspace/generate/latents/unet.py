@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.latents.blocks import GridAttention, ResBlock, embed_scalar
+from embedspace.generate.latents.conditioned import context_channels
 
 __all__ = ["LatentUNet", "UNetConfig"]
 
@@ -34,6 +35,7 @@ class UNetConfig:
         channels: Width of the outer level.
         multiples: Multiples of it, level by level; each halves the grid.
         blocks: Residual blocks a level.
+        spans: Whether it is told a second time, up to which its answer is to hold.
     """
 
     latent_dim: int = 8
@@ -44,6 +46,7 @@ class UNetConfig:
     channels: int = 96
     multiples: tuple[int, ...] = (1, 2)
     blocks: int = 2
+    spans: bool = False
 
 
 class LatentUNet(nn.Module):
@@ -55,6 +58,7 @@ class LatentUNet(nn.Module):
         widths = [config.channels * m for m in config.multiples]
         hidden = 2 * config.channels
         self.time = nn.Linear(config.channels, hidden)
+        self.span = nn.Linear(config.channels, hidden) if config.spans else None
         self.noise = nn.Linear(config.channels, hidden)
         self.vector = nn.Linear(config.embed_dim, hidden)
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
@@ -84,15 +88,19 @@ class LatentUNet(nn.Module):
         """Channels, height and width of one item's latents."""
         return self.config.latent_dim, self.config.height, self.config.width
 
-    def forward(self, latents: Tensor, time: Tensor, condition: Condition) -> Tensor:
-        """Return the velocity (B, C, H, W) at latents (B, C, H, W) and times (B,) in [0, 1]."""
+    def forward(self, latents: Tensor, time: Tensor, condition: Condition, span: Tensor | None = None) -> Tensor:
+        """Return the velocity (B, C, H, W) at latents (B, C, H, W) and times (B,) in [0, 1], over spans (B,)."""
         size = self.config.channels
-        embedding = self.mix(
+        told = (
             self.time(embed_scalar(time, size))
             + self.noise(embed_scalar(condition.sigma, size, 100.0))
             + self.vector(condition.vector * condition.vector.shape[1] ** 0.5)
         )
-        x = self.enter(torch.cat([latents, self._context(latents, condition)], dim=1))
+        if self.span is not None and span is not None:
+            told = told + self.span(embed_scalar(span, size))
+        embedding = self.mix(told)
+        context = context_channels(condition, self.shape, self.config.neighbours)
+        x = self.enter(torch.cat([latents, context], dim=1))
         kept: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             assert isinstance(blocks, nn.ModuleList)
@@ -110,12 +118,3 @@ class LatentUNet(nn.Module):
                 x = self.raise_[level](F.interpolate(x, size=kept[-1].shape[2:], mode="nearest"))
         out: Tensor = self.out(self.leave(x))
         return out
-
-    def _context(self, latents: Tensor, condition: Condition) -> Tensor:
-        """Return (B, neighbours * C, H, W): the context, zeros where there is none or too little."""
-        wanted = self.config.neighbours
-        flat = latents.new_zeros(len(latents), wanted * latents.shape[1], *latents.shape[2:])
-        if condition.context is not None and wanted:
-            have = condition.context[:, :wanted].flatten(1, 2)
-            flat[:, : have.shape[1]] = have
-        return flat

@@ -144,7 +144,7 @@ def _evaluation(
 ) -> Callable[[nn.Module], dict[str, float]]:
     """Return what measures the averaged weights on the validation split."""
 
-    @torch.inference_mode()
+    @torch.no_grad()  # a loss may hold forward derivatives, which inference mode does not know
     def evaluate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, Averaged)
         held = latents.held_out(config)
