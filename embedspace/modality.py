@@ -268,5 +268,5 @@ def modality_of(path: str | Path) -> str:
         raise UnknownModalityError(f"{path}: {NOT_READ[suffix]}")
     known = " ".join(sorted(SUFFIXES))
     raise UnknownModalityError(
-        f"{path}: unknown file suffix {suffix or '(none)'!r}; known: {known}; or say the modality with --as"
+        f"{path}: unknown file suffix {suffix or '(none)'!r}; known: {known}; or say what it is with as_modality (--as)"
     )

@@ -150,7 +150,9 @@ def _file(place: Place) -> Problem | None:
     try:
         if is_gone(uri, source):
             return Problem(
-                "missing file", uri, "gone, or not a regular file any more; index its folder with --prune to forget it"
+                "missing file",
+                uri,
+                "gone, or not a regular file any more; index its folder with prune=True (--prune) to forget it",
             )
         if content is None and manifest_of(uri, source) is None and file_hash(uri, kind) != content_id:
             return Problem("changed file", uri, "its content is no longer what was indexed; index it again")

@@ -113,4 +113,4 @@ def cuts_of(pieces: Sequence[Piece]) -> list[int]:
 
 def _only(as_modality: str | None, modality: str, what: str) -> None:
     if as_modality not in (None, modality):
-        raise UnknownModalityError(f"{what} cannot be taken as {as_modality!r}; leave --as away")
+        raise UnknownModalityError(f"{what} cannot be taken as {as_modality!r}; leave as_modality (--as) away")

@@ -54,7 +54,9 @@ def decode_recording(source: Any, encoders: Encoders, as_modality: str | None) -
         UnknownModalityError: If it is wanted as something else.
     """
     if as_modality not in (None, *_SOUND):
-        raise UnknownModalityError(f"{source}: a recording is audio or speech, not {as_modality!r}; change --as")
+        raise UnknownModalityError(
+            f"{source}: a recording is audio or speech, not {as_modality!r}; change as_modality (--as)"
+        )
     _need(encoders, as_modality, _SOUND, source)
     facts: dict[str, Any] = {}
     return _start("audio", source, facts, lambda: _sound_parts(source, encoders, as_modality, facts))

@@ -63,7 +63,8 @@ def _encoding_problem(name: str, raw: bytes, error: UnicodeDecodeError) -> str:
     if error.encoding.replace("_", "-").startswith("utf-16") or error.encoding.startswith("utf-32"):
         return f"{name}: {error.encoding} text broken at {where} ({error.reason}); it may be truncated"
     if b"\0" in raw[:4096]:
-        return f"{name}: binary data, not text (invalid at {where}); name a text file, or say what it is with --as"
+        hint = "name a text file, or say what it is with as_modality (--as)"
+        return f"{name}: binary data, not text (invalid at {where}); {hint}"
     value = raw[error.start]
     return (
         f"{name}: not UTF-8 at {where} (0x{value:02x}, {error.reason}); "

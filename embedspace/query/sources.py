@@ -166,7 +166,9 @@ def _pool(source: Source, segments: list[Segment], as_modality: str | None) -> t
     modality = next((name for name in leading(present) if wanted in (None, name)), None)
     if modality is None:
         found = ", ".join(sorted(present)) or "nothing"
-        raise UnknownModalityError(f"{source.value}: holds {found}, not {wanted or 'a known modality'}; change --as")
+        raise UnknownModalityError(
+            f"{source.value}: holds {found}, not {wanted or 'a known modality'}; change as_modality (--as)"
+        )
     mean = mean_vector(segments, modality)
     norm = float(np.linalg.norm(mean)) if mean is not None else 0.0
     if mean is None or not norm > 0:

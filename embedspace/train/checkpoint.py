@@ -56,17 +56,18 @@ def load_checkpoint(
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["stage"] != stage:
             raise WeightsError(
-                f"{path}: checkpoint of stage {state['stage']!r}, expected {stage!r}; remove it or name another --out"
+                f"{path}: checkpoint of stage {state['stage']!r}, expected {stage!r}; remove it or name another out "
+                "(--out)"
             )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(
-            f"{path}: not a checkpoint of this model ({one_line(error)}); remove it or train without --resume"
+            f"{path}: not a checkpoint of this model ({one_line(error)}); remove it or train without resume (--resume)"
         ) from error
     if (state.get("recipe") or recipe) != recipe:
         raise WeightsError(
             f"{path}: made after another recipe (its seed, start, [text] or the stage's table); restore it, train "
-            "without --resume, or name another --out"
+            "without resume (--resume), or name another out (--out)"
         )
     return int(state["step"])

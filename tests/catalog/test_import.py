@@ -262,7 +262,7 @@ def _other_space(folder: Path) -> None:
         (_parquet(vector=[[1.0] * 8] * 3), "vectors of length 8; .* holds 16"),
         (_parquet(vector=[[1.0] + [0.0] * 15, [1.0], None]), "row 2: a vector of length 1; those before it have 16"),
         (_parquet(vector=[[float("nan")] * 16] * 3), "row 1: a vector of norm nan"),
-        (_parquet(modality=None), "no column 'modality' .* say it with --modality; it has: id, vector"),
+        (_parquet(modality=None), "no column 'modality' .* say it with modality .--modality.; it has: id, vector"),
         (_parquet(modality=["image", None, "image"]), "row 2: no modality"),
         (_parquet(modality=["smell"] * 3), "nothing says which encoder made its smell vectors"),
         (
@@ -279,7 +279,7 @@ def _other_space(folder: Path) -> None:
         (_array(random_units(2), None), r"no a\.jsonl beside it"),
         (_array(random_units(2), "{}\n"), r"a\.jsonl: 1 lines for the 2 rows of a\.npy"),
         (_array(random_units(2), "{}\n{]\n"), r"a\.jsonl: line 2: no JSON"),
-        (_array(random_units(2), "{}\n{}"), "row 1: no 'modality'; say it with --modality"),
+        (_array(random_units(2), "{}\n{}"), "row 1: no 'modality'; say it with modality .--modality."),
         (_array(random_units(2), '{"modality": "image"}\n[1]'), "row 2: .* expected an object"),
         (_array(random_units(1), '{"modality": "image", "start": "x"}'), "'start' is 'x'; expected a number"),
         (_array(random_units(1), '{"modality": "image", "uri": [1]}'), "'uri' is .* expected a text"),

@@ -50,7 +50,7 @@ def test_engine_is_searched_like_its_catalog(run: Run, engine: str, tmp_path: Pa
     assert run("catalog", "snapshot", engine, tmp_path / "s.tar.gz").out.startswith(f"{engine}: ")
     Path("c").rename("d")
     moved = run("search", engine, "x")
-    assert moved.code == 2 and moved.err.count("\n") == 1 and "name its folder with --catalog" in moved.err
+    assert moved.code == 2 and moved.err.count("\n") == 1 and "name its folder with catalog (--catalog)" in moved.err
     assert run("search", engine, "x", "--catalog", "d").code == 0
     assert "only where an engine is searched" in run("search", "d", "x", "--catalog", "d").err
 

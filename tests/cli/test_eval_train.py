@@ -73,11 +73,15 @@ def test_train_passes_on_what_it_is_told(run: Run, monkeypatch: pytest.MonkeyPat
 
     _replace_training(monkeypatch, align)
     Path("recipe.toml").write_text("seed = 1\n")
-    result = run("train", "generator", "recipe.toml", "--minutes", "2", "--out", "weights", "--resume", "--seed", "3")
+    told = ("--minutes", "2", "--out", "weights", "--resume", "--seed", "3", "--family", "vae")
+    result = run("train", "generator", "recipe.toml", *told)
     assert result.code == 0
     assert result.out == "image  step 250/1500  12 s  loss 1.235  recall_at_10 0.5\nNone\n"
     assert calls == [
-        (Path("recipe.toml"), {"minutes": 2.0, "out": Path("weights"), "resume": True, "seed": 3}),
+        (
+            Path("recipe.toml"),
+            {"minutes": 2.0, "out": Path("weights"), "resume": True, "seed": 3, "families": ("vae",)},
+        ),
     ]
 
 

@@ -163,7 +163,7 @@ class _Run:
         for name in sorted(set(names) - self.known):
             raise InputError(
                 f"{table.name}: nothing says which encoder made its {name} vectors, and the catalog has none; name "
-                "their space with --space"
+                "their space (--space)"
             )
 
     def note(self, batch: ItemTable) -> None:

@@ -67,7 +67,7 @@ class ParquetShard(Shard):
     def _check(self, names: list[str]) -> None:
         if "modality" not in names and not self.modality:
             raise InputError(
-                f"{self.path}: no column 'modality' says what its rows are; say it with --modality; it has: "
+                f"{self.path}: no column 'modality' says what its rows are; say it with modality (--modality); it has: "
                 f"{', '.join(names)}"
             )
 

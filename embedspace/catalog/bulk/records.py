@@ -54,7 +54,9 @@ def table_of(
         filled.extend([None] * (len(records) - len(filled)))
     modalities = [one or modality for one in columns.pop("modalities", [None] * len(records))]
     if "" in modalities:
-        raise InputError(f"{name}: row {first + modalities.index('') + 1}: no 'modality'; say it with --modality")
+        raise InputError(
+            f"{name}: row {first + modalities.index('') + 1}: no 'modality'; say it with modality (--modality)"
+        )
     columns["kinds"] = [one or "" for one in columns.get("kinds", [""] * len(records))]
     return ItemTable(vectors, modalities, metadata=metadata_columns(facts), name=name, first=first, **columns)
 

@@ -129,7 +129,8 @@ def open_served(address: str, catalog: str | Path | None = None, timeout: float 
             store = Store(Path(catalog), read_only=True)
         except CatalogNotFoundError:
             raise CatalogNotFoundError(
-                f"{catalog}: not there, but {engine.address} was filled from it; name its folder with --catalog"
+                f"{catalog}: not there, but {engine.address} was filled from it; name its folder with catalog "
+                "(--catalog)"
             ) from None
         try:
             served = ServedCatalog(store, EngineIndex(store, engine))

@@ -36,7 +36,7 @@ def open_or_create(path: Path, space: SegmentEncoder, settings: IndexSettings | 
     try:
         if settings is not None and settings != opened.settings:
             raise ConfigError(
-                f"{path}: was made with the index settings {opened.settings.name!r}; leave --settings off, "
+                f"{path}: was made with the index settings {opened.settings.name!r}; leave settings (--settings) off, "
                 "or index into a new catalog"
             )
         opened.check_fingerprint(space.fingerprints())

@@ -57,7 +57,7 @@ def damaged_places(database: Database) -> Iterator[Problem]:
         yield Problem(
             "damaged file", uri,
             f"its content changed and cannot be read{why}, so it is found no longer; restore it and index it again, or "
-            "index its folder with --prune to forget it",
+            "index its folder with prune=True (--prune) to forget it",
         )  # fmt: skip
 
 

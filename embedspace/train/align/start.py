@@ -105,7 +105,7 @@ class StartSpace:
             ConfigError: If the target is the space itself.
         """
         if target.resolve() == self.folder.resolve():
-            raise ConfigError(f"start: {self.folder} is where this run writes; give another --out")
+            raise ConfigError(f"start: {self.folder} is where this run writes; give another out (--out)")
         named = {name for modality in self.sections for name in checksums(self.config, modality, self.folder)}
         named |= {name for name in ("composed.json",) if (self.folder / name).is_file()}
         for name in sorted(named):
