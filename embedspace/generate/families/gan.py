@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,17 @@ from embedspace.generate.latents.blocks import GridAttention, ResBlock
 from embedspace.generate.latents.conditioned import ConditionEmbedding, context_channels
 from embedspace.generate.latents.critic import Critic, grids
 
-__all__ = ["AdversarialConfig", "Adversaries", "GANConfig", "GANFamily", "Generates", "adversarial_phases"]
+__all__ = [
+    "AdversarialConfig",
+    "AdversarialFamily",
+    "Adversaries",
+    "GANConfig",
+    "GANFamily",
+    "Generates",
+    "adversarial_phases",
+]
+
+ConfigT = TypeVar("ConfigT", bound="AdversarialConfig")
 
 _SURE, _PACE = 0.6, 0.002
 """Share of sure verdicts on real items from which augmentation rises, and its step."""
@@ -241,19 +251,12 @@ class _Generator(nn.Module):
         return out
 
 
-@register_family("gan")
-class GANFamily(Family[GANConfig, Adversaries]):
-    """The conditional GAN."""
+class AdversarialFamily(Family[ConfigT, Adversaries]):
+    """What generators that learn from a critic share: its phases, and one pass from noise."""
 
-    Config = GANConfig
-    about = "conditional GAN: one pass of a generator that learnt from a critic (R3GAN, with switches)"
     training_only = ("critic",)
 
-    def build(self, config: GANConfig, shape: Shape, embed_dim: int) -> Adversaries:
-        """Return generator and critic."""
-        return Adversaries(config, shape, embed_dim, _Generator(config, shape))
-
-    def phases(self, config: GANConfig) -> tuple[Phase, ...]:
+    def phases(self, config: ConfigT) -> tuple[Phase, ...]:
         """Return the generator's phase and the critic's."""
         return adversarial_phases()
 
@@ -268,3 +271,15 @@ class GANFamily(Family[GANConfig, Adversaries]):
         """Draw noise, and pass it on."""
         made: Tensor = module(normal((module.noise_dim,), generators), condition)[0]
         return made
+
+
+@register_family("gan")
+class GANFamily(AdversarialFamily[GANConfig]):
+    """The conditional GAN."""
+
+    Config = GANConfig
+    about = "conditional GAN: one pass of a generator that learnt from a critic (R3GAN, with switches)"
+
+    def build(self, config: GANConfig, shape: Shape, embed_dim: int) -> Adversaries:
+        """Return generator and critic."""
+        return Adversaries(config, shape, embed_dim, _Generator(config, shape))

@@ -6,16 +6,15 @@ demodulation; Karras et al. 2019 (https://arxiv.org/abs/1812.04948), section 2, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from embedspace.generate.conditioning import Condition, normal
-from embedspace.generate.families.base import Family, Phase, SampleOptions, Shape
-from embedspace.generate.families.gan import AdversarialConfig, Adversaries, adversarial_phases
+from embedspace.generate.conditioning import Condition
+from embedspace.generate.families.base import Shape
+from embedspace.generate.families.gan import AdversarialConfig, AdversarialFamily, Adversaries
 from embedspace.generate.families.registry import register_family
 from embedspace.generate.latents.conditioned import context_channels
 from embedspace.generate.latents.critic import grids
@@ -110,29 +109,12 @@ class _Synthesis(nn.Module):
 
 
 @register_family("stylegan")
-class StyleGANFamily(Family[StyleGANConfig, Adversaries]):
+class StyleGANFamily(AdversarialFamily[StyleGANConfig]):
     """StyleGAN2's generator against the GAN's critic."""
 
     Config = StyleGANConfig
     about = "StyleGAN-like: a style scales the generator's kernels; the GAN's critic and switches"
-    training_only = ("critic",)
 
     def build(self, config: StyleGANConfig, shape: Shape, embed_dim: int) -> Adversaries:
         """Return generator and critic."""
         return Adversaries(config, shape, embed_dim, _Synthesis(config, shape))
-
-    def phases(self, config: StyleGANConfig) -> tuple[Phase, ...]:
-        """Return the generator's phase and the critic's."""
-        return adversarial_phases()
-
-    @torch.inference_mode()
-    def sample(
-        self,
-        module: Adversaries,
-        condition: Condition,
-        generators: Sequence[torch.Generator],
-        options: SampleOptions,
-    ) -> Tensor:
-        """Draw noise, and pass it on."""
-        made: Tensor = module(normal((module.noise_dim,), generators), condition)[0]
-        return made
