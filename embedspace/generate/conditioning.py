@@ -12,14 +12,14 @@ https://arxiv.org/abs/2106.15282), section 4, for noise of random, known size on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Condition", "add_noise", "noise_for_cosine", "normal"]
+__all__ = ["Condition", "add_noise", "guided", "noise_for_cosine", "normal"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,3 +70,21 @@ def noise_for_cosine(cosine: float) -> float:
 def normal(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
     """Return standard normal noise (B, *shape), each row from its own generator: a sample depends on no other."""
     return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])
+
+
+def guided(predict: Callable[[Condition], Tensor], condition: Condition, plain: Condition, scale: float) -> Tensor:
+    """Return what a network says with classifier-free guidance; a scale of 1 asks it once, without `plain`.
+
+    Args:
+        predict: The network, given all but the condition.
+        condition: Condition of B samples.
+        plain: The same dropped, see `Condition.dropped`.
+        scale: Weight of the condition.
+
+    Source: Ho and Salimans 2022 (https://arxiv.org/abs/2207.12598), equation 6.
+    """
+    found = predict(condition)
+    if scale == 1.0:
+        return found
+    other = predict(plain)
+    return other + scale * (found - other)

@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from embedspace.generate.conditioning import Condition, normal
+from embedspace.generate.conditioning import Condition, guided, normal
 from embedspace.generate.families.base import Family, FamilyConfig, Phase, SampleOptions, Shape
 from embedspace.generate.families.flow import Velocity
 from embedspace.generate.families.registry import register_family
@@ -90,10 +91,7 @@ def denoise(
     plain = condition.dropped()
     for step in range(options.num_steps):
         time, later = (torch.full((len(latents),), begin * (1 - k / options.num_steps)) for k in (step, step + 1))
-        v = network(latents, time, condition)
-        if options.guidance_scale != 1.0:
-            other = network(latents, time, plain)
-            v = other + options.guidance_scale * (v - other)
+        v = guided(partial(network, latents, time), condition, plain, options.guidance_scale)
         data_part, noise_part = _parts(time)
         data, noise = data_part * latents - noise_part * v, noise_part * latents + data_part * v
         data_part, noise_part = _parts(later)

@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from embedspace.generate.conditioning import Condition, normal
+from embedspace.generate.conditioning import Condition, guided, normal
 from embedspace.generate.families.base import Family, FamilyConfig, Phase, SampleOptions, Shape
 from embedspace.generate.families.registry import register_family
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
@@ -107,10 +107,7 @@ def follow(
     size = (1 - start) / options.num_steps
     for step in range(options.num_steps):
         time = torch.full((len(latents),), start + step * size, device=latents.device)
-        velocity = network(latents, time, condition)
-        if options.guidance_scale != 1.0:
-            other = network(latents, time, plain)
-            velocity = other + options.guidance_scale * (velocity - other)
+        velocity = guided(partial(network, latents, time), condition, plain, options.guidance_scale)
         latents = latents + size * velocity
     return latents
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from embedspace.generate.conditioning import Condition
+from embedspace.generate.conditioning import Condition, guided
 from embedspace.generate.families.base import Family, Phase, SampleOptions, Shape
 from embedspace.generate.families.registry import register_family
 from embedspace.generate.latents.tokens import (
@@ -116,10 +117,7 @@ class MaskGITFamily(Family[MaskGITConfig, MaskedTransformer]):
         tokens = torch.full((len(generators), cells), config.codes)
         plain = condition.dropped()
         for step in range(options.num_steps):
-            logits = module(tokens, condition)
-            if options.guidance_scale != 1.0:
-                other = module(tokens, plain)
-                logits = other + options.guidance_scale * (logits - other)
+            logits = guided(partial(module, tokens), condition, plain, options.guidance_scale)
             drawn = draw_tokens(logits, generators, config.temperature)
             masked = tokens == config.codes
             sure = logits.log_softmax(dim=2).gather(2, drawn[:, :, None])[:, :, 0]

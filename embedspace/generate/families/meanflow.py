@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from embedspace.generate.conditioning import Condition, normal
+from embedspace.generate.conditioning import Condition, guided, normal
 from embedspace.generate.families.base import Family, FamilyConfig, Phase, SampleOptions, Shape
 from embedspace.generate.families.registry import register_family
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
@@ -118,9 +118,6 @@ class MeanFlowFamily(Family[MeanFlowConfig, LatentUNet]):
         span = torch.full((len(latents),), size)
         for step in range(options.num_steps):
             time = torch.full((len(latents),), step * size)
-            mean = module(latents, time, condition, span)
-            if options.guidance_scale != 1.0:
-                other = module(latents, time, plain, span)
-                mean = other + options.guidance_scale * (mean - other)
+            mean = guided(partial(module, latents, time, span=span), condition, plain, options.guidance_scale)
             latents = latents + size * mean
         return latents

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from embedspace.generate.conditioning import Condition, normal
+from embedspace.generate.conditioning import Condition, guided, normal
 from embedspace.generate.families.base import Family, FamilyConfig, Phase, SampleOptions, Shape
 from embedspace.generate.families.registry import register_family
 from embedspace.generate.latents.autoencoder import kl_divergence
@@ -122,8 +122,4 @@ class VAEFamily(Family[VAEConfig, LatentVAE]):
     ) -> Tensor:
         """Draw codes and decode them."""
         code = normal((module.config.code_dim,), generators).to(condition.vector.device)
-        latents = module.decode(code, condition)
-        if options.guidance_scale != 1.0:
-            other = module.decode(code, condition.dropped())
-            latents = other + options.guidance_scale * (latents - other)
-        return latents
+        return guided(partial(module.decode, code), condition, condition.dropped(), options.guidance_scale)
