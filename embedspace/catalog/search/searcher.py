@@ -81,8 +81,11 @@ class Searcher:
     @property
     def calibration(self) -> Calibration:
         """The score distributions of the space."""
+        return self._calibration_of(self.store.state()[0])
+
+    def _calibration_of(self, now: int) -> Calibration:
+        """Return the score distributions as of a revision of the catalog."""
         revision, text, calibration = self._calibration
-        now = self.store.state()[0]
         if revision != now:
             found = str(self.store.meta("calibration") or "")
             if found != text:
@@ -132,7 +135,7 @@ class Searcher:
                 owners, shares = part.queries.tolist(), part.shares.tolist()
                 for query, share, nearest in zip(owners, shares, found, strict=True):
                     scans[query].append(Scan(target, nearest, share))
-        calibration = self.calibration
+        calibration = self._calibration_of(self.store.last_state()[0])
         rated = (rate_candidates(found, name, calibration) for found, name in zip(scans, names, strict=True))
         return [fetch_hits(self.store, merge_candidates(found, k, min_probability)) for found in rated]
 
@@ -193,7 +196,8 @@ class Searcher:
         return Readings(np.ascontiguousarray(rows[owner, reading] / found[:, None]), owner, np.minimum(found, 1.0))
 
     def _queries(self, vectors: ArrayLike) -> NDArray[np.float32]:
-        queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+        queries = np.asarray(vectors, dtype=np.float32)
+        queries = queries if queries.ndim > 1 else queries.reshape(1, -1)
         if queries.ndim != 2 or queries.shape[1] != self.store.embed_dim:
             raise InputError(f"search: query vectors of shape {queries.shape}; expected (Q, {self.store.embed_dim})")
         norms = np.sqrt(np.vecdot(queries, queries))[:, None]
