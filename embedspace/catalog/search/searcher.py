@@ -20,7 +20,7 @@ from embedspace.catalog.store.filters.where import Condition, compile_where
 from embedspace.catalog.store.lookup import DOCUMENT_CHARACTERS, document_segments, segments_where
 from embedspace.catalog.store.store import Store
 from embedspace.errors import InputError
-from embedspace.modality import Modality, modality_names
+from embedspace.modality import Modality, is_modality, modality_names, modality_spec
 
 __all__ = ["Searcher"]
 
@@ -121,6 +121,8 @@ class Searcher:
             raise InputError(f"search: min_probability = {min_probability}; it must be between 0 and 1")
         held = index.counts()
         targets = [name for name in self._targets(to, held) if name in held]
+        if to is None:
+            targets = _rated(names, targets, self.calibration)
         if min_probability is not None and (lacking := uncalibrated(names, targets, self.calibration)):
             raise InputError(
                 f"search: min_probability = {min_probability}, but the catalog's space gives no probabilities for "
@@ -245,3 +247,20 @@ class Searcher:
             self._filters.pop(next(iter(self._filters)))
         self._filters[where] = Remembered(numbers, revision, last_seq, changes)
         return numbers
+
+
+def _rated(queries: Sequence[str], targets: Sequence[str], calibration: Calibration) -> list[str]:
+    """Leave out modalities without probabilities whose items are found by another that has them, as videos by frames.
+
+    One of them would take the probabilities from all hits.
+
+    Args:
+        queries: Modalities of the queries.
+        targets: Modalities that a search over everything looks through.
+        calibration: Calibration of the catalog's space.
+    """
+    rated = [name for name in targets if not uncalibrated(queries, [name], calibration)]
+    spare = [
+        name for name in targets if name not in rated and is_modality(name) and modality_spec(name).beside in rated
+    ]
+    return [name for name in targets if name not in spare]
