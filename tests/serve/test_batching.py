@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 
 import httpx
 import numpy as np
@@ -123,6 +125,36 @@ def test_a_bad_one_does_not_take_the_others_with_it(batcher: Batcher, encoder: _
     assert a.result(10) and c.result(10)
     with pytest.raises(ValueError, match="bad"):
         bad.result(10)
+
+
+def test_words_are_encoded_while_another_thread_imports_torch(
+    batcher: Batcher, encoder: _Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # nothing is in it yet
+    futures = batcher.submit(_items(*"ab"))
+    encoder.may.set()
+    assert [future.result(10)[0].text for future in futures] == list("ab")
+
+
+def test_too_few_answers_end_no_thread() -> None:
+    may = threading.Event()
+
+    def encode(items: list[Decoded]) -> list[list[Segment]]:
+        assert may.wait(10)
+        return [[]]
+
+    def work(tasks: Sequence[int]) -> Sequence[int]:
+        assert may.wait(10)
+        return tasks[:1]
+
+    batcher, grouper = Batcher(encode, Metrics()), Grouper(work, Metrics(), threads=1)
+    encoded = batcher.submit(_items(*"abc"))
+    found = [grouper.submit("key", number) for number in range(3)]
+    may.set()
+    assert [future.result(10) for future in encoded] == [[]] * 3
+    assert [future.result(10) for future in found] == [0, 1, 2]
+    batcher.close()
+    grouper.close()
 
 
 # -- over HTTP ---------------------------------------------------------------------------------------------------------
