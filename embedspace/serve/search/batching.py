@@ -159,7 +159,7 @@ def use_threads(count: int) -> None:
     The setting is per thread. Two threads on busy cores wait for each other at each of a text's many small steps: that
     was seen to take 110 to 190 ms of processor time per text, where one takes 10.
     """
-    torch = sys.modules.get("torch")
+    torch: Any = sys.modules.get("torch")
     if hasattr(torch, "set_num_threads") and torch.get_num_threads() != count:  # it may be half imported by a thread
         torch.set_num_threads(count)
 
