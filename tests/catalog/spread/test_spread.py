@@ -162,7 +162,9 @@ def shard(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shard
 def test_actors_that_die_again_and_again_are_one_line(
     tmp_path: Path, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    round_ = Round(*[MemoryError("Task was killed due to the node running low on memory.\nMore words.")] * 3)
+    error = MemoryError("Task was killed due to the node running low on memory.\nMore words.")
+    error.__cause__ = Exception()  # Ray Data hangs one that says nothing on its own errors
+    round_ = Round(error, error, error)
     monkeypatch.setattr(rays, "_encoded", round_)
     words = (
         r"1 of 1 shards cannot be encoded, the first begins with .*001\.png: Ray stopped \(MemoryError: Task was "

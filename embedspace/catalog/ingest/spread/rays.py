@@ -29,6 +29,7 @@ _ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # else actors wait for every other process
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # that an actor died is said in one line, if it matters
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else pages about it come to standard output
 }
 _STARTS = 3
 _BLOCKS = 64
@@ -96,7 +97,7 @@ def require_ray() -> Any:  # noqa: ANN401
         import ray.data
     except ImportError as error:
         raise MissingExtraError(f"--workers ray needs Ray ({error}); run: pip install 'embedspace[ray]'") from error
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return ray
 
 
@@ -115,7 +116,7 @@ def _start(ray: Any) -> bool:  # noqa: ANN401
             break
         except Exception as error:
             ray.shutdown()
-            if "timed out" in str(error) and attempt + 1 < _STARTS:
+            if not address and "timed out" in str(error) and attempt + 1 < _STARTS:
                 continue  # Ray waits for half a minute, which a busy machine may take
             what = f"Ray does not answer at RAY_ADDRESS={address}" if address else "Ray cannot start"
             hint = "is the cluster up?" if address else "it needs some 500 MB of memory, and room in /dev/shm and /tmp"
@@ -204,11 +205,13 @@ class _ShardEncoder:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return what went wrong in an actor."""
+    """Return what went wrong in an actor; Ray Data hangs a `SystemException` that says nothing on its own errors."""
     found: Any = error
-    while getattr(found, "cause", None) is not None or found.__cause__ is not None:
-        found = getattr(found, "cause", None) or found.__cause__
-    return found  # type: ignore[no-any-return]
+    while True:
+        further = getattr(found, "cause", None) or found.__cause__
+        if not isinstance(further, BaseException) or not str(further):
+            return found  # type: ignore[no-any-return]
+        found = further
 
 
 def _line(error: BaseException) -> str:
