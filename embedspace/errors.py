@@ -15,6 +15,7 @@
     ├── ConfigError                a recipe, suite or config with an unknown or wrong key
     ├── WeightsError               weights that are missing, of another shape, or corrupt
     ├── MissingExtraError          an optional dependency is not installed
+    ├── SpreadError                encoders beyond this process cannot start, ran out of memory, or lost work
     └── CatalogError
         ├── CatalogNotFoundError   no catalog at the path
         ├── CatalogExistsError     something is at the path of a new catalog already
@@ -49,6 +50,7 @@ __all__ = [
     "MissingExtraError",
     "OutsideError",
     "QueryError",
+    "SpreadError",
     "StorageFullError",
     "UnknownItemError",
     "UnknownModalityError",
@@ -127,6 +129,10 @@ class WeightsError(EmbedspaceError):
 
 class MissingExtraError(EmbedspaceError):
     """An optional dependency is not installed; the message names the extra."""
+
+
+class SpreadError(EmbedspaceError):
+    """Encoders beyond this process cannot start, ran out of memory, or lost work; what they wrote is kept."""
 
 
 class CatalogError(EmbedspaceError):

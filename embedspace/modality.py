@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import enum
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from embedspace.errors import ConfigError, UnknownModalityError
 from embedspace.plugins import load_plugins
@@ -33,20 +33,26 @@ __all__ = [
     "modality_names",
     "modality_of",
     "modality_spec",
+    "named_or_beside",
     "register_modality",
 ]
+
+
+Value = TypeVar("Value")
 
 
 class Modality(enum.StrEnum):
     """The names of the modalities that come with the package; `modality_names` has those of others as well.
 
-    `AUDIO` is what a recording sounds like, `SPEECH` what is said in it; a recording can have both.
+    `AUDIO` is what a recording sounds like, `SPEECH` what is said in it; a recording can have both. `VIDEO` is what a
+    video shows over some seconds; its single frames are of `IMAGE`, its sound of the other two.
     """
 
     IMAGE = "image"
     AUDIO = "audio"
     TEXT = "text"
     SPEECH = "speech"
+    VIDEO = "video"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +86,12 @@ class ModalitySpec:
             `embedspace.encoders.decode`. Empty where another kind's files hold it, as recordings hold speech.
         kind: The kind of the files that hold it, where that has another name.
         holds: Modalities that the segments of its files may be of; itself where empty. A kind that does not hold
-            itself, such as "video", is no modality: nothing encodes it as a whole.
+            itself is no modality: nothing encodes it as a whole.
         order: In an item with several, the modality with the lowest number stands for the item.
         memory: What a decoded item holds: so many are decoded ahead as fit into a budget.
+        beside: A modality that its items have segments of as well: where a search over everything knows probabilities
+            of that one and none of this, it finds the items by that one. What is known of that one, such as its mean,
+            is taken for what is not known of this one.
         writes: Suffix of the files that generated items are written to, such as ".png"; empty where none are made.
     """
 
@@ -93,6 +102,7 @@ class ModalitySpec:
     holds: tuple[str, ...] = ()
     order: int = 50
     memory: DecodedSize = field(default_factory=lambda: DecodedSize())
+    beside: str = ""
     writes: str = ""
 
     @property
@@ -186,9 +196,11 @@ register_modality(
     ModalitySpec(
         "video",
         (".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi"),
-        "embedspace.encoders.recordings:decode_video",
-        holds=("image", "audio", "speech"),
-        memory=DecodedSize(1, 1 << 25, 1 << 25),
+        "embedspace.encoders.film.decode:decode_video",
+        holds=("video", "image", "audio", "speech"),
+        order=-10,
+        memory=DecodedSize(1, 1 << 26, 1 << 26),
+        beside="image",
     )
 )
 
@@ -214,6 +226,13 @@ def modality_spec(name: str) -> ModalitySpec:
     if name not in _SPECS:
         raise UnknownModalityError(f"unknown modality {name!r}; known: {', '.join(modality_names())}")
     return _SPECS[name]
+
+
+def named_or_beside(found: Mapping[str, Value], name: str) -> Value | None:
+    """Return what a mapping has of a modality, else of the one beside it (`ModalitySpec.beside`), else None."""
+    if name in found or name not in _SPECS:
+        return found.get(name)
+    return found.get(_SPECS[name].beside)
 
 
 def is_modality(name: object) -> bool:

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from embedspace.calibration.centring import centre
 from embedspace.errors import WeightsError
 from embedspace.files import read_config
-from embedspace.modality import Modality
+from embedspace.modality import Modality, named_or_beside
 
 __all__ = [
     "SHIPPED_GENERATORS",
@@ -41,8 +41,9 @@ _VECTORS, _NAMES = "memory.safetensors", "memory.json"
 """The files of a vocabulary; they keep the names that they had when it was called a memory."""
 _SHARE_TEMPERATURE = 0.05
 """Temperature of the shares of names."""
-_READ_AS_NAMES = (Modality.IMAGE,)
-"""Modalities whose vectors find documents better by the names they may have; the others were no better."""
+_READ_AS_NAMES = (Modality.IMAGE, Modality.VIDEO)
+"""Modalities whose vectors find documents better by the names they may have; sound and speech were no better. A video's
+are means of pictures'."""
 _READINGS, _READING_TEMPERATURE = 20, 0.04
 """How many names, and what divides their cosines: `eval/document_settings.py` shows what chose them."""
 
@@ -107,7 +108,9 @@ class Vocabulary:
 
     def is_known(self, vectors: NDArray[np.float32], modality: str) -> NDArray[np.bool_]:
         """Return (N,) whether each centred vector is as near to a name as those of known things are."""
-        threshold = self.known_cosine.get(modality, min(self.known_cosine.values(), default=-1.0))
+        threshold = named_or_beside(self.known_cosine, modality)
+        if threshold is None:
+            threshold = min(self.known_cosine.values(), default=-1.0)
         known: NDArray[np.bool_] = self.cosines(vectors).max(axis=1) >= threshold
         return known
 

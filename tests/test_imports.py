@@ -49,7 +49,7 @@ ALLOWED = {
 FRONT_DOORS = {("embedspace/space/compose.py", "train")}
 """A file may call a part above it inside a function: people look for `compose` at the space, and it fits connectors."""
 
-CATALOG_LIBRARIES = {"numpy", "faiss", "pyarrow", "qdrant_client", "qdrant_edge", "httpx", "lancedb"}
+CATALOG_LIBRARIES = {"numpy", "faiss", "pyarrow", "qdrant_client", "qdrant_edge", "httpx", "ray", "lancedb"}
 IMPORT_NAMES = {
     "faiss-cpu": "faiss",
     "pillow": "PIL",

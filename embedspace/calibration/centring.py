@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import InputError
-from embedspace.modality import is_modality, modality_names
+from embedspace.modality import is_modality, modality_names, named_or_beside
 
 __all__ = ["MIXED", "centre"]
 
@@ -44,7 +44,9 @@ def centre(
     if unknown:
         raise InputError(f"unknown modality {', '.join(unknown)}; known: {', '.join(modality_names())}, {MIXED}")
     zero = np.zeros(rows.shape[1])
-    rows = rows - np.stack([np.asarray(means.get(name, zero), np.float64) for name in names]).reshape(rows.shape)
+    known = {name: named_or_beside(means, name) for name in set(names)}
+    taken = [zero if (mean := known[name]) is None else np.asarray(mean, np.float64) for name in names]
+    rows = rows - np.stack(taken).reshape(rows.shape)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     if not (np.isfinite(norms) & (norms > 1e-6)).all():
         raise InputError("a vector to generate from is zero or not a number; encode the source again")

@@ -80,8 +80,8 @@ def generate(
     """Make a picture, a sound, a caption or speech from words, files, or a composition of them.
 
     A file that exists is replaced only with --overwrite. A file says where it comes from: seed, generator, hash of its
-    weights and the source's terms are inside. Captions are printed, and written only with --out. With --json one object
-    per sample.
+    weights and the source's terms are inside. With --init a file is edited: --mask says where, --strength how far.
+    Captions are printed, and written only with --out. With --json one object per sample.
     """
     from embedspace.cli.shared.space import load_space, quick_start
     from embedspace.query.composition import compose
@@ -93,7 +93,8 @@ def generate(
     _check(asked, target, out, sheet, len(sources), morph)
     paths = sample_paths(out, sources, target, number, morph=morph is not None)
     written = [*itertools.chain(*paths), *([sheet] if sheet is not None else [])]
-    check_targets(written, files_of(parsed, as_modality), overwrite=overwrite)
+    edited = [Path(settings[name]) for name in ("init", "mask") if settings.get(name) is not None]
+    check_targets(written, [*files_of(parsed, as_modality), *edited], overwrite=overwrite)
     with quick_start(words_only=False):
         space = load_space(space_name, device, download)
         space.generators[to].check(asked)  # what cannot be done is said before anything is encoded
@@ -126,7 +127,7 @@ def _request(number: int, seed: int, to: str, settings: dict[str, Any]) -> Reque
         takes[name].check(value)
     from embedspace.generate.base import request_of
 
-    return request_of(given, number, seed)
+    return request_of(given, number, seed, _target(to).content)
 
 
 def _check(asked: Request, to: Target, out: Path | None, sheet: Path | None, number: int, morph: str | None) -> None:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from embedspace.cli.shared.index_options import CatalogOption, Paths, Profile, Prune, PruneAll, RetryFailed, Settings
-from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, Quiet, SpaceName, Workers
+from embedspace.cli.shared.index_options import (
+    RAY,
+    Actors,
+    CatalogOption,
+    IndexWorkers,
+    Parts,
+    Paths,
+    Profile,
+    Prune,
+    PruneAll,
+    RetryFailed,
+    Settings,
+)
+from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, Quiet, SpaceName
 from embedspace.errors import ConfigError, InputError
 from embedspace.modality import NOT_READ, SUFFIXES
 
@@ -20,6 +34,7 @@ if TYPE_CHECKING:
     from embedspace.catalog.ingest.ingest import IngestReport
     from embedspace.catalog.records import Loss
     from embedspace.cli.shared.progress import ProgressReport
+    from embedspace.space import EmbeddingSpace
 
 __all__ = ["index", "index_settings", "report_ingest"]
 
@@ -34,7 +49,9 @@ def index(
     as_modality: AsModality = None,
     retry_failed: RetryFailed = False,
     batch_size: BatchSize = 32,
-    workers: Workers = None,
+    workers: IndexWorkers = None,
+    actors: Actors = None,
+    parts: Parts = None,
     settings: Settings = None,
     profile: Profile = False,
     quiet: Quiet = False,
@@ -50,7 +67,6 @@ def index(
     file is bad or there is none, and where --prune would remove more than half of a folder's or manifest's items (and
     more than ten), or all of an empty one's, and nobody confirms it.
     """
-    from embedspace.catalog.ingest.ingest import ingest
     from embedspace.catalog.ingest.opening import open_or_create
     from embedspace.cli.shared.output import Interrupted
     from embedspace.cli.shared.progress import ProgressReport
@@ -58,16 +74,18 @@ def index(
 
     if not any(path.exists() for path in paths):  # before a catalog is made for nothing
         raise InputError(f"{', '.join(map(str, paths))}: no such file or folder; check the spelling")
+    if workers != RAY and (actors or parts):
+        raise InputError("--actors and --parts are for --workers ray")
     chosen = index_settings(settings) if settings else None
     space = load_space(space_name, device, download)
+    run = _ingest(workers, actors, parts, functools.partial(load_space, space_name, device, download))
     with open_or_create(catalog, space, chosen) as opened:
         with ProgressReport(quiet=quiet or json) as bar:
-            report = ingest(
+            report = run(
                 opened,
                 paths,
                 space,
                 batch_size=batch_size,
-                workers=workers,
                 prune=prune or prune_all,
                 confirm_loss=_confirm(bar, prune_all=prune_all, may_ask=not (quiet or json)),
                 as_modality=as_modality,
@@ -80,6 +98,25 @@ def index(
     report_ingest(report, paths, as_json=json, quiet=quiet)
     if report.interrupted:
         raise Interrupted(f"interrupted; the {items} items in {catalog} are intact, run the same command to go on")
+
+
+def _ingest(
+    workers: Any,  # noqa: ANN401 - a number, RAY or None
+    actors: int | None,
+    parts: Path | None,
+    opened: Callable[[], EmbeddingSpace],
+) -> Callable[..., IngestReport]:
+    """Return what indexes: in this process, or with encoders of Ray, each of which opens the space."""
+    if workers == RAY:
+        from embedspace.catalog.ingest.spread.rays import require_ray
+        from embedspace.catalog.ingest.spread.spread import ingest_spread
+
+        require_ray()  # before a catalog is made for nothing
+        many = actors or os.cpu_count() or 1
+        return functools.partial(ingest_spread, opened=opened, actors=many, parts=parts)
+    from embedspace.catalog.ingest.ingest import ingest
+
+    return functools.partial(ingest, workers=workers)
 
 
 def _confirm(bar: ProgressReport, *, prune_all: bool, may_ask: bool) -> Callable[[Loss], bool] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.encoders.contract import Encoders, MediaEncoder, Piece
+from embedspace.encoders.film.pooled import FrameWindow
 from embedspace.errors import InputError, MediaError, UnknownModalityError
 from embedspace.modality import (
     Modality,
@@ -25,7 +26,7 @@ from embedspace.modality import (
 from embedspace.segment import Decoded, Segment, mean_vector
 from embedspace.stages import stage
 
-__all__ = ["content_bytes", "encode_items", "pool_segments", "progress_bar", "resolve_item"]
+__all__ = ["encode_items", "pool_segments", "progress_bar", "resolve_item"]
 
 _SPEAKS = 0.5
 
@@ -101,6 +102,9 @@ def encode_items(items: list[Decoded], encoders: Encoders) -> list[list[Segment]
 def _encode_inputs(inputs: list[list[Piece]], encoders: Encoders, queries: Sequence[bool]) -> list[list[Segment]]:
     """Encode the pieces of some items together; `queries` says which items are searched with."""
     flat: list[tuple[int, Piece]] = [(index, piece) for index, pieces in enumerate(inputs) for piece in pieces]
+    own = len(flat)
+    windows = {k for k, (_, piece) in enumerate(flat) if isinstance(piece.content, FrameWindow)}
+    flat += _frames_of([flat[k] for k in sorted(windows)], flat, encoders)
     rows: dict[int, NDArray[np.float32]] = {}
     texts: dict[int, str] = {}  # what was recognised
     talks: dict[int, list[Piece]] = {}  # item -> its sound segments in which somebody speaks
@@ -118,7 +122,8 @@ def _encode_inputs(inputs: list[list[Piece]], encoders: Encoders, queries: Seque
                     texts.update(zip(where, found.said, strict=False))
                     _note_talk([flat[k] for k in where], found.speaks, talks, doubtful)
 
-    encode([k for k, (_, piece) in enumerate(flat) if not piece.optional])
+    encode([k for k, (_, piece) in enumerate(flat) if not piece.optional and k not in windows])
+    rows.update(_pooled(flat, windows, rows, encoders))
     spoken = [k for k, (index, p) in enumerate(flat) if p.optional and _overlaps(p, talks.get(index, ()))]
     unsure = [k for k in spoken if flat[k][0] in doubtful]
     chances = _speech_chances([flat[k][1] for k in unsure], encoders)
@@ -129,10 +134,40 @@ def _encode_inputs(inputs: list[list[Piece]], encoders: Encoders, queries: Seque
         if flat[k][0] in doubtful and texts.get(k) == "":  # who listens for words heard none
             del rows[k]
     segments: list[list[Segment]] = [[] for _ in inputs]
-    for k, (index, p) in enumerate(flat):
+    for k, (index, p) in enumerate(flat[:own]):
         if k in rows:
             segments[index].append(Segment(p.modality, rows[k], p.start, p.end, p.text or texts.get(k, ""), p.label))
     return segments
+
+
+def _frames_of(
+    windows: Sequence[tuple[int, Piece]], others: Sequence[tuple[int, Piece]], encoders: Encoders
+) -> list[tuple[int, Piece]]:
+    """Return as pieces the frames of windows, each once, without those that are pieces of the same item already."""
+    seen = {(index, id(piece.content)) for index, piece in others}
+    found: list[tuple[int, Piece]] = []
+    for index, piece in windows:
+        for key, frame in piece.content.distinct.items():
+            if (index, key) not in seen:
+                seen.add((index, key))
+                found.append((index, Piece(encoders(piece.modality).pools, frame)))
+    return found
+
+
+def _pooled(
+    flat: Sequence[tuple[int, Piece]],
+    windows: Collection[int],
+    rows: Mapping[int, NDArray[np.float32]],
+    encoders: Encoders,
+) -> dict[int, NDArray[np.float32]]:
+    """Return the rows of the windows at some positions, made of those of their frames."""
+    known = {(flat[k][0], id(flat[k][1].content)): row for k, row in rows.items()}
+    found: dict[int, NDArray[np.float32]] = {}
+    for k in windows:
+        index, piece = flat[k]
+        frames = {key: known[index, key] for key in piece.content.distinct}
+        found[k] = encoders(piece.modality).pool([piece.content], frames)[0]
+    return found
 
 
 def _speech_chances(pieces: Sequence[Piece], encoders: Encoders) -> Sequence[float]:
@@ -220,13 +255,6 @@ def pool_segments(
     if normalize:
         mean = mean / np.linalg.norm(mean)
     return mean.astype(np.float32)
-
-
-def content_bytes(content: Any) -> int:  # noqa: ANN401
-    """Return the memory that prepared content holds, tensors and arrays within tuples and lists included."""
-    if isinstance(content, list | tuple):
-        return sum(content_bytes(part) for part in content)
-    return int(getattr(content, "nbytes", 8))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Made = TypeVar("Made")
 
-__all__ = ["Encoders", "MediaEncoder", "Piece"]
+__all__ = ["Encoders", "MediaEncoder", "Piece", "content_bytes"]
 
 
 @dataclass(slots=True)
@@ -54,7 +54,12 @@ class MediaEncoder(ABC):
     Attributes:
         embed_dim: Width of the shared space.
         sample_rate: Sample rate of the waveforms it takes, in Hz.
-        window_seconds: Longest stretch of sound that it takes at once; longer recordings are cut.
+        window_seconds: Longest stretch of sound or video that it takes at once; what is longer is cut.
+        frames_per_second: Moments of a video that it looks at per second; `prepare` takes an image for each.
+        still: A frame of a video is the last one again where it differs from it by less than this: root mean square of
+            pixels from 0 to 1.
+        pools: Modality whose encoder of the same space takes its frames; it then has `pool`, and `prepare` takes what
+            that encoder prepared. Empty: it takes images. See `embedspace.encoders.film.pooled`.
         min_side: Pictures may be decoded smaller than they are, as long as the shorter side keeps so many pixels;
             None: always in full.
         passage_words: Longest stretch of text that it takes at once, in words; see also `fits`.
@@ -65,6 +70,9 @@ class MediaEncoder(ABC):
     embed_dim: int
     sample_rate: int = 16_000
     window_seconds: float = 6.0
+    frames_per_second: float = 4.0
+    still: float = 0.0
+    pools: str = ""
     min_side: int | None = None
     passage_words: int = 180
     together: int = 0
@@ -80,6 +88,19 @@ class MediaEncoder(ABC):
     def encode_query(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
         """Return (N, embed_dim) unit rows of what is searched with; only some networks tell it from what is found."""
         return self.encode(prepared)
+
+    def pool(self, prepared: Sequence[Any], rows: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return (N, embed_dim) unit rows of N windows whose frames another encoder encoded; see `pools`.
+
+        Args:
+            prepared: Windows of frames.
+            rows: Identity of a frame -> its (embed_dim,) unit row.
+        """
+        raise NotImplementedError(f"{type(self).__name__} pools nothing")
+
+    def join(self, encoders: Encoders) -> None:
+        """Be told the encoders of its space once it is made, for one that stands on another."""
+        del encoders
 
     def map_parts(self, encode: Callable[[list[Any]], Made], parts: Sequence[list[Any]]) -> list[Made]:
         """Return what `encode` makes of each part of a batch."""
@@ -129,3 +150,10 @@ class Encoders:
     def __iter__(self) -> Iterator[str]:
         """Iterate over the modalities."""
         return iter(self._modalities)
+
+
+def content_bytes(content: Any) -> int:  # noqa: ANN401
+    """Return the memory that prepared content holds, tensors and arrays within tuples and lists included."""
+    if isinstance(content, list | tuple):
+        return sum(content_bytes(part) for part in content)
+    return int(getattr(content, "nbytes", 8))

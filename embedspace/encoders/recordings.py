@@ -1,4 +1,4 @@
-"""Recordings and videos of any length, part by part: decode some windows, prepare them, hand them on, forget them."""
+"""Recordings of any length, part by part: decode some windows, prepare them, hand them on, forget them."""
 
 from __future__ import annotations
 
@@ -13,28 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.encoders.contract import Encoders, MediaEncoder, Piece
+from embedspace.encoders.contract import Encoders, MediaEncoder, Piece, content_bytes
 from embedspace.errors import EmptyMediaError, MediaError, UnknownModalityError
 from embedspace.media.audio import Extent, iter_audio, resample_waveform, windows
-from embedspace.media.video import iter_frames
 from embedspace.media.waveform import SILENCE, check_waveform
 from embedspace.modality import Modality
 from embedspace.segment import Decoded
 
-__all__ = ["decode_recording", "decode_video"]
+__all__ = ["SOUND", "Part", "decode_recording", "require_encoder", "sound_parts", "started"]
 
 Window = tuple[float, float, NDArray[np.float32]]
 """Start and end in seconds, and the samples at the rate of who listens."""
 Part = tuple[list[Piece], float]
 """Pieces, perhaps none, and the second of the recording that they reach."""
 
-FRAME_SECONDS = 10.0
-"""A video's pictures are taken this far apart."""
 _PART = 10
-"""Windows, or pictures, of a part."""
-_AHEAD = 3
-"""Parts that are decoded at once; what is longer follows while the item is encoded."""
-_SOUND = (Modality.AUDIO, Modality.SPEECH)
+"""Windows of a part."""
+_AHEAD, _AHEAD_BYTES = 3, 48 << 20
+"""Parts, and bytes, that are decoded at once; what is longer follows while the item is encoded."""
+SOUND = (Modality.AUDIO, Modality.SPEECH)
 
 
 def decode_recording(source: Any, encoders: Encoders, as_modality: str | None) -> Decoded:  # noqa: ANN401
@@ -53,25 +50,16 @@ def decode_recording(source: Any, encoders: Encoders, as_modality: str | None) -
         MediaError: If it cannot be decoded.
         UnknownModalityError: If it is wanted as something else.
     """
-    if as_modality not in (None, *_SOUND):
+    if as_modality not in (None, *SOUND):
         raise UnknownModalityError(
             f"{source}: a recording is audio or speech, not {as_modality!r}; change as_modality (--as)"
         )
-    _need(encoders, as_modality, _SOUND, source)
+    require_encoder(encoders, as_modality, SOUND, source)
     facts: dict[str, Any] = {}
-    return _start("audio", source, facts, lambda: _sound_parts(source, encoders, as_modality, facts))
+    return started("audio", source, facts, lambda: sound_parts(source, encoders, as_modality, facts))
 
 
-def decode_video(source: Any, encoders: Encoders, as_modality: str | None) -> Decoded:  # noqa: ANN401
-    """Decode a video into pictures and the windows of its sound; arguments and errors as `decode_recording`."""
-    if as_modality not in (None, Modality.IMAGE, *_SOUND):
-        raise UnknownModalityError(f"{source}: a video holds images, audio and speech, not {as_modality!r}")
-    _need(encoders, as_modality, (Modality.IMAGE, *_SOUND), source)
-    facts: dict[str, Any] = {}
-    return _start("video", source, facts, lambda: _video_parts(source, encoders, as_modality, facts))
-
-
-def _need(encoders: Encoders, as_modality: str | None, any_of: tuple[str, ...], source: Any) -> None:  # noqa: ANN401
+def require_encoder(encoders: Encoders, as_modality: str | None, any_of: tuple[str, ...], source: Any) -> None:  # noqa: ANN401
     """Refuse what no encoder of the space takes, before anything is decoded."""
     wanted = any_of if as_modality is None else (as_modality,)
     if not any(name in encoders for name in wanted):
@@ -81,17 +69,17 @@ def _need(encoders: Encoders, as_modality: str | None, any_of: tuple[str, ...], 
         )
 
 
-def _start(kind: str, source: Any, facts: dict[str, Any], parts: Callable[[], Generator[Part]]) -> Decoded:  # noqa: ANN401
+def started(kind: str, source: Any, facts: dict[str, Any], parts: Callable[[], Generator[Part]]) -> Decoded:  # noqa: ANN401
     """Decode what comes first; what is longer stays to be decoded."""
     before = _state(source)
     inputs: list[Piece] = []
-    taken = 0
+    taken = held = 0
     running = parts()
     with contextlib.closing(running):
         for pieces, _ in running:
             inputs += pieces
-            taken += 1
-            if taken == _AHEAD:
+            taken, held = taken + 1, held + sum(content_bytes(piece.content) for piece in pieces)
+            if taken == _AHEAD or held >= _AHEAD_BYTES:
                 break
         else:
             return Decoded(kind, inputs, facts)
@@ -131,7 +119,7 @@ def _windows_of(source: Any, seconds: float, rate: int, extent: Extent) -> Itera
         yield first / rate, last / rate, sound[first:last]
 
 
-def _sound_parts(
+def sound_parts(
     source: Any,  # noqa: ANN401
     encoders: Encoders,
     as_modality: str | None,
@@ -237,43 +225,3 @@ def _speech_pieces(pending: list[Window], encoder: MediaEncoder) -> list[Piece]:
 
 def _silent(waveform: NDArray[np.float32]) -> bool:
     return float(np.abs(waveform).max(initial=0.0)) < SILENCE
-
-
-def _frame_parts(source: Any, encoders: Encoders, facts: dict[str, Any]) -> Generator[Part]:  # noqa: ANN401
-    """Yield the pictures of a video; `facts` has how far they reach."""
-    encoder = encoders(Modality.IMAGE)
-    pieces: list[Piece] = []
-    for start, end, frame in iter_frames(source, FRAME_SECONDS):
-        pieces.append(Piece(Modality.IMAGE, encoder.prepare(frame), start, end))
-        facts["duration"] = round(end, 3)
-        if len(pieces) == _PART:
-            yield pieces, end
-            pieces = []
-    if pieces:
-        yield pieces, pieces[-1].end or 0.0
-
-
-def _video_parts(
-    source: Any,  # noqa: ANN401
-    encoders: Encoders,
-    as_modality: str | None,
-    facts: dict[str, Any],
-) -> Generator[Part]:
-    """Yield pictures first, then sound; either may be missing."""
-    facts.pop("duration", None)
-    problem: EmptyMediaError | None = None
-    found = False
-    ways: list[Callable[[], Generator[Part]]] = []
-    if as_modality == Modality.IMAGE or (as_modality is None and Modality.IMAGE in encoders):
-        ways.append(lambda: _frame_parts(source, encoders, facts))
-    if as_modality in _SOUND or (as_modality is None and any(name in encoders for name in _SOUND)):
-        ways.append(lambda: _sound_parts(source, encoders, as_modality, facts))
-    for way in ways:
-        try:
-            for part in way():
-                found = found or bool(part[0])
-                yield part
-        except EmptyMediaError as error:
-            problem = error
-    if not found and problem is not None:
-        raise problem

@@ -78,6 +78,7 @@ class EncoderType:
         files: Section -> weights files in the space's folder that its vectors depend on.
         backbones: Section -> frozen networks of the package that its vectors depend on.
         towers: Section -> names of the towers in the space's configuration whose digests its vectors depend on.
+        others: Section -> modalities of the space whose encoders its vectors depend on.
     """
 
     name: str
@@ -85,6 +86,11 @@ class EncoderType:
     files: Callable[[Section], Sequence[str]] = files_named_in
     backbones: Callable[[Section], Sequence[str]] = _none
     towers: Callable[[Section], Sequence[str]] = _towers_named_in
+    others: Callable[[Section], Sequence[str]] = _none
+
+
+def _pooled_modality(section: Section) -> list[str]:
+    return [str(section.get("pools", "image"))]
 
 
 def _tower_files(section: Section) -> list[str]:
@@ -103,6 +109,7 @@ _TYPES: dict[str, EncoderType] = {
     found.name: found
     for found in (
         EncoderType("tower", "embedspace.encoders.tower", _tower_files),
+        EncoderType("pooled", "embedspace.encoders.film.pooled", _none, others=_pooled_modality),
         _shipped("text"),
         _shipped("image", "image_tail.safetensors", "image_network.safetensors", "text.safetensors"),
         _shipped("audio", "text.safetensors"),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import EmbedspaceError
+from embedspace.media.film import Film, Moment
 
 if TYPE_CHECKING:
     from embedspace.space import EmbeddingSpace
@@ -104,6 +105,8 @@ def _samples(modality: str) -> list[Any]:
         return [_picture(index) for index in range(_SAMPLES)]
     if modality in ("audio", "speech"):
         return [(_sound(index), _RATE) for index in range(_SAMPLES)]
+    if modality == "video":
+        return [_film(index) for index in range(_SAMPLES)]
     return []
 
 
@@ -116,6 +119,12 @@ def _picture(index: int) -> Any:  # noqa: ANN401 - a PIL image
     box = (16 + 2 * index, 16, 80, 80 - 2 * index)
     (draw.ellipse if index % 2 else draw.rectangle)(box, fill=_RGB[index])
     return image
+
+
+def _film(index: int) -> Film:
+    """Return half a second of a picture, then half a second of another."""
+    pictures = (_picture(index), _picture((index + 1) % _SAMPLES))
+    return Film([Moment(number / 2, picture, number == 0) for number, picture in enumerate(pictures)], 1.0)
 
 
 def _sound(index: int) -> NDArray[np.float32]:

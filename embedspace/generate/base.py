@@ -15,6 +15,7 @@ from torch import nn
 
 from embedspace.calibration.model import Calibration
 from embedspace.errors import ArgumentError
+from embedspace.generate.editing import Edit, edit_of
 from embedspace.generate.targets import CANDIDATES, GUIDANCE, SECONDS, SIZE, STEPS, target_of
 from embedspace.vocabulary import Neighbour
 
@@ -39,6 +40,7 @@ class Request:
         seconds: Sounds: length.
         voice: Speech: "engine:name".
         candidates: Pictures: so many are drawn for each sample, and the one that fits best is kept.
+        edit: Pictures and sounds: what is edited, in place of beginning from noise; see `embedspace.generate.editing`.
         extra: Options of generators from elsewhere: name -> value; their generator says what is in range.
     """
 
@@ -51,6 +53,7 @@ class Request:
     seconds: float | None = None
     voice: str | None = None
     candidates: int | None = None
+    edit: Edit | None = field(default=None, repr=False)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -67,28 +70,39 @@ class Request:
     @property
     def asked(self) -> dict[str, Any]:
         """The options that are not left to the generator: name -> value, in the order above."""
-        named = {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
-        return named | {name: value for name, value in self.extra.items() if value is not None}
+        named = {name: value for name in _FIELDS if (value := getattr(self, name)) is not None}
+        edit = self.edit.asked if self.edit is not None else {}
+        return named | edit | {name: value for name, value in self.extra.items() if value is not None}
 
 
-OPTIONS = tuple(option.name for option in fields(Request) if option.name not in ("num_samples", "seed", "extra"))
-"""The fields of a `Request` that a generator takes only where it says so."""
+_FIELDS = tuple(
+    option.name for option in fields(Request) if option.name not in ("num_samples", "seed", "edit", "extra")
+)
+OPTIONS = (*_FIELDS, "init", "strength", "mask")
+"""What of a `Request` a generator takes only where it says so: fields, and those of an edit."""
+_ABOUT_EDITS = ("init_sha256",)
 
 
-def request_of(settings: Mapping[str, Any], num_samples: int = 1, seed: int = 0) -> Request:
+def request_of(settings: Mapping[str, Any], num_samples: int = 1, seed: int = 0, content: str = "image") -> Request:
     """Return a request with options by name; those that are no fields of it become its `extra`.
 
     Args:
         settings: Name in Python -> value; None is left to the generator.
         num_samples: As in `Request`.
         seed: As in `Request`.
+        content: What the target's samples hold, which an edit is read as.
 
     Raises:
-        ArgumentError: If a value is out of range.
+        ArgumentError: If a value is out of range, or a strength or mask comes without what is edited.
+        MediaError: If what is edited cannot be read.
     """
     given = {name: value for name, value in settings.items() if value is not None}
+    editing = {name: given.pop(name) for name in ("init", "strength", "mask") if name in given}
+    if editing and "init" not in editing:
+        name, value = next(iter(editing.items()))
+        raise ArgumentError(name, f"{value}: says how something is edited; name its file as init")
     extra = {name: given.pop(name) for name in [*given] if name not in OPTIONS}
-    return Request(num_samples, seed, **given, extra=extra)
+    return Request(num_samples, seed, **given, edit=edit_of(content, **editing) if editing else None, extra=extra)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,7 +213,7 @@ class Generator(nn.Module, ABC):
         for option in target.options if target is not None else ():
             option.check(request.extra.get(option.name))
         for name, value in request.asked.items():
-            if name not in self.options:
+            if name not in self.options and name not in _ABOUT_EDITS:
                 known = [*OPTIONS, *sorted(self.options.difference(OPTIONS))]
                 takes = ", ".join(option for option in known if option in self.options) or "no option"
                 raise ArgumentError(

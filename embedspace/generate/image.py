@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from embedspace.calibration.centring import centre
+from embedspace.encoders.towers.efficientnet_lite import resize_padded
 from embedspace.generate.base import GeneratorSpace, Neighbour, Request, Sample
+from embedspace.generate.editing import Edit
+from embedspace.generate.latents.autoencoder import DOWN
+from embedspace.generate.latents.edits import padded_mask, picture_merged
 from embedspace.generate.latents.files import LatentParts, load_parts
 from embedspace.generate.latents.generator import LatentGenerator
 from embedspace.generate.registry import register_generator
@@ -49,7 +54,34 @@ class ImageGenerator(LatentGenerator):
         """Turn (B, 3, H, W) into (H, W, 3) uint8, scaled to the side that is asked for."""
         # (B, 3, H, W) -> (B, H, W, 3)
         pixels = ((decoded.clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).byte().numpy()
-        return [(_scaled(picture, request.size), 0) for picture in pixels]
+        return [(_scaled(picture, request.size if request.edit is None else None), 0) for picture in pixels]
+
+    def to_input(self, edit: Edit) -> Tensor:
+        """Return the picture on a white square."""
+        pixels = resize_padded(edit.content, self.side)
+        return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+    def changed_cells(self, edit: Edit) -> Tensor:
+        """Return the cells that the mask touches."""
+        assert edit.mask is not None
+        return padded_mask(edit.mask, self.side, DOWN)
+
+    def merged(self, made: NDArray[Any], edit: Edit, cells: NDArray[np.bool_] | None, request: Request) -> NDArray[Any]:
+        """Return a picture in the proportions of what is edited, with what stays out of it."""
+        return picture_merged(made, edit, cells, request.size)
+
+    def own_condition(self, edit: Edit) -> tuple[NDArray[np.float32], float]:
+        """Return the picture's own vector."""
+        if self.space is None:
+            return super().own_condition(edit)
+        row = centre(self.space.encode_image([edit.content]), Modality.IMAGE, self.space.calibration.means)
+        vectors, sigma = self.conditions(row, np.array([self.noise_of(Modality.IMAGE)], np.float32))
+        return vectors[0], float(sigma[0])
+
+    @property
+    def side(self) -> int:
+        """Pixels of a side of what the decoder makes."""
+        return int(self.neighbours.latents.shape[-1]) * DOWN
 
     def neighbour_pictures(
         self, vector: NDArray[np.float32], modality: str, space: GeneratorSpace, k: int

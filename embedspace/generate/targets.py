@@ -51,6 +51,7 @@ class Option:
         least: The smallest number allowed; None: the generator decides.
         most: The largest number allowed; None: the generator decides.
         choices: Names to be listed with the help; a generator may know fewer.
+        local: It is of a file of the user's: taken on the command line only.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Option:
     least: float | None = None
     most: float | None = None
     choices: Callable[[], list[str]] | None = None
+    local: bool = False
 
     @property
     def on_command_line(self) -> str:
@@ -115,6 +117,11 @@ class Target:
     ranked: bool = False
 
     @property
+    def remote_options(self) -> tuple[Option, ...]:
+        """The settings that a request from elsewhere may have: none that is of a file."""
+        return tuple(option for option in self.options if not option.local)
+
+    @property
     def suffix(self) -> str:
         """The suffix of a sample's file where none was named."""
         return SUFFIXES[self.content]
@@ -124,6 +131,15 @@ GUIDANCE = Option("guidance_scale", float, "how strongly the source binds; 1 is 
 STEPS = Option("num_steps", int, "steps of the sampler", "--steps", 1, 1000)
 FAMILY = Option("family", str, "which of the generator's networks; families are", choices=family_names)
 SIZE = Option("size", int, "side in pixels that they are scaled to", "", 16, 2048)
+INIT = Option("init", str, "the file that is edited, in place of beginning from noise", local=True)
+STRENGTH = Option("strength", float, "how far it may go from the edited file, 0 to 1", least=0, most=1, local=True)
+MASK = Option(
+    "mask",
+    str,
+    "what may change of the edited file: a picture of its size that is white there, left,top,right,bottom in pixels, "
+    "or auto; of a sound, the seconds that are made anew, such as 1.5-2",
+    local=True,
+)
 CANDIDATES = Option("candidates", int, "draw so many for each sample and keep the one that fits best", "", 1, 64)
 SECONDS = Option("seconds", float, "length", "", 0.25, 60)
 VOICE = Option("voice", str, "piper:joe, flite:slt, espeak:en-us, ...; the best by default")
@@ -135,6 +151,7 @@ _TAKEN = frozenset(
 """Names and keys that every target's request has already: on the command line, over HTTP or for an assistant."""
 _TARGETS: Registry[Target] = Registry("target", {})
 _COMMON = (GUIDANCE, STEPS, FAMILY)
+_EDITING = (INIT, STRENGTH, MASK)
 
 
 def register_target(target: Target) -> Target:
@@ -200,14 +217,15 @@ def option_help(option: Option) -> str:
     return f"{' and '.join(target.what for target in takers).capitalize()}: {about}."
 
 
-def options_of(some: Iterable[Target]) -> list[Option]:
-    """Return the options of some targets, each once."""
-    return list({option.name: option for target in some for option in target.options}.values())
+def options_of(some: Iterable[Target], *, remote: bool = False) -> list[Option]:
+    """Return the options of some targets, each once; if `remote`, those that a request from elsewhere may have."""
+    found = {o.name: o for target in some for o in (target.remote_options if remote else target.options)}
+    return list(found.values())
 
 
 for _target in (
-    Target("image", "pictures", "image", (*_COMMON, SIZE, CANDIDATES)),
-    Target("audio", "sounds", "audio", (*_COMMON, SECONDS)),
+    Target("image", "pictures", "image", (*_COMMON, SIZE, CANDIDATES, *_EDITING)),
+    Target("audio", "sounds", "audio", (*_COMMON, SECONDS, *_EDITING)),
     Target("text", "captions", "text", _COMMON, ranked=True),
     Target("speech", "speech", "audio", (*_COMMON, VOICE), ranked=True),
 ):

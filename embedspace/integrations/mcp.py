@@ -152,7 +152,7 @@ def _generate_tool(collection: Collection, targets: Sequence[Target]) -> Callabl
     parameters = {name: one for name, one in signature.parameters.items() if name != "settings"}
     names = Field(description="What to make", json_schema_extra={"enum": [target.name for target in targets]})
     parameters["to"] = parameters["to"].replace(annotation=Annotated[str, names])
-    for option in options_of(targets):
+    for option in options_of(targets, remote=True):
         kind = option.field_type() | None
         parameters[option.name] = parameters["to"].replace(name=option.name, default=None, annotation=kind)
     generate.__signature__ = signature.replace(parameters=list(parameters.values()))  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from embedspace.media.memory import DECODING
 from embedspace.media.sound import check_decoder, open_container
 from embedspace.media.source import check_file, one_line
 
-__all__ = ["MAX_FRAME_PIXELS", "iter_frames"]
+__all__ = ["MAX_FRAME_PIXELS", "EvenTimes", "OpenVideo", "iter_frames", "open_video", "upright"]
 
 MAX_FRAME_PIXELS = 36_000_000
 """Default limit, a little over 8K."""
@@ -22,6 +23,126 @@ _FRAME_BYTES = 20 * 3 // 2
 """Bytes a pixel: a decoder keeps up to some twenty frames, each with half of the colour."""
 
 _SEEK_SECONDS = 10.0  # decoding through a shorter gap is no slower than starting again at the key frame before it
+_BACK_SECONDS = 1.0  # stamps that fall back by more than this begin anew, as where two recordings were joined
+_AHEAD_SECONDS = 600.0  # a leap that is longer, and leads beyond the declared end, is a broken stamp
+_USUAL_STEP = 1 / 25
+
+
+class EvenTimes:
+    """Says which frames are wanted: the first at or after each multiple of a number of seconds."""
+
+    def __init__(self, every: float) -> None:
+        """Want the first frame of all.
+
+        Raises:
+            ValueError: If `every` is not positive.
+        """
+        if not every > 0:
+            raise ValueError(f"every_seconds must be positive, got {every}")
+        self.every, self.next = every, 0.0
+
+    def wants(self, time: float) -> bool:
+        """Return whether the frame at a time is the next one, and go on to the one after it."""
+        if time < self.next - 1e-6:
+            return False
+        self.next = (time // self.every + 1) * self.every
+        if self.next - time < 1e-6:
+            self.next += self.every
+        return True
+
+
+class OpenVideo:
+    """A video that is being decoded.
+
+    Attributes:
+        name: How messages call it.
+        declared: How long it lasts in seconds, as its header says; infinite where it says nothing.
+        seconds: How far the frames reach that were decoded so far.
+    """
+
+    def __init__(self, container: Any, track: Any, name: str) -> None:  # noqa: ANN401 - av's containers are not typed
+        """Begin at the first frame."""
+        self.name, self.seconds = name, 0.0
+        self._container, self._track = container, track
+        self._step = float(1 / track.average_rate) if track.average_rate else _USUAL_STEP
+        self.declared = container.duration / 1e6 if container.duration else math.inf
+        self._origin: float | None = None
+        self._last: float | None = None
+        self._seekable = True
+
+    def frames(self) -> Iterator[tuple[float, Any]]:
+        """Yield (seconds from the start, av.VideoFrame) in order; what is damaged is passed over, as players do.
+
+        Raises:
+            MediaError: If nothing decodes.
+        """
+        problem: Exception | None = None
+        for frame in _decoded(self._container, self._track):
+            if isinstance(frame, Exception):
+                problem = frame
+                continue
+            time = self._time(frame)
+            self.seconds = max(self.seconds, time + _seconds(frame, self._track))
+            yield time, frame
+        if self._origin is None and problem is not None:
+            raise MediaError(f"{self.name}: damaged, no frame decodes ({one_line(problem)}); restore it") from problem
+
+    def seek(self, time: float) -> bool:
+        """Go on at the key frame before a time; returns whether that worked: then `frames` begins there."""
+        if not self._seekable or self._origin is None:
+            return False
+        import av
+
+        self._seekable = False
+        with contextlib.suppress(av.FFmpegError):
+            at = int((time + self._origin) / self._track.time_base)
+            self._container.seek(at, stream=self._track, backward=True)
+            self._seekable, self._last = True, None
+        return self._seekable
+
+    def _time(self, frame: Any) -> float:  # noqa: ANN401 - av.VideoFrame
+        """Return when a frame is shown; where its stamp is missing or impossible, a step after the one before."""
+        following = 0.0 if self._last is None else self._last + self._step
+        stamp = None if frame.time is None else float(frame.time)
+        if self._origin is None:
+            self._origin = stamp or 0.0
+        time = following if stamp is None else stamp - self._origin
+        if self._last is not None and stamp is not None:
+            leaps = time - self._last > _AHEAD_SECONDS and time > self.declared + 1.0
+            if leaps or time < self._last - _BACK_SECONDS:
+                self._origin, time = stamp - following, following
+            time = max(time, self._last)
+        self._last = max(time, 0.0)
+        return self._last
+
+
+@contextlib.contextmanager
+def open_video(path: str | os.PathLike[str], max_pixels: int = MAX_FRAME_PIXELS) -> Iterator[OpenVideo]:
+    """Open the pictures of a video.
+
+    Args:
+        path: A video file.
+        max_pixels: Refuse larger pictures.
+
+    Raises:
+        MediaTooLargeError: If a frame has more than `max_pixels` pixels.
+        EmptyMediaError: If the file has no pictures.
+        MediaError: If it cannot be opened.
+    """
+    file = check_file(path)
+    with open_container(file, str(file)) as container:
+        if not container.streams.video:
+            raise EmptyMediaError(f"{file}: has no pictures; index it as sound, or give another file")
+        track = container.streams.video[0]
+        check_decoder(track, str(file))
+        width, height = track.codec_context.width, track.codec_context.height
+        if width * height > max_pixels:
+            raise MediaTooLargeError(
+                f"{file}: {width} x {height} pixels a frame, at most {max_pixels:,} are read; scale it down"
+            )
+        track.thread_type = "AUTO"
+        with DECODING.hold(width * height * _FRAME_BYTES):
+            yield OpenVideo(container, track, str(file))
 
 
 def iter_frames(
@@ -42,69 +163,60 @@ def iter_frames(
         ValueError: If `every_seconds` is not positive.
         MediaTooLargeError: If a frame has more than `max_pixels` pixels.
         EmptyMediaError: If the file has no pictures.
-        MediaError: If it cannot be decoded at all; damage in the middle ends the frames early.
+        MediaError: If nothing of it decodes; what is damaged within it is passed over.
     """
-    if not every_seconds > 0:
-        raise ValueError(f"every_seconds must be positive, got {every_seconds}")
-    file = check_file(path)
-    with open_container(file, str(file)) as container:
-        if not container.streams.video:
-            raise EmptyMediaError(f"{file}: has no pictures; index it as sound, or give another file")
-        track = container.streams.video[0]
-        check_decoder(track, str(file))
-        width, height = track.codec_context.width, track.codec_context.height
-        if width * height > max_pixels:
-            raise MediaTooLargeError(
-                f"{file}: {width} x {height} pixels a frame, at most {max_pixels:,} are read; scale it down"
-            )
-        track.thread_type = "AUTO"
-        empty = True
-        with DECODING.hold(width * height * _FRAME_BYTES):
-            for start, end, frame in _sample(container, track, str(file), every_seconds):
-                empty = False
-                yield start, end, _picture(frame)
-        if empty:
-            raise EmptyMediaError(f"{file}: no frame decodes; it is truncated or empty")
+    wanted = EvenTimes(every_seconds)
+    with open_video(path, max_pixels) as video:
+        held: tuple[float, Any] | None = None  # until it is known when the next one comes
+        frames = video.frames()
+        while (found := next(frames, None)) is not None:
+            time, frame = found
+            if not wanted.wants(time):
+                continue
+            if held is not None:
+                yield held[0], time, upright(held[1])
+            held = (time, frame)
+            if wanted.next - time > _SEEK_SECONDS and video.seek(wanted.next):
+                frames = video.frames()
+        if held is None:
+            raise EmptyMediaError(f"{video.name}: no frame decodes; it is truncated or empty")
+        yield held[0], video.seconds, upright(held[1])
 
 
-def _sample(container: Any, track: Any, name: str, every: float) -> Iterator[tuple[float, float, Any]]:  # noqa: ANN401
-    """Yield (start, end, frame) for the first frame at or after each multiple of `every`."""
+def upright(frame: Any, size: tuple[int, int] | None = None) -> Image.Image:  # noqa: ANN401 - av.VideoFrame
+    """Return a frame as an upright RGB image.
+
+    Args:
+        frame: As it was decoded.
+        size: Width and height to scale it to, before it is turned.
+    """
+    image: Image.Image
+    if size is None:
+        image = frame.to_image()
+    else:
+        image = frame.to_image(width=size[0], height=size[1], interpolation="AREA")
+    turn = int(getattr(frame, "rotation", 0) or 0)  # degrees counter-clockwise that bring it upright
+    return image.rotate(turn, expand=True) if turn % 360 else image
+
+
+def _decoded(container: Any, track: Any) -> Iterator[Any]:  # noqa: ANN401 - frames, and the errors between them
     import av
 
-    origin: float | None = None
-    wanted, reached = 0.0, 0.0
-    frames = container.decode(track)
-    seekable = True
-    held: tuple[float, Any] | None = None  # until it is known when the next one comes
+    packets = container.demux(track)
     while True:
         try:
-            frame = next(frames, None)
+            packet = next(packets, None)
+            if packet is None:
+                return
+            frames = packet.decode()
+        except av.EOFError:
+            return
         except (av.FFmpegError, ValueError) as error:
-            if held is not None:
-                break
-            raise MediaError(f"{name}: damaged, no frame decodes ({one_line(error)}); restore it") from error
-        if frame is None:
-            break
-        stamp = float(frame.time) if frame.time is not None else wanted
-        origin = stamp if origin is None else origin
-        time = max(stamp - origin, 0.0)
-        reached = max(reached, time + _seconds(frame, track))
-        if time < wanted - 1e-6:
-            continue
-        if held is not None:
-            yield held[0], time, held[1]
-        held = (time, frame)
-        wanted = (time // every + 1) * every
-        if wanted - time < 1e-6:
-            wanted += every
-        if seekable and wanted - time > _SEEK_SECONDS:
-            seekable = False
-            with contextlib.suppress(av.FFmpegError):
-                container.seek(int((wanted + origin) / track.time_base), stream=track, backward=True)
-                frames = container.decode(track)
-                seekable = True
-    if held is not None:
-        yield held[0], reached, held[1]
+            yield error
+            if isinstance(error, av.InvalidDataError):
+                continue
+            return
+        yield from frames
 
 
 def _seconds(frame: Any, track: Any) -> float:  # noqa: ANN401 - av.VideoFrame, av.VideoStream
@@ -112,9 +224,3 @@ def _seconds(frame: Any, track: Any) -> float:  # noqa: ANN401 - av.VideoFrame, 
     if frame.duration and frame.time_base:
         return float(frame.duration * frame.time_base)
     return float(1 / track.average_rate) if track.average_rate else 0.0
-
-
-def _picture(frame: Any) -> Image.Image:  # noqa: ANN401 - av.VideoFrame
-    image: Image.Image = frame.to_image()
-    turn = int(getattr(frame, "rotation", 0) or 0)  # degrees counter-clockwise that bring it upright
-    return image.rotate(turn, expand=True) if turn % 360 else image

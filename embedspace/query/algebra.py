@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.modality import named_or_beside
+
 __all__ = ["centre_terms", "compose_rows", "phrase_row", "unit_rows", "weighted_sum"]
 
 Rows = NDArray[np.float64]
@@ -33,7 +35,8 @@ def centre_terms(
     centred = len(set(modalities)) > 1
     if centred:
         for row, modality in zip(stacked, modalities, strict=True):
-            row -= np.asarray(means.get(modality, 0.0), np.float64)
+            mean = named_or_beside(means, modality)
+            row -= 0.0 if mean is None else np.asarray(mean, np.float64)
     return stacked, centred
 
 

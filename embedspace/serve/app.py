@@ -9,6 +9,8 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Match, Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import embedspace
 from embedspace.serve.errors import handle_errors
@@ -49,6 +51,28 @@ def create_app(service: Service) -> FastAPI:
     for routes in (status, search, items, catalog, generate, openai):
         app.include_router(routes.router)
     page = StaticFiles(directory=PAGE, html=True, follow_symlink=False)
-    app.mount("/", GZipMiddleware(page, minimum_size=500), name="page")
+    app.router.routes.append(_Page("/", GZipMiddleware(page, minimum_size=500), name="page"))
     app.add_middleware(Guard, settings=service.settings, metrics=service.metrics)
+    app.add_middleware(_Heads)
     return app
+
+
+class _Page(Mount):
+    """The page's files. They hide no route: one that is asked by another method says which it takes."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Say whether a path may be one of them."""
+        return (Match.NONE, {}) if scope["path"].startswith(("/api/", "/v1/")) else super().matches(scope)
+
+
+class _Heads:
+    """Answers HEAD as GET, whose body uvicorn leaves out then; FastAPI's routes know GET alone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and scope["method"] == "HEAD" and not scope["path"].endswith("/events"):
+            scope = {**scope, "method": "GET"}
+        await self.app(scope, receive, send)

@@ -141,6 +141,8 @@ def handle_errors(app: FastAPI) -> None:
         message = str(error.detail)
         if error.status_code == 404:
             message = f"there is nothing at {request.url.path}"
+        elif error.status_code == 405 and error.headers:
+            message = f"{request.url.path} does not take {request.method}, only {error.headers['Allow']}"
         return error_response(ApiError(error.status_code, message, headers=error.headers))
 
     async def gone(_: Request, error: Exception) -> JSONResponse:

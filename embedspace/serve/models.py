@@ -267,7 +267,7 @@ class MapAnswer(BaseModel):
 def _with_options(schema: dict[str, Any]) -> None:
     """Describe in a request's schema what can be made and each option of it, those of other distributions included."""
     schema["properties"]["to"]["enum"] = target_names()
-    for option in options_of(targets()):
+    for option in options_of(targets(), remote=True):
         schema["properties"][option.key] = {"default": None, **TypeAdapter(option.field_type() | None).json_schema()}
     schema["additionalProperties"] = False
 

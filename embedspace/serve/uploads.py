@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from embedspace.errors import EmptyMediaError, MediaError
+from embedspace.media.film import Film, Moment
 from embedspace.modality import Modality, kind_of
 from embedspace.segment import Decoded
 from embedspace.serve.errors import ApiError
@@ -69,7 +70,9 @@ async def read_upload(service: Service, path: Path, kind: str, as_modality: str 
         about, content = await decode("audio", str(path), seconds=limits.query_seconds)
         return await asyncio.to_thread(_recording, space, about, content, as_modality)
     if kind == "video":
-        about, content = await decode("video", str(path), seconds=limits.query_seconds, max_pixels=limits.query_pixels)
+        looks = await asyncio.to_thread(_looks, service)
+        most = {"seconds": limits.query_seconds, "max_pixels": limits.query_pixels}
+        about, content = await decode("video", str(path), **most, **looks)
         return await asyncio.to_thread(_video, space, about, content)
     return await asyncio.to_thread(_text, space, path)
 
@@ -78,6 +81,14 @@ def _min_side(service: Service) -> int | None:
     encoder = getattr(service.model, "encoder", None)
     side: int | None = None if encoder is None else encoder(Modality.IMAGE).min_side
     return side
+
+
+def _looks(service: Service) -> dict[str, float]:
+    """Return how often an encoder of videos looks, and what it takes for still; without one: at pictures alone."""
+    if Modality.VIDEO not in service.model.modalities or not hasattr(service.model, "encoder"):
+        return {"per_second": 0.1, "still": 0.0}
+    encoder = service.model.encoder(Modality.VIDEO)
+    return {"per_second": encoder.frames_per_second, "still": encoder.still}
 
 
 def _recording(space: Any, about: dict[str, Any], content: bytes, as_modality: str | None) -> Decoded:  # noqa: ANN401
@@ -89,15 +100,22 @@ def _recording(space: Any, about: dict[str, Any], content: bytes, as_modality: s
 
 
 def _video(space: Any, about: dict[str, Any], content: bytes) -> Decoded:  # noqa: ANN401
-    """Put a video together: its pictures, each prepared as one, and its sound."""
-    inputs: list[Any] = []
+    """Put a video together: what is seen in it, and its sound."""
+    moments: list[Moment] = []
     at = 0
-    for frame in about["frames"]:
-        width, height = frame["size"]
-        size = width * height * 3
-        picture = Image.frombytes("RGB", (width, height), content[at : at + size])
-        at += size
-        inputs += space.decode(picture, Modality.IMAGE).inputs
+    for told in about["moments"]:
+        picture = None
+        if told["size"] is not None:
+            width, height = told["size"]
+            size = width * height * 3
+            picture = Image.frombytes("RGB", (width, height), content[at : at + size])
+            at += size
+        moments.append(Moment(told["start"], picture, told["picture"]))
+    inputs: list[Any] = []
+    if moments and Modality.VIDEO in space.modalities:
+        inputs += space.decode(Film(moments, about["seen"]), Modality.VIDEO).inputs
+    else:
+        inputs += [one for found in moments if found.is_picture for one in space.decode(found.image, "image").inputs]
     if about["rate"]:
         try:
             inputs += _recording(space, about, content[at:], None).inputs

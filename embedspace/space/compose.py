@@ -17,6 +17,7 @@ from embedspace.encoders.batch import encode_items
 from embedspace.encoders.carrier import Carrier
 from embedspace.encoders.connectors import Connector, load_connector, save_connector
 from embedspace.encoders.contract import Encoders
+from embedspace.encoders.film.pooled import POOLED_SECTION
 from embedspace.encoders.tower import TowerEncoder
 from embedspace.encoders.towers.base import Tower
 from embedspace.encoders.towers.registry import create_tower
@@ -100,6 +101,8 @@ def compose_into(
             sections[modality] = {"type": "tower", "tower": name, **({"connector": stem} if stem else {})}
             if seconds is not None and kind_of_modality(modality) == Modality.AUDIO:
                 sections[modality]["window_seconds"] = seconds
+    if Modality.IMAGE in sections and Modality.VIDEO not in sections:
+        sections[Modality.VIDEO.value] = dict(POOLED_SECTION)
     references = {name: _reference(parts.towers[name], recipe, name) for name in dict.fromkeys(parts.serves.values())}
     write_config(target, sections, anchor.feature_dim(_TEXT), references)
     made = {"recipe": recipe.plain(), "connectors": reports}

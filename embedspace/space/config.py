@@ -82,6 +82,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         if lacking:
             has = ", ".join(config.get("towers", {})) or "none"
             raise ConfigError(f"{path}: section {modality!r}: no tower {lacking.pop()!r}; it has: {has}")
+        for other in encoder_type(section, modality, path).others(section):
+            if other == modality or other not in config["sections"]:
+                raise ConfigError(
+                    f"{path}: section {modality!r} pools {other!r}, which is no other section; "
+                    f"it has: {', '.join(config['sections'])}"
+                )
     return config
 
 
@@ -99,9 +105,11 @@ def fingerprint(config: Mapping[str, Any], modality: str, folder: Path) -> str:
     """Return the hex digest of all that decides a modality's vectors: weights, configuration, preprocessing, tower."""
     section = config["sections"][modality]
     what = {"preprocessing": PREPROCESSING, "section": section, "files": checksums(config, modality, folder)}
-    used = encoder_type(section, modality, folder / "config.json").towers(section)
-    if used:
+    found = encoder_type(section, modality, folder / "config.json")
+    if used := found.towers(section):
         what["towers"] = {name: config.get("towers", {}).get(name, {}).get("digest", "") for name in used}
+    if others := found.others(section):
+        what["others"] = {name: fingerprint(config, name, folder) for name in others}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 

@@ -91,6 +91,7 @@ class SpaceCore:
 
                 with shared_backbones(self._backbones), self._in_use(), processor_known():
                     made = create_encoder(self.config["sections"][wanted], self.folder, wanted)
+                made.join(self._all_encoders())
                 if made.embed_dim != self.embed_dim:
                     raise WeightsError(
                         f"{self.folder / 'config.json'}: its {wanted} encoder makes rows {made.embed_dim} wide, the "
@@ -135,7 +136,7 @@ class SpaceCore:
             MediaError: If it cannot be decoded.
             UnknownModalityError: If there is no such kind.
         """
-        from embedspace.encoders.batch import content_bytes
+        from embedspace.encoders.contract import content_bytes
         from embedspace.encoders.decode import cuts_of
 
         spec = modality_spec(kind) if kind in kinds() else None

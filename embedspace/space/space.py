@@ -234,7 +234,7 @@ class EmbeddingSpace(EncodingSpace):
             modality: Which encoder made all of them, or each; "mixed" for a composed query that was centred.
             neighbours: So many nearest training items with each sample.
             force: Also generate from a vector that is far from everything known.
-            request: Fields of `embedspace.generate.Request`: num_samples, seed, guidance_scale, num_steps, ...
+            request: Fields of `embedspace.generate.Request`: num_samples, seed, guidance_scale, edit, ...
 
         Returns:
             Result i holds the `embedspace.generate.Sample`s of vectors[i].

@@ -242,6 +242,23 @@ def _cut(folder: Path) -> None:
     (folder / "a.tar").write_bytes((folder / "a.tar").read_bytes()[:2000])
 
 
+def _samples(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Write a tar of five samples, a header and a vector of 512 bytes each, then its end, changed."""
+
+    def write(folder: Path) -> None:
+        raw = io.BytesIO()
+        with tarfile.open(fileobj=raw, mode="w") as archive:
+            for number, vector in enumerate(random_units(5)):
+                array = io.BytesIO()
+                np.save(array, vector)
+                facts = tarfile.TarInfo(f"{number}.npy")
+                facts.size = array.tell()
+                archive.addfile(facts, io.BytesIO(array.getvalue()))
+        (folder / "a.tar").write_bytes(change(raw.getvalue()))
+
+    return write
+
+
 def _catalog(folder: Path) -> None:
     (folder / DATABASE).write_bytes(b"")
 
@@ -293,6 +310,13 @@ def _other_space(folder: Path) -> None:
         (_tar(json=b"{}"), "sample '0' has no .npy member, its vector"),
         (_tar(npy=b"no array"), "sample '0': "),
         (_cut, r"a\.tar: cannot be read"),
+        (_samples(lambda raw: raw[:3072]), r"a\.tar: cannot be read: damaged or cut off after 3072 bytes \(empty"),
+        (
+            _samples(lambda raw: raw[:2048] + b"\xff" * 512 + raw[2560:]),
+            "damaged or cut off after 2048 bytes .bad checks",
+        ),
+        (_samples(lambda raw: raw[:3300]), r"a\.tar: cannot be read: .*(truncated|unexpected end)"),
+        (_parquet(weight=[1.0, float("inf"), 2.0]), "metadata 'weight': inf; give finite numbers, or leave it out"),
     ],
 )
 def test_wrong_files_are_one_line_and_nothing_is_written(

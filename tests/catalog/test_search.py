@@ -396,6 +396,23 @@ def test_search_item_in_two_modalities_is_one_hit(tmp_path: Path) -> None:
         assert [(hit.uri, hit.modality) for hit in hits] == [("a.wav", "speech")]
 
 
+def test_videos_without_probabilities_take_none_from_a_search_over_everything(tmp_path: Path) -> None:
+    pairs = {f"{query}>image": PairCalibration(0.0, 0.2, 40.0, -24.0) for query in ("text", "video")}
+    with new_catalog(tmp_path / "c.catalog") as catalog:
+        catalog.adopt_fingerprints({}, Calibration({}, pairs).to_json())
+        segments = [Segment("video", unit("moves"), 0.0, 4.0), Segment("image", unit("frame"), 0.0, 9.0)]
+        catalog.add([CatalogItem("a.mp4", "video", segments)])
+        (hit,) = catalog.search(unit("moves"), query_modality="text")[0]
+        assert hit.modality == "image" and hit.probability is not None
+        (hit,) = catalog.search(unit("moves"), query_modality="text", to="video")[0]
+        assert (hit.modality, hit.probability, hit.start) == ("video", None, 0.0) and hit.score > 0.99
+        (hit,) = catalog.search(unit("moves"), query_modality="audio")[0]  # nothing is rated: everything is searched
+        assert (hit.modality, hit.probability) == ("video", None)
+        catalog.adopt_fingerprints({}, Calibration({}, {**pairs, "text>video": pairs["text>image"]}).to_json())
+        (hit,) = catalog.search(unit("moves"), query_modality="text")[0]
+        assert hit.modality == "video" and hit.probability is not None
+
+
 # -- filters ---------------------------------------------------------------------------------------------------------
 
 

@@ -108,6 +108,43 @@ def test_pictures_are_written_with_their_record_and_a_sheet(
         assert np.asarray(sheet).std() > 0
 
 
+def test_a_file_is_edited_and_what_is_masked_stays(run: Run, space: SpaceWithGenerators, tmp_path: Path) -> None:
+    write_latent_generator(space.folder / "heads", "image")
+    picture(tmp_path / "house.png")
+    with Image.open(tmp_path / "house.png") as opened:
+        before, (width, height) = np.asarray(opened.convert("RGB")), opened.size
+    options = ("--from", "a dog", "--to", "image", "--force", "--init", "house.png", "--out", "new.png")
+    assert run(*options, "--mask", f"0,0,{width},{height // 2}", "--strength", 0.9).code == 0
+    with Image.open(tmp_path / "new.png") as made:
+        about = json.loads(made.info["embedspace"])
+        after = np.asarray(made.convert("RGB"))
+    assert after.shape == before.shape
+    np.testing.assert_array_equal(after[height // 2 :], before[height // 2 :])
+    assert (about["init"], about["strength"], about["mask"]) == ("house.png", 0.9, f"0,0,{width},{height // 2}")
+    result = run("--from", "a dog", "--to", "image", "--init", "house.png", "--out", "house.png", "--overwrite")
+    assert result.code == 2
+    assert "house.png: is what the sample is made from" in result.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--mask", "auto"), "--mask auto: says how something is edited; name its file as init"),
+        (("--init", "gone.png"), "gone.png: no such file"),
+        (("--init", "house.png", "--strength", 2), "--strength 2: must be 0 to 1"),
+        (("--init", "house.png", "--mask", "9,9,3,3"), "--mask '9,9,3,3': no box left,top,right,bottom"),
+    ],
+)
+def test_an_edit_that_cannot_be_is_refused_before_anything_loads(
+    run: Run, tmp_path: Path, options: tuple[object, ...], said: str
+) -> None:
+    picture(tmp_path / "house.png")
+    result = run("--from", "a dog", "--to", "image", "--out", "new.png", *options)
+    assert result.code == 2
+    assert said in result.err
+    assert len(result.err.splitlines()) == 1
+
+
 def test_a_morph_s_frames_stand_in_one_row(run: Run, space: SpaceWithGenerators, tmp_path: Path) -> None:
     write_latent_generator(space.folder / "heads", "image")
     options = ("--from", "a dog", "--to", "image", "--force", "--sheet", "sheet.png", "--overwrite")

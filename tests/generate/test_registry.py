@@ -25,6 +25,7 @@ from embedspace.generate import (
     register_target,
 )
 from embedspace.generate.base import OPTIONS, GeneratorSpace
+from embedspace.generate.editing import Edit
 from embedspace.generate.families.base import network_for_sampling
 from embedspace.generate.families.registry import family_names
 from embedspace.generate.registry import create_generator
@@ -119,8 +120,12 @@ def test_an_option_that_a_generator_does_not_take_is_refused(tmp_path: Path, opt
     space = _space(tmp_path, "pitch", {"type": "tone", "hertz": 440.0})
     value: Any = "flite:slt" if option == "voice" else 32
     value = 2.0 if option == "guidance_scale" else value
+    asked: dict[str, Any] = {option: value}
+    if option in ("init", "strength", "mask"):
+        whole = option == "init"
+        asked = {"edit": Edit(np.zeros((2, 2, 3), np.uint8), about={"init": "a.png"} if whole else {option: "1"})}
     with pytest.raises(ArgumentError, match=f"^{option} .*a generator of pitch does not take it; it takes: seconds$"):
-        generate(space, vector_of("a dog"), to="pitch", request=Request(**{option: value}))
+        generate(space, vector_of("a dog"), to="pitch", request=Request(**asked))
 
 
 def test_pictures_take_no_seconds_and_sounds_no_size(tmp_path: Path) -> None:
@@ -173,9 +178,10 @@ def test_the_help_of_family_lists_all_that_are_registered() -> None:
     assert option_help(option).endswith(f"families are {', '.join(family_names())}.")
 
 
-def test_every_option_is_a_field_of_a_request() -> None:
+def test_every_option_is_a_field_of_a_request_or_of_its_edit() -> None:
     names = {field.name for field in dataclasses.fields(Request)}
-    assert set(OPTIONS) == names - {"num_samples", "seed", "extra"}
+    edited = {"init", "strength", "mask"}
+    assert set(OPTIONS) == names - {"num_samples", "seed", "edit", "extra"} | edited
     assert {option.name for option in options_of(targets())} == set(OPTIONS)
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from embedspace.segment import Decoded, Segment
 from embedspace.serve.errors import ApiError
 from embedspace.serve.metrics import Metrics
 from embedspace.serve.search.batching import Batcher, Grouper
+from embedspace.serve.search.finding import Asked, Found
 from embedspace.serve.settings import Limits
 from tests.support.cli_media import media_folder
 from tests.support.serving import Running, filled_catalog, running
@@ -121,6 +127,36 @@ def test_a_bad_one_does_not_take_the_others_with_it(batcher: Batcher, encoder: _
         bad.result(10)
 
 
+def test_words_are_encoded_while_another_thread_imports_torch(
+    batcher: Batcher, encoder: _Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # nothing is in it yet
+    futures = batcher.submit(_items(*"ab"))
+    encoder.may.set()
+    assert [future.result(10)[0].text for future in futures] == list("ab")
+
+
+def test_too_few_answers_end_no_thread() -> None:
+    may = threading.Event()
+
+    def encode(items: list[Decoded]) -> list[list[Segment]]:
+        assert may.wait(10)
+        return [[]]
+
+    def work(tasks: Sequence[int]) -> Sequence[int]:
+        assert may.wait(10)
+        return tasks[:1]
+
+    batcher, grouper = Batcher(encode, Metrics()), Grouper(work, Metrics(), threads=1)
+    encoded = batcher.submit(_items(*"abc"))
+    found = [grouper.submit("key", number) for number in range(3)]
+    may.set()
+    assert [future.result(10) for future in encoded] == [[]] * 3
+    assert [future.result(10) for future in found] == [0, 1, 2]
+    batcher.close()
+    grouper.close()
+
+
 # -- over HTTP ---------------------------------------------------------------------------------------------------------
 
 
@@ -129,6 +165,7 @@ def served(tmp_path: Path) -> Iterator[Running]:
     folder = media_folder(tmp_path / "media")
     with running(filled_catalog(tmp_path / "media.catalog", folder), limits=Limits(queue=3)) as found:
         assert found.search({"text": "warm"})
+        found.service.finder._most = 256  # only the encoder's queue is short
         found.space.batches.clear()
         yield found
 
@@ -168,19 +205,66 @@ def test_the_place_of_a_client_that_left_is_free(served: Running) -> None:
     with ThreadPoolExecutor(2) as clients:
         first = clients.submit(_search, served.address, "tall grass")
         _until(lambda: served.space.waiting)
-        body = b'{"terms": [{"text": "leaving"}]}'
-        head = "POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        head += f"Content-Length: {len(body)}\r\n\r\n"
-        leaving = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(3)]
-        for connection in leaving:
-            connection.sendall(head.encode() + body)
-        _until(lambda: len(served.service.batcher) == 3)
-        for connection in leaving:
-            connection.close()
-        _until(lambda: "embedspace_requests_total" in served.client.get("/metrics").text)
-        time.sleep(0.3)
+        picture = BytesIO()
+        Image.new("RGB", (8, 8), "red").save(picture, "PNG")
+        with (
+            _asked(served, "/api/search", b'{"terms": [{"text": "leaving"}]}'),
+            _asked(served, "/v1/embeddings", b'{"input": "leaving"}'),
+            _asked(served, "/api/queries", picture.getvalue(), "image/png"),
+        ):
+            _until(lambda: len(served.service.batcher) == 3)
+        _until(lambda: _left(served) == 3)
         served.space.may_encode.set()
         assert first.result().status_code == 200
         assert _search(served.address, "after").status_code == 200
-    assert [batch for batch in served.space.batches if "leaving" in batch[0]] == []
+    assert served.space.batches == [["tall grass"], ["after"]]
     assert "embedspace_dropped_total 3.0" in served.client.get("/metrics").text
+
+
+def test_a_search_whose_client_left_is_not_begun(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    may, begun, work = threading.Event(), list[str](), served.service.finder._work
+
+    def held(asked: Sequence[Asked]) -> Sequence[Found]:
+        begun.extend(request.terms[0].text or "" for request, _ in asked)
+        assert may.wait(10)
+        return work(asked)
+
+    monkeypatch.setattr(served.service.finder, "_work", held)
+    busy = [f"busy {number}" for number in range(len(served.service.finder._threads))]
+    with ThreadPoolExecutor(len(busy)) as clients:
+        asked = []
+        for text in busy:  # one by one: each has a thread of its own
+            asked.append(clients.submit(_search, served.address, text))
+            _until(lambda text=text: text in begun)
+        with _asked(served, "/api/search", b'{"terms": [{"text": "leaving"}]}'):
+            _until(lambda: len(served.service.finder) == 1)
+        _until(lambda: _left(served) == 1)
+        may.set()
+        assert [answer.result().status_code for answer in asked] == [200] * len(busy)
+        assert _search(served.address, "after").status_code == 200
+    assert begun == [*busy, "after"]
+
+
+def test_a_generation_whose_client_left_is_not_begun(served: Running) -> None:
+    may = threading.Event()
+    first = served.service.jobs.run(lambda: may.wait(10))
+    with _asked(served, "/v1/audio/speech", b'{"input": "leaving"}'):
+        _until(lambda: served.service.jobs.waiting == 2)
+    _until(lambda: served.service.jobs.waiting == 1)
+    may.set()
+    assert first.result(10)
+
+
+@contextlib.contextmanager
+def _asked(served: Running, path: str, body: bytes, kind: str = "application/json") -> Iterator[None]:
+    """Ask, and leave without the answer."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:
+        connection.sendall(head.encode() + body)
+        yield
+
+
+def _left(served: Running) -> int:
+    """How many clients did not wait for their answer."""
+    told = served.client.get("/metrics").text.splitlines()
+    return sum(int(float(line.split()[-1])) for line in told if "requests_total" in line and 'status="499"' in line)

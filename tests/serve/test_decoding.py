@@ -20,6 +20,7 @@ from PIL import Image
 from embedspace.errors import MediaError, MediaTooLargeError
 from embedspace.serve.errors import ApiError
 from embedspace.serve.metrics import Metrics
+from embedspace.serve.processes.decode import video
 from embedspace.serve.processes.decoding import Decoder
 from embedspace.serve.settings import Limits
 from embedspace.serve.uploads import kind_of_upload
@@ -204,6 +205,19 @@ def test_a_video_is_its_pictures_and_its_sound(served: Running, tmp_path: Path) 
     status, answer = _send(served, write_video(tmp_path / "a.mp4").read_bytes(), "video/mp4", "a.mp4")
     assert status == 201, answer
     assert answer["kind"] == "video" and set(answer["modalities"]) == {"image", "audio", "speech"}  # type: ignore[arg-type]
+
+
+def test_a_video_is_sent_as_moments_few_of_which_are_pictures(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", seconds=12.0)
+    about, content = video(path, seconds=11.0, max_pixels=10**6, per_second=4.0, still=0.03)
+    starts = [moment["start"] for moment in about["moments"]]
+    assert starts == pytest.approx([k / 4 for k in range(44)], abs=0.06) and about["seen"] == 11.0
+    assert [round(m["start"]) for m in about["moments"] if m["picture"]] == [0, 10]
+    assert [round(m["start"]) for m in about["moments"] if m["size"]] == [0, 6, 10]  # red, blue, and the second picture
+    sound = len(content) - sum(3 * m["size"][0] * m["size"][1] for m in about["moments"] if m["size"])
+    assert sound == pytest.approx(4 * about["rate"] * about["seconds"], rel=1e-3)
+    longer, _ = video(path, seconds=11.0, max_pixels=10**6, per_second=40.0, still=0.0)
+    assert len(longer["moments"]) <= 66
 
 
 def test_a_text_file_is_its_words(served: Running) -> None:

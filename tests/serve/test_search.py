@@ -146,7 +146,7 @@ def test_two_filters_at_once_are_not_mixed_up(served: Running) -> None:
         ({"terms": [{"text": "x"}], "k": 201}, "k"),
         ({"terms": [{"text": "x"}], "min_probability": 2}, "min_probability"),
         ({"terms": [{"text": "x"}], "unknown": 1}, "unknown"),
-        ({"terms": [{"text": "x"}], "to": "video"}, None),
+        ({"terms": [{"text": "x"}], "to": "smell"}, None),
         ({"terms": [{"text": "x"}], "where": "kind = "}, None),
         ({"terms": [{"text": "x"}], "where": "nothing = 1"}, None),
         ({"terms": [{"text": "x"}], "where": f"uri like '{'%a' * 600}'"}, None),
@@ -191,6 +191,19 @@ def test_the_interface_describes_itself(served: Running) -> None:
     assert "as" in told["components"]["schemas"]["TermRequest"]["properties"]
     for path in ("/docs", "/redoc"):  # they load scripts from elsewhere
         assert served.client.get(path).status_code == 404
+
+
+def test_what_is_got_has_a_head_and_another_method_is_told_which_is_taken(served: Running) -> None:
+    best = served.search({"text": "tall grass"}, k=1)["hits"][0]
+    for path in ("/health", "/", "/api/catalog", "/api/nothing", best["media"]):
+        got, head = served.client.get(path), served.client.head(path)
+        names = ("content-length", "content-type", "x-content-type-options")
+        assert (head.status_code, head.content) == (got.status_code, b""), path
+        assert [head.headers.get(name) for name in names] == [got.headers.get(name) for name in names], path
+    assert served.client.head("/api/index/events").status_code == 405  # it would never end
+    other = served.client.get("/api/search")
+    assert (other.status_code, other.headers["allow"]) == (405, "POST")
+    assert other.json()["error"]["message"] == "/api/search does not take GET, only POST"
 
 
 def test_metrics_count_and_hold_no_words(served: Running) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -106,14 +107,18 @@ def test_a_long_answer_is_not_cut_off_by_the_clocks(served: Running) -> None:
     assert served.search({"text": "tall grass slowly"})["hits"]
 
 
-def test_a_client_is_not_cut_off_while_the_server_does_not_read(catalog: Path) -> None:
+def test_a_client_is_not_cut_off_while_the_server_does_not_read(catalog: Path) -> None:  # but afterwards, if it drips
     space = ServeSpace()
     space.may_encode.clear()  # the encoder loads: nobody reads the body until then
-    with running(catalog, space, limits=QUICK) as served:
+    head = HEAD.replace("/api/search", "/api/queries").replace("application/json", "image/png")
+    dripping = [f"{head}Content-Length: {8 << 20}\r\n\r\n{'x' * (1 << 20)}", *("x" * 60)]
+    with running(catalog, space, limits=QUICK) as served, ThreadPoolExecutor(1) as other:
         threading.Timer(3.0, space.may_encode.set).start()
+        open_for = other.submit(_seconds_open, served.port, *dripping, pause=0.1)
         headers = {"Content-Type": "image/png"}
         answer = served.client.post("/api/queries", content=b"x" * (8 << 20), headers=headers)
-    assert answer.status_code == 400 and "error" in answer.json()
+        assert answer.status_code == 400 and "error" in answer.json()
+        assert 2.9 < open_for.result() < 5.5
 
 
 def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_news(

@@ -86,7 +86,7 @@ def segments(space: EmbeddingSpace, source: Any, kind: str) -> list[Segment]:
 
 
 def test_a_composed_space_says_what_it_takes(space: EmbeddingSpace) -> None:
-    assert space.modalities == ("text", "image", "audio")
+    assert space.modalities == ("text", "image", "audio", "video")
     assert (space.supports("audio"), space.supports("speech"), space.embed_dim) == (True, False, 16)
     with pytest.raises(UnknownModalityError, match="this space has no speech encoder; it has: text, image, audio"):
         space.encode_speech(noise(0, 1), RATE)

@@ -75,7 +75,7 @@ def test_encode_of_a_missing_path_is_an_error(tiny_space: EmbeddingSpace, tmp_pa
 @pytest.mark.parametrize(
     ("item", "modality", "error"),
     [
-        ({"video": "a.mp4"}, None, InputError),
+        ({"smell": "a.mp4"}, None, InputError),
         ({"image": "a.png", "text": "a"}, None, InputError),
         ({}, None, InputError),
         ("a", "smell", UnknownModalityError),

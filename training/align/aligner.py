@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from embedspace.encoders.base import load_strict, save_tensors
+from embedspace.encoders.film.pooled import POOLED_SECTION
 from embedspace.encoders.projections import LinearProjection
 from embedspace.encoders.quantize import to_groups4
 from embedspace.encoders.shipped.audio import AudioProjections, load_audio_projections
@@ -153,6 +154,8 @@ def _finish(run: _Run) -> None:
         ways["speech"] = spoken_rows(space, sections["speech"], recipe, text)
         if recipe.speech.decoder:
             sections["speech"]["recognised_share"] = share_of(ways["speech"], text, features)
+    if "image" in sections:
+        sections.setdefault("video", dict(POOLED_SECTION))
     write_config(space, sections, recipe.embed_dim)
     opened = EmbeddingSpace.from_pretrained(space)
     calibration = calibration_of(opened, recipe, ways, changed if before else None, before)

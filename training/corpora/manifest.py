@@ -22,7 +22,7 @@ class Item:
 
     Attributes:
         id: Unique over all corpora: "<source>/<stem>".
-        modality: "image", "audio", "text" or "speech".
+        modality: "image", "audio", "text", "speech" or "video".
         path: File, relative to the corpora folder; empty for text.
         text: The text itself (modality text).
         captions: English captions, best first; every one is true of the item.

@@ -38,6 +38,7 @@ SOURCES: dict[str, str] = {
     "human": "training.corpora.speech.human",
     "sounds": "training.corpora.sounds.effects",
     "instruments": "training.corpora.sounds.instruments",
+    "rendered": "training.corpora.video.rendered",
 }
 """Name of a source, which is also its folder's -> its module, or "module:object" where one module has several."""
 

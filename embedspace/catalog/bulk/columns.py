@@ -72,6 +72,8 @@ def _encoded(values: list[Any]) -> list[str] | list[str | None]:
 def _one(value: Any) -> str | None:  # noqa: ANN401
     if not is_value(value):
         return None
+    if isinstance(value, float) and math.isinf(value):
+        raise ValueError(f"{value}; give finite numbers, or leave it out")
     text = json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
     text.encode()
     return text

@@ -7,7 +7,8 @@ import itertools
 import json
 import tarfile
 from collections.abc import Iterator
-from typing import Any
+from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,20 @@ __all__ = ["TarShard"]
 
 _ROWS = 4096
 _Sample = tuple[NDArray[np.floating[Any]], dict[str, Any]]
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header, of which `tarfile` silently takes a damaged one, or none, for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+        """Return the next member's; see `TarInfo`."""
+        try:
+            return super().fromtarfile(tarfile)
+        except EOFHeaderError:  # the end, as it is written
+            raise
+        except HeaderError as error:
+            raise ReadError(f"damaged or cut off after {tarfile.offset} bytes ({error})") from error
 
 
 class TarShard(Shard):
@@ -47,7 +62,7 @@ class TarShard(Shard):
 
     def _samples(self) -> Iterator[_Sample]:
         try:
-            with tarfile.open(self.path, "r|*") as archive:
+            with tarfile.open(self.path, "r|*", tarinfo=_Header) as archive:
                 for key, members in itertools.groupby(self._members(archive), key=lambda member: member[0]):
                     yield self._sample(key, {suffix: raw for _, suffix, raw in members})
         except tarfile.TarError as error:
@@ -63,7 +78,7 @@ class TarShard(Shard):
                 file = archive.extractfile(member)
                 raw = b"" if file is None else file.read()
                 if len(raw) != member.size:
-                    raise tarfile.ReadError(f"{member.name} is cut off")
+                    raise ReadError(f"{member.name} is cut off")
                 yield f"{folder}{slash}{stem}", suffix.rpartition(".")[2], raw
 
     def _sample(self, key: str, members: dict[str, bytes]) -> _Sample:

@@ -26,10 +26,14 @@ class _EngineSearcher(Searcher):
     """Search where the engine evaluates filters."""
 
     def __init__(self, store: Store, index: EngineIndex) -> None:
-        super().__init__(store, lambda: index)
+        super().__init__(store, self._served)
         self._engine = index
         self.translator = FilterTranslator(store, self._numbers)
         self._seconds: float | None = None
+
+    def _served(self) -> VectorIndex:
+        self.store.state()  # what the rest of the search takes from SQLite is of now, as with any index
+        return self._engine
 
     def _numbers(self, words: str) -> Sequence[int]:
         found: list[int] = segments_where(self.store, self.condition(words), self._seconds).tolist()

@@ -206,6 +206,11 @@ class Rows:
         """How many items live."""
         return sum(run.items for run in self.runs)
 
+    @cached_property
+    def undivided(self) -> bool:
+        """Whether every item has one segment."""
+        return all(run.items == run.living for run in self.runs)
+
     @property
     def embed_dim(self) -> int:
         """Length of the vectors; 0 without any."""
@@ -254,6 +259,8 @@ class Rows:
 
     def positions(self, sequence: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the ascending rows that have these ascending sequence numbers, of those that some row has."""
+        if len(self.runs) == 1:
+            return self.runs[0].positions(sequence)
         cuts = np.searchsorted(sequence, self._bounds).tolist()
         found = [
             run.within(sequence[low:high]) + first

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.catalog.index.exact import DECIMALS, Best, best_items
+from embedspace.catalog.index.exact import DECIMALS, Best, best_few, best_items
 from embedspace.catalog.index.runs import Chosen, Rows, Run
 
 __all__ = ["scan_items"]
@@ -42,7 +42,7 @@ def scan_items(rows: Rows, queries: NDArray[np.float32], k: int, chosen: Chosen 
         proposals = _proposals(rows, queries[wanted], depth, chosen)
         left = []
         for query, (numbers, floor) in zip(wanted.tolist(), proposals, strict=True):
-            best = best_items(rows, queries[query : query + 1], k, numbers)[0]
+            best = best_few(rows, queries[query], k, numbers)
             if np.isneginf(floor) or (len(best.rows) == k and best.scores[-1] > floor + _TOLERANCE):
                 found[query] = best
             else:

@@ -147,16 +147,12 @@ def merge_candidates(candidates: list[Candidate], k: int, min_probability: float
 def fetch_hits(store: Store, ranked: Sequence[Candidate]) -> list[Hit]:
     """Read what a user sees of each candidate; one that was deleted meanwhile is left out."""
     found = found_segments(store, [candidate.seq for candidate in ranked])
-    hits: list[Hit] = []
-    for candidate in ranked:
-        if candidate.seq not in found:
-            continue
-        one = found[candidate.seq]
-        score = min(max(candidate.score, -1.0), 1.0)
-        hits.append(
-            Hit(
-                one.content_id, one.uri or "", one.kind, candidate.modality, score, candidate.probability,
-                one.start, one.end, one.text, one.label, json.loads(one.metadata), len(hits) + 1,
-            )
-        )  # fmt: skip
-    return hits
+    there = [(candidate, found[candidate.seq]) for candidate in ranked if candidate.seq in found]
+    metadata = json.loads(f"[{','.join(one.metadata for _, one in there)}]")  # together, in one step
+    return [
+        Hit(
+            one.content_id, one.uri or "", one.kind, candidate.modality, min(max(candidate.score, -1.0), 1.0),
+            candidate.probability, one.start, one.end, one.text, one.label, facts, rank,
+        )
+        for rank, ((candidate, one), facts) in enumerate(zip(there, metadata, strict=True), 1)
+    ]  # fmt: skip

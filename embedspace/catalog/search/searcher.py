@@ -20,7 +20,7 @@ from embedspace.catalog.store.filters.where import Condition, compile_where
 from embedspace.catalog.store.lookup import DOCUMENT_CHARACTERS, document_segments, segments_where
 from embedspace.catalog.store.store import Store
 from embedspace.errors import InputError
-from embedspace.modality import Modality, modality_names
+from embedspace.modality import Modality, is_modality, modality_names, modality_spec
 
 __all__ = ["Searcher"]
 
@@ -81,8 +81,11 @@ class Searcher:
     @property
     def calibration(self) -> Calibration:
         """The score distributions of the space."""
+        return self._calibration_of(self.store.state()[0])
+
+    def _calibration_of(self, now: int) -> Calibration:
+        """Return the score distributions as of a revision of the catalog."""
         revision, text, calibration = self._calibration
-        now = self.store.state()[0]
         if revision != now:
             found = str(self.store.meta("calibration") or "")
             if found != text:
@@ -118,6 +121,8 @@ class Searcher:
             raise InputError(f"search: min_probability = {min_probability}; it must be between 0 and 1")
         held = index.counts()
         targets = [name for name in self._targets(to, held) if name in held]
+        if to is None:
+            targets = _rated(names, targets, self.calibration)
         if min_probability is not None and (lacking := uncalibrated(names, targets, self.calibration)):
             raise InputError(
                 f"search: min_probability = {min_probability}, but the catalog's space gives no probabilities for "
@@ -132,7 +137,7 @@ class Searcher:
                 owners, shares = part.queries.tolist(), part.shares.tolist()
                 for query, share, nearest in zip(owners, shares, found, strict=True):
                     scans[query].append(Scan(target, nearest, share))
-        calibration = self.calibration
+        calibration = self._calibration_of(self.store.last_state()[0])
         rated = (rate_candidates(found, name, calibration) for found, name in zip(scans, names, strict=True))
         return [fetch_hits(self.store, merge_candidates(found, k, min_probability)) for found in rated]
 
@@ -193,7 +198,8 @@ class Searcher:
         return Readings(np.ascontiguousarray(rows[owner, reading] / found[:, None]), owner, np.minimum(found, 1.0))
 
     def _queries(self, vectors: ArrayLike) -> NDArray[np.float32]:
-        queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+        queries = np.asarray(vectors, dtype=np.float32)
+        queries = queries if queries.ndim > 1 else queries.reshape(1, -1)
         if queries.ndim != 2 or queries.shape[1] != self.store.embed_dim:
             raise InputError(f"search: query vectors of shape {queries.shape}; expected (Q, {self.store.embed_dim})")
         norms = np.sqrt(np.vecdot(queries, queries))[:, None]
@@ -241,3 +247,20 @@ class Searcher:
             self._filters.pop(next(iter(self._filters)))
         self._filters[where] = Remembered(numbers, revision, last_seq, changes)
         return numbers
+
+
+def _rated(queries: Sequence[str], targets: Sequence[str], calibration: Calibration) -> list[str]:
+    """Leave out modalities without probabilities whose items are found by another that has them, as videos by frames.
+
+    One of them would take the probabilities from all hits.
+
+    Args:
+        queries: Modalities of the queries.
+        targets: Modalities that a search over everything looks through.
+        calibration: Calibration of the catalog's space.
+    """
+    rated = [name for name in targets if not uncalibrated(queries, [name], calibration)]
+    spare = [
+        name for name in targets if name not in rated and is_modality(name) and modality_spec(name).beside in rated
+    ]
+    return [name for name in targets if name not in spare]

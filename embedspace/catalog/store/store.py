@@ -90,6 +90,11 @@ class Store(Database):
                 self._state = version, self._read_state()
             return self._state[1]
 
+    def last_state(self) -> tuple[int, int, int]:
+        """Return what `state` did when it was asked last, without asking SQLite again."""
+        known = self._state
+        return known[1] if known[0] != (-1, -1) and not self.connection.in_transaction else self.state()
+
     def _read_state(self) -> tuple[int, int, int]:
         values = dict(self.rows(_STATE))
         self.embed_dim = int(values["embed_dim"])

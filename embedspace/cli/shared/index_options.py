@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-__all__ = ["CatalogOption", "Paths", "Profile", "Prune", "PruneAll", "RetryFailed", "Settings"]
+__all__ = [
+    "RAY",
+    "Actors",
+    "CatalogOption",
+    "IndexWorkers",
+    "Parts",
+    "Paths",
+    "Profile",
+    "Prune",
+    "PruneAll",
+    "RetryFailed",
+    "Settings",
+]
 
 Paths = Annotated[
     list[Path],
@@ -40,6 +52,43 @@ RetryFailed = Annotated[
 ]
 
 Profile = Annotated[bool, typer.Option("--profile", help="At the end say where the time went, stage by stage.")]
+
+Actors = Annotated[
+    int | None,
+    typer.Option("--actors", min=1, help="With --workers ray: encoders side by side; by default one per core."),
+]
+
+Parts = Annotated[
+    Path | None,
+    typer.Option(
+        "--parts",
+        metavar="FOLDER",
+        help="With --workers ray: where parts of parquet are written and kept, seen by all machines; `catalog import` "
+        "reads them. Without it they lie beside the catalog and are deleted at the end.",
+    ),
+]
+
+RAY = "ray"
+
+
+def _workers(value: str) -> int | str:
+    if value == RAY:
+        return RAY
+    if not value.isdecimal() or int(value) < 1:
+        raise typer.BadParameter(f"{value!r} is neither a number from 1 nor {RAY!r}")
+    return int(value)
+
+
+IndexWorkers = Annotated[
+    Any,
+    typer.Option(
+        "--workers",
+        parser=_workers,
+        metavar="<integer|ray>",
+        help="Threads that read and decode; by default one a core, at most 4. ray: encoders of Ray, on this machine or "
+        "on the cluster that RAY_ADDRESS names.",
+    ),
+]
 
 Settings = Annotated[
     str | None,

@@ -78,8 +78,8 @@ AsModality = Annotated[
         parser=modality_name,
         metavar=_NAMES,
         autocompletion=_starting_with,
-        help="What recordings are: speech (what is said) or audio (what it sounds like); also the modality of files "
-        "with an unknown suffix.",
+        help="What recordings are: speech (what is said) or audio (what it sounds like); videos also video (what is "
+        "seen over some seconds) or image (single frames); also the modality of files with an unknown suffix.",
     ),
 ]
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -108,12 +108,18 @@ class SampleOptions:
     Attributes:
         num_steps: Steps of the sampler, of a family that can "steps".
         guidance_scale: Weight of classifier-free guidance, of one that can "guidance"; 1 is none.
-        start: Time in [0, 1) to begin at, from the first neighbour of the context, of one that can "start".
+        start: Time in [0, 1) to begin at, from `init` or the first neighbour of the context, of one that can "start".
+        init: (B, C, H, W) latents of what is edited.
+        keep: (B, 1, H, W) where `init` stays as it is, of one that can "mask".
+        resamplings: Times that each step is taken beside what is kept, of families with steps back.
     """
 
     num_steps: int = 16
     guidance_scale: float = 1.0
     start: float = 0.0
+    init: Tensor | None = field(default=None, compare=False)
+    keep: Tensor | None = field(default=None, compare=False)
+    resamplings: int = 3
 
 
 ConfigT = TypeVar("ConfigT", bound=FamilyConfig)
@@ -125,7 +131,8 @@ class Family(ABC, Generic[ConfigT, ModuleT]):
 
     Attributes:
         Config: Its settings: a frozen dataclass.
-        can: What it can do of "start", "guidance", "steps" (see `SampleOptions`) and "likelihood" (`log_likelihood`).
+        can: What it can do of "start", "mask", "guidance", "steps" (see `SampleOptions`), "likelihood"
+            (`log_likelihood`) and "difference" (`difference`).
         about: What it is, in a few words.
         training_only: Names of submodules that sampling does not need: they are not kept.
     """
@@ -165,6 +172,15 @@ class Family(ABC, Generic[ConfigT, ModuleT]):
     def log_likelihood(self, module: ModuleT, latents: Tensor, condition: Condition) -> Tensor:
         """Return the log-density or log-probability (B,) in nats of latents (B, C, H, W); of families that can."""
         raise NotImplementedError(f"{type(self).__name__} has no likelihood")
+
+    def difference(self, module: ModuleT, latents: Tensor, given: Condition, wanted: Condition) -> Tensor:
+        """Return how differently each cell (B, H, W) of latents is seen under two conditions; of families that can."""
+        raise NotImplementedError(f"{type(self).__name__} tells no difference")
+
+    def earliest(self, config: ConfigT) -> float:
+        """Return the earliest time that a network of these settings was trained to start from."""
+        del config
+        return 0.0
 
 
 def network_for_sampling(family: Family[Any, Any], config: FamilyConfig, shape: Shape, embed_dim: int) -> nn.Module:

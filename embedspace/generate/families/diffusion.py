@@ -20,10 +20,14 @@ from torch import Tensor
 from embedspace.generate.conditioning import Condition, guided, normal
 from embedspace.generate.families.base import Family, FamilyConfig, Phase, SampleOptions, Shape
 from embedspace.generate.families.flow import Velocity
+from embedspace.generate.families.inpainting import Kept, difference, first_data
 from embedspace.generate.families.registry import register_family
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 
 __all__ = ["DiffusionConfig", "DiffusionFamily", "denoise", "diffusion_loss"]
+
+_HALF_WAY = 0.5
+"""Time at which conditions are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,26 +80,34 @@ def denoise(
         network: Predicts v.
         condition: Condition of B items.
         generators: One for each item, source of its noise.
-        options: A step costs one pass, two with guidance. At a start of s the first neighbour stands in for the data at
-            time 1 - s.
+        options: A step costs one pass, two with guidance; beside what is kept, as often as it is taken. At a start of
+            s, what is edited or the first neighbour stands in for the data at time 1 - s.
 
     Returns:
         (B, C, H, W) latents.
     """
-    latents = normal(network.shape, generators).to(condition.vector.device)
-    begin = 1.0
-    if options.start and condition.context is not None and condition.context.shape[1]:
+    first_noise = latents = normal(network.shape, generators).to(condition.vector.device)
+    begin, first = 1.0, first_data(condition, options)
+    if options.start and first is not None:
         begin = 1.0 - options.start
         data_part, noise_part = _parts(torch.full((len(latents),), begin))
-        latents = data_part * condition.context[:, 0] + noise_part * latents
+        latents = data_part * first + noise_part * latents
     plain = condition.dropped()
+    kept = Kept.of(options, first_noise, _parts, generators)
+
+    def take(point: Tensor, time: Tensor, later: Tensor) -> Tensor:
+        v = guided(partial(network, point, time), condition, plain, options.guidance_scale)
+        data_part, noise_part = _parts(time)
+        data, noise = data_part * point - noise_part * v, noise_part * point + data_part * v
+        data_part, noise_part = _parts(later)
+        return data_part * data + noise_part * noise
+
     for step in range(options.num_steps):
         time, later = (torch.full((len(latents),), begin * (1 - k / options.num_steps)) for k in (step, step + 1))
-        v = guided(partial(network, latents, time), condition, plain, options.guidance_scale)
-        data_part, noise_part = _parts(time)
-        data, noise = data_part * latents - noise_part * v, noise_part * latents + data_part * v
-        data_part, noise_part = _parts(later)
-        latents = data_part * data + noise_part * noise
+        if kept is None:
+            latents = take(latents, time, later)
+        else:
+            latents = kept.step(latents, time, later, partial(take, time=time, later=later))
     return latents
 
 
@@ -104,7 +116,7 @@ class DiffusionFamily(Family[DiffusionConfig, LatentUNet]):
     """Diffusion with v-prediction on the flow's U-Net."""
 
     Config = DiffusionConfig
-    can = frozenset({"start", "guidance", "steps"})
+    can = frozenset({"start", "mask", "guidance", "steps", "difference"})
     about = "diffusion: noise is taken out step by step (v-prediction, DDIM)"
 
     def build(self, config: DiffusionConfig, shape: Shape, embed_dim: int) -> LatentUNet:
@@ -126,3 +138,7 @@ class DiffusionFamily(Family[DiffusionConfig, LatentUNet]):
     ) -> Tensor:
         """Take the noise out."""
         return denoise(module, condition, generators, options)
+
+    def difference(self, module: LatentUNet, latents: Tensor, given: Condition, wanted: Condition) -> Tensor:
+        """Compare what is predicted half-way."""
+        return difference(module, _parts, _HALF_WAY, latents, (given, wanted))

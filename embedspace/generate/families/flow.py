@@ -20,10 +20,14 @@ from torch import Tensor
 
 from embedspace.generate.conditioning import Condition, guided, normal
 from embedspace.generate.families.base import Family, FamilyConfig, Phase, SampleOptions, Shape
+from embedspace.generate.families.inpainting import Kept, difference, first_data
 from embedspace.generate.families.registry import register_family
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 
 __all__ = ["FlowConfig", "FlowFamily", "Velocity", "flow_loss", "follow"]
+
+_HALF_WAY = 0.5
+"""Time at which conditions are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,26 +94,39 @@ def follow(
         network: The velocity.
         condition: Condition of B items.
         generators: One for each item, source of its noise.
-        options: A step costs one pass, two with guidance. A start later than 0 has the nearest neighbour of the context
-            in the data's place (Meng et al. 2022, SDEdit, https://arxiv.org/abs/2108.01073, algorithm 1), and does
-            nothing without a context.
+        options: A step costs one pass, two with guidance; beside what is kept, as often as it is taken. A start later
+            than 0 has what is edited, or the nearest neighbour of the context, in the data's place (Meng et al. 2022,
+            SDEdit, https://arxiv.org/abs/2108.01073, algorithm 1), and does nothing without either.
 
     Returns:
         (B, C, H, W) latents.
     """
-    latents = normal(network.shape, generators).to(condition.vector.device)
-    start = options.start
-    if condition.context is None or not condition.context.shape[1]:
-        start = 0.0
-    elif start:
-        latents = (1 - start) * latents + start * condition.context[:, 0]
+    noise = latents = normal(network.shape, generators).to(condition.vector.device)
+    data = first_data(condition, options)
+    start = options.start if data is not None else 0.0
+    if data is not None and start:
+        latents = (1 - start) * noise + start * data
     plain = condition.dropped()
     size = (1 - start) / options.num_steps
+    kept = Kept.of(options, noise, _parts, generators)
+
+    def take(point: Tensor, time: Tensor) -> Tensor:
+        velocity = guided(partial(network, point, time), condition, plain, options.guidance_scale)
+        return point + size * velocity
+
     for step in range(options.num_steps):
         time = torch.full((len(latents),), start + step * size, device=latents.device)
-        velocity = guided(partial(network, latents, time), condition, plain, options.guidance_scale)
-        latents = latents + size * velocity
+        if kept is None:
+            latents = take(latents, time)
+        else:
+            latents = kept.step(latents, time, time + size, partial(take, time=time))
     return latents
+
+
+def _parts(time: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the parts of data and noise (B, 1, 1, 1) at times (B,)."""
+    data = time[:, None, None, None]
+    return data, 1 - data
 
 
 @register_family("flow")
@@ -117,7 +134,7 @@ class FlowFamily(Family[FlowConfig, LatentUNet]):
     """The rectified flow on a U-Net."""
 
     Config = FlowConfig
-    can = frozenset({"start", "guidance", "steps"})
+    can = frozenset({"start", "mask", "guidance", "steps", "difference"})
     about = "rectified flow: straight paths from noise to data, followed in steps"
 
     def build(self, config: FlowConfig, shape: Shape, embed_dim: int) -> LatentUNet:
@@ -139,3 +156,11 @@ class FlowFamily(Family[FlowConfig, LatentUNet]):
     ) -> Tensor:
         """Follow the flow."""
         return follow(module, condition, generators, options)
+
+    def difference(self, module: LatentUNet, latents: Tensor, given: Condition, wanted: Condition) -> Tensor:
+        """Compare velocities half-way."""
+        return difference(module, _parts, _HALF_WAY, latents, (given, wanted))
+
+    def earliest(self, config: FlowConfig) -> float:
+        """Return the first time of its training."""
+        return config.first_time

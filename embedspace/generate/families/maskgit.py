@@ -92,7 +92,7 @@ class MaskGITFamily(Family[MaskGITConfig, MaskedTransformer]):
     """MaskGIT on the VQ-VAE's tokens."""
 
     Config = MaskGITConfig
-    can = frozenset({"guidance", "steps"})
+    can = frozenset({"mask", "guidance", "steps"})
     about = "MaskGIT: the same tokens, all at once, the surest first"
 
     def build(self, config: MaskGITConfig, shape: Shape, embed_dim: int) -> MaskedTransformer:
@@ -112,9 +112,12 @@ class MaskGITFamily(Family[MaskGITConfig, MaskedTransformer]):
         generators: Sequence[torch.Generator],
         options: SampleOptions,
     ) -> Tensor:
-        """Draw all masked cells in each round, and keep the surest."""
+        """Draw all masked cells in each round, and keep the surest; what an edit keeps is known from the start."""
         config, cells = module.config, module.shape[1] * module.shape[2]
         tokens = torch.full((len(generators), cells), config.codes)
+        if options.init is not None and options.keep is not None:
+            tokens = torch.where(options.keep.flatten(1), module.tokeniser.tokens(options.init), tokens)
+        wanted = (tokens == config.codes).sum(dim=1)
         plain = condition.dropped()
         for step in range(options.num_steps):
             logits = guided(partial(module, tokens), condition, plain, options.guidance_scale)
@@ -126,7 +129,10 @@ class MaskGITFamily(Family[MaskGITConfig, MaskedTransformer]):
             gumbel = -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
             sure = (sure + config.choice_temperature * (1 - done) * gumbel).masked_fill(~masked, math.inf)
             drawn = torch.where(masked, drawn, tokens)
-            left = min(cells - 1, math.floor(cells * math.cos(done * math.pi / 2))) if done < 1 else 0
-            again = sure.argsort(dim=1)[:, :left]
-            tokens = drawn.scatter(1, again, config.codes)
-        return module.tokeniser.decode(tokens, *module.shape[1:])
+            left = (wanted * math.cos(done * math.pi / 2)).floor().clamp(max=cells - 1) * (done < 1)
+            again = sure.argsort(dim=1).argsort(dim=1) < left[:, None]
+            tokens = drawn.masked_fill(again, config.codes)
+        latents = module.tokeniser.decode(tokens, *module.shape[1:])
+        if options.init is not None and options.keep is not None:
+            latents = torch.where(options.keep, options.init, latents)
+        return latents

@@ -16,8 +16,16 @@ from torch import Tensor, nn
 from embedspace.errors import ArgumentError
 from embedspace.generate.base import Generator, Request, Sample, random_sources
 from embedspace.generate.conditioning import Condition
+from embedspace.generate.editing import Edit
 from embedspace.generate.families.base import SampleOptions
 from embedspace.generate.families.registry import families_that, family_names
+from embedspace.generate.latents.edits import (
+    EditedLatents,
+    ability_name,
+    cells_that_differ,
+    needed_abilities,
+    start_for,
+)
 from embedspace.generate.latents.files import FamilyNetwork, LatentParts
 from embedspace.vocabulary import Neighbour
 
@@ -29,9 +37,6 @@ _CANDIDATE_STRIDE = 1_000_003
 """Seeds of a sample's candidates lie this far apart."""
 _BATCH = 16
 """Samples that are drawn together."""
-
-_ABILITIES = {"num_steps": "steps", "guidance_scale": "guidance"}
-"""Option of a request -> what a family must be able to, where it is not 1."""
 
 Draw = Callable[[Condition, list[torch.Generator], float], Tensor]
 """Condition, sources of noise, start -> latents (B, C, H, W)."""
@@ -59,6 +64,27 @@ class LatentGenerator(Generator):
     def to_media(self, decoded: Tensor, request: Request) -> list[tuple[NDArray[Any], int]]:
         """Turn decoded items (B, in_channels, H, W) into (content, sample_rate)."""
 
+    @abstractmethod
+    def to_input(self, edit: Edit) -> Tensor:
+        """Return what is edited as the autoencoder takes it, (1, in_channels, H, W)."""
+
+    @abstractmethod
+    def changed_cells(self, edit: Edit) -> Tensor:
+        """Return the cells (1, 1, h, w) of latents that the mask of an edit touches."""
+
+    @abstractmethod
+    def merged(self, made: NDArray[Any], edit: Edit, cells: NDArray[np.bool_] | None, request: Request) -> NDArray[Any]:
+        """Put what was made into what is edited; `cells` (h, w) are those that may change, where any stay."""
+
+    def own_condition(self, edit: Edit) -> tuple[NDArray[np.float32], float]:
+        """Return the centred vector (embed_dim,) of what is edited, and the noise assumed in it.
+
+        Raises:
+            ArgumentError: If this generator cannot tell.
+        """
+        del edit
+        raise ArgumentError("mask", f"auto: the generator of {self.modality} finds none; name it yourself")
+
     def family_of(self, request: Request) -> str:
         """Return which of the networks is asked for.
 
@@ -73,13 +99,12 @@ class LatentGenerator(Generator):
                 f"train generator RECIPE --family {family}",
             )
         family = super().family_of(request)
-        for option, ability in _ABILITIES.items():
-            value = getattr(request, option)
-            if value in (None, 1) or ability in self.networks[family].family.can:
+        for option, value, ability in needed_abilities(request):
+            if ability in self.networks[family].family.can:
                 continue
             able = [name for name, network in self.networks.items() if ability in network.family.can]
             others = f"families that do: {', '.join(able or families_that(ability))}"
-            raise ArgumentError(option, f"{value:g}: the family {family!r} has no {ability}; {others}")
+            raise ArgumentError(option, f"{value}: the family {family!r} has no {ability_name(ability)}; {others}")
         return family
 
     @torch.inference_mode()
@@ -135,6 +160,8 @@ class LatentGenerator(Generator):
             [self.neighbours.draw(row, random_sources(request), wanted, pool=pool, spread=spread) for row in rows]
         )
         count = request.num_samples
+        edited = self._edited(network, Condition(rows, noise, self.neighbours.latents[near[:, 0]]), request.edit)
+        owner = torch.arange(len(rows)).repeat_interleave(count)
         # (N, ...) -> (N * count, ...): samples of different vectors share a pass through the network
         vector, size, context = rows.repeat_interleave(count, 0), noise.repeat_interleave(count), near.flatten(0, 1)
         sources = [source for _ in rows for source in random_sources(request)]
@@ -144,21 +171,62 @@ class LatentGenerator(Generator):
             chosen = context[part]
             condition = Condition(vector[part], size[part], self.neighbours.latents[chosen])
             options = self.sample_options(family, request)
+            if edited is not None:
+                options = edited.options(options, condition, owner[part])
             draw = partial(_latents, network, options)
             latents = draw(condition, [source.clone_state() for source in sources[part]], options.start)
-            copies = self._redraw_copies(draw, latents, condition, sources[part], options.start)
+            if edited is None:
+                copies = self._redraw_copies(draw, latents, condition, sources[part], options.start)
+            else:
+                copies = self.neighbours.nearest_output(latents)
             seeds = [request.seed + (first + k) % count for k in range(len(chosen))]
-            flat += self._decode(latents, copies, chosen, seeds, request)
+            made = self._decode(latents, copies, chosen, seeds, request)
+            flat += self._merged(made, request, edited, owner[part])
         return [flat[first : first + count] for first in range(0, len(flat), count)]
 
     def sample_options(self, family: str, request: Request) -> SampleOptions:
         """Return how a family samples for a request."""
-        usual = self.networks[family].options(self.sampling)
+        network = self.networks[family]
+        usual = network.options(self.sampling)
         return dataclasses.replace(
             usual,
+            start=usual.start if request.edit is None else start_for(request.edit, network, usual.start),
             num_steps=request.num_steps or usual.num_steps,
             guidance_scale=usual.guidance_scale if request.guidance_scale is None else request.guidance_scale,
         )
+
+    def _edited(self, network: FamilyNetwork, wanted: Condition, edit: Edit | None) -> EditedLatents | None:
+        """Return what is edited and where it stays, for each of the wanted items."""
+        if edit is None:
+            return None
+        init = self.autoencoder.encode(self.to_input(edit))
+        if not edit.is_masked:
+            return EditedLatents(init, None, whole=True)
+        if edit.auto:
+            vector, sigma = self.own_condition(edit)
+            own = torch.from_numpy(vector)[None]
+            near, _ = self.neighbours.nearest(own, max(1, network.config.neighbours))
+            given = Condition(own, torch.tensor([sigma], dtype=torch.float32), self.neighbours.latents[near])
+            change = cells_that_differ(network, init, given, wanted)
+        else:
+            change = self.changed_cells(edit).expand(len(wanted.vector), -1, -1, -1)
+        return EditedLatents(init, ~change, whole=edit.strength is not None)
+
+    def _merged(
+        self, samples: list[Sample], request: Request, edited: EditedLatents | None, owner: Tensor
+    ) -> list[Sample]:
+        """Return samples within what is edited; `owner` (B,) says of which vector each is."""
+        edit = request.edit
+        if edit is None or edited is None:
+            return samples
+        cells = None if edited.keep is None else ~edited.keep[owner, 0].numpy()
+        return [
+            dataclasses.replace(
+                sample,
+                content=self.merged(np.asarray(sample.content), edit, None if cells is None else cells[row], request),
+            )
+            for row, sample in enumerate(samples)
+        ]
 
     def _redraw_copies(
         self, draw: Draw, latents: Tensor, condition: Condition, sources: list[torch.Generator], start: float

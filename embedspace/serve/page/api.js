@@ -109,3 +109,33 @@ export function listen(path, handlers, refused = () => {}) {
   };
   return () => source.close();
 }
+
+const watchers = new Set();
+let [end, told] = [null, null]; // of the stream that says how far indexing is: one for the header and the Status page
+
+function open() {
+  end ??= listen("/api/index/events", {
+    state(state) {
+      told = state;
+      for (const watcher of watchers) watcher(state);
+    },
+  }, () => {
+    close();
+    for (const watcher of watchers) watcher(null);
+  });
+}
+
+function close() {
+  end?.();
+  [end, told] = [null, null];
+}
+
+/** Call a function with the state of indexing, now and whenever it changes, null where it is not told; returns what ends that. */
+export function watchIndexing(watcher) {
+  watchers.add(watcher);
+  if (told) watcher(told);
+  open();
+  return () => watchers.delete(watcher) && !watchers.size && close();
+}
+
+document.addEventListener("visibilitychange", () => (document.hidden ? close() : watchers.size && open())); // nobody looks

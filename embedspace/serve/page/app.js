@@ -1,6 +1,6 @@
 /** The frame: which view is open, what is dropped or pasted, colours, tokens, and a server that went away. */
 
-import { catalog, forget, link, lost, signIn } from "./api.js";
+import { catalog, forget, link, lost, signIn, watchIndexing } from "./api.js";
 import { announce, capital, fill, h, icon, number } from "./dom.js";
 import { go, onChange, read } from "./state.js";
 import * as search from "./views/search.js";
@@ -142,7 +142,6 @@ link.addEventListener("token", () => {
 // What is being indexed, wherever one is; where nothing is watched nothing is asked for.
 async function watchFolders() {
   if (!(await catalog()).watching.length) return;
-  const { watchIndexing } = await import("./parts/indexing.js");
   watchIndexing((told) => {
     const { running = false, done = 0, total = null } = told ?? {};
     const ended = !running && !indexing.hidden;

@@ -19,14 +19,17 @@ from numpy.typing import NDArray
 from embedspace.errors import EmbedspaceError, MediaError, MediaTooLargeError
 from embedspace.media import thumbnail as small
 from embedspace.media.audio import iter_audio, load_audio
+from embedspace.media.film import Film, iter_moments
 from embedspace.media.image import decoded_image
-from embedspace.media.video import iter_frames
+from embedspace.media.video import MAX_FRAME_PIXELS, open_video
 from embedspace.serve.processes.transcode import encoded, webm
 
 __all__ = ["main"]
 
 _RATE = 16_000
-_FRAME_SECONDS = 10.0
+_PICTURE_SECONDS = 10.0
+_MOMENTS, _SIDE = 64, 288
+"""Moments of a video, beside its pictures, and the shorter side of those in pixels: 64 take 28 MB."""
 _PREVIEW_SIDE = 1600
 _PREVIEW_SECONDS = 600.0
 _VIDEO_SECONDS = 60.0
@@ -50,21 +53,40 @@ def audio(path: Path, *, seconds: float) -> Answer:
     return {"rate": sound.sample_rate, "seconds": round(sound.seconds, 3)}, sound.waveform.astype("<f4").tobytes()
 
 
-def video(path: Path, *, seconds: float, max_pixels: int) -> Answer:
-    """Return pictures of a video, at most 640 pixels wide or high, and its sound where it has any."""
-    frames: list[dict[str, Any]] = []
+def video(path: Path, *, seconds: float, max_pixels: int, per_second: float, still: float) -> Answer:
+    """Return what is seen in a video at each moment, at most 640 pixels wide or high, and its sound where it has any.
+
+    Args:
+        path: The file.
+        seconds: So much from its start.
+        max_pixels: Larger frames are refused.
+        per_second: Moments per second; fewer in a long video.
+        still: As `iter_moments` takes it.
+    """
+    most = min(max_pixels, MAX_FRAME_PIXELS)
+    with open_video(path, most) as opened:
+        length = min(opened.declared, seconds)
+    rate = min(per_second, max(_MOMENTS / max(length, 1e-3), 1 / _PICTURE_SECONDS))
+    moments: list[dict[str, Any]] = []
     parts: list[bytes] = []
-    for start, end, picture in iter_frames(path, _FRAME_SECONDS, max_pixels=min(max_pixels, 36_000_000)):
-        if start >= seconds:
+    film = Film()
+    for moment in iter_moments(
+        path, film, per_second=rate, picture_seconds=_PICTURE_SECONDS, side=_SIDE, still=still, max_pixels=most
+    ):
+        if moment.start >= seconds:
             break
-        picture.thumbnail((640, 640))
-        frames.append({"start": start, "end": min(end, seconds), "size": picture.size})
-        parts.append(picture.convert("RGB").tobytes())
+        size = None
+        if moment.image is not None:
+            moment.image.thumbnail((640, 640))
+            size = moment.image.size
+            parts.append(moment.image.convert("RGB").tobytes())
+        moments.append({"start": moment.start, "size": size, "picture": moment.is_picture})
+    seen = min(film.seconds, seconds)
     try:
         about, samples = audio(path, seconds=seconds)
     except MediaError:  # silent, or without sound
-        about, samples = {"rate": 0, "seconds": frames[-1]["end"] if frames else 0.0}, b""
-    return {**about, "frames": frames}, b"".join([*parts, samples])
+        about, samples = {"rate": 0, "seconds": seen}, b""
+    return {**about, "moments": moments, "seen": seen}, b"".join([*parts, samples])
 
 
 def thumbnail(path: Path, *, kind: str, size: int, at: float) -> Answer:

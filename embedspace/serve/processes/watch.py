@@ -48,7 +48,7 @@ def rescan(catalog: Path, folders: list[Path], space: EmbeddingSpace, tell: Tell
     with open_or_create(catalog, space) as opened:
         report = ingest(opened, folders, space, prune=True, callback=progress)
     bad = report.failed[-1] if report.failed else None
-    error = None if bad is None else f"{bad.uri}: {bad.reason}"
+    error = None if bad is None else f"{bad.uri}: {bad.reason.removeprefix(f'{bad.uri}: ')}"
     tell(running=False, done=report.seen, total=report.seen, failed=len(report.failed), last_error=error)
     return report
 

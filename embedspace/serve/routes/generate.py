@@ -69,7 +69,7 @@ def _settings(target: Target, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ApiError: 400, if the target does not take one, or its value is of another type or out of range.
     """
-    takes = {option.key: option for option in target.options}
+    takes = {option.key: option for option in target.remote_options}
     settings: dict[str, Any] = {}
     for key, value in given.items():
         if key not in takes:

@@ -9,8 +9,9 @@ import re
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -33,6 +34,7 @@ __all__ = ["MODEL", "router"]
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 MODEL = "embedspace"
+Result = TypeVar("Result")
 _CHUNK = 32
 _DATA_URI = re.compile(r"data:([\w.+/-]+)?(?:;[\w.=+-]+)*;base64,", re.ASCII)
 _VOICE = re.compile(r"[a-z]+:[A-Za-z0-9+-]+")
@@ -220,7 +222,7 @@ async def _finished(service: Service, job: Job, request: Request) -> None:
     """Wait for a generation; where the client leaves, it is cancelled."""
     assert job.future is not None
     try:
-        await unless_gone(request, _done(job))
+        await unless_gone(request, _result(job.future))
     except BaseException:
         service.jobs.cancel(job)
         raise
@@ -228,13 +230,13 @@ async def _finished(service: Service, job: Job, request: Request) -> None:
         raise job.error
 
 
-async def _done(job: Job) -> None:
-    assert job.future is not None
-    await asyncio.wrap_future(job.future)
+async def _result(future: Future[Result]) -> Result:
+    """Wait for a thread; a task of it that has not begun is dropped where the caller is cancelled."""
+    return await asyncio.wrap_future(future)
 
 
 @router.post("/audio/speech")
-async def speech(asked: SpeechRequest, service: ServiceOf) -> Response:
+async def speech(asked: SpeechRequest, request: Request, service: ServiceOf) -> Response:
     """Say a text; as MP3 unless another format is named."""
     _check_model(asked.model)
     if asked.response_format not in FORMATS:
@@ -251,5 +253,5 @@ async def speech(asked: SpeechRequest, service: ServiceOf) -> Response:
         waveform, _ = voices.speak(asked.input, voice)
         return encoded(waveform, voices.SAMPLE_RATE, asked.response_format)
 
-    content = await asyncio.wrap_future(service.jobs.run(say))
+    content = await unless_gone(request, _result(service.jobs.run(say)))
     return Response(content, media_type=FORMATS[asked.response_format])

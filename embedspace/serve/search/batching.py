@@ -118,7 +118,6 @@ class Batcher:
                 entries = self._take()
             if entries:
                 self._metrics.batch_size.observe(len(entries))
-                use_threads(1 if entries[0].item.kind == Modality.TEXT else max(1, min(4, (os.cpu_count() or 1) // 2)))
                 with self._metrics.stage("encode"):
                     self._answer(entries)
 
@@ -139,15 +138,19 @@ class Batcher:
 
     def _answer(self, entries: list[_Entry]) -> None:
         """Encode entries; where that fails, each alone, so that one bad one does not take the others with it."""
+        is_text = entries[0].item.kind == Modality.TEXT
         try:
-            for entry, segments in zip(entries, self._encode([entry.item for entry in entries]), strict=True):
-                entry.future.set_result(segments)
+            use_threads(1 if is_text else max(1, min(4, (os.cpu_count() or 1) // 2)))
+            pairs = list(zip(entries, self._encode([entry.item for entry in entries]), strict=True))
         except Exception as error:
             if len(entries) == 1:
                 entries[0].future.set_exception(error)
                 return
             for entry in entries:
                 self._answer([entry])
+            return
+        for entry, segments in pairs:
+            entry.future.set_result(segments)
 
 
 def use_threads(count: int) -> None:
@@ -156,8 +159,8 @@ def use_threads(count: int) -> None:
     The setting is per thread. Two threads on busy cores wait for each other at each of a text's many small steps: that
     was seen to take 110 to 190 ms of processor time per text, where one takes 10.
     """
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.get_num_threads() != count:
+    torch: Any = sys.modules.get("torch")
+    if hasattr(torch, "set_num_threads") and torch.get_num_threads() != count:  # it may be half imported by a thread
         torch.set_num_threads(count)
 
 
@@ -250,14 +253,16 @@ class Grouper(Generic[Task, Result]):
 
     def _answer(self, group: list[tuple[Task, Future[Result]]]) -> None:
         try:
-            for (_, future), result in zip(group, self._work([task for task, _ in group]), strict=True):
-                future.set_result(result)
+            pairs = list(zip(group, self._work([task for task, _ in group]), strict=True))
         except Exception as error:
             if len(group) == 1:
                 group[0][1].set_exception(error)
                 return
             for one in group:
                 self._answer([one])
+            return
+        for (_, future), result in pairs:
+            future.set_result(result)
 
 
 class BatchedSpace:

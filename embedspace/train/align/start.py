@@ -141,6 +141,8 @@ def read_start(recipe: AlignRecipe) -> StartSpace | None:
     config = read_config(folder)
     for modality, section in config["sections"].items():
         kind = section.get("type", f"shipped.{modality}")
+        if kind == "pooled":
+            continue
         if kind != "tower":
             raise ConfigError(
                 f"start: {folder}: its {modality} is of the type {kind!r}; training goes on from spaces of towers, "
@@ -161,6 +163,8 @@ def _towers(recipe: AlignRecipe, folder: Path, config: dict[str, Any]) -> dict[s
     """Return the recipe's tables of towers, completed by what the space says of them."""
     served: dict[str, list[str]] = {}
     for modality, section in config["sections"].items():
+        if "tower" not in section:  # pooled of another
+            continue
         served.setdefault(section["tower"], []).append(modality)
     for name, wanted in recipe.towers.items():
         if name not in served:

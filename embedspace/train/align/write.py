@@ -11,8 +11,10 @@ import numpy as np
 
 from embedspace.calibration.model import Calibration
 from embedspace.encoders.carrier import Carrier
+from embedspace.encoders.film.pooled import POOLED_SECTION
 from embedspace.encoders.trained import Correction, Projection, save_projection, save_tuned
 from embedspace.files import write_text
+from embedspace.modality import Modality
 from embedspace.space import write_config
 from embedspace.train.align.recipe import options_of
 from embedspace.train.align.tuning import changed_tensors
@@ -48,6 +50,8 @@ def write_space(run: Run, folder: Path) -> None:
             save_projection(trained, folder / section[kind])
         if name in tuned:
             section["tuned"] = tuned[name]
+    if Modality.IMAGE in sections and run.start is None:
+        sections.setdefault(Modality.VIDEO.value, dict(POOLED_SECTION))
     write_config(folder, sections, run.embed_dim, references)
     write_text(folder / "recipe.json", json.dumps(dataclasses.asdict(run.recipe), indent=1, default=str) + "\n")
     calibration = calibration_of(run)

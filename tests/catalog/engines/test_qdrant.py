@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -384,6 +386,29 @@ def test_engine_that_does_not_answer_is_one_line(tmp_path: Path, catalog: Catalo
     with pytest.raises(EngineError, match="there is something else at"), opened_engine(f"qdrant:{tmp_path / 'full'}"):
         pass
     assert (tmp_path / "full" / "a.txt").read_text() == "mine"
+
+
+def test_answer_that_never_ends_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ended = threading.Event()
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n")
+                while not ended.wait(0.1):
+                    connection.sendall(b" ")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        began = time.monotonic()
+        try:
+            with pytest.raises(EngineError, match=r"no answer within 1 s; is it overloaded\? --timeout waits longer"):
+                open_served(f"qdrant:http://127.0.0.1:{listening.getsockname()[1]}/media", timeout=1)
+        finally:
+            ended.set()
+            thread.join()
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(

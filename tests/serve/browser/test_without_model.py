@@ -129,16 +129,20 @@ def test_a_video_shows_the_frame_of_the_hit_and_plays_from_there(watched: Runnin
     assert shown.evaluate("(video) => video.currentTime") < 11
 
 
-def test_where_nothing_is_watched_no_stream_is_opened(catalog: Path, visit: Open) -> None:
-    page = visit("about:blank").page
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    with running(catalog, FilmSpace()) as served:
-        page.goto(served.address)
-        page.locator(".home").wait_for()
-        page.wait_for_load_state("networkidle")
-        page.close()
-    assert asked and not [url for url in asked if "indexing.js" in url or "events" in url]
+def test_the_page_opens_with_few_requests_and_a_stream_only_where_a_folder_is_watched(
+    catalog: Path, watched: Running, visit: Open
+) -> None:
+    with running(catalog, FilmSpace()) as unwatched:
+        for served, streams in ((unwatched, 0), (watched, 1)):
+            page = visit("about:blank").page
+            asked: list[str] = []
+            page.on("request", lambda request, asked=asked: asked.append(request.url))
+            page.goto(served.address)
+            page.locator(".home").wait_for()
+            page.wait_for_load_state("networkidle")
+            page.close()
+            assert 0 < len(asked) <= 12, asked
+            assert sum("events" in url for url in asked) == streams
 
 
 def test_a_token_lets_in(catalog: Path, visit: Open) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -53,8 +54,13 @@ class ServerEngine:
                 api_key=os.environ.get(API_KEY),
                 timeout=max(1, round(self._timeout)),
                 check_compatibility=False,
+                event_hooks={"response": [self._limited]},
             )
         self._name = address.collection
+
+    def _limited(self, answer: httpx.Response) -> None:
+        """Let an answer that comes byte by byte take no longer than one that does not come."""
+        answer.stream = _Limited(answer.stream, time.monotonic() + self._timeout)
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[QdrantClient]:
@@ -195,6 +201,22 @@ class ServerEngine:
     def close(self) -> None:
         """Close its connections; see `Engine`."""
         self._client.close()
+
+
+class _Limited(httpx.SyncByteStream):
+    """An answer that ends at a moment of the monotonic clock; the client's own limit is for each piece of it."""
+
+    def __init__(self, stream: Any, end: float) -> None:  # noqa: ANN401
+        self._stream, self._end = stream, end
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._stream:
+            if time.monotonic() > self._end:
+                raise httpx.ReadTimeout("the answer takes too long")
+            yield part
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def _filter(given: Filter) -> models.Filter:

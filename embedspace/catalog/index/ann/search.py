@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.catalog.index.ann.built import AnnIndex
-from embedspace.catalog.index.exact import Best, best_items
+from embedspace.catalog.index.exact import Best, best_few, best_items
 from embedspace.catalog.index.gpu import MOST_CANDIDATES, device_number
 from embedspace.catalog.index.runs import SMALL, Chosen, Rows
 from embedspace.catalog.index.scan import scan_items
@@ -114,12 +114,13 @@ def search_index(
     while len(wanted):
         parameters = _parameters(ann, candidates, nprobe, rows, chosen)
         _, ids = ann.index.search(queries[wanted], candidates, params=parameters)
+        ids.sort(axis=1)
         for query, proposed in zip(wanted.tolist(), ids, strict=True):
-            subset = rows.positions(np.sort(proposed[proposed >= 0]))
+            subset = rows.positions(proposed if proposed[0] >= 0 else proposed[proposed >= 0])
             subset = rows.living_among(subset) if chosen is None else chosen.among(rows, subset)
             if newer:
                 subset = np.concatenate([subset, np.sort(newer[query].rows) + len(rows) - len(fresh)])
-            found[query] = best_items(rows, queries[query : query + 1], k, subset)[0]
+            found[query] = best_few(rows, queries[query], k, subset)
         if candidates >= most and nprobe >= deepest:
             break
         # Many segments of few items, or too few rows in the cells visited, can leave fewer than k items: ask for more.

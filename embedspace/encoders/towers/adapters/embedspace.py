@@ -44,7 +44,7 @@ class SpaceTower(Tower):
 
     def __init__(self, request: TowerRequest, folder: Path, config: dict[str, Any]) -> None:
         """Take a space's folder and its configuration; encoders load when they are first used."""
-        sections = config["sections"]
+        sections = {name: one for name, one in config["sections"].items() if one.get("type") != "pooled"}
         modalities = chosen_modalities(request, tuple(sections))
         lacking = [name for name in modalities if name not in sections]
         if lacking:

@@ -22,9 +22,11 @@ from embedspace.generate import Request, Sample, generate
 from embedspace.media.resample import resample_waveform
 from embedspace.modality import Modality
 
-__all__ = ["RECALL_AT", "Cells", "open_cells"]
+__all__ = ["MADE", "RECALL_AT", "Cells", "open_cells"]
 
 RECALL_AT = 10
+MADE = (Modality.IMAGE, Modality.AUDIO, Modality.TEXT, Modality.SPEECH)
+"""What the cells know a judge of."""
 _EARS = 16_000  # Hz, what the recogniser hears at
 
 

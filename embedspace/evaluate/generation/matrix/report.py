@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from embedspace.evaluate.generation.matrix.cells import RECALL_AT
-from embedspace.modality import Modality
+from embedspace.evaluate.generation.matrix.cells import MADE, RECALL_AT
 
 __all__ = ["METRIC", "markdown"]
 
@@ -15,7 +14,7 @@ METRIC = "hit"
 
 def markdown(entry: Mapping[str, Any]) -> str:
     """Return a report as Markdown."""
-    names = [modality.value for modality in Modality]
+    names = [modality.value for modality in MADE]
     cells = {(r["query"], r["gallery"]): r for r in entry["results"]}
     lines = [f"# {entry['generation_suite']}", "", entry["description"], ""]
     lines += [

@@ -8,14 +8,13 @@ from typing import Any
 
 from embedspace.errors import ConfigError, EmbedspaceError
 from embedspace.evaluate.generation.judges import Judge
-from embedspace.evaluate.generation.matrix.cells import Cells, open_cells
+from embedspace.evaluate.generation.matrix.cells import MADE, Cells, open_cells
 from embedspace.evaluate.generation.matrix.report import METRIC, markdown
 from embedspace.evaluate.generation.matrix.suite import MatrixSuite, load_matrix_suite
 from embedspace.evaluate.generation.measures.clusters import clustered_mean
 from embedspace.evaluate.generation.session import Kind, Outcome, Session
 from embedspace.evaluate.generation.sources import vectors_for
 from embedspace.evaluate.report import heat_map
-from embedspace.modality import Modality
 
 __all__ = ["KIND", "measure"]
 
@@ -35,13 +34,13 @@ def measure(session: Session[MatrixSuite]) -> Outcome:
         "concepts": [item.key for item in cells.prompts],
         "results": results,
     }
-    return Outcome(tuple(Modality), figures, _draw)
+    return Outcome(MADE, figures, _draw)
 
 
 def _rows_from(session: Session[MatrixSuite], cells: Cells, modality: str) -> Iterator[dict[str, Any]]:
     """Yield the cells of one source."""
     found = vectors_for(session, cells.prompts, str(session.suite.sources[modality]))
-    for to in Modality if found.have else ():
+    for to in MADE if found.have else ():
         try:
             hits = cells.score(to.value, found)
         except ConfigError:

@@ -1,8 +1,7 @@
 /** What the catalog holds, what is being read, and what could not be. */
 
-import { call, forget } from "../api.js";
+import { call, forget, watchIndexing } from "../api.js";
 import { called, capital, fill, h, number } from "../dom.js";
-import { watchIndexing } from "../parts/indexing.js";
 
 /** Make the view. */
 export function view() {

@@ -1,0 +1,1 @@
+"""Videos: cut into windows, and what encodes one."""

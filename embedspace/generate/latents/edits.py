@@ -1,0 +1,193 @@
+"""Edits of what latents decode to: the latents of what is edited, where they stay, and the whole put together again."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from embedspace.encoders.towers.efficientnet_lite import resize_padded
+from embedspace.errors import ArgumentError
+from embedspace.generate.base import Request
+from embedspace.generate.conditioning import Condition
+from embedspace.generate.editing import Edit
+from embedspace.generate.families.base import SampleOptions
+from embedspace.generate.latents.files import FamilyNetwork
+
+__all__ = [
+    "EditedLatents",
+    "ability_name",
+    "cells_that_differ",
+    "needed_abilities",
+    "padded_mask",
+    "picture_merged",
+    "picture_without_padding",
+    "soft_edges",
+    "start_for",
+]
+
+DEFAULT_STRENGTH = 0.6
+"""Of an edit without a mask."""
+_DIFFERS = 0.5
+"""A cell is changed that differs by more than this share of what the most different ones do."""
+_MOST, _LEAST = 0.95, 0.05
+"""Quantiles of the differences that count as all and as nothing."""
+_FEATHER = 0.01
+"""Radius, in longer sides, within which a change fades towards what stays."""
+
+_ABILITIES = {"num_steps": "steps", "guidance_scale": "guidance"}
+"""Option of a request -> what a family must be able to, where it is not 1."""
+_LACKING = {"start": "start from what is there", "mask": "masks", "difference": "masks of its own"}
+"""What a family is said not to have, where it is called otherwise than the ability."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EditedLatents:
+    """What a family is given of an edit.
+
+    Attributes:
+        init: (1, C, H, W) latents of what is edited.
+        keep: (N, 1, H, W) where they stay, for each of N vectors; None for nowhere.
+        whole: Whether what may change begins at what is edited; else at a neighbour.
+    """
+
+    init: Tensor
+    keep: Tensor | None
+    whole: bool
+
+    def options(self, options: SampleOptions, condition: Condition, rows: Tensor) -> SampleOptions:
+        """Return how the samples of a condition are drawn; `rows` (B,) says of which vector each is."""
+        init = self.init.expand(len(rows), -1, -1, -1)
+        if self.keep is None:
+            return dataclasses.replace(options, init=init)
+        keep = self.keep[rows]
+        if not self.whole and condition.context is not None and condition.context.shape[1]:
+            init = torch.where(keep, init, condition.context[:, 0])
+        return dataclasses.replace(options, init=init, keep=keep)
+
+
+def start_for(edit: Edit, network: FamilyNetwork, usual: float) -> float:
+    """Return the time that an edit begins at: a strength of 1 is the earliest that the network was trained for.
+
+    Args:
+        edit: The edit.
+        network: Draws it.
+        usual: Where its samples begin.
+    """
+    strength = edit.strength
+    if strength is None and edit.is_masked:
+        return usual
+    earliest = network.family.earliest(network.config)
+    return earliest + (1 - earliest) * (1 - (DEFAULT_STRENGTH if strength is None else strength))
+
+
+def cells_that_differ(network: FamilyNetwork, init: Tensor, given: Condition, wanted: Condition) -> Tensor:
+    """Return which cells (N, 1, H, W) of latents a network sees differently as N wanted things than as what they are.
+
+    Args:
+        network: Of a family that can "difference".
+        init: (1, C, H, W).
+        given: Condition of what is edited, one item.
+        wanted: Conditions of N items.
+
+    Raises:
+        ArgumentError: If none differs more than others.
+
+    Source: Couairon et al. 2022 (DiffEdit, https://arxiv.org/abs/2210.11427), section 3.2.
+    """
+    count = len(wanted.vector)
+    context = None if given.context is None else given.context.expand(count, *given.context.shape[1:])
+    repeated = Condition(given.vector.expand(count, -1), given.sigma.expand(count), context)
+    apart = network.family.difference(network.module, init.expand(count, -1, -1, -1), repeated, wanted)
+    smooth = F.avg_pool2d(apart[:, None], 3, stride=1, padding=1, count_include_pad=False)
+    flat = smooth.flatten(1)
+    least, most = flat.quantile(_LEAST, dim=1), flat.quantile(_MOST, dim=1)
+    scaled = (smooth - least[:, None, None, None]) / (most - least).clamp(min=1e-6)[:, None, None, None]
+    found = scaled > _DIFFERS
+    if not bool(found.flatten(1).any(dim=1).all()):
+        raise ArgumentError("mask", "auto: nothing of it differs from what is wanted; name the mask yourself")
+    return found
+
+
+def picture_without_padding(square: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return the part of a square (S, S, ...) that `resize_padded` put a picture of a shape (H, W, ...) into."""
+    side, (height, width) = square.shape[0], shape[:2]
+    scale = side / max(height, width)
+    high, wide = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (side - high) // 2, (side - wide) // 2
+    return square[top : top + high, left : left + wide]
+
+
+def padded_mask(mask: NDArray[np.bool_], side: int, down: int) -> Tensor:
+    """Return the cells (1, 1, side / down, side / down) of a padded picture that a mask (H, W) touches."""
+    white = Image.fromarray(np.where(mask, 0, 255).astype(np.uint8)).convert("RGB")  # what is padded stays
+    small = 255 - resize_padded(white, side)[:, :, 0]
+    cells = F.max_pool2d(torch.from_numpy(small.astype(np.float32))[None, None], down)
+    return cells >= 128
+
+
+def picture_merged(
+    made: NDArray[np.uint8], edit: Edit, changed: NDArray[np.bool_] | None, side: int | None
+) -> NDArray[np.uint8]:
+    """Return an edited picture (H, W, 3) in the proportions of the original, with what stays out of the original.
+
+    Args:
+        made: (S, S, 3), padded.
+        edit: The edit.
+        changed: (h, w) cells that the generator chose, where it did.
+        side: Pixels of the longer side; None for the original's where part of it stays, else that of `made`.
+    """
+    height, width = edit.content.shape[:2]
+    longer = side or (max(height, width) if edit.is_masked else made.shape[0])
+    scale = longer / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    new = Image.fromarray(picture_without_padding(made, edit.content.shape)).resize(size, Image.Resampling.BICUBIC)
+    if not edit.is_masked:
+        return np.asarray(new)
+    mask = edit.mask
+    if mask is None:
+        assert changed is not None
+        cells = Image.fromarray((changed * 255).astype(np.uint8)).resize(made.shape[:2], Image.Resampling.NEAREST)
+        mask = picture_without_padding(np.asarray(cells), edit.content.shape) > 0
+    old = Image.fromarray(edit.content).resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(Image.composite(new, old, soft_edges(mask, size)))
+
+
+def soft_edges(mask: NDArray[np.bool_], size: tuple[int, int]) -> Image.Image:
+    """Return how much of each pixel is new, 0 to 255, at (width, height): nothing of what the mask (H, W) keeps."""
+    hard = Image.fromarray((mask * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    hard = hard.point(lambda level: 255 * (level >= 128))
+    blurred = np.asarray(hard.filter(ImageFilter.GaussianBlur(_FEATHER * max(size))), np.float32) / 255
+    return Image.fromarray((np.clip(2 * blurred - 1, 0, 1) * np.asarray(hard)).astype(np.uint8))
+
+
+def needed_abilities(request: Request) -> list[tuple[str, Any, str]]:
+    """Return (option, its value, what a family must be able to) of a request."""
+    found: list[tuple[str, Any, str]] = [
+        (option, f"{value:g}", ability)
+        for option, ability in _ABILITIES.items()
+        if (value := getattr(request, option)) not in (None, 1)
+    ]
+    edit = request.edit
+    if edit is None:
+        return found
+    about = edit.asked
+    if edit.is_masked:
+        found.append(("mask", about.get("mask", "mask"), "mask"))
+    if edit.auto:
+        found.append(("mask", about.get("mask", "mask"), "difference"))
+    if not edit.is_masked or edit.strength is not None:
+        found.append(("init", about.get("init", "init"), "start"))
+    return found
+
+
+def ability_name(ability: str) -> str:
+    """Return what a family is said not to have."""
+    return _LACKING.get(ability, ability)

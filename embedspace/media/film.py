@@ -1,0 +1,119 @@
+"""Look at a video several times per second, but only once at what does not move."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from embedspace.errors import EmptyMediaError
+from embedspace.media.video import MAX_FRAME_PIXELS, EvenTimes, OpenVideo, open_video, upright
+
+__all__ = ["Film", "Moment", "iter_moments"]
+
+_GRID = (32, 18)
+"""Width and height of the small pictures that tell whether anything has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What is seen at one time.
+
+    Attributes:
+        start: Seconds from the start of the video.
+        image: An upright RGB image; None where it hardly differs from the last one that was given.
+        is_picture: It stands for a stretch of the video by itself, and is as large as the video.
+    """
+
+    start: float
+    image: Image.Image | None
+    is_picture: bool = False
+
+
+@dataclass(slots=True)
+class Film:
+    """A video in memory, or how far one has been read.
+
+    Attributes:
+        moments: In order of time, the first with an image.
+        seconds: How long it lasts.
+    """
+
+    moments: Sequence[Moment] = field(default_factory=tuple)
+    seconds: float = 0.0
+
+
+def iter_moments(
+    path: str | os.PathLike[str],
+    film: Film,
+    *,
+    per_second: float,
+    picture_seconds: float = math.inf,
+    side: int | None = None,
+    still: float = 0.0,
+    max_pixels: int = MAX_FRAME_PIXELS,
+) -> Iterator[Moment]:
+    """Decode a video, whatever its frame rate, with one frame in memory.
+
+    Args:
+        path: A video file.
+        film: Told how far it has been read.
+        per_second: Moments per second; fewer where the video has fewer frames.
+        picture_seconds: Distance of the pictures among them; by default there is only the first.
+        side: Images other than pictures are made smaller, their shorter side to so many pixels; None: none is.
+        still: Root mean square difference, of pixels from 0 to 1, below which a frame looks like the one before.
+        max_pixels: Refuse larger frames.
+
+    Yields:
+        The first frame at or after each multiple of 1 / `per_second`, and those at or after each multiple of
+        `picture_seconds`.
+
+    Raises:
+        ValueError: If a rate is not positive.
+        MediaTooLargeError: If a frame has more than `max_pixels` pixels.
+        EmptyMediaError: If the file has no pictures.
+        MediaError: If nothing of it decodes; what is damaged within it is passed over.
+    """
+    wanted, pictures = EvenTimes(1 / per_second), EvenTimes(picture_seconds)
+    before: NDArray[np.float32] | None = None
+    with open_video(path, max_pixels) as video:
+        for time, frame in video.frames():
+            film.seconds = video.seconds
+            is_picture = pictures.wants(time)
+            if not wanted.wants(time) and not is_picture:
+                continue
+            grid = _grid(frame)
+            moved = before is None or float(np.sqrt(np.square(grid - before).mean())) >= still
+            if not moved and not is_picture:
+                yield Moment(time, None)
+                continue
+            before = grid
+            yield Moment(time, upright(frame, None if is_picture else _smaller(frame, side)), is_picture)
+        _require_frames(video, before)
+
+
+def _require_frames(video: OpenVideo, last: NDArray[np.float32] | None) -> None:
+    if last is None:
+        raise EmptyMediaError(f"{video.name}: no frame decodes; it is truncated or empty")
+
+
+def _grid(frame: Any) -> NDArray[np.float32]:  # noqa: ANN401 - av.VideoFrame
+    """Return a frame as a few pixels, (18, 32, 3) in [0, 1]."""
+    width, height = _GRID
+    small = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
+    scaled: NDArray[np.float32] = small.astype(np.float32) / 255.0
+    return scaled
+
+
+def _smaller(frame: Any, side: int | None) -> tuple[int, int] | None:  # noqa: ANN401 - av.VideoFrame
+    """Return width and height of a frame whose shorter side is `side`; None where it is no longer."""
+    shorter = min(frame.width, frame.height)
+    if side is None or shorter <= side:
+        return None
+    return max(1, round(frame.width * side / shorter)), max(1, round(frame.height * side / shorter))

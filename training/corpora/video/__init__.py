@@ -1,0 +1,1 @@
+"""Rendered clips: pictures of the corpora that move by physical rules, and sounds at the impacts."""
