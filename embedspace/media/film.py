@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embedspace.errors import EmptyMediaError
-from embedspace.media.video import MAX_FRAME_PIXELS, EvenTimes, OpenVideo, open_video, upright
+from embedspace.media.video import MAX_FRAME_PIXELS, EvenTimes, OpenVideo, open_video, rotation_of, upright
 
 __all__ = ["Film", "Moment", "iter_moments"]
 
@@ -88,13 +88,14 @@ def iter_moments(
             is_picture = pictures.wants(time)
             if not wanted.wants(time) and not is_picture:
                 continue
-            grid = _grid(frame)
+            grid = _grid(video, frame)
             moved = before is None or float(np.sqrt(np.square(grid - before).mean())) >= still
             if not moved and not is_picture:
                 yield Moment(time, None)
                 continue
             before = grid
-            yield Moment(time, upright(frame, None if is_picture else _smaller(frame, side)), is_picture)
+            shown = frame if is_picture else _smaller(video, frame, side)
+            yield Moment(time, upright(shown, rotation_of(frame)), is_picture)
         _require_frames(video, before)
 
 
@@ -103,17 +104,16 @@ def _require_frames(video: OpenVideo, last: NDArray[np.float32] | None) -> None:
         raise EmptyMediaError(f"{video.name}: no frame decodes; it is truncated or empty")
 
 
-def _grid(frame: Any) -> NDArray[np.float32]:  # noqa: ANN401 - av.VideoFrame
+def _grid(video: OpenVideo, frame: Any) -> NDArray[np.float32]:  # noqa: ANN401 - av.VideoFrame
     """Return a frame as a few pixels, (18, 32, 3) in [0, 1]."""
-    width, height = _GRID
-    small = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
-    scaled: NDArray[np.float32] = small.astype(np.float32) / 255.0
+    scaled: NDArray[np.float32] = video.scaled(frame, _GRID, "rgb24").to_ndarray().astype(np.float32) / 255.0
     return scaled
 
 
-def _smaller(frame: Any, side: int | None) -> tuple[int, int] | None:  # noqa: ANN401 - av.VideoFrame
-    """Return width and height of a frame whose shorter side is `side`; None where it is no longer."""
+def _smaller(video: OpenVideo, frame: Any, side: int | None) -> Any:  # noqa: ANN401 - av.VideoFrame
+    """Return a frame whose shorter side is `side`, or the frame where it is no longer."""
     shorter = min(frame.width, frame.height)
     if side is None or shorter <= side:
-        return None
-    return max(1, round(frame.width * side / shorter)), max(1, round(frame.height * side / shorter))
+        return frame
+    size = max(1, round(frame.width * side / shorter)), max(1, round(frame.height * side / shorter))
+    return video.scaled(frame, size, "rgb24")

@@ -15,7 +15,7 @@ from embedspace.media.memory import DECODING
 from embedspace.media.sound import check_decoder, open_container
 from embedspace.media.source import check_file, one_line
 
-__all__ = ["MAX_FRAME_PIXELS", "EvenTimes", "OpenVideo", "iter_frames", "open_video", "upright"]
+__all__ = ["MAX_FRAME_PIXELS", "EvenTimes", "OpenVideo", "iter_frames", "open_video", "rotation_of", "upright"]
 
 MAX_FRAME_PIXELS = 36_000_000
 """Default limit, a little over 8K."""
@@ -62,6 +62,9 @@ class OpenVideo:
 
     def __init__(self, container: Any, track: Any, name: str) -> None:  # noqa: ANN401 - av's containers are not typed
         """Begin at the first frame."""
+        from av.video.reformatter import VideoReformatter
+
+        self._scaler = VideoReformatter()  # a frame's own would be set up anew for each
         self.name, self.seconds = name, 0.0
         self._container, self._track = container, track
         self._step = float(1 / track.average_rate) if track.average_rate else _USUAL_STEP
@@ -86,6 +89,11 @@ class OpenVideo:
             yield time, frame
         if self._origin is None and problem is not None:
             raise MediaError(f"{self.name}: damaged, no frame decodes ({one_line(problem)}); restore it") from problem
+
+    def scaled(self, frame: Any, size: tuple[int, int], pixels: str) -> Any:  # noqa: ANN401 - av.VideoFrame
+        """Return a frame at a width and height, as "rgb24" or "gray" pixels: each is the mean of those it covers."""
+        width, height = size
+        return self._scaler.reformat(frame, width=width, height=height, format=pixels, interpolation="AREA")
 
     def seek(self, time: float) -> bool:
         """Go on at the key frame before a time; returns whether that worked: then `frames` begins there."""
@@ -174,28 +182,23 @@ def iter_frames(
             if not wanted.wants(time):
                 continue
             if held is not None:
-                yield held[0], time, upright(held[1])
+                yield held[0], time, upright(held[1], rotation_of(held[1]))
             held = (time, frame)
             if wanted.next - time > _SEEK_SECONDS and video.seek(wanted.next):
                 frames = video.frames()
         if held is None:
             raise EmptyMediaError(f"{video.name}: no frame decodes; it is truncated or empty")
-        yield held[0], video.seconds, upright(held[1])
+        yield held[0], video.seconds, upright(held[1], rotation_of(held[1]))
 
 
-def upright(frame: Any, size: tuple[int, int] | None = None) -> Image.Image:  # noqa: ANN401 - av.VideoFrame
-    """Return a frame as an upright RGB image.
+def rotation_of(frame: Any) -> int:  # noqa: ANN401 - av.VideoFrame
+    """Return the degrees counter-clockwise that bring a decoded frame upright; a scaled one does not know them."""
+    return int(getattr(frame, "rotation", 0) or 0)
 
-    Args:
-        frame: As it was decoded.
-        size: Width and height to scale it to, before it is turned.
-    """
-    image: Image.Image
-    if size is None:
-        image = frame.to_image()
-    else:
-        image = frame.to_image(width=size[0], height=size[1], interpolation="AREA")
-    turn = int(getattr(frame, "rotation", 0) or 0)  # degrees counter-clockwise that bring it upright
+
+def upright(frame: Any, turn: int) -> Image.Image:  # noqa: ANN401 - av.VideoFrame
+    """Return a frame as an RGB image, turned by degrees counter-clockwise."""
+    image: Image.Image = frame.to_image()
     return image.rotate(turn, expand=True) if turn % 360 else image
 
 

@@ -71,7 +71,7 @@ def test_build_says_how_well_towers_are_connected(
 ) -> None:
     code, out, err = run(capsys, "build", str(recipe), "--out", str(tmp_path / "new"))
     assert code == 0
-    assert "new: text, image, audio; 16 dimensions" in out
+    assert "new: text, image, audio, video; 16 dimensions" in out
     assert "connector clap: text to text R@10" in out and "procrustes on 144 texts" in out
     assert "connect clap to clip" in err
     space = EmbeddingSpace.from_pretrained(tmp_path / "new")
@@ -120,11 +120,11 @@ def test_check_encodes_samples_of_each_modality(built: Path, capsys: pytest.Capt
     code, out, _ = run(capsys, "check", str(built), "--json")
     record = json.loads(out)
     found = {one["modality"]: one for one in record["modalities"]}
-    assert code == 0 and list(found) == ["text", "image", "audio"]
+    assert code == 0 and list(found) == ["text", "image", "audio", "video"]
     assert found["text"]["gap"] is None and 0 < found["audio"]["gap"] <= 2
     assert all(one["samples"] == 8 and one["batch_difference"] < 1e-4 for one in found.values())
     code, out, _ = run(capsys, "check", str(built))
-    assert code == 0 and out.count(" ok") == 3 and "held-out texts" in out
+    assert code == 0 and out.count(" ok") == 4 and "held-out texts" in out
 
 
 def test_check_names_the_encoder_that_fails(

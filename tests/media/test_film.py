@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -159,16 +160,11 @@ def test_broken_stamps_are_mended(stamps: list[float | None], times: list[float]
     np.testing.assert_allclose(found, times, atol=1e-6)
 
 
-def test_a_rotated_frame_is_upright_in_every_size(tmp_path: Path) -> None:
-    from embedspace.media.video import upright
-
-    class Turned:
-        rotation = 90
-
-        def to_image(self, **size: object) -> object:
-            from PIL import Image
-
-            return Image.new("RGB", (size.get("width", 64), size.get("height", 48)))  # type: ignore[arg-type]
-
-    assert upright(Turned()).size == (48, 64)
-    assert upright(Turned(), (32, 24)).size == (24, 32)
+def test_a_phone_video_is_upright_in_every_size(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.mp4", _steps(2, 10), size=(64, 48))
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 44  # ISO 14496-12, 8.3.2: a quarter turn clockwise
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    moments = list(iter_moments(path, Film(), per_second=4, side=24))
+    assert [m.image.size for m in moments if m.image] == [(48, 64)] + (len(moments) - 1) * [(24, 32)]

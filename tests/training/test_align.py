@@ -44,7 +44,7 @@ def test_align_writes_a_space_that_opens_and_encodes(run: AlignReport) -> None:
     assert run.folder is not None
     space = EmbeddingSpace.from_pretrained(run.folder)
     assert space.embed_dim == 16
-    assert set(space.modalities) == {"image", "text", "audio", "speech"}
+    assert set(space.modalities) == {"image", "text", "audio", "speech", "video"}
     rng = np.random.default_rng(0)
     sound = (0.2 * rng.standard_normal(16_000)).astype(np.float32)
     rows = np.concatenate(

@@ -46,7 +46,7 @@ def test_the_space_opens_and_searches(tmp_path: Path) -> None:
     report = align(write_recipe(tmp_path), out=tmp_path / "run")
     assert report.folder is not None
     space = EmbeddingSpace.from_pretrained(report.folder)
-    assert (space.embed_dim, set(space.modalities)) == (16, {"image", "text"})
+    assert (space.embed_dim, set(space.modalities)) == (16, {"image", "text", "video"})
     images = space.encode([tmp_path / f"{n}.png" for n in range(24, 32)], modality="image")
     texts = space.encode([f"a {name} square" for name in tiny_towers.COLOURS], modality="text")
     best = (texts @ images.T).argmax(axis=1)
