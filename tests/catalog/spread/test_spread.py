@@ -133,6 +133,14 @@ def test_killed_actor_loses_nothing(
     assert not importlib.import_module("ray").is_initialized()
 
 
+def test_cluster_that_is_not_there_is_one_line(tmp_path: Path, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    words = r"^Ray does not answer at RAY_ADDRESS=127\.0\.0\.1:9 \(.*refused\); is the cluster up\?$"
+    with pytest.raises(SpreadError, match=words):
+        list(encode_with_ray([shard], HashEncoder, tmp_path, 1))
+
+
 class Round:
     """What stands in for a round of Ray's: it says what went wrong there."""
 

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import pickle
+import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ _ENVIRONMENT = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else pages about it come to standard output
 }
 _STARTS = 3
+_CONNECT_SECONDS = 10.0
 _BLOCKS = 64
 """Rows travel in so many blocks per actor, or in one each where they are fewer."""
 _RESTARTS = 3
@@ -106,6 +108,7 @@ def _start(ray: Any) -> bool:  # noqa: ANN401
     if ray.is_initialized():
         return False
     address = os.environ.get("RAY_ADDRESS")
+    _require_answer(address or "")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not address:
         options |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES, "_node_ip_address": "127.0.0.1"}
@@ -122,6 +125,17 @@ def _start(ray: Any) -> bool:  # noqa: ANN401
             hint = "is the cluster up?" if address else "it needs some 500 MB of memory, and room in /dev/shm and /tmp"
             raise SpreadError(f"{what} ({_line(error)}); {hint}") from error
     return True
+
+
+def _require_answer(address: str) -> None:
+    """Refuse a cluster that is not there, for which Ray would wait for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise SpreadError(f"Ray does not answer at RAY_ADDRESS={address} ({error}); is the cluster up?") from error
 
 
 @contextlib.contextmanager

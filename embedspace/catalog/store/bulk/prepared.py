@@ -67,8 +67,8 @@ class Prepared:
             values = column if len(numbers) == len(self) else [column[number] for number in numbers]
             types = set(map(type, values))
             if len(types) == 1 and types <= {int, bool, str} and name.isidentifier() and plain_values(values):
-                ranked, owners = zip(*sorted(zip(values, items, strict=True)), strict=True)
-                yield zip(itertools.repeat(name), ranked, owners, strict=False)
+                order = sorted(range(len(values)), key=values.__getitem__)
+                yield ((name, values[at], items[at]) for at in order)
             else:
                 yield self._odd_values(name, values, items)
 
@@ -148,6 +148,9 @@ def _halves(table: ItemTable, embed_dim: int) -> NDArray[np.float16]:
 def _segments(table: ItemTable) -> list[tuple[Any, ...]]:
     """Return (modality, start, end, text, label) of each row."""
     count = len(table)
+    rest = (table.starts, table.ends, table.texts, table.labels)
+    if isinstance(table.modalities, str) and all(column is None for column in rest):
+        return [(table.modalities, None, None, "", "")] * count
     modalities = itertools.repeat(table.modalities) if isinstance(table.modalities, str) else map(str, table.modalities)
     starts, ends = _bounds(table, table.starts), _bounds(table, table.ends)
     texts, labels = _said(table.texts), _said(table.labels)
