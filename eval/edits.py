@@ -1,11 +1,11 @@
 """Measure edits: is what was asked for seen after them, and what stays?
 
-    python -m eval.edits                            # half an hour of one core; eval/results/edits.*
+    python -m eval.edits                            # a quarter of an hour of one core; eval/results/edits.*
     python -m eval.edits --vendor emoji-blob --concepts 30 --out build/edits      # where settings are tried
 
 Each of the concepts that `generation_images` asks for is made out of an emoji of a vendor that neither generator nor
-judge learnt from (the encoder of pictures did): the one whose name lies nearest to the concept's, so that an edit has
-something to keep. Judge, names and captions are those of `generation_images`. Beside the edits stand the emoji as it
+judge learnt from (the encoder of pictures did): the one whose name lies nearest to the concept's among those that are
+not nearly the same, so that an edit has something to keep and something to do. Judge, names and captions are those of `generation_images`. Beside the edits stand the emoji as it
 is and a picture made without it; and how often the judge sees the concept that is asked for one place further on.
 """
 
@@ -49,13 +49,13 @@ SIDE = 96
 MODES: dict[str, dict[str, Any]] = {
     "strength 0.6": {"strength": 0.6},
     "strength 0.8": {"strength": 0.8},
-    "strength 1": {"strength": 1.0},
     "mask auto": {"mask": "auto"},
     "mask auto, strength 0.8": {"mask": "auto", "strength": 0.8},
-    "mask auto, strength 1": {"mask": "auto", "strength": 1.0},
     "mask the upper half": {"mask": "upper"},
 }
 """Name -> how a picture is edited."""
+SAME = 0.6
+"""Centred cosine of two names from which a picture may show what it is to become."""
 _SHEET = 12
 """Concepts on the sheet."""
 
@@ -80,15 +80,14 @@ class Pair:
 
 
 def pairs(space: EmbeddingSpace, concepts: Sequence[EvalItem], vendor: str, corpora: Path) -> list[Pair]:
-    """Return for each concept the picture of another one of a vendor whose name is nearest, each picture once."""
+    """Return for each concept the picture of a vendor whose name is nearest below `SAME`, each picture once."""
     rows = [row for row in read_rows(corpora, vendor) if row["modality"] == "image"]
     names = [str(item.row.get("concept") or item.key) for item in concepts]
     own = [str(row["concept"]) for row in rows]
     texts = space.encode_text(names)
     means = space.calibration.means
     near = centre(texts, "text", means) @ centre(space.encode_text(own), "text", means).T
-    same = np.array([[a.casefold() == b.casefold() for b in own] for a in names])
-    near[same] = -1.0
+    near[near >= SAME] = -1.0
     found: list[Pair] = []
     for number, name in enumerate(names):
         best = int(near[number].argmax())
@@ -195,13 +194,14 @@ def main() -> int:
     """Measure, and write eval/results/edits.json, .md and .png."""
     parser = argparse.ArgumentParser(description="Measure edits of pictures.")
     parser.add_argument("--vendor", default="emoji-firefox", help="corpus of the pictures that are edited")
-    parser.add_argument("--concepts", type=int, default=100)
+    parser.add_argument("--concepts", type=int, default=40, help="so many of the 100, evenly drawn")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
     suite, corpora = load_media_suite(HERE / "suites" / "generation_images.toml"), corpora_folder()
     space = EmbeddingSpace.from_pretrained()
     sets = select_sets("edits", suite.sets, corpora)
-    concepts = sets["concepts"][: arguments.concepts]
+    every = np.linspace(0, len(sets["concepts"]) - 1, arguments.concepts).round().astype(int)
+    concepts = [sets["concepts"][number] for number in every.tolist()]
     found = pairs(space, concepts, arguments.vendor, corpora)
     names = [pair.name for pair in found]
     others = [item.content for name in suite.captions for item in sets[name]]
@@ -211,12 +211,12 @@ def main() -> int:
     entry = {
         "name": "edits",
         "description": f"{len(found)} emoji of {arguments.vendor}, which neither generator nor judge learnt from, each "
-        "edited towards a concept of another name, the nearest in the space. Judge and captions are those of "
+        f"edited towards the concept with the nearest name below a cosine of {SAME}. Judge and captions are those of "
         "generation_images.",
         "command": " ".join(["python -m eval.edits", *sys.argv[1:]]),
         "commit": git_commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "split_hash": rows_hash({"concepts": list(concepts)}),
+        "split_hash": rows_hash({"concepts": concepts}),
         "corpora_splits": splits_digest(corpora),
         "generator": space.generators["image"].digest,
         "judge": judge.digest,
