@@ -5,8 +5,9 @@
 
 Each of the concepts that `generation_images` asks for is made out of an emoji of a vendor that neither generator nor
 judge learnt from (the encoder of pictures did): the one whose name lies nearest to the concept's among those that are
-not nearly the same, so that an edit has something to keep and something to do. Judge, names and captions are those of `generation_images`. Beside the edits stand the emoji as it
-is and a picture made without it; and how often the judge sees the concept that is asked for one place further on.
+not nearly the same, so that an edit has something to keep and something to do. Judge, names and captions are those of
+`generation_images`. Beside the edits stand the emoji as it is and a picture made without it; and how often the judge
+sees the concept that is asked for one place further on.
 """
 
 from __future__ import annotations
