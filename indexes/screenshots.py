@@ -164,7 +164,7 @@ def settle(page: Any, view: str) -> None:  # noqa: ANN401
         page.get_by_role("searchbox").press("Enter")
         page.locator(".made > li").nth(3).wait_for(timeout=300_000)
     else:
-        page.locator(READY.get(view, ".card")).first.wait_for(timeout=60_000)
+        page.locator(READY.get(view, ".card")).first.wait_for(timeout=300_000)
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(800)
 
