@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from embedspace.cli.shared.generate_options import (
     Force,
+    HeadOptions,
+    HeadReference,
     Morph,
     Neighbours,
     Number,
@@ -32,15 +34,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embedspace.generate import Request, Sample
+    from embedspace.generate import Head, Request, Sample
     from embedspace.query.composition import ComposedQuery
     from embedspace.space import EmbeddingSpace
 
 __all__ = ["generate"]
-
-_CHUNK = 8
-"""Samples made together; what is finished is written before the next ones begin."""
-
 
 _SHEET_SIDE = 256
 """Pixels of a source's shorter side that a sheet needs at least."""
@@ -69,6 +67,8 @@ def generate(
     morph: Morph = None,
     neighbours: Neighbours = 0,
     force: Force = False,
+    head: HeadReference = None,
+    head_options: HeadOptions = None,
     overwrite: Overwrite = False,
     as_modality: AsModality = None,
     json: Json = False,
@@ -84,10 +84,14 @@ def generate(
     Captions are printed, and written only with --out. With --json one object per sample.
     """
     from embedspace.cli.shared.space import load_space, quick_start
+    from embedspace.generate.pretrained.head import head_of
     from embedspace.query.composition import compose
     from embedspace.query.grammar import parse
 
     asked, target = _request(number, seed, to, settings), _target(to)
+    if head_options and head is None:
+        raise ArgumentError("head_option", f"{', '.join(head_options)}: goes with --head")
+    chosen = None if head is None else head_of(head, head_options or ())
     texts = [*sources, *([morph] if morph is not None else [])]
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
     _check(asked, target, out, sheet, len(sources), morph)
@@ -97,13 +101,13 @@ def generate(
     check_targets(written, [*files_of(parsed, as_modality), *edited], overwrite=overwrite)
     with quick_start(words_only=False):
         space = load_space(space_name, device, download)
-        space.generators[to].check(asked)  # what cannot be done is said before anything is encoded
+        space.generators.of(to, chosen).check(asked)  # what cannot be done is said before anything is encoded
         composed = [compose(one, space, as_modality=as_modality) for one in parsed]
     jobs, request = _jobs(sources, composed, asked, space, paths, morph)
-    options = {"to": to, "neighbours": max(neighbours, 4 if sheet else 0), "force": force}
+    options = {"to": to, "head": chosen, "neighbours": max(neighbours, 4 if sheet else 0), "force": force}
     samples = _run(space, jobs, request, options, as_json=json, shown=neighbours)
     if sheet is not None:
-        _draw(sheet, jobs, samples, space)
+        _draw(sheet, jobs, samples, space, chosen)
 
 
 def _target(name: str) -> Target:
@@ -187,10 +191,11 @@ def _run(
     finished: list[list[Sample]] = []
     written = 0
     total = len(jobs) * request.num_samples
+    generator = space.generators.of(options["to"], options["head"])
     try:
         for job in jobs:
             own: list[Sample] = []
-            for part in _parts(request, options["to"]):
+            for part in _parts(request, options["to"], generator.batch):
                 for sample in _generate(space, job, part, options):
                     _deliver(sample, job, len(own), as_json=as_json, shown=shown)
                     own.append(sample)
@@ -198,18 +203,23 @@ def _run(
             finished.append(own)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {written} of {total} samples are finished and kept") from None
+    except ArgumentError as error:
+        if not written:
+            raise
+        kept = f"{error.problem}; {written} of {total} samples are finished and kept"
+        raise ArgumentError(error.argument, kept) from error
     return finished
 
 
-def _parts(request: Request, to: str) -> list[Request]:
+def _parts(request: Request, to: str, size: int) -> list[Request]:
     """Split a request into chunks that give the same samples; captions are ranked together and stay together."""
     import dataclasses
 
     if _target(to).ranked:
         return [request]
     return [
-        dataclasses.replace(request, num_samples=min(_CHUNK, request.num_samples - first), seed=request.seed + first)
-        for first in range(0, request.num_samples, _CHUNK)
+        dataclasses.replace(request, num_samples=min(size, request.num_samples - first), seed=request.seed + first)
+        for first in range(0, request.num_samples, size)
     ]
 
 
@@ -254,14 +264,16 @@ def _copied(sample: Sample) -> str:
     return ", near copy" if sample.provenance.get("near_copy") else ""
 
 
-def _draw(sheet: Path, jobs: Sequence[_Job], drawn: Sequence[Sequence[Sample]], space: EmbeddingSpace) -> None:
+def _draw(
+    sheet: Path, jobs: Sequence[_Job], drawn: Sequence[Sequence[Sample]], space: EmbeddingSpace, head: Head | None
+) -> None:
     """Write the contact sheet: one row per source, with the nearest training items before the samples."""
     from embedspace.generate.files import contact_sheet
     from embedspace.media.image import flatten, load_image
     from embedspace.media.write import write_image
     from embedspace.modality import SUFFIXES
 
-    generator: Any = space.generators[Modality.IMAGE]
+    shown = getattr(space.generators.of(Modality.IMAGE, head), "neighbour_pictures", None)
     rows: list[tuple[str, list[tuple[str, Any]]]] = []
     for number, (job, samples) in enumerate(zip(jobs, drawn, strict=True)):
         if number and job.query == jobs[0].query:  # a morph's frames stand in one row
@@ -270,7 +282,7 @@ def _draw(sheet: Path, jobs: Sequence[_Job], drawn: Sequence[Sequence[Sample]], 
         cells: list[tuple[str, Any]] = []
         if SUFFIXES.get(Path(job.query).suffix.lower()) == "image" and Path(job.query).is_file():
             cells.append(("source", flatten(load_image(job.query, min_side=_SHEET_SIDE))))
-        for neighbour, picture in generator.neighbour_pictures(job.vector, job.modality, space, 3) if samples else ():
+        for neighbour, picture in shown(job.vector, job.modality, space, 3) if samples and shown else ():
             cells.append((f"near: {neighbour.caption}", picture))
         cells += [(f"seed {sample.seed}{_copied(sample)}", sample.content) for sample in samples]
         rows.append((job.query, cells))

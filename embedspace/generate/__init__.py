@@ -6,6 +6,7 @@ base           the contract of a generator: `Request` in, `Sample`s out, and whi
 registry       a generator by the type that its configuration names
 families       how latents are drawn: one file per family, which says how its network is built, trained and sampled
 latents, captions, speech    what the generators that ship are made of
+pretrained     published generators by name, which vectors of a composed space drive
 api            `Generators` of a space, and `generate`, which `EmbeddingSpace.generate` and the commands stand on
 """
 
@@ -16,19 +17,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from embedspace.generate.api import Generators, generate, interpolate
-    from embedspace.generate.base import Generator, Neighbour, Request, Sample
+    from embedspace.generate.base import Generator, Neighbour, Request, Sample, Sources
     from embedspace.generate.conditioning import Condition
     from embedspace.generate.families.base import Family, FamilyConfig, Phase, SampleOptions
     from embedspace.generate.families.registry import register_family
+    from embedspace.generate.pretrained.head import Head
+    from embedspace.generate.pretrained.registry import register_head
     from embedspace.generate.registry import create_generator, register_generator
     from embedspace.generate.targets import Option, Target, register_target
 
 _HOMES = {
     "api": ("Generators", "generate", "interpolate"),
-    "base": ("Generator", "Neighbour", "Request", "Sample"),
+    "base": ("Generator", "Neighbour", "Request", "Sample", "Sources"),
     "conditioning": ("Condition",),
     "families.base": ("Family", "FamilyConfig", "Phase", "SampleOptions"),
     "families.registry": ("register_family",),
+    "pretrained.head": ("Head",),
+    "pretrained.registry": ("register_head",),
     "registry": ("create_generator", "register_generator"),
     "targets": ("Option", "Target", "register_target"),
 }
@@ -39,18 +44,21 @@ __all__ = [
     "FamilyConfig",
     "Generator",
     "Generators",
+    "Head",
     "Neighbour",
     "Option",
     "Phase",
     "Request",
     "Sample",
     "SampleOptions",
+    "Sources",
     "Target",
     "create_generator",
     "generate",
     "interpolate",
     "register_family",
     "register_generator",
+    "register_head",
     "register_target",
 ]
 

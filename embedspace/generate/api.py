@@ -6,15 +6,16 @@ import dataclasses
 import math
 import threading
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.calibration.centring import MIXED, centre
 from embedspace.errors import ArgumentError, InputError, OutsideError, UnknownModalityError
-from embedspace.generate.base import Generator, GeneratorSpace, Neighbour, Request, Sample
+from embedspace.generate.base import Generator, GeneratorSpace, Neighbour, Request, Sample, Sources
 from embedspace.generate.captions.legible import needed_cosine
+from embedspace.generate.pretrained.head import Head
 from embedspace.generate.registry import create_generator
 from embedspace.modality import Modality
 from embedspace.vocabulary import Vocabulary, generator_targets, generators_folder, vocabulary_of
@@ -34,6 +35,7 @@ class Generators:
         self.space = space
         self.folder = generators_folder(space.folder, composed=bool(space.config.get("towers")))
         self._loaded: dict[str, Generator] = {}
+        self._heads: dict[tuple[Any, ...], Generator] = {}
         self._lock = threading.RLock()
 
     @property
@@ -54,14 +56,41 @@ class Generators:
             WeightsError: If this space has no generator of it, or a damaged one.
             ConfigError: If its configuration names an unknown type or key.
         """
-        target = str(to)
-        if target not in list(Modality) and target not in self.targets:
-            known = ", ".join(dict.fromkeys([*Modality, *self.targets]))
-            raise UnknownModalityError(f"unknown modality {to!r}; known: {known}")
+        target = self._known_target(to)
         with self._lock:
             if target not in self._loaded:
                 self._loaded[target] = create_generator(target, self.folder, self.space)
             return self._loaded[target]
+
+    def of(self, to: Modality | str, head: Head | str | None = None) -> Generator:
+        """Return a pretrained head, loading it the first time; without one, the space's own generator of a target.
+
+        Args:
+            to: Target.
+            head: A reference, such as "diffusers:<folder or name>", or one with options; None: `self[to]`.
+
+        Raises:
+            ArgumentError: If no head has such a reference, or it makes something else.
+            ConfigError: If no adapter knows it, or it takes vectors of another tower than this space's.
+            WeightsError: If its files are missing or damaged, or would have to be downloaded.
+            MissingExtraError: If it needs a library that is not installed.
+        """
+        if head is None:
+            return self[to]
+        from embedspace.generate.pretrained.registry import create_head
+
+        target, asked = self._known_target(to), Head(head) if isinstance(head, str) else head
+        with self._lock:
+            if (target, *asked.key) not in self._heads:
+                self._heads[target, *asked.key] = create_head(target, asked, self.space)
+            return self._heads[target, *asked.key]
+
+    def _known_target(self, to: Modality | str) -> str:
+        target = str(to)
+        if target not in list(Modality) and target not in self.targets:
+            known = ", ".join(dict.fromkeys([*Modality, *self.targets]))
+            raise UnknownModalityError(f"unknown modality {to!r}; known: {known}")
+        return target
 
     def known(self, centred: NDArray[np.float32], modalities: Sequence[str], texts: Sequence[str]) -> list[bool]:
         """Return whether each centred row is near something known; everything is where there is no vocabulary.
@@ -108,6 +137,7 @@ def generate(
     neighbours: int = 0,
     force: bool = False,
     texts: Sequence[str] = (),
+    head: Head | str | None = None,
 ) -> list[list[Sample]]:
     """Turn vectors of the space into media.
 
@@ -122,13 +152,15 @@ def generate(
         force: Also generate from a vector that is far from everything known.
         texts: The words that each vector is of, "" for one that is of something else: words that the text encoder
             does not know count as unknown sooner.
+        head: A published generator in place of the space's own, see `Generators.of`.
 
     Returns:
         Result i holds the samples of vectors[i], best first where the generator ranks them.
 
     Raises:
         InputError: If the vectors are no vectors of this space.
-        ArgumentError: If the request has an option that the generator does not take.
+        ArgumentError: If the request has an option that the generator does not take, or there is no such head.
+        ConfigError: If a head takes vectors of another tower than this space's.
         OutsideError: If a vector is far from everything that the generators know, without `force`.
         UnknownModalityError: If there is no such target.
         WeightsError: If this space has no generator of the target.
@@ -137,15 +169,17 @@ def generate(
     if rows.ndim != 2 or rows.shape[1] != space.embed_dim or not len(rows):
         raise InputError(f"vectors must be (N, {space.embed_dim}) with N of at least 1, got shape {rows.shape}")
     names = [modality] * len(rows) if isinstance(modality, str) else list(modality)
-    asked, generator = request or Request(), space.generators[to]
+    asked, generator = request or Request(), space.generators.of(to, head)
     generator.check(asked)
     centred = centre(rows, names, space.calibration.means)
     vocabulary = space.generators.vocabulary
-    outside = [row for row, near in enumerate(space.generators.known(centred, names, texts)) if not near]
+    near = space.generators.known(centred, names, texts) if generator.is_limited else [True] * len(rows)
+    outside = [row for row, known in enumerate(near) if not known]
     if outside and not force:
         raise _outside(vocabulary, centred, outside[0])
     sigma = np.array([generator.noise_of(name) for name in names], np.float32)
-    drawn = generator.generate(centred, sigma, asked)
+    words = list(texts) or [""] * len(rows)
+    drawn = generator.generate_from(Sources(rows, centred, sigma, names, words), asked)
     beside = [vocabulary.neighbours(row, neighbours) if vocabulary is not None else () for row in centred]
     return [
         [_with_origin(sample, generator, asked, names[row], row in outside, beside[row]) for sample in samples]

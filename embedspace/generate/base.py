@@ -13,13 +13,24 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from embedspace.calibration.centring import MIXED
 from embedspace.calibration.model import Calibration
 from embedspace.errors import ArgumentError
 from embedspace.generate.editing import Edit, edit_of
 from embedspace.generate.targets import CANDIDATES, GUIDANCE, SECONDS, SIZE, STEPS, target_of
 from embedspace.vocabulary import Neighbour
 
-__all__ = ["OPTIONS", "Generator", "GeneratorSpace", "Neighbour", "Request", "Sample", "random_sources", "request_of"]
+__all__ = [
+    "OPTIONS",
+    "Generator",
+    "GeneratorSpace",
+    "Neighbour",
+    "Request",
+    "Sample",
+    "Sources",
+    "random_sources",
+    "request_of",
+]
 
 MAX_SAMPLES = 1024
 
@@ -132,6 +143,30 @@ class Sample:
     neighbours: tuple[Neighbour, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sources:
+    """What N things are made from.
+
+    Attributes:
+        vectors: (N, embed_dim) float32 unit rows as the encoders gave them; a mixed query's has no mean left in it.
+        centred: (N, embed_dim) float32 unit rows without the modality means.
+        sigma: (N,) noise assumed in the centred rows.
+        modalities: Which encoder made each; "mixed" for a composed query.
+        words: The words that each is of; "" where it is of something else.
+    """
+
+    vectors: NDArray[np.float32]
+    centred: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+    modalities: Sequence[str]
+    words: Sequence[str]
+
+    @classmethod
+    def centred_only(cls, vectors: NDArray[np.float32], sigma: NDArray[np.float32]) -> Sources:
+        """Return centred rows of which nothing else is known."""
+        return cls(vectors, vectors, sigma, [MIXED] * len(vectors), [""] * len(vectors))
+
+
 class GeneratorSpace(Protocol):
     """What generators need of an embedding space; `EmbeddingSpace` fulfils it."""
 
@@ -173,10 +208,14 @@ class Generator(nn.Module, ABC):
         digest: Hex digest of its weights and configuration.
         families: Its networks; the first is the default.
         sigma: Source modality -> size of the noise to be assumed in its centred vectors, measured on validation pairs.
+        is_limited: Whether it knows no more than the names of the vocabulary; else no source is outside of it.
+        batch: Samples of one source that are made together; what is finished is handed over before the next ones begin.
     """
 
     modality: ClassVar[str]
     options: ClassVar[frozenset[str]] = frozenset()
+    is_limited: ClassVar[bool] = True
+    batch: int = 8
     digest: str = ""
     families: tuple[str, ...] = ()
     sigma: Mapping[str, float]
@@ -198,6 +237,10 @@ class Generator(nn.Module, ABC):
         Raises:
             InputError: If the generator cannot do what is asked.
         """
+
+    def generate_from(self, sources: Sources, request: Request) -> list[list[Sample]]:
+        """Make samples of all that is known of their sources: by default of the centred rows and their noise."""
+        return self.generate(sources.centred, sources.sigma, request)
 
     def noise_of(self, modality: str) -> float:
         """Return the noise assumed in centred vectors of a modality, that of the noisiest for an unknown one."""

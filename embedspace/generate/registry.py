@@ -3,8 +3,9 @@
     @register_generator("tone")                 # "type": "tone" in <space>/heads/<target>/config.json
     def create(config, folder, space): ...
 
-A configuration without a type has that of its target: "image", "audio", "text" and "speech" ship. What another
-distribution registers is found by its entry points (`embedspace.plugins`).
+A configuration without a type has that of its target: "image", "audio", "text" and "speech" ship, and "pretrained" is a
+published generator (`embedspace.generate.pretrained`). What another distribution registers is found by its entry points
+(`embedspace.plugins`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _TYPES: Registry[Factory] = Registry(
         "audio": "embedspace.generate.audio",
         "text": "embedspace.generate.captions.generator",
         "speech": "embedspace.generate.speech.generator",
+        "pretrained": "embedspace.generate.pretrained.registry",
     },
     replaces=True,
 )
@@ -78,7 +80,7 @@ def create_generator(target: str, folder: Path, space: GeneratorSpace) -> Genera
         generator = factory({key: value for key, value in config.items() if key not in _ABOUT}, own, space)
     except (TypeError, KeyError) as error:
         raise ConfigError(f"{path}: does not fit the generator of {target}: {misfit(error)}") from error
-    generator.digest = digest_of(own)
+    generator.digest = generator.digest or digest_of(own)
     return generator.requires_grad_(False).eval()
 
 

@@ -105,9 +105,19 @@ def compose_into(
         sections[Modality.VIDEO.value] = dict(POOLED_SECTION)
     references = {name: _reference(parts.towers[name], recipe, name) for name in dict.fromkeys(parts.serves.values())}
     write_config(target, sections, anchor.feature_dim(_TEXT), references)
+    _write_heads(recipe, target)
     made = {"recipe": recipe.plain(), "connectors": reports}
     (target / "composed.json").write_text(json.dumps(made, indent=1, default=str) + "\n", "utf-8")
     return parts.towers
+
+
+def _write_heads(recipe: ComposeRecipe, target: Path) -> None:
+    """Write the configurations of the published generators that the space is to have."""
+    for name, entry in recipe.generators.items():
+        folder = target / "heads" / name
+        folder.mkdir(parents=True)
+        stored = {"format": 1, "type": "pretrained", **dataclasses.asdict(entry), "folder": str(recipe.folder)}
+        (folder / "config.json").write_text(json.dumps(stored, indent=1) + "\n", "utf-8")
 
 
 def _make_towers(recipe: ComposeRecipe, download: bool, device: str, told: Told) -> _Parts:

@@ -52,6 +52,16 @@ class SpaceCore:
         self._lock = threading.RLock()
 
     @property
+    def device(self) -> str:
+        """Where its networks run."""
+        return self._device
+
+    @property
+    def may_download(self) -> bool:
+        """Whether libraries may fetch what is not on this machine."""
+        return self._download
+
+    @property
     def is_composed(self) -> bool:
         """Whether its towers are others than the package's own encoders."""
         return bool(self.config.get("towers"))

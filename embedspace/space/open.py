@@ -127,7 +127,7 @@ def compose_space(
     keeper = _Temporary()
     towers = compose_into(recipe, keeper.folder, download=download, device=device, told=told)
     space = cls(keeper.folder, read_config(keeper.folder), Calibration(), device)
-    space._towers, space._kept = towers, keeper
+    space._towers, space._kept, space._download = towers, keeper, download
     if recipe.calibration is not None:
         if told is not None:
             told("fit probabilities on the validation pairs")

@@ -14,6 +14,8 @@ texts = ["captions.txt"]                         # absent: the words that come w
 centre = "unlabelled/audio/**"
 [calibration]
 pairs = "validation.jsonl"                       # absent: no probabilities
+[generators.image]
+head = "diffusers:stable-diffusion-2-1-unclip"   # absent: the space makes nothing by itself
 """
 
 from __future__ import annotations
@@ -26,9 +28,18 @@ from typing import Any
 
 from embedspace.config import build, read_toml
 from embedspace.errors import ConfigError
+from embedspace.generate.targets import target_names
 from embedspace.modality import is_modality, modality_names
 
-__all__ = ["CalibrationPairs", "ComposeRecipe", "ConnectRecipe", "TowerEntry", "read_recipe", "with_centres"]
+__all__ = [
+    "CalibrationPairs",
+    "ComposeRecipe",
+    "ConnectRecipe",
+    "HeadEntry",
+    "TowerEntry",
+    "read_recipe",
+    "with_centres",
+]
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,19 @@ class CalibrationPairs:
 
 
 @dataclass(frozen=True)
+class HeadEntry:
+    """A published generator that the space is to have.
+
+    Attributes:
+        head: Reference, as `embedspace generate --head` takes it.
+        options: What its adapter takes besides, such as `prior`.
+    """
+
+    head: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ComposeRecipe:
     """A composed space.
 
@@ -90,6 +114,7 @@ class ComposeRecipe:
         towers: Name -> tower.
         connect: Name of a tower that is not the anchor -> how it is connected.
         calibration: Validation pairs; none: searches show cosines and no probabilities.
+        generators: What is made ("image", "audio", "text") -> by which published generator.
         about: For people: title, licence, size, what to expect.
         seed: Seed of all that is drawn.
         folder: Where relative paths begin.
@@ -99,6 +124,7 @@ class ComposeRecipe:
     towers: dict[str, TowerEntry]
     connect: dict[str, ConnectRecipe] = field(default_factory=dict)
     calibration: CalibrationPairs | None = None
+    generators: dict[str, HeadEntry] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     folder: Path = field(default_factory=Path.cwd)
@@ -151,6 +177,9 @@ def read_recipe(source: ComposeRecipe | Mapping[str, Any] | str | Path) -> Compo
     for name in recipe.connect:
         if name not in recipe.towers or name == recipe.anchor:
             raise ConfigError(f"{where}: connect.{name}: name a tower other than the anchor; it has: {known}")
+    for target in recipe.generators:
+        if target not in target_names():
+            raise ConfigError(f"{where}: generators.{target}: unknown target; known: {', '.join(target_names())}")
     for name, tower in recipe.towers.items():
         for modality in tower.modalities:
             if not is_modality(modality):

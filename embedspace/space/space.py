@@ -22,6 +22,7 @@ from embedspace.space.encoding import EncodingSpace
 
 if TYPE_CHECKING:
     from embedspace.generate.api import Generators
+    from embedspace.generate.pretrained.head import Head
     from embedspace.space.recipe import ComposeRecipe
 
 __all__ = ["EmbeddingSpace"]
@@ -224,6 +225,7 @@ class EmbeddingSpace(EncodingSpace):
         modality: str | Sequence[str] = "text",
         neighbours: int = 0,
         force: bool = False,
+        head: Head | str | None = None,
         **request: Any,  # noqa: ANN401 - the fields of a Request, checked there
     ) -> list[list[Any]]:
         """Turn vectors into images, sounds, texts or speech.
@@ -234,6 +236,8 @@ class EmbeddingSpace(EncodingSpace):
             modality: Which encoder made all of them, or each; "mixed" for a composed query that was centred.
             neighbours: So many nearest training items with each sample.
             force: Also generate from a vector that is far from everything known.
+            head: A published generator in place of the space's own: "diffusers:<folder or name>", or an
+                `embedspace.generate.Head` with options.
             request: Fields of `embedspace.generate.Request`: num_samples, seed, guidance_scale, edit, ...
 
         Returns:
@@ -250,7 +254,9 @@ class EmbeddingSpace(EncodingSpace):
             asked = Request(**request)
         except TypeError as error:
             raise InputError(f"generate: {error}; see embedspace.generate.Request") from None
-        return generate(self, vectors, to=to, modality=modality, request=asked, neighbours=neighbours, force=force)
+        return generate(
+            self, vectors, to=to, modality=modality, request=asked, neighbours=neighbours, force=force, head=head
+        )
 
     @staticmethod
     def similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -100,25 +100,25 @@ def tiny_clap(folder: Path, *, fusion: bool = False) -> Path:
     return folder
 
 
-def tiny_clip(folder: Path) -> Path:
+def tiny_clip(folder: Path, width: int = 12, seed: int = 2) -> Path:
     """Write a CLIP as transformers saves it."""
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
-    torch.manual_seed(2)
+    torch.manual_seed(seed)
     tokenizer = tiny_tokenizer(folder.with_name(f"{folder.name}-words"), 32)
     sizes = {
         "hidden_size": 16,
         "num_hidden_layers": 1,
         "num_attention_heads": 2,
         "intermediate_size": 32,
-        "projection_dim": 12,
+        "projection_dim": width,
     }
     text = {**sizes, "vocab_size": len(tokenizer), "max_position_embeddings": 32, "eos_token_id": 2}
     CLIPModel(
         CLIPConfig(
             text_config={**text, "bos_token_id": 0, "pad_token_id": 1},
             vision_config={**sizes, "image_size": 32, "patch_size": 16},
-            projection_dim=12,
+            projection_dim=width,
         )
     ).save_pretrained(folder)
     size = {"shortest_edge": 32}

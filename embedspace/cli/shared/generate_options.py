@@ -13,6 +13,8 @@ from embedspace.generate.targets import Option, option_help, options_of, target_
 
 __all__ = [
     "Force",
+    "HeadOptions",
+    "HeadReference",
     "Morph",
     "Neighbours",
     "Number",
@@ -58,6 +60,24 @@ To = Annotated[
         metavar=f"<{'|'.join(target.name for target in targets())}>",
         autocompletion=_starting_with,
         help="What to make.",
+    ),
+]
+
+HeadReference = Annotated[
+    str | None,
+    typer.Option(
+        "--head",
+        metavar="PREFIX:PLACE",
+        help="A published generator in place of the space's own: diffusers:<folder or name>, clipcap:<folder>.",
+    ),
+]
+
+HeadOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--head-option",
+        metavar="NAME=VALUE",
+        help="What the head takes besides: prior=<folder or name>, adapter=..., dtype=float16, ...; repeated.",
     ),
 ]
 

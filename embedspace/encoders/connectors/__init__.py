@@ -21,5 +21,14 @@ from __future__ import annotations
 
 from embedspace.encoders.connectors.config import METHODS, ConnectorConfig
 from embedspace.encoders.connectors.connector import Connector, identity_connector, load_connector, save_connector
+from embedspace.encoders.connectors.reversing import reversed_connector
 
-__all__ = ["METHODS", "Connector", "ConnectorConfig", "identity_connector", "load_connector", "save_connector"]
+__all__ = [
+    "METHODS",
+    "Connector",
+    "ConnectorConfig",
+    "identity_connector",
+    "load_connector",
+    "reversed_connector",
+    "save_connector",
+]

@@ -41,6 +41,11 @@ class TowerRequest:
     download: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """What it is called in messages."""
+        return f"tower {self.reference!r}"
+
     def path(self) -> Path:
         """Return the place as a path, relative to `folder`."""
         place = Path(self.place).expanduser()
@@ -54,9 +59,7 @@ class TowerRequest:
         """
         unknown = sorted(set(self.options) - set(known))
         if unknown:
-            raise ConfigError(
-                f"tower {self.reference!r}: unknown option {', '.join(unknown)}; known: {', '.join(known) or 'none'}"
-            )
+            raise ConfigError(f"{self.label}: unknown option {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
 
 
 class Tower(nn.Module, ABC):

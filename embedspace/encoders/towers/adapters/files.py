@@ -42,13 +42,13 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _MISSING = re.compile(r"^\s*(\S+)\s*\|\s*MISSING", re.MULTILINE)
 
 
-def library(name: str, extra: str, reference: str, load: Callable[[], Any]) -> Any:  # noqa: ANN401 - a module
+def library(name: str, extra: str, label: str, load: Callable[[], Any]) -> Any:  # noqa: ANN401 - a module
     """Import an optional library.
 
     Args:
         name: Name for people.
         extra: Extra of embedspace that installs it.
-        reference: Tower that needs it.
+        label: What needs it, for the message.
         load: Imports it.
 
     Raises:
@@ -57,9 +57,7 @@ def library(name: str, extra: str, reference: str, load: Callable[[], Any]) -> A
     try:
         return load()
     except ImportError as error:
-        raise MissingExtraError(
-            f"tower {reference!r} needs {name} ({one_line(error)}): pip install embedspace[{extra}]"
-        ) from error
+        raise MissingExtraError(f"{label} needs {name} ({one_line(error)}): pip install embedspace[{extra}]") from error
 
 
 @contextmanager
@@ -107,14 +105,14 @@ def loading(request: TowerRequest, what: str) -> Iterator[None]:
     except (ConfigError, WeightsError, MissingExtraError, InputError):
         raise
     except Exception as error:  # the libraries raise many kinds: of the hub, of torch, their own
-        raise WeightsError(f"tower {request.reference!r}: {what}: {one_line(error)}") from error
+        raise WeightsError(f"{request.label}: {what}: {one_line(error)}") from error
     finally:
         logger.removeFilter(report)
         logger.setLevel(level)
     if report.missing:
         more = f" and {len(report.missing) - 3} more" if len(report.missing) > 3 else ""
         raise WeightsError(
-            f"tower {request.reference!r}: {what}: weights are missing: {', '.join(report.missing[:3])}{more}; "
+            f"{request.label}: {what}: weights are missing: {', '.join(report.missing[:3])}{more}; "
             "the library would start them from random numbers"
         )
 
@@ -165,7 +163,7 @@ def find_folder(request: TowerRequest, place: str) -> tuple[Path, str | None]:
     if own.is_dir():
         return own, None
     if own.exists() or place.startswith((".", "/", "~")) or place.count("/") > 1:
-        raise WeightsError(f"tower {request.reference!r}: there is no folder {own}")
+        raise WeightsError(f"{request.label}: there is no folder {own}")
     return hub_folder(request, place)
 
 
@@ -180,14 +178,14 @@ def hub_folder(request: TowerRequest, name: str, *, weights: bool = True) -> tup
     Raises:
         WeightsError: If it is not on this machine and may not be downloaded, or cannot be.
     """
-    hub = library("huggingface_hub", "hub", request.reference, lambda: importlib.import_module("huggingface_hub"))
+    hub = library("huggingface_hub", "hub", request.label, lambda: importlib.import_module("huggingface_hub"))
     revision = request.options.get("revision")
     if not request.download:
         try:
             found = Path(hub.snapshot_download(name, revision=revision, local_files_only=True))
         except Exception as error:
             raise WeightsError(
-                f"tower {request.reference!r}: {name} is not on this machine, and nothing is downloaded unless asked; "
+                f"{request.label}: {name} is not on this machine, and nothing is downloaded unless asked; "
                 "allow it with download=True (--download), or name a local folder"
             ) from error
         return found, found.name
@@ -196,7 +194,7 @@ def hub_folder(request: TowerRequest, name: str, *, weights: bool = True) -> tup
         names = _wanted([file.rfilename for file in about.siblings or ()], weights=weights)
         found = Path(hub.snapshot_download(name, revision=about.sha, allow_patterns=names))
     except Exception as error:  # of the network, of the hub
-        raise WeightsError(f"tower {request.reference!r}: {name} could not be downloaded: {one_line(error)}") from error
+        raise WeightsError(f"{request.label}: {name} could not be downloaded: {one_line(error)}") from error
     return found, about.sha
 
 
@@ -239,7 +237,7 @@ def chosen_modalities(request: TowerRequest, offered: Sequence[str]) -> tuple[st
     lacking = [name for name in wanted if name not in able]
     if lacking:
         raise UnknownModalityError(
-            f"tower {request.reference!r} takes no {', '.join(lacking)}; it takes: {', '.join(offered) or 'nothing'}"
+            f"{request.label} takes no {', '.join(lacking)}; it takes: {', '.join(offered) or 'nothing'}"
         )
     return tuple(wanted)
 

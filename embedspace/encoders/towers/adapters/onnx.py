@@ -42,7 +42,7 @@ class OnnxTower(ExportedTower):
 
 @register_tower("onnx")
 def _create(request: TowerRequest) -> OnnxTower:
-    runtime = library("onnxruntime", "onnx", request.reference, lambda: importlib.import_module("onnxruntime"))
+    runtime = library("onnxruntime", "onnx", request.label, lambda: importlib.import_module("onnxruntime"))
     path, said = describe(request)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

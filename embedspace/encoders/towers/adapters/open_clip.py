@@ -118,7 +118,7 @@ class OpenClipTower(Tower):
 @register_tower("open_clip")
 def _create(request: TowerRequest) -> OpenClipTower:
     request.only("modalities", "revision", "tag")
-    open_clip = library("open_clip", "open-clip", request.reference, lambda: importlib.import_module("open_clip"))
+    open_clip = library("open_clip", "open-clip", request.label, lambda: importlib.import_module("open_clip"))
     scheme, colon, place = request.place.partition(":")
     if colon and scheme == "hf-hub":
         return _from_folder(request, open_clip, *hub_folder(request, place))
@@ -264,6 +264,6 @@ def _tokenizer(
     else:
         place, _ = hub_folder(request, name, weights=False)
         files = {f"tokenizer/{each}": path for each, path in model_files(place).items() if "token" in each}
-    library("transformers", "transformers", request.reference, lambda: importlib.import_module("transformers"))
+    library("transformers", "transformers", request.label, lambda: importlib.import_module("transformers"))
     mode = text.get("tokenizer_mode")
     return open_clip.HFTokenizer(str(place), context_length=length, tokenizer_mode=mode, **options), files

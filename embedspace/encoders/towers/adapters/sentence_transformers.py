@@ -138,7 +138,7 @@ def _create(request: TowerRequest) -> SentenceTransformersTower:
     found = library(
         "sentence-transformers",
         "sentence-transformers",
-        request.reference,
+        request.label,
         lambda: importlib.import_module("sentence_transformers"),
     )
     folder, revision = find_folder(request, request.place)

@@ -97,7 +97,7 @@ def _pipelines(torchaudio: Any) -> dict[str, Any]:  # noqa: ANN401
 def _create(request: TowerRequest) -> TorchaudioTower:
     request.only("modalities", "layer", "window_seconds")
     importing = lambda: importlib.import_module("torchaudio")  # noqa: E731
-    torchaudio = library("torchaudio", "torchaudio", request.reference, importing)
+    torchaudio = library("torchaudio", "torchaudio", request.label, importing)
     name, _, file = request.place.partition("/")
     known = _pipelines(torchaudio)
     if name not in known:

@@ -196,7 +196,7 @@ def _token_limit(model: Any, tokenizer: Any) -> int | None:  # noqa: ANN401
 @register_tower("transformers")
 def _create(request: TowerRequest) -> TransformersTower:
     request.only("modalities", "revision", "window_seconds", "text_head")
-    found = library("transformers", "transformers", request.reference, lambda: importlib.import_module("transformers"))
+    found = library("transformers", "transformers", request.label, lambda: importlib.import_module("transformers"))
     folder, revision = find_folder(request, request.place)
     with loading(request, f"transformers could not load {folder}"):
         model = found.AutoModel.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
