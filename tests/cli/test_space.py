@@ -63,7 +63,13 @@ def test_list_shows_licences_sizes_and_the_one_command(capsys: pytest.CaptureFix
     assert "embedspace index FOLDER --catalog my.catalog --space siglip2-clap --download" in out
     assert "research only" in out and "78.2 (SigLIP 2 B/16" in out
     records = [json.loads(line) for line in run(capsys, "list", "--json")[1].splitlines()]
-    assert [record["name"] for record in records] == ["clip-clap", "mobileclip2-clap", "pe-av", "siglip2-clap"]
+    assert [record["name"] for record in records] == [
+        "clip-clap",
+        "clip-h-clap",
+        "mobileclip2-clap",
+        "pe-av",
+        "siglip2-clap",
+    ]
 
 
 def test_build_says_how_well_towers_are_connected(

@@ -68,7 +68,7 @@ HeadReference = Annotated[
     typer.Option(
         "--head",
         metavar="PREFIX:PLACE",
-        help="A published generator in place of the space's own: diffusers:<folder or name>, clipcap:<folder>.",
+        help="A published generator in place of the space's own: diffusers:<folder or name>.",
     ),
 ]
 

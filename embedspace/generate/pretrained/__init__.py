@@ -1,4 +1,4 @@
-"""Published generators by name: pipelines of `diffusers` and prefix decoders that a vector of the space conditions.
+"""Published generators by name: pipelines of `diffusers` that a vector of the space conditions.
 
     embedspace generate --from bark.wav --to image --space clip-h-clap --head diffusers:<folder or name>
 
@@ -7,9 +7,9 @@ base           the contract of a head: which tower's vectors it takes, how it dr
 registry       a head by the prefix of its reference; the type "pretrained" of a generator's configuration
 files          its folder, revision, licence and digest; nothing is downloaded unless asked
 fitting        which of the space's towers makes the vectors that it takes, proved on probes
-vectors        unit rows of the space to the vectors that it was trained on; prior does so by a published network
+vectors        unit rows of the space to the vectors that it was trained on
+prior          the same by a published network; conditioning joins both with the fitting
 pipelines      a pipeline of diffusers by its class: stable_unclip, kandinsky, ip_adapter, audioldm
-captions       a prefix decoder: a mapping network before a GPT-2
 
 A head from another package is registered by `register_head`, a further pipeline of diffusers by `register_pipeline`.
 """

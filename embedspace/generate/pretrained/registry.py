@@ -26,10 +26,7 @@ Factory = Callable[[HeadRequest, str, HeadSpace], Generator]
 
 _HEADS: Registry[Factory] = Registry(
     "prefix of heads",
-    {
-        "diffusers": "embedspace.generate.pretrained.pipelines",
-        "clipcap": "embedspace.generate.pretrained.captions",
-    },
+    {"diffusers": "embedspace.generate.pretrained.pipelines"},
 )
 
 

@@ -16,7 +16,7 @@ PRESETS = sorted(FOLDER.glob("*.toml"))
 
 
 def test_the_presets_are_there() -> None:
-    assert [path.stem for path in PRESETS] == ["clip-clap", "mobileclip2-clap", "pe-av", "siglip2-clap"]
+    assert [path.stem for path in PRESETS] == ["clip-clap", "clip-h-clap", "mobileclip2-clap", "pe-av", "siglip2-clap"]
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)

@@ -131,7 +131,7 @@ def test_an_ip_adapter_lets_stable_diffusion_take_vectors(workshop: Workshop, te
     assert differ(from_text, from_photo) and np.asarray(from_text.content).shape == (16, 16, 3)
     mute = Head(reference, {"adapter": str(workshop.adapter), "scale": "0"})
     assert not differ(made(space, text, mute)[0], made(space, photo, mute, modality="image")[0])
-    with pytest.raises(WeightsError, match="holds no models/plus.safetensors; name its file by weights="):
+    with pytest.raises(WeightsError, match=r"holds no models/plus\.safetensors; name its file by weights="):
         made(space, text, Head(reference, {"adapter": str(workshop.adapter), "weights": "models/plus.safetensors"}))
     with pytest.raises(ConfigError, match="scale much, must be 0 to 2"):
         made(space, text, Head(reference, {"adapter": str(workshop.adapter), "scale": "much"}))
@@ -177,7 +177,7 @@ def test_what_is_no_pipeline_is_refused(workshop: Workshop, text: Any, tmp_path:
         (f"diffusers:{workshop.clip}", WeightsError, "holds no model_index.json: it is no pipeline of diffusers"),
         (f"diffusers:{tmp_path / 'none'}", WeightsError, "there is no folder"),
         ("diffusers:somebody/pipeline", WeightsError, r"^head 'diffusers:somebody/pipeline': .*\(--download\)"),
-        ("painter:picture", ArgumentError, "^head painter:picture: is no pretrained head; write one of: clipcap:<"),
+        ("painter:picture", ArgumentError, "^head painter:picture: is no pretrained head; write one of: diffusers:<"),
         ("diffusers:", ArgumentError, "is no pretrained head"),
         (
             f"diffusers:{workshop.prior}",
@@ -275,7 +275,7 @@ def test_the_command_line_makes_a_picture_of_a_sound(
     with Image.open("bark.image-2.png") as picture:
         about = json.loads(picture.info["embedspace"])
     assert (about["source_modality"], about["vector"], about["seed"]) == ("audio", "prior", 1)
-    assert main([*command, "--overwrite"]) == 1
+    assert main([*command, "--overwrite"]) == 2
     assert "this space has no generator of image" in capsys.readouterr().err
     assert main([*command, "--head-option", "prior=x"]) == 2
     assert capsys.readouterr().err == "embedspace: --head-option prior=x: goes with --head\n"
