@@ -16,6 +16,7 @@ from embedspace.encoders.connectors import (
     ConnectorConfig,
     identity_connector,
     load_connector,
+    reversed_connector,
     save_connector,
 )
 from embedspace.encoders.connectors.lasso import nonnegative_lasso
@@ -229,3 +230,31 @@ def test_load_connector_refuses_missing_and_torn_files(tmp_path: Path) -> None:
 def test_identity_between_widths_is_refused() -> None:
     with pytest.raises(ConfigError, match="connector identity from width 8 to 12"):
         ConnectorConfig("identity", 8, 12)
+
+
+@pytest.mark.parametrize("method", ["procrustes", "ridge", "anchors", "blend", "sparse"])
+def test_reversed_connector_goes_back_to_where_a_row_came_from(method: str) -> None:
+    sizes = {key: 300 if key == "anchors" else value for key, value in SIZES[method].items()}
+    made = Connector(ConnectorConfig(method, 12, 12, ("text", "audio"), **sizes))
+    turn = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(1))).Q
+    keys = torch.from_numpy(rows(sizes.get("anchors", 1), 12, seed=2))
+    found = {"centres": 0.1 * torch.ones(2, 12), "target_centre": 0.05 * torch.ones(12), "keys": keys}
+    found |= {"linear.weight": 3 * turn, "values": keys @ turn.T, "target_scale": torch.tensor(0.98)}
+    found["centres"][1] *= -1
+    for name, tensor in made.state_dict().items():
+        tensor.copy_(found[name])
+    given = unit(0.1 * np.ones(12) + keys[:30].numpy() if "keys" in made.state_dict() else rows(30, 12))
+    back = reversed_connector(made)
+    assert back is not None and (back.config.in_dim, back.config.modalities) == (12, ("text",))
+    there = made.connect(given.astype(np.float32))
+    assert (back.connect(there) * given).sum(axis=1).mean() > (0.97 if method != "anchors" else 0.9)
+    heard = reversed_connector(made, "audio")
+    assert heard is not None
+    np.testing.assert_allclose((back.connect(there) - heard.connect(there)).mean(), 0.2, atol=0.03)  # other centres
+
+
+def test_reversed_connector_keeps_what_is_its_own_and_refuses_what_has_no_inverse() -> None:
+    given = rows(3, 8)
+    same = reversed_connector(identity_connector(8))
+    assert same is not None and same.connect(given) is given
+    assert reversed_connector(random_connector("mlp")) is None

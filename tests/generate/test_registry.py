@@ -98,7 +98,7 @@ def test_a_target_of_ours_may_be_made_by_another_type(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "what"),
     [
-        ({"type": "gong", "hertz": 1.0}, "unknown type 'gong'; known: audio, image, speech, text, tone"),
+        ({"type": "gong", "hertz": 1.0}, "unknown type 'gong'; known: audio, image, pretrained, speech, text, tone"),
         ({"type": "tone"}, "does not fit the generator of pitch"),
         ({"type": "tone", "hertz": 1.0, "loud": True}, "does not fit the generator of pitch"),
     ],

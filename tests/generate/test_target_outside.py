@@ -20,10 +20,12 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from embedspace import Catalog
 from embedspace.cli import app, main
+from embedspace.errors import ArgumentError
+from embedspace.generate import Request, Sample
 from embedspace.integrations.collection import Collection
 from embedspace.integrations.mcp import server
 from tests.support.generators import SpaceWithGenerators
-from tests.support.outside.bell import registered_bell, write_bell
+from tests.support.outside.bell import Bell, registered_bell, write_bell
 from tests.support.serving import Running, ServeSpace, filled_catalog, running
 
 
@@ -81,6 +83,18 @@ def test_the_command_line_offers_what_was_registered(
     assert run("--from", "a dog", "--to", "bell", "--pitch", "5", "--force")[::2] == (
         2, "embedspace: --pitch 5: must be 20 to 4000\n",
     )  # fmt: skip
+    ring = Bell.generate
+
+    def tire(self: Bell, vectors: Any, sigma: Any, request: Request) -> list[list[Sample]]:
+        if request.seed > 1:
+            raise ArgumentError("seconds", "9: do not fit into the memory")
+        return ring(self, vectors, sigma, request)
+
+    monkeypatch.setattr(Bell, "generate", tire)
+    monkeypatch.setattr(Bell, "batch", 1)
+    code, out, err = run("--from", "a dog", "--to", "bell", "-n", "4", "--out", "many.wav", "--force")
+    assert (code, out.split()) == (2, ["many-1.wav", "many-2.wav"]) and (tmp_path / "many-2.wav").is_file()
+    assert err == "embedspace: --seconds 9: do not fit into the memory; 2 of 4 samples are finished and kept\n"
     code, _, err = run("--from", "a dog", "--to", "smell")
     assert code == 2 and "'smell' is not one of 'image', 'audio', 'text', 'speech', 'bell'" in err
 
