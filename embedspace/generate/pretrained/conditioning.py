@@ -14,8 +14,7 @@ from embedspace.errors import ConfigError
 from embedspace.generate.pretrained.base import Asked, Opened, Wanted
 from embedspace.generate.pretrained.fitting import probes, way_to
 from embedspace.generate.pretrained.prior import Prior
-from embedspace.generate.pretrained.vectors import Spread, as_pictures
-from embedspace.modality import Modality
+from embedspace.generate.pretrained.vectors import PICTURED, Spread, as_pictures
 
 __all__ = ["PictureVectors", "measured_spread", "picture_rows"]
 
@@ -46,7 +45,7 @@ class PictureVectors:
     def __call__(self, asked: Asked) -> tuple[NDArray[np.float32], list[dict[str, Any]]]:
         """Return (B, width) float32 vectors of pictures, and what became of each row."""
         rows, how = as_pictures(asked.vectors, asked.modalities, self._space, self._way, self._spread)
-        others = [number for number, modality in enumerate(asked.modalities) if modality != Modality.IMAGE]
+        others = [number for number, modality in enumerate(asked.modalities) if modality not in PICTURED]
         if self._prior is not None and others:
             rows[others] = self._prior.draw(asked, others).float().cpu().numpy()
             how = ["prior" if number in others else one for number, one in enumerate(how)]

@@ -22,7 +22,7 @@ from embedspace.generate.pretrained.base import HeadSpace
 from embedspace.generate.pretrained.fitting import Way
 from embedspace.modality import Modality
 
-__all__ = ["Spread", "as_pictures", "spread_of"]
+__all__ = ["PICTURED", "Spread", "as_pictures", "spread_of"]
 
 _SPOKEN = (
     "a dog", "a red flower", "rain on a roof", "a violin", "two people in a street", "a green hill", "an old house",
@@ -30,7 +30,9 @@ _SPOKEN = (
     "an aeroplane", "a book on a table",
 )  # fmt: skip
 """Texts whose mean stands for that of texts, in a space without calibration."""
-_IMAGE, _TEXT = Modality.IMAGE.value, Modality.TEXT.value
+PICTURED = frozenset({"image", "video"})
+"""Modalities whose rows lie where those of pictures lie: a video's is the mean of its frames'."""
+_TEXT = Modality.TEXT.value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +79,7 @@ def as_pictures(
             around = way.connector.target_centre.cpu().numpy()
             left = centre(way.rows(vector[None]), _TEXT, {_TEXT: around})[0]
             how.append("connector")
-        elif modality == _IMAGE:
+        elif modality in PICTURED:
             rows[number] = spread.length * vector
             how.append("picture")
             continue

@@ -48,8 +48,9 @@ def test_a_picture_is_brought_to_length_and_all_else_to_where_pictures_lie() -> 
     text_mean = 0.3 * np.ones(DIM, np.float32)
     space = space_with({"text": text_mean})
     rows = unit(np.random.default_rng(0).standard_normal((4, DIM)))
-    made, how = as_pictures(rows, ["image", "text", "audio", "mixed"], space, Way("clip"), SPREAD)
-    assert how == ["picture", "means", "means", "means"]
+    rows = np.concatenate([rows, rows[:1]])
+    made, how = as_pictures(rows, ["image", "text", "audio", "mixed", "video"], space, Way("clip"), SPREAD)
+    assert how == ["picture", "means", "means", "means", "picture"] and np.array_equal(made[0], made[4])
     np.testing.assert_allclose(made[0], SPREAD.length * rows[0], rtol=1e-5)
     for number in (1, 2):  # a connected tower's rows lie where texts lie
         left = unit(rows[number] - text_mean)[0]
