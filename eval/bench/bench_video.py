@@ -25,6 +25,7 @@ import av
 import numpy as np
 from PIL import Image, ImageChops
 
+from embedspace.media.image import open_image
 from eval.bench.common import CORPORA, arguments, report
 
 SIZE, FPS, SHOT, RATE = (1280, 720), 25, 10, 16_000
@@ -43,7 +44,8 @@ def write_film(path: Path, seed: int = 0) -> Path:
         heard = container.add_stream("aac", rate=RATE, layout="mono")
         for shot in range(SECONDS // SHOT):
             wide = Image.fromarray(rng.integers(0, 256, (9, 16, 3), dtype=np.uint8)).resize((1600, 900), 3)
-            stamp = Image.open(stamps[rng.integers(len(stamps))]).convert("RGBA")
+            with open_image(stamps[rng.integers(len(stamps))]) as opened:
+                stamp = opened.convert("RGBA")
             stamp.thumbnail((360, 360))
             for index in range(SHOT * FPS):
                 t = index / FPS

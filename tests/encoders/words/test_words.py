@@ -195,4 +195,10 @@ def test_words_load_no_torch() -> None:
 
 def test_fingerprints_are_what_they_were() -> None:
     found = {name: digest[:8] for name, digest in EmbeddingSpace.from_pretrained().fingerprints().items()}
-    assert found == {"text": "3c81433f", "image": "80675dc9", "audio": "0239aa00", "speech": "d81395e5"}
+    assert found == {
+        "text": "3c81433f",
+        "image": "80675dc9",
+        "audio": "0239aa00",
+        "speech": "d81395e5",
+        "video": "ccb3da97",
+    }

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
+from embedspace.media.image import open_image
 from training.corpora.video.motions import Motion
 
 __all__ = ["FPS", "RATE", "SECONDS", "SIZE", "Thing", "frames_of", "sound_of", "write_clip"]
@@ -86,7 +87,8 @@ def _paste(frame: Image.Image, thing: Thing, index: int, pan: NDArray[np.int_]) 
 
 def thing_picture(path: Path) -> Image.Image:
     """Return a picture as a thing: RGBA, cut to what is not transparent, as large as things are."""
-    picture = Image.open(path).convert("RGBA")
+    with open_image(path) as opened:
+        picture = opened.convert("RGBA")
     box = picture.getchannel("A").getbbox()
     picture = picture.crop(box) if box else picture
     picture.thumbnail((_THING, _THING))
