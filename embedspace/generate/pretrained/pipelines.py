@@ -136,14 +136,14 @@ class PictureHead(PipelineHead):
     options = frozenset({"guidance_scale", "num_steps", "size"})
 
     @property
-    @abstractmethod
     def side(self) -> int:
-        """Side in pixels that the pipeline was trained at."""
+        """Side in pixels that the pipeline was trained at: that of its network's latents."""
+        return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
 
     @property
-    @abstractmethod
     def multiple(self) -> int:
-        """What a side must be a multiple of."""
+        """What a side must be a multiple of; pipelines of Stable Diffusion check it."""
+        return 8
 
     def resolved(self, request: Request) -> dict[str, Any]:
         """Return steps, guidance and side as they are used."""

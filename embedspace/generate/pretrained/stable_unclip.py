@@ -44,16 +44,6 @@ class StableUnclip(PictureHead):
     def _encode(self, pictures: Sequence[Any]) -> Tensor:
         return picture_rows(self.pipeline.image_encoder, self.pipeline.feature_extractor, pictures)
 
-    @property
-    def side(self) -> int:
-        """Side of the network's latents, in pixels."""
-        return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
-
-    @property
-    def multiple(self) -> int:
-        """What the pipeline checks."""
-        return 8
-
     def run(self, asked: Asked) -> list[tuple[Content, dict[str, Any]]]:
         """Draw a picture of each row; words are the decoder's prompt as well."""
         rows, about = self._vectors(asked)
