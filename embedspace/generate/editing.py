@@ -1,6 +1,6 @@
 """What is edited: a picture or a sound of the user's, and which part of it may change.
 
-space.generate(space.encode_text(["a green apple"]), to="image", request=Request(edit=edit_of_picture("apple.png")))
+space.generate(space.encode_text(["a green apple"]), to="image", edit=edit_of_picture("apple.png", mask="auto"))
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def edit_of_sound(init: AudioSource, *, strength: float | None = None, mask: str
     """Return the edit of a sound.
 
     Args:
-        init: A file or `Audio`.
+        init: A file or the bytes of one.
         strength: See `Edit`.
         mask: The seconds that are made anew, "1.5-2".
 
