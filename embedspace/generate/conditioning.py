@@ -13,7 +13,7 @@ https://arxiv.org/abs/2106.15282), section 4, for noise of random, known size on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -31,22 +31,34 @@ class Condition:
         sigma: (B,) size of the noise in `vector`: with sigma its cosine with the clean vector is about
             1 / sqrt(1 + sigma^2).
         context: (B, K, C, H, W) latents of neighbours among the training items, or None.
+        style: (B,) number of the source whose style is wanted, from 1 on in the order of the family's settings; 0 for
+            none. None where nothing is said of any.
+        map: (B, M, H, W) what is drawn where, as channels of the cells: 1 where a line or area is, -1 where none is; 0
+            everywhere stands for no map. None where nothing is said of any.
     """
 
     vector: Tensor
     sigma: Tensor
     context: Tensor | None = None
+    style: Tensor | None = None
+    map: Tensor | None = None
 
     def dropped(self) -> Condition:
         """Return the same without any of it, for classifier-free guidance."""
-        context = None if self.context is None else torch.zeros_like(self.context)
-        return replace(self, vector=torch.zeros_like(self.vector), sigma=torch.zeros_like(self.sigma), context=context)
+        return self.drop_rows(torch.ones(len(self.vector), dtype=torch.bool, device=self.vector.device))
 
     def drop_rows(self, rows: Tensor) -> Condition:
         """Drop the rows where `rows` (B,) is True, in training."""
         keep = (~rows).to(self.vector.dtype)
         context = None if self.context is None else self.context * keep[:, None, None, None, None]
-        return Condition(self.vector * keep[:, None], self.sigma * keep, context)
+        style = None if self.style is None else self.style * ~rows
+        drawn = None if self.map is None else self.map * keep[:, None, None, None]
+        return Condition(self.vector * keep[:, None], self.sigma * keep, context, style, drawn)
+
+    def rows(self, rows: Tensor) -> Condition:
+        """Return some of the rows, by their numbers."""
+        parts = (None if part is None else part[rows] for part in (self.context, self.style, self.map))
+        return Condition(self.vector[rows], self.sigma[rows], *parts)
 
 
 def add_noise(vectors: Tensor, sigma: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -49,6 +49,9 @@ class FamilyConfig:
         drop: Share of conditions dropped in training, for guidance.
         drop_context: Share of contexts dropped while the vector stays.
         max_sigma: Text vectors get noise of a size drawn from 0 to this.
+        styles: Sources whose style it is told, of a family that can "style".
+        drop_style: Share of styles that it is not told in training.
+        maps: Share of training items whose outline, silhouette or edges it is told, of a family that can "map".
         ema: Decay of the averaged weights that are kept.
         steps: Steps of the optimiser.
         batch_size: Items a step.
@@ -64,6 +67,9 @@ class FamilyConfig:
     drop: float = 0.1
     drop_context: float = 0.15
     max_sigma: float = 1.5
+    styles: tuple[str, ...] = ()
+    drop_style: float = 0.2
+    maps: float = 0.0
     ema: float = 0.999
     steps: int = 8000
     batch_size: int = 64
@@ -132,7 +138,7 @@ class Family(ABC, Generic[ConfigT, ModuleT]):
     Attributes:
         Config: Its settings: a frozen dataclass.
         can: What it can do of "start", "mask", "guidance", "steps" (see `SampleOptions`), "likelihood"
-            (`log_likelihood`) and "difference" (`difference`).
+            (`log_likelihood`), "difference" (`difference`), "style" and "map" (see `Condition`).
         about: What it is, in a few words.
         training_only: Names of submodules that sampling does not need: they are not kept.
     """

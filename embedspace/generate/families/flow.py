@@ -22,6 +22,7 @@ from embedspace.generate.conditioning import Condition, guided, normal
 from embedspace.generate.families.base import Family, FamilyConfig, Phase, SampleOptions, Shape
 from embedspace.generate.families.inpainting import Kept, difference, first_data
 from embedspace.generate.families.registry import register_family
+from embedspace.generate.latents.maps import MAP_CHANNELS
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 
 __all__ = ["FlowConfig", "FlowFamily", "Velocity", "flow_loss", "follow"]
@@ -39,12 +40,14 @@ class FlowConfig(FamilyConfig):
         multiples: Multiples of it, level by level.
         blocks: Residual blocks a level.
         first_time: Times are drawn from here to 1 in training; for generators whose sampling begins later than at 0.
+        contrast: Weight of staying away from the velocities of other items.
     """
 
     channels: int = 96
     multiples: tuple[int, ...] = (1, 2)
     blocks: int = 2
     first_time: float = 0.0
+    contrast: float = 0.0
 
 
 class Velocity(Protocol):
@@ -66,8 +69,9 @@ def flow_loss(
     condition: Condition,
     generator: torch.Generator | None = None,
     first_time: float = 0.0,
+    contrast: float = 0.0,
 ) -> Tensor:
-    """Return the mean squared error of the velocity at random times.
+    """Return the mean squared error of the velocity at random times, less `contrast` times that of another item's.
 
     Args:
         network: Predicts it.
@@ -75,13 +79,23 @@ def flow_loss(
         condition: Condition of each, with what is to be dropped dropped.
         generator: Source of noise and times.
         first_time: Times are drawn from here to 1: what a flow that begins at a neighbour passes through.
+        contrast: Weight of the second term, for items whose condition is not dropped; with it the velocity that is
+            learnt is that of the data less so much of the mean of all.
+
+    Source: Stoica et al. 2025 (Contrastive flow matching, https://arxiv.org/abs/2506.05350), equation 6.
     """
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     time = torch.randn(len(latents), generator=generator).sigmoid().to(latents.device)
     time = first_time + (1 - first_time) * time
     share = time[:, None, None, None]
     velocity = network((1 - share) * noise + share * latents, time, condition)
-    return (velocity - (latents - noise)).square().mean()
+    target = latents - noise
+    loss = (velocity - target).square().mean()
+    if contrast:
+        told = condition.vector.abs().sum(dim=1) > 0
+        other = (velocity - target.roll(1, 0)).square().mean(dim=(1, 2, 3))
+        loss = loss - contrast * (other * told).mean()
+    return loss
 
 
 @torch.inference_mode()
@@ -134,18 +148,27 @@ class FlowFamily(Family[FlowConfig, LatentUNet]):
     """The rectified flow on a U-Net."""
 
     Config = FlowConfig
-    can = frozenset({"start", "mask", "guidance", "steps", "difference"})
+    can = frozenset({"start", "mask", "guidance", "steps", "difference", "style", "map"})
     about = "rectified flow: straight paths from noise to data, followed in steps"
 
     def build(self, config: FlowConfig, shape: Shape, embed_dim: int) -> LatentUNet:
         """Return the U-Net."""
         return LatentUNet(
-            UNetConfig(*shape, embed_dim, config.neighbours, config.channels, config.multiples, config.blocks)
+            UNetConfig(
+                *shape,
+                embed_dim,
+                config.neighbours,
+                config.channels,
+                config.multiples,
+                config.blocks,
+                styles=len(config.styles),
+                map_channels=MAP_CHANNELS if config.maps else 0,
+            )
         )
 
     def phases(self, config: FlowConfig) -> tuple[Phase, ...]:
         """Return the one loss."""
-        return (Phase(partial(flow_loss, first_time=config.first_time)),)
+        return (Phase(partial(flow_loss, first_time=config.first_time, contrast=config.contrast)),)
 
     def sample(
         self,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.latents.blocks import embed_scalar
 
-__all__ = ["ConditionEmbedding", "context_channels"]
+__all__ = ["ConditionEmbedding", "context_channels", "map_channels", "style_numbers"]
 
 _NOISE = 32
 
@@ -51,3 +51,23 @@ def context_channels(condition: Condition, shape: tuple[int, int, int], neighbou
         have = condition.context[:, :neighbours].flatten(1, 2)
         flat[:, : have.shape[1]] = have
     return flat
+
+
+def style_numbers(condition: Condition) -> Tensor:
+    """Return (B,) the numbers of styles, zeros where none is said."""
+    if condition.style is not None:
+        return condition.style
+    return torch.zeros(len(condition.vector), dtype=torch.long, device=condition.vector.device)
+
+
+def map_channels(condition: Condition, shape: tuple[int, int, int], channels: int) -> Tensor:
+    """Return (B, channels, H, W): the map, zeros where there is none.
+
+    Args:
+        condition: Of B items.
+        shape: Channels, height and width of one item's latents.
+        channels: Channels of a map.
+    """
+    if condition.map is not None:
+        return condition.map
+    return condition.vector.new_zeros(len(condition.vector), channels, *shape[1:])

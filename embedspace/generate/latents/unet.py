@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.latents.blocks import GridAttention, ResBlock, embed_scalar
-from embedspace.generate.latents.conditioned import context_channels
+from embedspace.generate.latents.conditioned import context_channels, map_channels, style_numbers
 
 __all__ = ["LatentUNet", "UNetConfig"]
 
@@ -36,6 +36,8 @@ class UNetConfig:
         multiples: Multiples of it, level by level; each halves the grid.
         blocks: Residual blocks a level.
         spans: Whether it is told a second time, up to which its answer is to hold.
+        styles: Sources whose style it may be told.
+        map_channels: Channels of a map; 0 for none.
     """
 
     latent_dim: int = 8
@@ -47,6 +49,8 @@ class UNetConfig:
     multiples: tuple[int, ...] = (1, 2)
     blocks: int = 2
     spans: bool = False
+    styles: int = 0
+    map_channels: int = 0
 
 
 class LatentUNet(nn.Module):
@@ -62,7 +66,8 @@ class LatentUNet(nn.Module):
         self.noise = nn.Linear(config.channels, hidden)
         self.vector = nn.Linear(config.embed_dim, hidden)
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
-        self.enter = nn.Conv2d(config.latent_dim * (1 + config.neighbours), widths[0], 3, padding=1)
+        entering = config.latent_dim * (1 + config.neighbours) + config.map_channels
+        self.enter = nn.Conv2d(entering, widths[0], 3, padding=1)
         self.down, self.lower = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
             self.down.append(nn.ModuleList([ResBlock(width, width, hidden) for _ in range(config.blocks)]))
@@ -82,6 +87,7 @@ class LatentUNet(nn.Module):
         self.out = nn.Conv2d(widths[0], config.latent_dim, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         self.out.bias = nn.Parameter(torch.zeros(config.latent_dim))
+        self.style = nn.Embedding(config.styles + 1, hidden) if config.styles else None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -98,9 +104,13 @@ class LatentUNet(nn.Module):
         )
         if self.span is not None and span is not None:
             told = told + self.span(embed_scalar(span, size))
+        if self.style is not None:
+            told = told + self.style(style_numbers(condition))
         embedding = self.mix(told)
-        context = context_channels(condition, self.shape, self.config.neighbours)
-        x = self.enter(torch.cat([latents, context], dim=1))
+        entering = [latents, context_channels(condition, self.shape, self.config.neighbours)]
+        if self.config.map_channels:
+            entering.append(map_channels(condition, self.shape, self.config.map_channels))
+        x = self.enter(torch.cat(entering, dim=1))
         kept: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             assert isinstance(blocks, nn.ModuleList)

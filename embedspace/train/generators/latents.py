@@ -20,8 +20,10 @@ from embedspace.errors import ConfigError
 from embedspace.files import read_config
 from embedspace.generate.conditioning import Condition, add_noise
 from embedspace.generate.families.base import FamilyConfig, Shape
+from embedspace.generate.families.registry import families_that, family_of
 from embedspace.generate.latents.autoencoder import Autoencoder
 from embedspace.generate.latents.files import autoencoder_config
+from embedspace.generate.latents.maps import MAP_KINDS, map_of, to_cells
 from embedspace.generate.latents.neighbours import Neighbours, load_neighbours
 from embedspace.generate.registry import FORMAT
 from embedspace.train.generators.autoencoder import AUTOENCODER_SHARE, MediaSet, latents_of, sharpen, train_autoencoder
@@ -48,6 +50,7 @@ class Latents:
         rows: (G,) the training item that each of them is.
         places: (N,) each training item's place among them, -1 where it is none.
         mirrored: (N,) whether a training item may be mirrored.
+        maps: Kinds of maps x (N, H, W) bool of the training items; none where no family is told any.
     """
 
     train: MediaSet
@@ -58,6 +61,7 @@ class Latents:
     rows: Tensor
     places: Tensor
     mirrored: Tensor
+    maps: tuple[Tensor, ...] = ()
 
     @property
     def shape(self) -> Shape:
@@ -83,8 +87,24 @@ class Latents:
             alone = torch.rand(len(rows), generator=generator) < config.drop_context
             # a mirrored item has mirrored neighbours: what faces left in one drawing mostly does in others
             context = self.views[view[:, None], self.rows[near]] * (~alone)[:, None, None, None, None]
+        style = self._styles(config, rows, generator) if config.styles else None
+        drawn = self._maps(config, rows, view, generator) if config.maps else None
         dropped = torch.rand(len(rows), generator=generator) < config.drop
-        return self.views[view, rows], Condition(vector, sigma, context).drop_rows(dropped)
+        return self.views[view, rows], Condition(vector, sigma, context, style, drawn).drop_rows(dropped)
+
+    def _styles(self, config: FamilyConfig, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Return (B,) the numbers of the items' sources, 0 where it is another or is not told."""
+        number = {source: place for place, source in enumerate(config.styles, 1)}
+        own = torch.tensor([number.get(self.train.items[row].split("/")[0], 0) for row in rows.tolist()])
+        return own * (torch.rand(len(rows), generator=generator) >= config.drop_style)
+
+    def _maps(self, config: FamilyConfig, rows: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
+        """Return (B, M, h, w) maps of items, each of a kind of its own, zeros where it is not told."""
+        kinds = torch.randint(len(self.maps), (len(rows),), generator=generator).tolist()
+        drawn = torch.stack([self.maps[kind][row] for kind, row in zip(kinds, rows.tolist(), strict=True)])
+        drawn = torch.where((view > 0)[:, None, None], drawn.flip(2), drawn)
+        told = torch.rand(len(rows), generator=generator) < config.maps
+        return to_cells(drawn) * told[:, None, None, None]
 
     def held_out(self, config: FamilyConfig) -> tuple[Tensor, Condition] | None:
         """Return latents of the validation split and their conditions; None without any."""
@@ -132,6 +152,7 @@ def train_latent_generator(
         save_tensors(autoencoder, run.folder / "autoencoder.safetensors")
         latents = _encoded(autoencoder, recipe, train, held, may_ship)
         latents.near.save(run.folder)
+    latents = dataclasses.replace(latents, maps=_maps_of(recipe, train))
     config = {
         "autoencoder": dataclasses.asdict(autoencoder.config),
         "sigma": measured_sigma(run),
@@ -212,6 +233,27 @@ def _latents_of(
         torch.tensor([place.get(item, -1) for item in train.items]),
         torch.tensor([can_mirror(caption) for caption in train.captions]),
     )
+
+
+def _maps_of(recipe: LatentGeneratorRecipe, train: MediaSet) -> tuple[Tensor, ...]:
+    """Return all kinds of maps of the training items, where a family is told some.
+
+    Raises:
+        ConfigError: If a family is told what it cannot be.
+    """
+    for name, family in recipe.families.items():
+        for setting, ability in (("styles", "style"), ("maps", "map")):
+            if getattr(family.config, setting) and ability not in family_of(family.type).can:
+                able = ", ".join(families_that(ability))
+                raise ConfigError(f"families.{name}.{setting}: {family.type} cannot be told any; {able} can")
+        unknown = [source for source in family.config.styles if source not in recipe.sources]
+        if unknown:
+            raise ConfigError(f"families.{name}.styles: {unknown[0]!r} is none of the recipe's sources")
+    if not any(family.config.maps for family in recipe.families.values()):
+        return ()
+    if train.media.shape[1] != 3:
+        raise ConfigError("families: maps are of pictures; leave them out for other media")
+    return tuple(torch.cat([map_of(part, kind) for part in train.media.split(512)]) for kind in MAP_KINDS)
 
 
 def _copies(shipped: Neighbours, held: Tensor | None) -> dict[str, float]:
