@@ -97,7 +97,7 @@ def generate(
     _check(asked, target, out, sheet, len(sources), morph)
     paths = sample_paths(out, sources, target, number, morph=morph is not None)
     written = [*itertools.chain(*paths), *([sheet] if sheet is not None else [])]
-    edited = [Path(settings[name]) for name in ("init", "mask") if settings.get(name) is not None]
+    edited = [Path(settings[name]) for name in ("init", "mask", "map") if settings.get(name) is not None]
     check_targets(written, [*files_of(parsed, as_modality), *edited], overwrite=overwrite)
     with quick_start(words_only=False):
         space = load_space(space_name, device, download)

@@ -16,6 +16,7 @@ from torch import nn
 from embedspace.calibration.centring import MIXED
 from embedspace.calibration.model import Calibration
 from embedspace.errors import ArgumentError
+from embedspace.generate.drawing import Drawing, drawing_of
 from embedspace.generate.editing import Edit, edit_of
 from embedspace.generate.targets import CANDIDATES, GUIDANCE, SECONDS, SIZE, STEPS, target_of
 from embedspace.vocabulary import Neighbour
@@ -50,8 +51,10 @@ class Request:
         size: Pictures: side in pixels.
         seconds: Sounds: length.
         voice: Speech: "engine:name".
+        style: Pictures: name of a source whose style is wanted.
         candidates: Pictures: so many are drawn for each sample, and the one that fits best is kept.
         edit: Pictures and sounds: what is edited, in place of beginning from noise; see `embedspace.generate.editing`.
+        drawing: Pictures: what is to be drawn where; see `embedspace.generate.drawing`.
         extra: Options of generators from elsewhere: name -> value; their generator says what is in range.
     """
 
@@ -63,8 +66,10 @@ class Request:
     size: int | None = None
     seconds: float | None = None
     voice: str | None = None
+    style: str | None = None
     candidates: int | None = None
     edit: Edit | None = field(default=None, repr=False)
+    drawing: Drawing | None = field(default=None, repr=False)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -83,15 +88,16 @@ class Request:
         """The options that are not left to the generator: name -> value, in the order above."""
         named = {name: value for name in _FIELDS if (value := getattr(self, name)) is not None}
         edit = self.edit.asked if self.edit is not None else {}
+        edit |= self.drawing.about if self.drawing is not None else {}
         return named | edit | {name: value for name, value in self.extra.items() if value is not None}
 
 
 _FIELDS = tuple(
-    option.name for option in fields(Request) if option.name not in ("num_samples", "seed", "edit", "extra")
+    option.name for option in fields(Request) if option.name not in ("num_samples", "seed", "edit", "drawing", "extra")
 )
-OPTIONS = (*_FIELDS, "init", "strength", "mask")
-"""What of a `Request` a generator takes only where it says so: fields, and those of an edit."""
-_ABOUT_EDITS = ("init_sha256",)
+OPTIONS = (*_FIELDS, "init", "strength", "mask", "map")
+"""What of a `Request` a generator takes only where it says so: fields, those of an edit, and a drawing."""
+_ABOUT_FILES = ("init_sha256", "map_sha256")
 
 
 def request_of(settings: Mapping[str, Any], num_samples: int = 1, seed: int = 0, content: str = "image") -> Request:
@@ -105,15 +111,17 @@ def request_of(settings: Mapping[str, Any], num_samples: int = 1, seed: int = 0,
 
     Raises:
         ArgumentError: If a value is out of range, or a strength or mask comes without what is edited.
-        MediaError: If what is edited cannot be read.
+        MediaError: If what is edited, or a map, cannot be read.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     editing = {name: given.pop(name) for name in ("init", "strength", "mask") if name in given}
     if editing and "init" not in editing:
         name, value = next(iter(editing.items()))
         raise ArgumentError(name, f"{value}: says how something is edited; name its file as init")
+    drawing = drawing_of(given.pop("map")) if "map" in given else None
     extra = {name: given.pop(name) for name in [*given] if name not in OPTIONS}
-    return Request(num_samples, seed, **given, edit=edit_of(content, **editing) if editing else None, extra=extra)
+    edit = edit_of(content, **editing) if editing else None
+    return Request(num_samples, seed, **given, edit=edit, drawing=drawing, extra=extra)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -256,7 +264,7 @@ class Generator(nn.Module, ABC):
         for option in target.options if target is not None else ():
             option.check(request.extra.get(option.name))
         for name, value in request.asked.items():
-            if name not in self.options and name not in _ABOUT_EDITS:
+            if name not in self.options and name not in _ABOUT_FILES:
                 known = [*OPTIONS, *sorted(self.options.difference(OPTIONS))]
                 takes = ", ".join(option for option in known if option in self.options) or "no option"
                 raise ArgumentError(

@@ -140,6 +140,10 @@ MASK = Option(
     "or auto; of a sound, the seconds that are made anew, such as 1.5-2",
     local=True,
 )
+STYLE = Option("style", str, "the style of a source that it was trained on, such as openmoji")
+MAP = Option(
+    "map", str, "a picture of what is to be drawn where: an outline, a silhouette or edges, dark on white", local=True
+)
 CANDIDATES = Option("candidates", int, "draw so many for each sample and keep the one that fits best", "", 1, 64)
 SECONDS = Option("seconds", float, "length", "", 0.25, 60)
 VOICE = Option("voice", str, "piper:joe, flite:slt, espeak:en-us, ...; the best by default")
@@ -224,7 +228,7 @@ def options_of(some: Iterable[Target], *, remote: bool = False) -> list[Option]:
 
 
 for _target in (
-    Target("image", "pictures", "image", (*_COMMON, SIZE, CANDIDATES, *_EDITING)),
+    Target("image", "pictures", "image", (*_COMMON, SIZE, CANDIDATES, STYLE, MAP, *_EDITING)),
     Target("audio", "sounds", "audio", (*_COMMON, SECONDS, *_EDITING)),
     Target("text", "captions", "text", _COMMON, ranked=True),
     Target("speech", "speech", "audio", (*_COMMON, VOICE), ranked=True),

@@ -25,6 +25,7 @@ from embedspace.generate import (
     register_target,
 )
 from embedspace.generate.base import OPTIONS, GeneratorSpace
+from embedspace.generate.drawing import Drawing
 from embedspace.generate.editing import Edit
 from embedspace.generate.families.base import network_for_sampling
 from embedspace.generate.families.registry import family_names
@@ -124,6 +125,8 @@ def test_an_option_that_a_generator_does_not_take_is_refused(tmp_path: Path, opt
     if option in ("init", "strength", "mask"):
         whole = option == "init"
         asked = {"edit": Edit(np.zeros((2, 2, 3), np.uint8), about={"init": "a.png"} if whole else {option: "1"})}
+    if option == "map":
+        asked = {"drawing": Drawing(np.eye(2, dtype=bool), {"map": "a.png"})}
     with pytest.raises(ArgumentError, match=f"^{option} .*a generator of pitch does not take it; it takes: seconds$"):
         generate(space, vector_of("a dog"), to="pitch", request=Request(**asked))
 
@@ -180,8 +183,8 @@ def test_the_help_of_family_lists_all_that_are_registered() -> None:
 
 def test_every_option_is_a_field_of_a_request_or_of_its_edit() -> None:
     names = {field.name for field in dataclasses.fields(Request)}
-    edited = {"init", "strength", "mask"}
-    assert set(OPTIONS) == names - {"num_samples", "seed", "edit", "extra"} | edited
+    of_files = {"init", "strength", "mask", "map"}
+    assert set(OPTIONS) == names - {"num_samples", "seed", "edit", "drawing", "extra"} | of_files
     assert {option.name for option in options_of(targets())} == set(OPTIONS)
 
 

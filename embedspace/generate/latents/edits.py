@@ -44,7 +44,13 @@ _FEATHER = 0.01
 
 _ABILITIES = {"num_steps": "steps", "guidance_scale": "guidance"}
 """Option of a request -> what a family must be able to, where it is not 1."""
-_LACKING = {"start": "start from what is there", "mask": "masks", "difference": "masks of its own"}
+_LACKING = {
+    "start": "start from what is there",
+    "mask": "masks",
+    "difference": "masks of its own",
+    "style": "styles",
+    "map": "maps",
+}
 """What a family is said not to have, where it is called otherwise than the ability."""
 
 
@@ -175,6 +181,10 @@ def needed_abilities(request: Request) -> list[tuple[str, Any, str]]:
         for option, ability in _ABILITIES.items()
         if (value := getattr(request, option)) not in (None, 1)
     ]
+    if request.style is not None:
+        found.append(("style", request.style, "style"))
+    if request.drawing is not None:
+        found.append(("map", request.drawing.about.get("map", "map"), "map"))
     edit = request.edit
     if edit is None:
         return found

@@ -19,6 +19,7 @@ from embedspace.generate.conditioning import Condition
 from embedspace.generate.editing import Edit
 from embedspace.generate.families.base import SampleOptions
 from embedspace.generate.families.registry import families_that, family_names
+from embedspace.generate.latents.autoencoder import DOWN
 from embedspace.generate.latents.edits import (
     EditedLatents,
     ability_name,
@@ -27,6 +28,7 @@ from embedspace.generate.latents.edits import (
     start_for,
 )
 from embedspace.generate.latents.files import FamilyNetwork, LatentParts
+from embedspace.generate.latents.maps import to_cells
 from embedspace.vocabulary import Neighbour
 
 __all__ = ["LatentGenerator"]
@@ -105,7 +107,27 @@ class LatentGenerator(Generator):
             able = [name for name, network in self.networks.items() if ability in network.family.can]
             others = f"families that do: {', '.join(able or families_that(ability))}"
             raise ArgumentError(option, f"{value}: the family {family!r} has no {ability_name(ability)}; {others}")
+        config = self.networks[family].config
+        if request.style is not None and request.style not in config.styles:
+            known = ", ".join(config.styles) or f"none; name some in the recipe's families.{family}.styles and train it"
+            raise ArgumentError("style", f"{request.style!r}: the family {family!r} was trained on the styles {known}")
+        if request.drawing is not None and not config.maps:
+            raise ArgumentError(
+                "map", f"the family {family!r} was trained without maps; set families.{family}.maps and train it"
+            )
         return family
+
+    def told(self, family: str, request: Request, count: int) -> dict[str, Tensor]:
+        """Return what `count` conditions say beside their vectors: the style and the map that are asked for."""
+        found: dict[str, Tensor] = {}
+        if request.style is not None:
+            number = self.networks[family].config.styles.index(request.style) + 1
+            found["style"] = torch.full((count,), number)
+        if request.drawing is not None:
+            height = self.neighbours.latents.shape[2] * DOWN
+            drawn = torch.from_numpy(request.drawing.padded(height))
+            found["map"] = to_cells(drawn[None]).expand(count, -1, -1, -1)
+        return found
 
     @torch.inference_mode()
     def generate(
@@ -169,7 +191,8 @@ class LatentGenerator(Generator):
         for first in range(0, len(vector), _BATCH):
             part = slice(first, first + _BATCH)
             chosen = context[part]
-            condition = Condition(vector[part], size[part], self.neighbours.latents[chosen])
+            told = self.told(family, request, len(chosen))
+            condition = Condition(vector[part], size[part], self.neighbours.latents[chosen], **told)
             options = self.sample_options(family, request)
             if edited is not None:
                 options = edited.options(options, condition, owner[part])
@@ -242,8 +265,7 @@ class LatentGenerator(Generator):
             if not len(rows):
                 break
             start *= _EARLIER_START
-            part = Condition(condition.vector[rows], condition.sigma[rows], _rows_of(condition.context, rows))
-            latents[rows] = draw(part, [sources[k].clone_state() for k in rows.tolist()], start)
+            latents[rows] = draw(condition.rows(rows), [sources[k].clone_state() for k in rows.tolist()], start)
             for row, copy in zip(rows.tolist(), self.neighbours.nearest_output(latents[rows]), strict=True):
                 copies[row] = copy
         return copies
@@ -298,7 +320,3 @@ def _latents(
 ) -> Tensor:
     """Draw latents (B, C, H, W), beginning at `start`."""
     return network.draw(condition, sources, dataclasses.replace(options, start=start))
-
-
-def _rows_of(tensor: Tensor | None, rows: Tensor) -> Tensor | None:
-    return None if tensor is None else tensor[rows]

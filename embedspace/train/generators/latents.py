@@ -253,7 +253,7 @@ def _maps_of(recipe: LatentGeneratorRecipe, train: MediaSet) -> tuple[Tensor, ..
         return ()
     if train.media.shape[1] != 3:
         raise ConfigError("families: maps are of pictures; leave them out for other media")
-    return tuple(torch.cat([map_of(part, kind) for part in train.media.split(512)]) for kind in MAP_KINDS)
+    return tuple(torch.cat([map_of(part, kind) for part in torch.split(train.media, 512)]) for kind in MAP_KINDS)
 
 
 def _copies(shipped: Neighbours, held: Tensor | None) -> dict[str, float]:
