@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from embedspace.calibration.centring import centre
@@ -22,6 +21,7 @@ from embedspace.generate.latents.files import LatentParts, load_parts
 from embedspace.generate.latents.generator import LatentGenerator
 from embedspace.generate.registry import register_generator
 from embedspace.generate.targets import option_names
+from embedspace.generate.upsampling import resized
 from embedspace.modality import Modality
 
 __all__ = ["ImageGenerator"]
@@ -41,6 +41,20 @@ class ImageGenerator(LatentGenerator):
     def __init__(self, parts: LatentParts, space: GeneratorSpace | None = None) -> None:
         super().__init__(parts)
         self.space = space
+        self.upsampler = parts.upsampler
+
+    @torch.inference_mode()
+    def generate(
+        self, vectors: NDArray[np.float32], sigma: NDArray[np.float32], request: Request
+    ) -> list[list[Sample]]:
+        """Return `request.num_samples` samples of each vector; an edit of strength 0 is only made larger or smaller."""
+        edit = request.edit
+        if edit is None or edit.is_masked or edit.strength != 0:
+            return super().generate(vectors, sigma, request)
+        self.family_of(request)
+        content = resized(edit.content, request.size or max(edit.content.shape[:2]), self.upsampler)
+        seeds = range(request.seed, request.seed + request.num_samples)
+        return [[Sample(self.modality, content, seed) for seed in seeds] for _ in vectors]
 
     def fits(self, vector: NDArray[np.float32], samples: Sequence[Sample]) -> list[float] | None:
         """Return the cosines of the pictures' own centred vectors with the condition."""
@@ -51,10 +65,11 @@ class ImageGenerator(LatentGenerator):
         return [float(value) for value in cosines]
 
     def to_media(self, decoded: Tensor, request: Request) -> list[tuple[NDArray[Any], int]]:
-        """Turn (B, 3, H, W) into (H, W, 3) uint8, scaled to the side that is asked for."""
+        """Turn (B, 3, H, W) into (H, W, 3) uint8, drawn at the side that is asked for."""
         # (B, 3, H, W) -> (B, H, W, 3)
         pixels = ((decoded.clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).byte().numpy()
-        return [(_scaled(picture, request.size if request.edit is None else None), 0) for picture in pixels]
+        longer = request.size if request.edit is None and request.size is not None else self.side
+        return [(resized(picture, longer, self.upsampler), 0) for picture in pixels]
 
     def to_input(self, edit: Edit) -> Tensor:
         """Return the picture on a white square."""
@@ -68,7 +83,8 @@ class ImageGenerator(LatentGenerator):
 
     def merged(self, made: NDArray[Any], edit: Edit, cells: NDArray[np.bool_] | None, request: Request) -> NDArray[Any]:
         """Return a picture in the proportions of what is edited, with what stays out of it."""
-        return picture_merged(made, edit, cells, request.size)
+        longer = request.size or (max(edit.content.shape[:2]) if edit.is_masked else self.side)
+        return picture_merged(resized(made, max(longer, self.side), self.upsampler), edit, cells, longer)
 
     def own_condition(self, edit: Edit) -> tuple[NDArray[np.float32], float]:
         """Return the picture's own vector."""
@@ -88,12 +104,6 @@ class ImageGenerator(LatentGenerator):
     ) -> list[tuple[Neighbour, NDArray[np.uint8]]]:
         """Return the k training items nearest to a vector of the space, as the autoencoder keeps them."""
         return self.neighbour_media(centre(vector[None], modality, space.calibration.means)[0], k)
-
-
-def _scaled(picture: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
-    if side is None or side == picture.shape[0]:
-        return picture
-    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
 
 
 @register_generator("image")

@@ -130,7 +130,7 @@ class Target:
 GUIDANCE = Option("guidance_scale", float, "how strongly the source binds; 1 is no guidance", "--guidance", 0, 30)
 STEPS = Option("num_steps", int, "steps of the sampler", "--steps", 1, 1000)
 FAMILY = Option("family", str, "which of the generator's networks; families are", choices=family_names)
-SIZE = Option("size", int, "side in pixels that they are scaled to", "", 16, 2048)
+SIZE = Option("size", int, "side in pixels, 96 unless said; larger ones are drawn by the upsampler", "", 16, 2048)
 INIT = Option("init", str, "the file that is edited, in place of beginning from noise", local=True)
 STRENGTH = Option("strength", float, "how far it may go from the edited file, 0 to 1", least=0, most=1, local=True)
 MASK = Option(

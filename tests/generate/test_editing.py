@@ -74,10 +74,7 @@ def test_strength_says_how_far_it_goes(space: SpaceWithGenerators) -> None:
         for s in (0.0, 0.3, 1.0)
     )
     assert float(np.abs(little - same).mean()) < float(np.abs(much - same).mean())
-    generator: Any = space.generators["image"]
-    with torch.inference_mode():
-        back = generator.autoencoder.decode(generator.autoencoder.encode(torch.full((1, 3, 16, 16), 128 / 127.5 - 1)))
-    np.testing.assert_allclose(same, ((back[0].clamp(-1, 1) + 1) * 127.5).permute(1, 2, 0).numpy(), atol=1.01)
+    np.testing.assert_array_equal(same, picture)
 
 
 def test_a_large_picture_is_made_smaller_with_its_mask() -> None:

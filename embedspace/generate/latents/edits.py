@@ -140,7 +140,7 @@ def padded_mask(mask: NDArray[np.bool_], side: int, down: int) -> Tensor:
 
 
 def picture_merged(
-    made: NDArray[np.uint8], edit: Edit, changed: NDArray[np.bool_] | None, side: int | None
+    made: NDArray[np.uint8], edit: Edit, changed: NDArray[np.bool_] | None, longer: int
 ) -> NDArray[np.uint8]:
     """Return an edited picture (H, W, 3) in the proportions of the original, with what stays out of the original.
 
@@ -148,10 +148,9 @@ def picture_merged(
         made: (S, S, 3), padded.
         edit: The edit.
         changed: (h, w) cells that the generator chose, where it did.
-        side: Pixels of the longer side; None for the original's where part of it stays, else that of `made`.
+        longer: Pixels of the longer side of what is returned.
     """
     height, width = edit.content.shape[:2]
-    longer = side or (max(height, width) if edit.is_masked else made.shape[0])
     scale = longer / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     new = Image.fromarray(picture_without_padding(made, edit.content.shape)).resize(size, Image.Resampling.BICUBIC)

@@ -19,6 +19,7 @@ from embedspace.generate.families.base import Family, FamilyConfig, SampleOption
 from embedspace.generate.families.registry import family_of
 from embedspace.generate.latents.autoencoder import Autoencoder, AutoencoderConfig
 from embedspace.generate.latents.neighbours import Neighbours, load_neighbours
+from embedspace.generate.upsampling import Upsampler, load_upsampler
 from embedspace.vocabulary import Vocabulary, vocabulary_of
 
 __all__ = ["FamilyNetwork", "LatentOptions", "LatentParts", "autoencoder_config", "load_parts"]
@@ -101,6 +102,7 @@ class LatentParts:
         sigma: As `Generator.sigma`.
         options: Defaults of sampling.
         vocabulary: What noisy vectors are projected onto; None to take every vector as it is.
+        upsampler: Draws pictures at more than the decoder's side; None to interpolate.
     """
 
     autoencoder: Autoencoder
@@ -109,13 +111,14 @@ class LatentParts:
     sigma: Mapping[str, float]
     options: LatentOptions = dataclasses.field(default_factory=LatentOptions)
     vocabulary: Vocabulary | None = None
+    upsampler: Upsampler | None = None
 
 
 def load_parts(config: Mapping[str, Any], folder: Path) -> LatentParts:
     """Make the parts of a latent generator with their weights.
 
     Args:
-        config: Has autoencoder, families and sigma, and may have options.
+        config: Has autoencoder, families and sigma, and may have options and an upsampler.
         folder: Folder of the generator; the vocabulary lies in the folder around it.
 
     Raises:
@@ -138,6 +141,7 @@ def load_parts(config: Mapping[str, Any], folder: Path) -> LatentParts:
         config["sigma"],
         LatentOptions(**config.get("options", {})),
         vocabulary_of(folder.parent),
+        load_upsampler(config, folder),
     )
 
 
