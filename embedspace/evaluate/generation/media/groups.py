@@ -85,11 +85,15 @@ def _source_rows(
     if is_text:
         result.text_hits = hits
     ratios = {} if is_text else result.of_text(scorer, hits, have, part.concepts)
-    result.add("generated", label, family, scorer.row(part, scores, hits) | ratios)
     nearest = _nearest_items(scorer, found)
-    hits = scorer.hits(part, nearest)
-    ratios = result.of_text(scorer, hits, have, part.concepts)
-    result.add("nearest training item", label, "", scorer.row(part, nearest, hits) | ratios)
+    nearest_hits = scorer.hits(part, nearest)
+    less = {
+        f"{name}_less_nearest": scorer.difference(values, nearest_hits[name], part.concepts)
+        for name, values in hits.items()
+    }
+    result.add("generated", label, family, scorer.row(part, scores, hits) | ratios | less)
+    ratios = result.of_text(scorer, nearest_hits, have, part.concepts)
+    result.add("nearest training item", label, "", scorer.row(part, nearest, nearest_hits) | ratios)
     if is_text:
         _other_family_rows(scorer, result, label, part, found)
         shuffled = scorer.hits(part, scores, 1)

@@ -44,6 +44,11 @@ def _of_text(row: Entry) -> str:
     return " / ".join(parts)
 
 
+def _less_nearest(row: Entry) -> str:
+    names = [name for name in ("top_1_less_nearest", "recall_at_10_less_nearest") if name in row]
+    return " / ".join("{:+.1f} [{:+.0f}, {:+.0f}]".format(*(100 * value for value in row[name])) for name in names)
+
+
 def markdown(entry: Entry) -> str:
     """Return a report as Markdown.
 
@@ -52,16 +57,17 @@ def markdown(entry: Entry) -> str:
     """
     head = ["what", "prompts", "top-1, %", "caption R@10, %", "KID", "Fréchet", "P / R / D / C", "diversity"]
     head += ["near-copies: latents, %", "features, %", "aligned, %", "likeness", "of text's top-1 / R@10, %"]
+    head += ["less the nearest item's, paired"]
     lines = [f"# {entry['generation_suite']}", "", entry["description"], ""]
     for group in dict.fromkeys(row["group"] for row in entry["rows"]):
         lines += [f"## {group}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
         for row in (row for row in entry["rows"] if row["group"] == group):
             what = ", ".join(filter(None, (row["system"], row["source"], row["family"])))
-            lines.append("| " + " | ".join([what, *_cells(row), _of_text(row)]) + " |")
+            lines.append("| " + " | ".join([what, *_cells(row), _of_text(row), _less_nearest(row)]) + " |")
         lines.append("")
     if entry["sweep"]:
         lines += ["## Guidance, on a selection of its own", ""]
-        lines += ["| " + " | ".join(["weight", *head[1:-1]]) + " |", "|" + "---|" * (len(head) - 1)]
+        lines += ["| " + " | ".join(["weight", *head[1:-2]]) + " |", "|" + "---|" * (len(head) - 2)]
         lines += ["| " + " | ".join([f"{row['guidance_scale']:g}", *_cells(row)]) + " |" for row in entry["sweep"]]
         lines.append("")
     held, about = entry["held"], entry["judge_about"]

@@ -216,6 +216,12 @@ class Scorer:
         """Return the ratio of two means over the same prompts with its 95% interval over concepts; None to nothing."""
         return clustered_ratio(values, other, concepts, resamples=self.suite.resamples)
 
+    def difference(
+        self, values: NDArray[np.float64], other: NDArray[np.float64], concepts: Sequence[str]
+    ) -> list[float]:
+        """Return the mean difference over the same prompts with its 95% interval over concepts."""
+        return clustered_mean(values - other, concepts, resamples=self.suite.resamples)
+
     def read(self, items: Sequence[EvalItem]) -> list[Content]:
         """Return real things; one that cannot be read is recorded and left out."""
         out = []
