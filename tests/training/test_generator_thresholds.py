@@ -56,12 +56,13 @@ def test_a_concept_that_is_left_out_is_found_outside(rng: np.random.Generator) -
 
 def test_a_head_is_told_no_more_noise_than_it_learnt(tmp_path: Path) -> None:
     write_vocabulary(tmp_path)
-    for name, own in (("text", {"max_sigma": 2.0}), ("image", {"flow": {"max_sigma": 1.5}})):
+    families = {"families": {"flow": {"config": {"max_sigma": 1.2}}, "vae": {"config": {"max_sigma": 1.3}}}}
+    for name, own in (("text", {"max_sigma": 2.0}), ("image", {"flow": {"max_sigma": 1.5}}), ("audio", families)):
         (write_text_generator(tmp_path) if name == "text" else write_latent_generator(tmp_path, name)).joinpath(
             "recipe.json"
         ).write_text(json.dumps({"kind": name, name: own}))
     thresholds.write(tmp_path, {"speech": {"sigma": 6.5, "threshold": 0.3}})
-    for name, most in (("text", 2.0), ("image", 1.5)):
+    for name, most in (("text", 2.0), ("image", 1.5), ("audio", 1.2)):
         assert json.loads((tmp_path / name / "config.json").read_text())["sigma"]["speech"] == most
 
 

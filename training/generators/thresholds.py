@@ -202,7 +202,8 @@ def _learnt(recipe: Path) -> float:
         return float("inf")
     about = json.loads(recipe.read_text("utf-8"))
     own = about.get(about.get("kind", ""), {})
-    return float(own.get("flow", own).get("max_sigma", float("inf")))
+    families = [one["config"]["max_sigma"] for one in own.get("families", {}).values()]
+    return float(min(families, default=own.get("flow", own).get("max_sigma", float("inf"))))
 
 
 def _rewritten(path: Path, config: Mapping[str, Any], indent: int | None) -> list[Path]:
