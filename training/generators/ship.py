@@ -3,7 +3,8 @@
     python -m training.generators.ship build/runs/from_noise/generator --family flow
 
 Weights and settings are copied; how the recipe samples becomes the family's own way, so that the generator's other
-families draw as before; it becomes the default. Its recipe stands in recipe.json, with the one that made the other parts under "before".
+families draw as before; it becomes the default. Its recipe stands in recipe.json, with the one that made the other
+parts under "before".
 """
 
 from __future__ import annotations
