@@ -1,0 +1,45 @@
+"""Recipes of several networks that are compared, and the suites that compare them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from embedspace.evaluate.generation.media.suite import load_media_suite
+from embedspace.generate.families.registry import family_names, family_of
+from embedspace.train.generators.recipe import load_generator_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", ["families", "stabilisers"])
+def test_a_suite_compares_what_its_recipe_trains(name: str) -> None:
+    recipe = load_generator_recipe(ROOT / f"training/recipes/generators/{name}.toml")
+    suite = load_media_suite(ROOT / f"eval/suites/{name}.toml")
+    assert set(suite.families) == set(recipe.image.families)
+    if name == "families":
+        assert {family for family in family_names() if family_of(family).__module__.startswith("embedspace")} == set(
+            suite.families
+        )
+
+
+def test_each_trial_of_a_gan_differs_from_the_full_one_as_its_name_says() -> None:
+    trials = load_generator_recipe(ROOT / "training/recipes/generators/stabilisers.toml").image.families
+    full = dataclasses.asdict(trials["full"].config)
+    switches = {name.removeprefix("without_") for name in trials if name.startswith("without_")}
+    for name, trial in trials.items():
+        own = dataclasses.asdict(trial.config)
+        changed = {key for key in full if own[key] != full[key]}
+        if name.startswith("without_"):
+            (switch,) = changed
+            assert name == f"without_{switch}" and not own[switch], name
+        elif name == "loss_wasserstein":
+            assert changed == {"loss", "r1", "r2", "gradient_penalty"} and own["loss"] == "wasserstein"
+        elif name.startswith("loss_"):
+            assert changed == {"loss"} and name == f"loss_{own['loss'].replace('-', '_')}"
+        elif name == "plain":
+            assert changed == switches | {"loss"} and not any(own[switch] for switch in switches)
+    games = {trial.config.loss for trial in trials.values()}
+    assert games == {"minimax", "non-saturating", "hinge", "wasserstein", "relativistic"}
