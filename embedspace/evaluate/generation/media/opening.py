@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from embedspace.evaluate.generation.media.medium import medium_of
 from embedspace.evaluate.generation.media.scorer import SampleScores, Scorer
 from embedspace.evaluate.generation.media.suite import MediaSuite
 from embedspace.evaluate.generation.media.training_index import TrainingIndex
-from embedspace.evaluate.generation.samples import SampleCache, networks_digest
+from embedspace.evaluate.generation.samples import SampleCache
 from embedspace.evaluate.generation.session import Session
 from embedspace.evaluate.items import EvalItem
 from embedspace.files import replacing
@@ -26,6 +27,8 @@ __all__ = ["open_scorer"]
 _READ = 128
 """Training items at once; what is read is kept after each."""
 _PARTS = ("ids", "latents", "features", "layouts")
+_MADE_BY = ("autoencoder.safetensors", "gallery.safetensors")
+"""What latents of training items follow from; families may come and go."""
 
 
 def open_scorer(session: Session[MediaSuite]) -> Scorer:
@@ -83,8 +86,12 @@ def _path(scorer: Scorer) -> Path | None:
     session = scorer.session
     if session.cache is None:
         return None
-    networks = networks_digest(session.space.generators.folder / scorer.suite.to)
-    return session.cache / "made" / f"training-{scorer.suite.to}-{networks[:12]}-{scorer.judge.digest[:12]}.npz"
+    own = session.space.generators.folder / scorer.suite.to
+    total = hashlib.sha256()
+    for part in _MADE_BY:
+        total.update((own / part).read_bytes())
+    digest = total.hexdigest()[:12]
+    return session.cache / "made" / f"training-{scorer.suite.to}-{digest}-{scorer.judge.digest[:12]}.npz"
 
 
 def _read(scorer: Scorer, items: Sequence[EvalItem]) -> dict[str, NDArray[Any]]:
