@@ -251,3 +251,12 @@ def test_of_several_candidates_the_one_that_fits_best_is_kept(tmp_path: Path) ->
         assert 0.0 < sample.score <= 1.0
     (alone,) = head.generate(vector, np.zeros(1, np.float32), Request(1, seed=6, candidates=4))
     np.testing.assert_array_equal(alone[0].content, samples[1].content)
+
+
+def test_guidance_may_be_for_some_times_only() -> None:
+    """Four steps of a quarter: the two in the middle are guided, which takes a second pass each."""
+    network = _Straight()
+    condition = Condition(torch.tensor([[1.0]]), torch.zeros(1))
+    made = flow.follow(network, condition, _generators(0), SampleOptions(4, 3.0, guided_times=(0.25, 0.75)))
+    assert network.calls == 4 + 2
+    torch.testing.assert_close(made, torch.ones(1, 1, 2, 2))  # the last step is the condition's own

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from embedspace.generate.conditioning import Condition
 
-__all__ = ["Family", "FamilyConfig", "Loss", "Phase", "SampleOptions", "Shape", "network_for_sampling"]
+__all__ = ["SAMPLING", "Family", "FamilyConfig", "Loss", "Phase", "SampleOptions", "Shape", "network_for_sampling"]
 
 Shape = tuple[int, int, int]
 """Channels, height and width of one item's latents."""
@@ -60,6 +60,7 @@ class FamilyConfig:
         share: Part of the minutes that all families have, in proportion to the others'.
         num_steps: Steps of the sampler; None: as the generator's options say, as with the next two.
         guidance_scale: Weight of the guidance.
+        guided_times: Times from and to which it guides, of a flow; all of them else.
         start: Time to begin at, from the first neighbour.
     """
 
@@ -78,7 +79,12 @@ class FamilyConfig:
     share: float = 1.0
     num_steps: int | None = None
     guidance_scale: float | None = None
+    guided_times: tuple[float, float] = (0.0, 1.0)
     start: float | None = None
+
+
+SAMPLING = ("num_steps", "guidance_scale", "guided_times", "start")
+"""Settings of every family that say how it is sampled: training does not depend on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,7 @@ class SampleOptions:
         init: (B, C, H, W) latents of what is edited.
         keep: (B, 1, H, W) where `init` stays as it is, of one that can "mask".
         resamplings: Times that each step is taken beside what is kept, of families with steps back.
+        guided_times: Times from and to which a flow is guided; others cost one pass.
     """
 
     num_steps: int = 16
@@ -126,6 +133,7 @@ class SampleOptions:
     init: Tensor | None = field(default=None, compare=False)
     keep: Tensor | None = field(default=None, compare=False)
     resamplings: int = 3
+    guided_times: tuple[float, float] = (0.0, 1.0)
 
 
 ConfigT = TypeVar("ConfigT", bound=FamilyConfig)

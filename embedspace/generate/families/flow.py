@@ -5,7 +5,8 @@ point alone, and sampling follows it from t = 0 to 1.
 
 Source: Liu et al. 2022 (Rectified flow, https://arxiv.org/abs/2209.03003), equation 1 and algorithm 1; Esser et al.
 2024 (https://arxiv.org/abs/2403.03206), section 3.1, for times drawn from a logit-normal; Ho and Salimans 2022
-(https://arxiv.org/abs/2207.12598), equation 6, for guidance.
+(https://arxiv.org/abs/2207.12598), equation 6, for guidance; Kynkäänniemi et al. 2024
+(https://arxiv.org/abs/2404.07724) for guiding within some times only.
 """
 
 from __future__ import annotations
@@ -125,7 +126,9 @@ def follow(
     kept = Kept.of(options, noise, _parts, generators)
 
     def take(point: Tensor, time: Tensor) -> Tensor:
-        velocity = guided(partial(network, point, time), condition, plain, options.guidance_scale)
+        first, last = options.guided_times
+        scale = options.guidance_scale if first <= float(time[0]) < last else 1.0
+        velocity = guided(partial(network, point, time), condition, plain, scale)
         return point + size * velocity
 
     for step in range(options.num_steps):

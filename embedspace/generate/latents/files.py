@@ -83,6 +83,7 @@ class FamilyNetwork:
         return SampleOptions(
             num_steps=general.num_steps if own.num_steps is None else own.num_steps,
             guidance_scale=_set(own.guidance_scale, general.guidance_scale) if "guidance" in can else 1.0,
+            guided_times=own.guided_times,
             start=_set(own.start, general.start) if "start" in can else 0.0,
         )
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from embedspace.encoders.base import save_tensors
 from embedspace.generate.conditioning import Condition
-from embedspace.generate.families.base import FamilyConfig, Phase, Shape
+from embedspace.generate.families.base import SAMPLING, FamilyConfig, Phase, Shape
 from embedspace.generate.families.registry import family_of
 from embedspace.train.generators.recipe import FamilyRecipe
 from embedspace.train.generators.run import GeneratorRun
@@ -117,8 +117,9 @@ def train_family(run: GeneratorRun, name: str, recipe: FamilyRecipe, latents: Dr
 
 def _digest(recipe: FamilyRecipe) -> str:
     """Return a digest of all that a checkpoint depends on: more steps may be asked for when it goes on."""
-    settings = {key: value for key, value in dataclasses.asdict(recipe).items() if key != "steps"}
-    del settings["config"]["steps"], settings["config"]["share"]
+    settings = dataclasses.asdict(recipe)
+    for name in ("steps", "share", *SAMPLING):
+        del settings["config"][name]
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
