@@ -198,7 +198,7 @@ def train(minutes: float, resume: bool, out: Path = OUT) -> Path:
 
 def _halves(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors in half precision: with so few weights 8 bits would save half a megabyte."""
-    return {name: tensor.half() for name, tensor in tensors.items()}
+    return {name: tensor.half().contiguous() for name, tensor in tensors.items()}
 
 
 def _tell(progress: FitProgress) -> None:
