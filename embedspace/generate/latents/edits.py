@@ -79,18 +79,17 @@ class EditedLatents:
         return dataclasses.replace(options, init=init, keep=keep)
 
 
-def start_for(edit: Edit, network: FamilyNetwork, usual: float) -> float:
+def start_for(edit: Edit, network: FamilyNetwork) -> float:
     """Return the time that an edit begins at: a strength of 1 is the earliest that the network was trained for.
 
     Args:
-        edit: The edit.
+        edit: The edit; where it has a mask and no strength, it begins at the earliest time.
         network: Draws it.
-        usual: Where its samples begin.
     """
     strength = edit.strength
-    if strength is None and edit.is_masked:
-        return usual
     earliest = network.family.earliest(network.config)
+    if strength is None and edit.is_masked:
+        return earliest
     return earliest + (1 - earliest) * (1 - (DEFAULT_STRENGTH if strength is None else strength))
 
 

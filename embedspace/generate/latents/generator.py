@@ -213,7 +213,7 @@ class LatentGenerator(Generator):
         usual = network.options(self.sampling)
         return dataclasses.replace(
             usual,
-            start=usual.start if request.edit is None else start_for(request.edit, network, usual.start),
+            start=usual.start if request.edit is None else start_for(request.edit, network),
             num_steps=request.num_steps or usual.num_steps,
             guidance_scale=usual.guidance_scale if request.guidance_scale is None else request.guidance_scale,
         )
