@@ -69,13 +69,14 @@ def search(
     from embedspace.query.composition import compose
     from embedspace.query.grammar import parse
     from embedspace.query.searching import search_composed
+    from embedspace.space.recogniser import fitted
 
     texts = _queries(query)
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
     with opened_catalog(catalog, pushed, timeout) as opened:
         _tell_plan(opened, where if explain else None)
         with quick_start(words_only=_words_only(parsed, as_modality)):
-            space = load_space(space_name, device, download)
+            space = fitted(load_space(space_name, device, download), opened.fingerprints)
             opened.check_fingerprint(space.fingerprints())
             composed = [compose(one, space, as_modality=as_modality) for one in parsed]
         calibration, sizes = opened.calibration, opened.sizes()

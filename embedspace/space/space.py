@@ -156,6 +156,27 @@ class EmbeddingSpace(EncodingSpace):
         other._download = self._download
         return other
 
+    @property
+    def has_recogniser(self) -> bool:
+        """Whether speech is put into words, which are part of its vector."""
+        return bool(self.config["sections"].get(Modality.SPEECH, {}).get("decoder"))
+
+    def without_recogniser(self) -> EmbeddingSpace:
+        """Return this space with speech that is not put into words: faster, another fingerprint, hits without a text.
+
+        Probabilities stay those that were measured with the recogniser.
+
+        Raises:
+            ConfigError: If it has no recogniser.
+        """
+        return self._without_recogniser
+
+    @functools.cached_property
+    def _without_recogniser(self) -> EmbeddingSpace:
+        if not self.has_recogniser:
+            raise ConfigError(f"{self.folder}: has no recogniser of speech that could be left out")
+        return self.with_options(Modality.SPEECH, decoder="")
+
     def names(
         self, vectors: NDArray[np.float32], modality: Modality | str = "image", k: int = 5
     ) -> list[list[tuple[str, float]]]:

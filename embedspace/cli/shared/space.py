@@ -14,7 +14,7 @@ from embedspace.errors import InputError
 if TYPE_CHECKING:
     from embedspace.space import EmbeddingSpace
 
-__all__ = ["keep_space", "kept_spaces", "load_space", "quick_start"]
+__all__ = ["keep_space", "kept_spaces", "load_set_space", "load_space", "quick_start"]
 
 _KEPT: dict[tuple[str, str, bool], EmbeddingSpace] = {}
 """Spaces that this process keeps open for the commands that it runs."""
@@ -38,6 +38,20 @@ def load_space(name: str | Path | None = None, device: str = "cpu", download: bo
     if _keeping:
         _KEPT[_key(name, device, download)] = space
     return space
+
+
+def load_set_space(
+    name: str | Path | None = None, device: str = "cpu", download: bool = False, recogniser: bool = True
+) -> EmbeddingSpace:
+    """Return the space as `load_space`, with its recogniser of speech or without.
+
+    Raises:
+        ConfigError: If there is no recogniser that could be left out.
+        InputError: As `load_space`.
+        WeightsError: As `load_space`.
+    """
+    space = load_space(name, device, download)
+    return space if recogniser else space.without_recogniser()
 
 
 def _opened(name: str | Path | None, device: str, download: bool) -> EmbeddingSpace:
