@@ -8,7 +8,7 @@ wheels leave it (an editable one starts later: its finder is imported first). A 
 so that they meet the same machine; ratios are medians over rounds. "warm" asks a server after a pause, as people do,
 "again" at once, before a copy of the server has got ready. Time of the processor is what the process and its children
 took (user and system); the server's, with getting ready for the next command, stands beside it. The earlier commit
-makes the catalog, for both read that.
+makes the catalog, for both read that; it says nothing of speech, whose recogniser has changed since.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from embedspace.catalog import Catalog
 from embedspace.space import EmbeddingSpace
 from eval.bench.bench_search import items
 space = EmbeddingSpace.from_pretrained()
-about = {"fingerprints": space.fingerprints(), "calibration_json": space.calibration_json()}
+fingerprints = {modality: made for modality, made in space.fingerprints().items() if modality != "speech"}
+about = {"fingerprints": fingerprints, "calibration_json": space.calibration_json()}
 with Catalog.create(sys.argv[1], embed_dim=space.embed_dim, **about) as catalog:
     catalog.add(items(int(sys.argv[2]), space.embed_dim))
 """
@@ -88,7 +89,8 @@ def installed(folder: Path, source: Path, module: str) -> Installed:
     (packages / "bench.pth").write_text(f"{source}\n{sysconfig.get_path('purelib')}\n")
     command.write_text(SCRIPT.format(python=python, module=module))
     command.chmod(0o755)
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    unlike = ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")  # a user's modules are compiled once
+    environment = {name: value for name, value in os.environ.items() if name not in unlike}
     return Installed(str(python), str(command), environment)
 
 
@@ -105,7 +107,7 @@ def cost(command: list[str], environment: dict[str, str]) -> Cost:
 
 
 def measured(path: Path, now: Installed, before: Installed, runs: int) -> dict[str, list[Cost]]:
-    """Return the costs of each way, round by round; the first round fills the page cache and is left out."""
+    """Return the costs of each way per round; the first compiles modules, fills the page cache and is left out."""
     search = ["search", str(path), QUERY]
     alone = {**now.environment, "XDG_RUNTIME_DIR": str(path.parent)}  # no server there
     rounds = []
