@@ -30,6 +30,8 @@ _ACTIVE = 0.1
 """Share of a cell's pixels from which the cell moves."""
 _REGIONS = 3
 _LEAST_PIXELS = 12
+_SHORTEST = 0.02
+"""Seconds between two frames: in less, a pixel is a speed."""
 _CUT = 0.6
 """Share of the picture that moves from which it is another picture."""
 _STRANGE = 0.6
@@ -101,7 +103,7 @@ def iter_movement(moments: Iterable[Moment]) -> Iterator[Movement]:
     camera = (0.0, 0.0)
     changed: Frame | None = None
     for moment in moments:
-        if moment.image is None or (held and moment.start <= held[-1].time):
+        if moment.image is None or (held and moment.start < held[-1].time + _SHORTEST):
             continue
         image = _smaller(moment.image)
         size = size or _size(image)

@@ -36,6 +36,8 @@ _VIEWS = 3
 """Crops of a look that its meaning is the mean of."""
 _SAME = 0.7
 """Cosine from which two looks are one thing."""
+_STILL = 1e-3
+"""Largest energy of a film in which nothing moves: coding changes pixels, too."""
 _BATCH = 8
 _ALONE = 2.0
 """Weight in it of a view of the thing alone, beside one with what is around it."""
@@ -127,7 +129,7 @@ def watch(
             strikes.append(Strike(impact.time, impact.strength, impact.box, looks.number(impact)))
     if seen[0] < 2:
         raise EmptyMediaError(f"{path}: has one picture only, in which nothing can strike; give a film")
-    if not any(energies) and not strikes:
+    if not strikes and max(energies, default=0.0) < _STILL:
         raise EmptyMediaError(f"{path}: nothing moves in it, so nothing is heard; give a film in which something does")
     number_of, rows = _joined(looks.rows())
     told = tuple(dataclasses.replace(strike, look=number_of[strike.look]) for strike in strikes)
