@@ -86,7 +86,6 @@ def generate(
     A file that exists is replaced only with --overwrite. A file says where it comes from: seed, generator, hash of its
     weights and the source's terms are inside. With --init a file is edited: --mask says where, --strength how far.
     Captions are printed, and written only with --out. With --json one object per sample.
-
     A film with --to audio is given sound events where something strikes in it: written with the film, its pictures
     copied (.mp4, .mkv, .mov, .webm, .avi), or alone (.wav). With --seconds it is one sound of what the film means.
     """
@@ -105,9 +104,8 @@ def generate(
 
     asked, target = _request(number, seed, to, settings), _target(to)
     chosen = _head(head, head_options)
-    parsed = [
-        parse(text) for text in (*sources, *([morph] if morph is not None else []))
-    ]  # a query that cannot be read costs no start-up
+    texts = [*sources, *([morph] if morph is not None else [])]
+    parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
     _check(asked, target, out, sheet, len(sources), morph)
     paths = sample_paths(out, sources, target, number, morph=morph is not None)
     _check_files([*itertools.chain(*paths), sheet], files_of(parsed, as_modality), settings, overwrite)

@@ -86,7 +86,7 @@ def unexplained(before: Frame, after: Frame, shift: Shift) -> Frame:
     apart = np.abs(moved - before)
     across, down = _gradients(before)
     grain = _GRAIN + 3 * float(np.median(apart))
-    left = np.maximum(apart - grain - _EDGE * np.hypot(across, down), 0.0).astype(np.float32)
+    left: Frame = np.maximum(apart - grain - _EDGE * np.hypot(across, down), 0.0).astype(np.float32)
     border_x, border_y = (1 + int(np.ceil(abs(by))) for by in shift)
     left[:border_y], left[-border_y:], left[:, :border_x], left[:, -border_x:] = 0, 0, 0, 0
     return left
