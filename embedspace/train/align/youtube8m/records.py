@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,7 +153,7 @@ def read_videos(paths: list[Path]) -> Videos:
 
 def _video(data: bytes, where: str) -> Video:
     try:
-        features = {}
+        features: dict[str, list[Any]] = {}
         for number, whole in _fields(data):
             if number == 1 and isinstance(whole, bytes):  # Example.features, or SequenceExample.context
                 features |= dict(_entry(one) for at, one in _fields(whole) if at == 1 and isinstance(one, bytes))
@@ -173,9 +174,10 @@ def _video(data: bytes, where: str) -> Video:
     return Video(name.decode("utf-8", "replace"), found["mean_rgb"], found["mean_audio"], labels)
 
 
-def _entry(data: bytes) -> tuple[str, list]:  # type: ignore[type-arg] - bytes, floats or integers
+def _entry(data: bytes) -> tuple[str, list[Any]]:
     """Return name and values of an entry of the map of features."""
-    name, values = "", []
+    name = ""
+    values: list[Any] = []
     for number, value in _fields(data):
         assert isinstance(value, bytes)
         if number == 1:
@@ -187,9 +189,9 @@ def _entry(data: bytes) -> tuple[str, list]:  # type: ignore[type-arg] - bytes, 
     return name, values
 
 
-def _values(kind: int, data: bytes) -> list:  # type: ignore[type-arg]
+def _values(kind: int, data: bytes) -> list[Any]:
     """Return the values of a BytesList (1), FloatList (2) or Int64List (3), packed or not."""
-    values: list = []  # type: ignore[type-arg]
+    values: list[Any] = []
     for _, value in _fields(data):
         if kind == 1:
             values.append(value)
