@@ -1,6 +1,7 @@
 """Measure soundtracks: do sounds fall where something strikes, and are they of what strikes?
 
     python -m eval.soundtrack                       # the test clips: minutes of one core; eval/results/soundtrack.*
+    python -m eval.soundtrack --known               # those of things that the judge of sounds knows
     python -m eval.soundtrack --split val --clips 40 --out build/soundtrack       # where settings are tried
 
 The clips are rendered (`python -m training.corpora --only rendered`): a stamp moves, and its impacts are known. Test
@@ -216,7 +217,7 @@ def lines(entry: dict[str, Any]) -> Iterator[str]:
     yield (
         f"\nA second of film took {entry['cost']:.2f} s of one core's time, sounds included, on frames of 160 x 120.\n"
         "\nLight: movement; dark: strength of impacts; blue: sounds and their names; red: true impacts.\n\n"
-        "![strips](soundtrack.png)"
+        f"![strips]({entry['name']}.png)"
     )
 
 
@@ -230,10 +231,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure soundtracks of rendered clips.")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
     parser.add_argument("--clips", type=int, help="so many of them; all by default")
+    parser.add_argument("--known", action="store_true", help="those alone that show what the judge knows")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
     corpora, space = corpora_folder(), EmbeddingSpace.from_pretrained()
-    rows = [row for row in read_rows(corpora, "rendered") if row["split"] == arguments.split][: arguments.clips]
+    rows = [dict(row) for row in read_rows(corpora, "rendered") if row["split"] == arguments.split][: arguments.clips]
     try:
         judge: Judge | None = load_judge(_JUDGE)
     except ConfigError as error:
@@ -241,13 +243,15 @@ def main() -> int:
         judge = None
     from training.judges.sounds import CONCEPTS
 
+    rows = [row for row in rows if not arguments.known or row["concept"] in CONCEPTS]
+    name = "soundtrack_known" if arguments.known else "soundtrack"
     clips, cost = watched_clips(rows, corpora, space)
     groups = {"all": clips}
     groups |= {kind: [c for c in clips if c.row["extra"]["motion"] == kind] for kind in _kinds(clips)}
     for what, moves in (("moves", True), ("still", False)):
         groups[f"camera {what}"] = [clip for clip in clips if clip.row["extra"]["camera"] == moves]
     entry = {
-        "name": "soundtrack",
+        "name": name,
         "description": f"Sounds made for the {len(rows)} rendered clips of the split {arguments.split}, silent: stamps "
         "that move by the rules of training/corpora/video/motions.py. Rendered clips are not film.",
         "command": " ".join(["python -m eval.soundtrack", *sys.argv[1:]]),
@@ -262,10 +266,10 @@ def main() -> int:
         "cost": round(cost, 3),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "soundtrack.json").write_text(json.dumps(entry, indent=1) + "\n")
+    (arguments.out / f"{name}.json").write_text(json.dumps(entry, indent=1) + "\n")
     page = "\n".join(lines(entry))
-    (arguments.out / "soundtrack.md").write_text(page + "\n")
-    _draw(clips, corpora, arguments.out / "soundtrack.png")
+    (arguments.out / f"{name}.md").write_text(page + "\n")
+    _draw(clips, corpora, arguments.out / f"{name}.png")
     print(page)
     return 0
 
