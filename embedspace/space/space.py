@@ -23,6 +23,7 @@ from embedspace.space.encoding import EncodingSpace
 if TYPE_CHECKING:
     from embedspace.generate.api import Generators
     from embedspace.generate.pretrained.head import Head
+    from embedspace.generate.soundtrack import Soundtrack
     from embedspace.space.recipe import ComposeRecipe
 
 __all__ = ["EmbeddingSpace"]
@@ -278,6 +279,28 @@ class EmbeddingSpace(EncodingSpace):
         return generate(
             self, vectors, to=to, modality=modality, request=asked, neighbours=neighbours, force=force, head=head
         )
+
+    def soundtrack(self, film: str | Path, **options: Any) -> Soundtrack:  # noqa: ANN401 - checked there
+        """Make the sound of a silent film: events where something strikes in it, of what that means.
+
+        Args:
+            film: A video file.
+            options: As of `embedspace.generate.soundtrack.soundtrack_of`: seed, sounds, film_sound, ...
+
+        Returns:
+            The sound; its `write("scored.mp4")` writes it with the film, whose pictures are copied.
+
+        Raises:
+            EmptyMediaError: If the file has no pictures, or nothing moves in it.
+            MediaError: If it cannot be decoded.
+            WeightsError: If this space lacks what is needed.
+        """
+        from embedspace.generate.soundtrack import soundtrack_of
+
+        try:
+            return soundtrack_of(film, self, **options)
+        except TypeError as error:
+            raise InputError(f"soundtrack: {error}; see embedspace.generate.soundtrack.soundtrack_of") from None
 
     @staticmethod
     def similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
