@@ -25,9 +25,9 @@ from embedspace.cli.shared.index_options import (
     RetryFailed,
     Settings,
 )
-from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, Quiet, SpaceName
+from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, Quiet, SpaceName, Voices
 from embedspace.errors import ConfigError, InputError
-from embedspace.modality import NOT_READ, SUFFIXES
+from embedspace.modality import NOT_READ, SUFFIXES, Modality
 
 if TYPE_CHECKING:
     from embedspace.catalog.index.settings import IndexSettings
@@ -53,6 +53,7 @@ def index(
     actors: Actors = None,
     parts: Parts = None,
     settings: Settings = None,
+    voices: Voices = False,
     profile: Profile = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -70,7 +71,7 @@ def index(
     from embedspace.catalog.ingest.opening import open_or_create
     from embedspace.cli.shared.output import Interrupted
     from embedspace.cli.shared.progress import ProgressReport
-    from embedspace.cli.shared.space import load_space
+    from embedspace.cli.shared.space import load_space, with_voices_of
 
     if not any(path.exists() for path in paths):  # before a catalog is made for nothing
         raise InputError(f"{', '.join(map(str, paths))}: no such file or folder; check the spelling")
@@ -78,8 +79,12 @@ def index(
         raise InputError("--actors and --parts are for --workers ray")
     chosen = index_settings(settings) if settings else None
     space = load_space(space_name, device, download)
+    if voices:
+        space = space.with_voices()
+        _require_voices(catalog)
     run = _ingest(workers, actors, parts, functools.partial(load_space, space_name, device, download))
     with open_or_create(catalog, space, chosen) as opened:
+        space = with_voices_of(opened, space)
         with ProgressReport(quiet=quiet or json) as bar:
             report = run(
                 opened,
@@ -98,6 +103,19 @@ def index(
     report_ingest(report, paths, as_json=json, quiet=quiet)
     if report.interrupted:
         raise Interrupted(f"interrupted; the {items} items in {catalog} are intact, run the same command to go on")
+
+
+def _require_voices(path: Path) -> None:
+    """Refuse to add voices for new recordings alone: those that are in the catalog would never be found by theirs."""
+    from embedspace.catalog.catalog import Catalog
+    from embedspace.catalog.store.schema import database_path
+
+    if not database_path(path).is_file():
+        return
+    with Catalog.open(path, read_only=True) as catalog:
+        lacks = Modality.VOICE not in catalog.fingerprints and Modality.SPEECH in catalog.info().segments
+    if lacks:
+        raise InputError(f"{path}: its recordings have no voices yet; run: embedspace catalog migrate {path} --voices")
 
 
 def _ingest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ from embedspace.cli.shared.options import (
     Timeout,
     Where,
 )
+from embedspace.errors import InputError
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:
@@ -28,7 +30,13 @@ if TYPE_CHECKING:
     from embedspace.query.composition import ComposedQuery
     from embedspace.query.grammar import Query
 
-__all__ = ["search"]
+__all__ = ["By", "search"]
+
+
+class By(enum.StrEnum):
+    """What a search goes by, where that is not the meaning."""
+
+    VOICE = "voice"
 
 
 def search(
@@ -41,6 +49,14 @@ def search(
             "searches; - reads one query per line from standard input.",
         ),
     ],
+    by: Annotated[
+        By | None,
+        typer.Option(
+            "--by",
+            help="voice: find recordings of the same speaker, from when to when they speak; QUERY is a recording of them. "
+            "A voice identifies a person: search only for people who agreed.",
+        ),
+    ] = None,
     to: OnlyModalities = None,
     as_modality: AsModality = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Hits a query.")] = 10,
@@ -65,17 +81,23 @@ def search(
     cosine. With --json one object per line. A search without a hit says so and exits 0.
     """
     from embedspace.cli.shared.opening import opened_catalog
-    from embedspace.cli.shared.space import load_space, quick_start
+    from embedspace.cli.shared.space import load_space, quick_start, with_voices_of
     from embedspace.query.composition import compose
     from embedspace.query.grammar import parse
     from embedspace.query.searching import search_composed
 
+    if by is not None:
+        if to or as_modality:
+            raise InputError("--by says what is searched with and for; leave --to and --as away")
+        to, as_modality = [by.value], by.value
     texts = _queries(query)
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
     with opened_catalog(catalog, pushed, timeout) as opened:
+        if as_modality == Modality.VOICE:
+            _require_voices(opened)
         _tell_plan(opened, where if explain else None)
         with quick_start(words_only=_words_only(parsed, as_modality)):
-            space = load_space(space_name, device, download)
+            space = with_voices_of(opened, load_space(space_name, device, download))
             opened.check_fingerprint(space.fingerprints())
             composed = [compose(one, space, as_modality=as_modality) for one in parsed]
         calibration, sizes = opened.calibration, opened.sizes()
@@ -87,6 +109,14 @@ def search(
     for text, one, found in zip(texts, composed, hits, strict=True):
         remark = _remark(one.modality, found, calibration, sizes, min_probability, lacking)
         _show(text, one, found, as_json=json, explain=explain, several=len(texts) > 1, remark=remark)
+
+
+def _require_voices(catalog: Catalog) -> None:
+    if Modality.VOICE not in catalog.info().segments:
+        raise InputError(
+            f"{catalog.path}: holds no voices; to add them, with the consent of who speaks: "
+            f"embedspace catalog migrate {catalog.path} --voices"
+        )
 
 
 def _tell_plan(catalog: Catalog, where: str | None) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "Quiet",
     "SpaceName",
     "Timeout",
+    "Voices",
     "Where",
     "Workers",
     "modality_name",
@@ -95,6 +96,15 @@ OnlyModalities = Annotated[
 ]
 
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Items encoded at once.")]
+
+Voices = Annotated[
+    bool,
+    typer.Option(
+        "--voices",
+        help="Also keep who speaks, for `search --by voice`. A voice identifies a person: ask them first. A catalog that "
+        "has voices goes on getting them.",
+    ),
+]
 
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Threads that read and decode; by default one a core, at most 4.")
