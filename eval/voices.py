@@ -7,8 +7,8 @@
 People read the captions of Tux Paint's stamps, one language each; of some languages more than one person may have read,
 which counts against the figures, and each language differs in words and microphones as well, which counts for them. So
 voices of flite and espeak-ng that say the same English names are among the speakers. No one of them trained the
-network, which was published as it is; the likeness from which two stretches are one speaker is chosen on validation speakers
-(`VALIDATION`), and nothing is chosen on the others.
+network, which was published as it is; the likeness from which two stretches are one speaker is chosen on validation
+speakers (`VALIDATION`), and nothing is chosen on the others.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def search(space: EmbeddingSpace, clips: Clips) -> dict[str, Any]:
 
 
 def _conversations(space: EmbeddingSpace, clips: Clips) -> list[tuple[list[Segment], list[tuple[float, str]]]]:
-    """Return for pairs of speakers who talk in turns the stretches with their vectors, and the (end, speaker) of turns."""
+    """Return for pairs of speakers who talk in turns the stretches with vectors, and the (end, speaker) of turns."""
     encoder = space.encoder("voice")
     made = []
     for first, second in itertools.pairwise([*clips, next(iter(clips))]):
@@ -182,30 +182,41 @@ def _page(found: Mapping[str, Any]) -> str:
     """Return the figures as a page."""
     test, tried = found["test"], found["validation"]
     by = ", ".join(f"{name} {share:g}" for name, share in test["search"]["by_speaker"].items())
-    low, high = test["search"]["interval"]
-    return f"""# Voices
+    rows = [f"| {name} | {_search_row(one['search'])} |" for name, one in (("test", test), ("validation", tried))]
+    turns = [
+        f"| {name} | {one['wrong_time']:g}% | {one['speakers_found']:g} | {one['two_found']:g}% |"
+        for name, one in (("test", test["turns"]), ("one speaker for all", test["one_speaker_for_all"]))
+    ]
+    lines = [
+        "# Voices",
+        "",
+        f"`python -m eval.voices`, commit {found['commit'][:12]}, seed {found['seed']}, voice encoder "
+        f"{found['weights'][:12]}.",
+        "",
+        "Search by speaker: the nearest other recording is the same speaker's. Nothing was chosen on the speakers of the "
+        "test. Intervals draw speakers whole. A recording is one name of a thing, mostly of one to two seconds. People "
+        "differ in language, room and microphone as well; the voices of flite and espeak-ng say the same English names.",
+        "",
+        "| | speakers | recordings | R@1 | chance | shuffled |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+        f"Each: {by}.",
+        "",
+        f"Turns: {test['conversations']} conversations of two of these speakers, {TURNS} turns of {TURN_SECONDS:g} s or "
+        f"a little more. Likeness {tried['chosen']:g} was chosen on the validation speakers.",
+        "",
+        "| | time given to the wrong speaker | speakers found | exactly two |",
+        "|---|---|---|---|",
+        *turns,
+    ]
+    return "\n".join(lines) + "\n"
 
-`python -m eval.voices`, commit {found["commit"][:12]}, seed {found["seed"]}, voice encoder {found["weights"][:12]}.
 
-Search by speaker: the nearest other recording, of {test["search"]["recordings"]} by {test["search"]["speakers"]} speakers whom nothing was chosen on, is the
-same speaker's. Intervals draw speakers whole.
-
-| | R@1 | chance | shuffled |
-|---|---|---|---|
-| test | {test["search"]["recall_at_1"]:g} [{low:g}, {high:g}] | {test["search"]["chance"]:g} | {test["search"]["shuffled"]:g} |
-| validation, {tried["search"]["speakers"]} speakers | {tried["search"]["recall_at_1"]:g} | {tried["search"]["chance"]:g} | {tried["search"]["shuffled"]:g} |
-
-Each: {by}. A recording is one name of a thing, mostly of one to two seconds. People differ in language, room and microphone as well; the
-voices of flite and espeak-ng say the same English names.
-
-Turns: {test["conversations"]} conversations of two of these speakers, {TURNS} turns of {TURN_SECONDS:g} s or a little more. Likeness {tried["chosen"]:g} was chosen on the
-validation speakers.
-
-| | time given to the wrong speaker | speakers found | exactly two |
-|---|---|---|---|
-| test | {test["turns"]["wrong_time"]:g}% | {test["turns"]["speakers_found"]:g} | {test["turns"]["two_found"]:g}% |
-| one speaker for all | {test["one_speaker_for_all"]["wrong_time"]:g}% | {test["one_speaker_for_all"]["speakers_found"]:g} | {test["one_speaker_for_all"]["two_found"]:g}% |
-"""
+def _search_row(one: Mapping[str, Any]) -> str:
+    low, high = one["interval"]
+    shown = f"{one['recall_at_1']:g} [{low:g}, {high:g}]"
+    return f"{one['speakers']} | {one['recordings']} | {shown} | {one['chance']:g} | {one['shuffled']:g}"
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ def search(
         By | None,
         typer.Option(
             "--by",
-            help="voice: find recordings of the same speaker, from when to when they speak; QUERY is a recording of them. "
-            "A voice identifies a person: search only for people who agreed.",
+            help="voice: find recordings of the same speaker, from when to when they speak; QUERY is a recording of "
+            "them. A voice identifies a person: search only for people who agreed.",
         ),
     ] = None,
     to: OnlyModalities = None,

@@ -52,7 +52,7 @@ def decode_recording(source: Any, encoders: Encoders, as_modality: str | None) -
     """
     if as_modality not in (None, *SOUND):
         raise UnknownModalityError(
-            f"{source}: a recording is {', '.join(SOUND[:-1])} or {SOUND[-1]}, not {as_modality!r}; change as_modality (--as)"
+            f"{source}: a recording is audio, speech or voice, not {as_modality!r}; change as_modality (--as)"
         )
     require_encoder(encoders, as_modality, SOUND[:2], source)
     facts: dict[str, Any] = {}

@@ -30,6 +30,13 @@ FORMAT = 2
 MAX_EMBED_DIM = 65_536
 PREPROCESSING = 2
 """Raised when decoding, resampling, cropping or windows change what the encoders see: old vectors then do not fit."""
+_VOICE_SECTION = {
+    "type": "voice",
+    "backbone": "resemblyzer",
+    "window_seconds": 12.0,
+    "likeness": 0.55,
+    "shortest": 1.2,
+}
 VOICE_NUMBERS = 256
 """Width of what the encoder of voices says of one."""
 _BACKBONES = "backbones/"
@@ -74,7 +81,7 @@ def voiced_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         )
     if width < VOICE_NUMBERS:
         raise ConfigError(f"{folder}: rows of {width} numbers have no room for a voice, which has {VOICE_NUMBERS}")
-    section = {"type": "voice", "backbone": "resemblyzer", "embed_dim": width}
+    section = {**_VOICE_SECTION, "embed_dim": width}
     found = encoder_type(section, Modality.VOICE, folder / "config.json")
     names = [f"{_BACKBONES}{name}" for name in found.backbones(section)]
     files = {name: _sha256(where) for name in names if (where := _path_of(folder, name)).is_file()}

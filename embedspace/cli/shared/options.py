@@ -101,8 +101,8 @@ Voices = Annotated[
     bool,
     typer.Option(
         "--voices",
-        help="Also keep who speaks, for `search --by voice`. A voice identifies a person: ask them first. A catalog that "
-        "has voices goes on getting them.",
+        help="Also keep who speaks, for `search --by voice`. A voice identifies a person: ask them first. A catalog "
+        "that has voices goes on getting them.",
     ),
 ]
 

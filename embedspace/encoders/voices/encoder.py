@@ -1,7 +1,8 @@
 """Who speaks: a frozen network that tells voices apart, in a space of its own within the width of the shared one.
 
-Its rows are as wide as the space's, zeros behind the network's own numbers, so that cosines are the network's and whatever
-stores and searches vectors needs to know nothing of it. They are compared with one another alone (`ModalitySpec.apart`).
+Its rows are as wide as the space's, zeros behind the network's own numbers, so that cosines are the network's and
+whatever stores and searches vectors needs to know nothing of it. They are compared with one another alone
+(`ModalitySpec.apart`).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _SILENT = 10.0 ** (-40.0 / 20.0)
 """A partial utterance whose level is below this share of the loudest one's says nothing of who speaks."""
 _BATCH = 64
 _LEVEL = 10.0 ** (-30.0 / 20.0)
-"""Root mean square that every stretch is brought to. The published code makes loud ones no quieter: the same person then has
-another vector where they were recorded louder."""
+"""Root mean square that every stretch is brought to. The published code makes loud ones no quieter: the same person then
+has another vector where they were recorded louder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +68,7 @@ class VoiceConfig:
     embed_dim: int
     backbone: str = "resemblyzer"
     window_seconds: float = 12.0
-    likeness: float = 0.75
+    likeness: float = 0.55
     shortest: float = 1.2
 
     def __post_init__(self) -> None:
