@@ -95,8 +95,8 @@ class ModalitySpec:
         beside: A modality that its items have segments of as well: where a search over everything knows probabilities
             of that one and none of this, it finds the items by that one. What is known of that one, such as its mean,
             is taken for what is not known of this one.
-        apart: Its vectors lie in a space of their own, only as many numbers wide as the shared one: they are compared with
-            one another alone, and a search looks through them only where it is asked to.
+        apart: Its vectors lie in a space of their own, only as many numbers wide as the shared one: they are compared
+            with one another alone, and a search looks through them only where it is asked to.
         writes: Suffix of the files that generated items are written to, such as ".png"; empty where none are made.
     """
 

@@ -18,7 +18,7 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +91,13 @@ def search(space: EmbeddingSpace, clips: Clips) -> dict[str, Any]:
     }
 
 
-def _conversations(space: EmbeddingSpace, clips: Clips) -> list[tuple[list[Segment], list[tuple[float, str]]]]:
+def _conversations(
+    space: EmbeddingSpace, clips: Clips, pairs: Iterable[tuple[str, str]]
+) -> list[tuple[list[Segment], list[tuple[float, str]]]]:
     """Return for pairs of speakers who talk in turns the stretches with vectors, and the (end, speaker) of turns."""
     encoder = space.encoder("voice")
     made = []
-    for first, second in itertools.pairwise([*clips, next(iter(clips))]):
+    for first, second in pairs:
         waveforms, truth, at = [], [], 0.0
         taken = dict.fromkeys((first, second), 0)
         for name in itertools.islice(itertools.cycle((first, second)), TURNS):
@@ -155,7 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     space = EmbeddingSpace.from_pretrained().with_voices()
     validation, others = _clips(given.clips)
-    talks, tests = _conversations(space, validation), _conversations(space, others)
+    talks = _conversations(space, validation, itertools.combinations(validation, 2))
+    tests = _conversations(space, others, itertools.pairwise([*others, next(iter(others))]))
     curve = {f"{likeness:g}": divide(talks, likeness) for likeness in LIKENESSES}
     chosen = min(curve, key=lambda key: (curve[key]["wrong_time"], key))
     one = [([*segments], truth) for segments, truth in tests]
@@ -193,9 +196,9 @@ def _page(found: Mapping[str, Any]) -> str:
         f"`python -m eval.voices`, commit {found['commit'][:12]}, seed {found['seed']}, voice encoder "
         f"{found['weights'][:12]}.",
         "",
-        "Search by speaker: the nearest other recording is the same speaker's. Nothing was chosen on the speakers of the "
-        "test. Intervals draw speakers whole. A recording is one name of a thing, mostly of one to two seconds. People "
-        "differ in language, room and microphone as well; the voices of flite and espeak-ng say the same English names.",
+        "Search by speaker: the nearest other recording is the same speaker's. Nothing was chosen on the speakers of "
+        "the test. Intervals draw speakers whole. A recording is one name of a thing, mostly of one to two seconds. People "
+        "differ in language, room and microphone as well; voices of flite and espeak-ng say the same English names.",
         "",
         "| | speakers | recordings | R@1 | chance | shuffled |",
         "|---|---|---|---|---|---|",
@@ -203,8 +206,8 @@ def _page(found: Mapping[str, Any]) -> str:
         "",
         f"Each: {by}.",
         "",
-        f"Turns: {test['conversations']} conversations of two of these speakers, {TURNS} turns of {TURN_SECONDS:g} s or "
-        f"a little more. Likeness {tried['chosen']:g} was chosen on the validation speakers.",
+        f"Turns: {test['conversations']} conversations of two of these speakers, {TURNS} turns of {TURN_SECONDS:g} s "
+        f"or a little more. Likeness {tried['chosen']:g} was chosen on the validation speakers.",
         "",
         "| | time given to the wrong speaker | speakers found | exactly two |",
         "|---|---|---|---|",

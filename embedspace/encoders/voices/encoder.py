@@ -31,8 +31,8 @@ _SILENT = 10.0 ** (-40.0 / 20.0)
 """A partial utterance whose level is below this share of the loudest one's says nothing of who speaks."""
 _BATCH = 64
 _LEVEL = 10.0 ** (-30.0 / 20.0)
-"""Root mean square that every stretch is brought to. The published code makes loud ones no quieter: the same person then
-has another vector where they were recorded louder."""
+"""Root mean square that every stretch is brought to. The published code makes loud ones no quieter: the same person
+then has another vector where they were recorded louder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,7 +1,8 @@
 """Who speaks when: short stretches of speech with a vector each become the turns of some speakers.
 
 Stretches are joined by average linkage until no two groups of them are alike enough. A turn is what one group says
-without another in between, and has the vector of the group: what somebody says in a second is found by all that they say.
+without another in between, and has the vector of the group: what somebody says in a second is found by all that they
+say.
 
 Source: Sell and Garcia-Romero 2014, "Speaker diarization with PLDA i-vector scoring and unsupervised calibration",
     section 2: agglomerative clustering of short segments, here by cosine. (https://doi.org/10.1109/SLT.2014.7078610)
