@@ -152,7 +152,7 @@ def divide(talks: Sequence[Any], likeness: float) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--clips", type=int, default=20, help="recordings of a speaker, at most")
+    parser.add_argument("--clips", type=int, default=12, help="recordings of a speaker, at most")
     parser.add_argument("--out", type=Path, default=Path("eval/results"))
     given = parser.parse_args(arguments)
     space = EmbeddingSpace.from_pretrained().with_voices()
@@ -197,8 +197,8 @@ def _page(found: Mapping[str, Any]) -> str:
         f"{found['weights'][:12]}.",
         "",
         "Search by speaker: the nearest other recording is the same speaker's. Nothing was chosen on the speakers of "
-        "the test. Intervals draw speakers whole. A recording is one name of a thing, mostly of one to two seconds. People "
-        "differ in language, room and microphone as well; voices of flite and espeak-ng say the same English names.",
+        "the test. Intervals draw speakers whole. A recording is one name of a thing, mostly of one to two seconds. "
+        "People differ in language, room and microphone as well; voices of flite and espeak-ng say English names.",
         "",
         "| | speakers | recordings | R@1 | chance | shuffled |",
         "|---|---|---|---|---|---|",

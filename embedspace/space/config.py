@@ -34,7 +34,7 @@ _VOICE_SECTION = {
     "type": "voice",
     "backbone": "resemblyzer",
     "window_seconds": 12.0,
-    "likeness": 0.55,
+    "likeness": 0.6,
     "shortest": 1.2,
 }
 VOICE_NUMBERS = 256

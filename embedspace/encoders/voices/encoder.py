@@ -68,7 +68,7 @@ class VoiceConfig:
     embed_dim: int
     backbone: str = "resemblyzer"
     window_seconds: float = 12.0
-    likeness: float = 0.55
+    likeness: float = 0.6
     shortest: float = 1.2
 
     def __post_init__(self) -> None:
