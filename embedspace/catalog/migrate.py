@@ -244,8 +244,8 @@ class _Migration:
         return EncodedItem(task.item, rows)
 
     def _belongs(self, task: StoredContent, segment: Segment) -> bool:
-        """Whether a segment may be kept: one of a voice that is added alone, where the catalog has speech."""
-        if segment.modality not in self.added:
+        """Whether a segment may be kept: a voice where the catalog has speech, unless that is made anew as well."""
+        if not is_apart(segment.modality) or _BESIDE in self.digests:
             return True
         start, end = segment.start or 0.0, segment.end or 0.0
         return any(start < other[1] and end > other[0] for other in spans_of(self.store, task.item, _BESIDE))

@@ -79,9 +79,7 @@ def index(
         raise InputError("--actors and --parts are for --workers ray")
     chosen = index_settings(settings) if settings else None
     space = load_space(space_name, device, download)
-    if voices:
-        space = space.with_voices()
-        _require_voices(catalog)
+    space = _voiced(space, catalog) if voices else space
     run = _ingest(workers, actors, parts, functools.partial(load_space, space_name, device, download))
     with open_or_create(catalog, space, chosen) as opened:
         space = with_voices_of(opened, space)
@@ -105,17 +103,18 @@ def index(
         raise Interrupted(f"interrupted; the {items} items in {catalog} are intact, run the same command to go on")
 
 
-def _require_voices(path: Path) -> None:
-    """Refuse to add voices for new recordings alone: those that are in the catalog would never be found by theirs."""
+def _voiced(space: EmbeddingSpace, path: Path) -> EmbeddingSpace:
+    """Return the space with voices; refuse them for new recordings alone, as those of before would never be found."""
     from embedspace.catalog.catalog import Catalog
     from embedspace.catalog.store.schema import database_path
 
     if not database_path(path).is_file():
-        return
+        return space.with_voices()
     with Catalog.open(path, read_only=True) as catalog:
         lacks = Modality.VOICE not in catalog.fingerprints and Modality.SPEECH in catalog.info().segments
     if lacks:
         raise InputError(f"{path}: its recordings have no voices yet; run: embedspace catalog migrate {path} --voices")
+    return space.with_voices()
 
 
 def _ingest(

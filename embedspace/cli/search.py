@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +16,7 @@ from embedspace.cli.shared.options import (
     Json,
     OnlyModalities,
     Pushed,
+    SearchBy,
     SpaceName,
     Timeout,
     Where,
@@ -30,13 +30,7 @@ if TYPE_CHECKING:
     from embedspace.query.composition import ComposedQuery
     from embedspace.query.grammar import Query
 
-__all__ = ["By", "search"]
-
-
-class By(enum.StrEnum):
-    """What a search goes by, where that is not the meaning."""
-
-    VOICE = "voice"
+__all__ = ["search"]
 
 
 def search(
@@ -49,14 +43,7 @@ def search(
             "searches; - reads one query per line from standard input.",
         ),
     ],
-    by: Annotated[
-        By | None,
-        typer.Option(
-            "--by",
-            help="voice: find recordings of the same speaker, from when to when they speak; QUERY is a recording of "
-            "them. A voice identifies a person: search only for people who agreed.",
-        ),
-    ] = None,
+    by: SearchBy = None,
     to: OnlyModalities = None,
     as_modality: AsModality = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Hits a query.")] = 10,
@@ -86,15 +73,11 @@ def search(
     from embedspace.query.grammar import parse
     from embedspace.query.searching import search_composed
 
-    if by is not None:
-        if to or as_modality:
-            raise InputError("--by says what is searched with and for; leave --to and --as away")
-        to, as_modality = [by.value], by.value
+    to, as_modality = _searched_by(by, to, as_modality)
     texts = _queries(query)
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
     with opened_catalog(catalog, pushed, timeout) as opened:
-        if as_modality == Modality.VOICE:
-            _require_voices(opened)
+        _require_voices(opened, as_modality)
         _tell_plan(opened, where if explain else None)
         with quick_start(words_only=_words_only(parsed, as_modality)):
             space = with_voices_of(opened, load_space(space_name, device, download))
@@ -111,8 +94,17 @@ def search(
         _show(text, one, found, as_json=json, explain=explain, several=len(texts) > 1, remark=remark)
 
 
-def _require_voices(catalog: Catalog) -> None:
-    if Modality.VOICE not in catalog.info().segments:
+def _searched_by(by: str | None, to: list[str] | None, as_modality: str | None) -> tuple[list[str] | None, str | None]:
+    """Return what is searched for, and what media are taken as."""
+    if by is None:
+        return to, as_modality
+    if to or as_modality:
+        raise InputError("--by says what is searched with and for; leave --to and --as away")
+    return [str(by)], str(by)
+
+
+def _require_voices(catalog: Catalog, as_modality: str | None) -> None:
+    if as_modality == Modality.VOICE and Modality.VOICE not in catalog.info().segments:
         raise InputError(
             f"{catalog.path}: holds no voices; to add them, with the consent of who speaks: "
             f"embedspace catalog migrate {catalog.path} --voices"

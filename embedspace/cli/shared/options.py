@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,6 +21,7 @@ __all__ = [
     "OnlyModalities",
     "Pushed",
     "Quiet",
+    "SearchBy",
     "SpaceName",
     "Timeout",
     "Voices",
@@ -96,6 +97,15 @@ OnlyModalities = Annotated[
 ]
 
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Items encoded at once.")]
+
+SearchBy = Annotated[
+    Literal["voice"] | None,
+    typer.Option(
+        "--by",
+        help="voice: find recordings of the same speaker, from when to when they speak; QUERY is a recording of them. "
+        "A voice identifies a person: search only for people who agreed.",
+    ),
+]
 
 Voices = Annotated[
     bool,

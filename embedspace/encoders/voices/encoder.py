@@ -143,7 +143,8 @@ class VoiceEncoder(Encoder):
             found = torch.cat([self.network(part.to(device)).cpu() for part in partials.split(_BATCH)]).numpy()
         rows = np.zeros((len(found), self.embed_dim), np.float32)
         rows[:, : found.shape[1]] = found
-        return np.split(rows, np.cumsum([len(one.partials) for one in prepared])[:-1])
+        ends = np.cumsum([len(one.partials) for one in prepared]).tolist()
+        return [rows[last - len(one.partials) : last] for last, one in zip(ends, prepared, strict=True)]
 
 
 def _heard(waveform: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
