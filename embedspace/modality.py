@@ -198,7 +198,6 @@ register_modality(
     )
 )
 register_modality(ModalitySpec("speech", kind="audio", order=20, writes=".wav"))
-register_modality(ModalitySpec("voice", kind="audio", order=90, apart=True))
 register_modality(
     ModalitySpec(
         "video",
@@ -210,6 +209,7 @@ register_modality(
         beside="image",
     )
 )
+register_modality(ModalitySpec("voice", kind="audio", order=90, apart=True))
 
 
 def modality_names() -> list[str]:

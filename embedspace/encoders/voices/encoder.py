@@ -140,7 +140,7 @@ class VoiceEncoder(Encoder):
         device = next(self.network.parameters()).device
         partials = torch.cat([one.partials for one in prepared])
         with torch.inference_mode():
-            found = torch.cat([self.network(part.to(device)).cpu() for part in partials.split(_BATCH)]).numpy()
+            found = torch.cat([self.network(part.to(device)).cpu() for part in torch.split(partials, _BATCH)]).numpy()
         rows = np.zeros((len(found), self.embed_dim), np.float32)
         rows[:, : found.shape[1]] = found
         ends = np.cumsum([len(one.partials) for one in prepared]).tolist()
