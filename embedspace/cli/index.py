@@ -26,9 +26,9 @@ from embedspace.cli.shared.index_options import (
     RetryFailed,
     Settings,
 )
-from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, Quiet, SpaceName
+from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, Quiet, SpaceName, Voices
 from embedspace.errors import ConfigError, FingerprintMismatchError, InputError
-from embedspace.modality import NOT_READ, SUFFIXES
+from embedspace.modality import NOT_READ, SUFFIXES, Modality
 
 if TYPE_CHECKING:
     from embedspace.catalog.catalog import Catalog
@@ -56,6 +56,7 @@ def index(
     parts: Parts = None,
     settings: Settings = None,
     no_recogniser: NoRecogniser = False,
+    voices: Voices = False,
     profile: Profile = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -72,7 +73,7 @@ def index(
     """
     from embedspace.cli.shared.output import Interrupted
     from embedspace.cli.shared.progress import ProgressReport
-    from embedspace.cli.shared.space import load_set_space
+    from embedspace.cli.shared.space import load_set_space, with_voices_of
 
     if not any(path.exists() for path in paths):  # before a catalog is made for nothing
         raise InputError(f"{', '.join(map(str, paths))}: no such file or folder; check the spelling")
@@ -81,8 +82,10 @@ def index(
     chosen = index_settings(settings) if settings else None
     given = functools.partial(load_set_space, space_name, device, download)
     space, load = _set_for(catalog, given, no_recogniser=no_recogniser)
+    space = _voiced(space, catalog) if voices else space
     run = _ingest(workers, actors, parts, load)
     with _opened(catalog, space, chosen, no_recogniser=no_recogniser) as opened:
+        space = with_voices_of(opened, space)
         with ProgressReport(quiet=quiet or json) as bar:
             report = run(
                 opened,
@@ -139,6 +142,20 @@ def _opened(path: Path, space: EmbeddingSpace, settings: IndexSettings | None, *
             f"--no-recogniser: {path} was made otherwise; leave the option off, index into a new catalog, or encode "
             f"its speech again with: embedspace catalog migrate {path} --no-recogniser"
         ) from error
+
+
+def _voiced(space: EmbeddingSpace, path: Path) -> EmbeddingSpace:
+    """Return the space with voices; refuse them for new recordings alone, as those of before would never be found."""
+    from embedspace.catalog.catalog import Catalog
+    from embedspace.catalog.store.schema import database_path
+
+    if not database_path(path).is_file():
+        return space.with_voices()
+    with Catalog.open(path, read_only=True) as catalog:
+        lacks = Modality.VOICE not in catalog.fingerprints and Modality.SPEECH in catalog.info().segments
+    if lacks:
+        raise InputError(f"{path}: its recordings have no voices yet; run: embedspace catalog migrate {path} --voices")
+    return space.with_voices()
 
 
 def _ingest(

@@ -62,6 +62,8 @@ class Service:
         except BaseException:
             self.catalog.close()
             raise
+        if Modality.VOICE in self.catalog.fingerprints and hasattr(space, "with_voices"):
+            space = space.with_voices()
         self.model = space
         self.batcher = Batcher(space.encode_decoded, self.metrics, batch=self.limits.batch, queue=self.limits.queue)
         self.space = BatchedSpace(space, self.batcher)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from embedspace.calibration.model import Calibration
 from embedspace.errors import ConfigError, InputError, UnknownModalityError
 from embedspace.modality import Modality
+from embedspace.space.config import voiced_config
 from embedspace.space.encoding import EncodingSpace
 
 if TYPE_CHECKING:
@@ -177,6 +178,23 @@ class EmbeddingSpace(EncodingSpace):
         if not self.has_recogniser:
             raise ConfigError(f"{self.folder}: has no recogniser of speech that could be left out")
         return self.with_options(Modality.SPEECH, decoder="")
+
+    def with_voices(self) -> EmbeddingSpace:
+        """Return this space with an encoder of voices as well: who speaks, beside what is said.
+
+        A voice identifies a person: store and search voices of people who agreed to it. Nothing makes them unless it is
+        asked to. What else this space encodes, and its fingerprints, stay as they are; both share their networks.
+
+        Raises:
+            ConfigError: If it has no encoder of speech, or its rows have fewer than 256 numbers.
+        """
+        if Modality.VOICE in self.modalities:
+            return self
+        config = voiced_config(self.config, self.folder)
+        other = EmbeddingSpace(self.folder, config, self.calibration, self._device)
+        other._backbones, other._towers, other._kept = self._backbones, self._towers, self._kept
+        other._encoders, other._lock, other._download = self._encoders, self._lock, self._download
+        return other
 
     def names(
         self, vectors: NDArray[np.float32], modality: Modality | str = "image", k: int = 5
