@@ -25,6 +25,7 @@ __all__ = [
     "Modality",
     "ModalitySpec",
     "holds_several",
+    "is_apart",
     "is_modality",
     "kind_of",
     "kind_of_modality",
@@ -45,7 +46,8 @@ class Modality(enum.StrEnum):
     """The names of the modalities that come with the package; `modality_names` has those of others as well.
 
     `AUDIO` is what a recording sounds like, `SPEECH` what is said in it; a recording can have both. `VIDEO` is what a
-    video shows over some seconds; its single frames are of `IMAGE`, its sound of the other two.
+    video shows over some seconds; its single frames are of `IMAGE`, its sound of the other two. `VOICE` is who speaks;
+    only a space with voices has it (`EmbeddingSpace.with_voices`).
     """
 
     IMAGE = "image"
@@ -53,6 +55,7 @@ class Modality(enum.StrEnum):
     TEXT = "text"
     SPEECH = "speech"
     VIDEO = "video"
+    VOICE = "voice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ class ModalitySpec:
         beside: A modality that its items have segments of as well: where a search over everything knows probabilities
             of that one and none of this, it finds the items by that one. What is known of that one, such as its mean,
             is taken for what is not known of this one.
+        apart: Its vectors lie in a space of their own, only as many numbers wide as the shared one: they are compared
+            with one another alone, and a search looks through them only where it is asked to.
         writes: Suffix of the files that generated items are written to, such as ".png"; empty where none are made.
     """
 
@@ -103,6 +108,7 @@ class ModalitySpec:
     order: int = 50
     memory: DecodedSize = field(default_factory=lambda: DecodedSize())
     beside: str = ""
+    apart: bool = False
     writes: str = ""
 
     @property
@@ -175,7 +181,7 @@ register_modality(
         "audio",
         (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif"),
         "embedspace.encoders.recordings:decode_recording",
-        holds=("audio", "speech"),
+        holds=("audio", "speech", "voice"),
         order=30,
         memory=DecodedSize(60, 1 << 19, 1 << 25),
         writes=".wav",
@@ -197,12 +203,13 @@ register_modality(
         "video",
         (".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi"),
         "embedspace.encoders.film.decode:decode_video",
-        holds=("video", "image", "audio", "speech"),
+        holds=("video", "image", "audio", "speech", "voice"),
         order=-10,
         memory=DecodedSize(1, 1 << 26, 1 << 26),
         beside="image",
     )
 )
+register_modality(ModalitySpec("voice", kind="audio", order=90, apart=True))
 
 
 def modality_names() -> list[str]:
@@ -233,6 +240,11 @@ def named_or_beside(found: Mapping[str, Value], name: str) -> Value | None:
     if name in found or name not in _SPECS:
         return found.get(name)
     return found.get(_SPECS[name].beside)
+
+
+def is_apart(name: object) -> bool:
+    """Whether a modality's vectors are compared with one another alone (`ModalitySpec.apart`)."""
+    return name in _SPECS and _SPECS[str(name)].apart
 
 
 def is_modality(name: object) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.modality import leading
+from embedspace.modality import is_apart, leading
 
 __all__ = ["Decoded", "Segment", "SegmentEncoder", "mean_vector", "modality_rows"]
 
@@ -47,9 +47,26 @@ def modality_rows(segments: Sequence[Segment]) -> dict[str, NDArray[np.float32]]
 
 
 def mean_vector(segments: Sequence[Segment], modality: str) -> NDArray[np.float64] | None:
-    """Return the mean (embed_dim,) of an item's segments of one modality, not normalised; None where it has none."""
+    """Return the mean (embed_dim,) of an item's segments of one modality, not normalised; None where it has none.
+
+    Of voices it is the row of who speaks longest: a mean of two people is nobody.
+    """
+    if is_apart(modality):
+        return _longest([segment for segment in segments if segment.modality == modality])
     rows = [segment.vector for segment in segments if segment.modality == modality]
     return np.mean(rows, axis=0, dtype=np.float64) if rows else None
+
+
+def _longest(segments: Sequence[Segment]) -> NDArray[np.float64] | None:
+    """Return the row that stands for most of the time; segments of one speaker have the same."""
+    seconds: dict[bytes, float] = {}
+    for segment in segments:
+        key = segment.vector.tobytes()
+        seconds[key] = seconds.get(key, 0.0) + max((segment.end or 0.0) - (segment.start or 0.0), 0.0)
+    if not seconds:
+        return None
+    longest = max(seconds, key=seconds.__getitem__)
+    return next(one.vector for one in segments if one.vector.tobytes() == longest).astype(np.float64)
 
 
 @dataclass(slots=True)

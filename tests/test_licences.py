@@ -142,7 +142,6 @@ def test_every_pinned_package_is_named_or_makes_nothing_that_ships() -> None:
         "gcompris-qt",
         "kdeedu-kvtml-data",
         "klettres-data",
-        "resemblyzer",
         "tuxpaint-data",
         "wordllama",
     }

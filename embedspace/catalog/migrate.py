@@ -27,14 +27,20 @@ from embedspace.catalog.store.staging import (
     modalities_of,
     pending_items,
     replace_encoder,
+    spans_of,
     stage,
     use_staged,
 )
 from embedspace.catalog.store.uris import places_of_item
 from embedspace.errors import EmbedspaceError, InputError, MediaError, MissingExtraError
+from embedspace.modality import Modality, is_apart
 from embedspace.segment import Decoded, Segment, SegmentEncoder
 
 __all__ = ["MigrateReport", "migrate"]
+
+
+_BESIDE = Modality.SPEECH.value
+"""Items with such segments get those of a modality that is added, as voices are."""
 
 
 @dataclass(slots=True)
@@ -70,6 +76,8 @@ def migrate(
     callback: Callable[[Progress], None] | None = None,
 ) -> MigrateReport:
     """Encode again the items of every modality whose fingerprint differs from the encoder's.
+
+    Where the encoder knows voices and the catalog has none, items in which somebody speaks get theirs as well.
 
     Where the encoder's vectors have another length than the catalog's, that is every item.
 
@@ -120,7 +128,10 @@ class _Migration:
         self.catalog, self.store, self.encoder = catalog, catalog.store, encoder
         new, old = dict(encoder.fingerprints()), catalog.fingerprints
         self.resized = encoder.embed_dim != catalog.embed_dim
-        changed = sorted(name for name in new if self.resized or old.get(name) not in (None, new[name]))
+        self.added = tuple(name for name in new if is_apart(name) and name not in old and not self.resized)
+        changed = sorted(name for name in new if self.resized or old.get(name, new[name]) != new[name])
+        self.looked_at = None if self.resized else (*changed, *(_BESIDE for _ in self.added))
+        changed = sorted({*changed, *self.added})
         self.fingerprints = new
         self.digests = {name: new[name] for name in changed}
         self.replaced = None if self.resized else tuple(changed)
@@ -131,7 +142,7 @@ class _Migration:
             forget_other_stages(self.store, list(self.digests.values()))
 
     def _pending(self) -> tuple[list[int], int]:
-        items, affected = pending_items(self.store, self.replaced)
+        items, affected = pending_items(self.store, self.looked_at)
         return [item for item in items if item not in self.failed], affected
 
     def stage(self, threads: ThreadPoolExecutor, batch_size: int, callback: Callable[[Progress], None] | None) -> None:
@@ -192,7 +203,9 @@ class _Migration:
         raise MediaError(f"{uris[0] if uris else task.content_id}: gone or changed since it was indexed; index it anew")
 
     def _modality(self, task: StoredContent) -> str | None:
-        """A recording whose sound and speech vectors are both here is encoded only as what changed."""
+        """A recording whose sound and speech vectors are both here is encoded only as what changed, or is new."""
+        if len(self.digests) == 1 and self.added:
+            return self.added[0]
         if task.as_modality in self.fingerprints or task.kind != "audio" or self.resized:
             return task.as_modality if task.as_modality in self.fingerprints else None
         names = modalities_of(self.store, task.item)
@@ -220,7 +233,7 @@ class _Migration:
                     self.store.segment_row(segment, task.content_id, self.encoder.embed_dim),
                 )
                 for segment in segments
-                if segment.modality in self.digests
+                if segment.modality in self.digests and self._belongs(task, segment)
             ]
         except InputError as error:
             self._fail(task, Failure(task.content_id, str(error)))
@@ -229,6 +242,13 @@ class _Migration:
             self.failed.add(task.item)
             return None
         return EncodedItem(task.item, rows)
+
+    def _belongs(self, task: StoredContent, segment: Segment) -> bool:
+        """Whether a segment may be kept: a voice where the catalog has speech, unless that is made anew as well."""
+        if not is_apart(segment.modality) or _BESIDE in self.digests:
+            return True
+        start, end = segment.start or 0.0, segment.end or 0.0
+        return any(start < other[1] and end > other[0] for other in spans_of(self.store, task.item, _BESIDE))
 
     def switch(self) -> bool:
         """Put the staged vectors in place of the old ones, all at once; returns False if there is more to encode.

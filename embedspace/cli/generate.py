@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedspace.cli.shared.generate_options import (
+    FilmSound,
     Force,
     HeadOptions,
     HeadReference,
@@ -20,6 +21,7 @@ from embedspace.cli.shared.generate_options import (
     Overwrite,
     Seed,
     Sheet,
+    Sounds,
     Sources,
     To,
     with_target_options,
@@ -69,6 +71,8 @@ def generate(
     force: Force = False,
     head: HeadReference = None,
     head_options: HeadOptions = None,
+    sounds: Sounds = None,
+    film_sound: FilmSound = None,
     overwrite: Overwrite = False,
     as_modality: AsModality = None,
     json: Json = False,
@@ -82,23 +86,29 @@ def generate(
     A file that exists is replaced only with --overwrite. A file says where it comes from: seed, generator, hash of its
     weights and the source's terms are inside. With --init a file is edited: --mask says where, --strength how far.
     Captions are printed, and written only with --out. With --json one object per sample.
+    A film with --to audio is given sound events where something strikes in it: written with the film, its pictures
+    copied (.mp4, .mkv, .mov, .webm, .avi), or alone (.wav). With --seconds it is one sound of what the film means.
     """
+    from embedspace.cli.shared.films import check_no_film, is_film, score_films
+
+    if is_film(sources, to, settings, morph=morph, head=head, as_modality=as_modality):
+        score_films(
+            sources, settings, number=number, seed=seed, out=out, sheet=sheet, neighbours=neighbours, sounds=sounds,
+            film_sound=film_sound, overwrite=overwrite, as_json=json, space=(space_name, device, download),
+        )  # fmt: skip
+        return
+    check_no_film(sounds, film_sound)
     from embedspace.cli.shared.space import load_space, quick_start
-    from embedspace.generate.pretrained.head import head_of
     from embedspace.query.composition import compose
     from embedspace.query.grammar import parse
 
     asked, target = _request(number, seed, to, settings), _target(to)
-    if head_options and head is None:
-        raise ArgumentError("head_option", f"{', '.join(head_options)}: goes with --head")
-    chosen = None if head is None else head_of(head, head_options or ())
+    chosen = _head(head, head_options)
     texts = [*sources, *([morph] if morph is not None else [])]
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
     _check(asked, target, out, sheet, len(sources), morph)
     paths = sample_paths(out, sources, target, number, morph=morph is not None)
-    written = [*itertools.chain(*paths), *([sheet] if sheet is not None else [])]
-    edited = [Path(settings[name]) for name in ("init", "mask", "map") if settings.get(name) is not None]
-    check_targets(written, [*files_of(parsed, as_modality), *edited], overwrite=overwrite)
+    _check_files([*itertools.chain(*paths), sheet], files_of(parsed, as_modality), settings, overwrite)
     with quick_start(words_only=False):
         space = load_space(space_name, device, download)
         space.generators.of(to, chosen).check(asked)  # what cannot be done is said before anything is encoded
@@ -108,6 +118,21 @@ def generate(
     samples = _run(space, jobs, request, options, as_json=json, shown=neighbours)
     if sheet is not None:
         _draw(sheet, jobs, samples, space, chosen)
+
+
+def _check_files(written: list[Path | None], sources: list[Path], settings: dict[str, Any], overwrite: bool) -> None:
+    """Refuse to write over something; what is edited is a source, too."""
+    edited = [Path(settings[name]) for name in ("init", "mask", "map") if settings.get(name) is not None]
+    check_targets([path for path in written if path is not None], [*sources, *edited], overwrite=overwrite)
+
+
+def _head(reference: str | None, options: list[str] | None) -> Head | None:
+    """Return the published generator that is named, if one is."""
+    from embedspace.generate.pretrained.head import head_of
+
+    if options and reference is None:
+        raise ArgumentError("head_option", f"{', '.join(options)}: goes with --head")
+    return None if reference is None else head_of(reference, options or ())
 
 
 def _target(name: str) -> Target:

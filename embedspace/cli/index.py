@@ -17,6 +17,7 @@ from embedspace.cli.shared.index_options import (
     Actors,
     CatalogOption,
     IndexWorkers,
+    NoRecogniser,
     Parts,
     Paths,
     Profile,
@@ -25,11 +26,12 @@ from embedspace.cli.shared.index_options import (
     RetryFailed,
     Settings,
 )
-from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, Quiet, SpaceName
-from embedspace.errors import ConfigError, InputError
-from embedspace.modality import NOT_READ, SUFFIXES
+from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, Quiet, SpaceName, Voices
+from embedspace.errors import ConfigError, FingerprintMismatchError, InputError
+from embedspace.modality import NOT_READ, SUFFIXES, Modality
 
 if TYPE_CHECKING:
+    from embedspace.catalog.catalog import Catalog
     from embedspace.catalog.index.settings import IndexSettings
     from embedspace.catalog.ingest.ingest import IngestReport
     from embedspace.catalog.records import Loss
@@ -53,6 +55,8 @@ def index(
     actors: Actors = None,
     parts: Parts = None,
     settings: Settings = None,
+    no_recogniser: NoRecogniser = False,
+    voices: Voices = False,
     profile: Profile = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -67,19 +71,21 @@ def index(
     file is bad or there is none, and where --prune would remove more than half of a folder's or manifest's items (and
     more than ten), or all of an empty one's, and nobody confirms it.
     """
-    from embedspace.catalog.ingest.opening import open_or_create
     from embedspace.cli.shared.output import Interrupted
     from embedspace.cli.shared.progress import ProgressReport
-    from embedspace.cli.shared.space import load_space
+    from embedspace.cli.shared.space import load_set_space, with_voices_of
 
     if not any(path.exists() for path in paths):  # before a catalog is made for nothing
         raise InputError(f"{', '.join(map(str, paths))}: no such file or folder; check the spelling")
     if workers != RAY and (actors or parts):
         raise InputError("--actors and --parts are for --workers ray")
     chosen = index_settings(settings) if settings else None
-    space = load_space(space_name, device, download)
-    run = _ingest(workers, actors, parts, functools.partial(load_space, space_name, device, download))
-    with open_or_create(catalog, space, chosen) as opened:
+    given = functools.partial(load_set_space, space_name, device, download)
+    space, load = _set_for(catalog, given, no_recogniser=no_recogniser)
+    space = _voiced(space, catalog) if voices else space
+    run = _ingest(workers, actors, parts, load)
+    with _opened(catalog, space, chosen, no_recogniser=no_recogniser) as opened:
+        space = with_voices_of(opened, space)
         with ProgressReport(quiet=quiet or json) as bar:
             report = run(
                 opened,
@@ -98,6 +104,58 @@ def index(
     report_ingest(report, paths, as_json=json, quiet=quiet)
     if report.interrupted:
         raise Interrupted(f"interrupted; the {items} items in {catalog} are intact, run the same command to go on")
+
+
+def _set_for(
+    catalog: Path, load: Callable[..., EmbeddingSpace], *, no_recogniser: bool
+) -> tuple[EmbeddingSpace, Callable[[], EmbeddingSpace]]:
+    """Return the space as it was for the catalog that there is, or as it is wanted for a new one, and what loads it."""
+    from embedspace.catalog.catalog import Catalog
+    from embedspace.errors import CatalogNotFoundError
+    from embedspace.space.recogniser import fitted
+
+    if no_recogniser:
+        return load(recogniser=False), functools.partial(load, recogniser=False)
+    space = load()
+    try:
+        with Catalog.open(catalog, read_only=True) as opened:
+            its = fitted(space, opened.fingerprints)
+    except CatalogNotFoundError:
+        return space, load
+    return its, functools.partial(load, recogniser=its is space)
+
+
+def _opened(path: Path, space: EmbeddingSpace, settings: IndexSettings | None, *, no_recogniser: bool) -> Catalog:
+    """Open the catalog, or make it.
+
+    Raises:
+        FingerprintMismatchError: If its vectors come from another space; the message knows of --no-recogniser.
+    """
+    from embedspace.catalog.ingest.opening import open_or_create
+
+    try:
+        return open_or_create(path, space, settings)
+    except FingerprintMismatchError as error:
+        if not no_recogniser:
+            raise
+        raise FingerprintMismatchError(
+            f"--no-recogniser: {path} was made otherwise; leave the option off, index into a new catalog, or encode "
+            f"its speech again with: embedspace catalog migrate {path} --no-recogniser"
+        ) from error
+
+
+def _voiced(space: EmbeddingSpace, path: Path) -> EmbeddingSpace:
+    """Return the space with voices; refuse them for new recordings alone, as those of before would never be found."""
+    from embedspace.catalog.catalog import Catalog
+    from embedspace.catalog.store.schema import database_path
+
+    if not database_path(path).is_file():
+        return space.with_voices()
+    with Catalog.open(path, read_only=True) as catalog:
+        lacks = Modality.VOICE not in catalog.fingerprints and Modality.SPEECH in catalog.info().segments
+    if lacks:
+        raise InputError(f"{path}: its recordings have no voices yet; run: embedspace catalog migrate {path} --voices")
+    return space.with_voices()
 
 
 def _ingest(

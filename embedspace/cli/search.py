@@ -16,10 +16,12 @@ from embedspace.cli.shared.options import (
     Json,
     OnlyModalities,
     Pushed,
+    SearchBy,
     SpaceName,
     Timeout,
     Where,
 )
+from embedspace.errors import InputError
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def search(
             "searches; - reads one query per line from standard input.",
         ),
     ],
+    by: SearchBy = None,
     to: OnlyModalities = None,
     as_modality: AsModality = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Hits a query.")] = 10,
@@ -65,17 +68,20 @@ def search(
     cosine. With --json one object per line. A search without a hit says so and exits 0.
     """
     from embedspace.cli.shared.opening import opened_catalog
-    from embedspace.cli.shared.space import load_space, quick_start
+    from embedspace.cli.shared.space import load_space, quick_start, with_voices_of
     from embedspace.query.composition import compose
     from embedspace.query.grammar import parse
     from embedspace.query.searching import search_composed
+    from embedspace.space.recogniser import fitted
 
+    to, as_modality = _searched_by(by, to, as_modality)
     texts = _queries(query)
     parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
     with opened_catalog(catalog, pushed, timeout) as opened:
+        _require_voices(opened, as_modality)
         _tell_plan(opened, where if explain else None)
         with quick_start(words_only=_words_only(parsed, as_modality)):
-            space = load_space(space_name, device, download)
+            space = with_voices_of(opened, fitted(load_space(space_name, device, download), opened.fingerprints))
             opened.check_fingerprint(space.fingerprints())
             composed = [compose(one, space, as_modality=as_modality) for one in parsed]
         calibration, sizes = opened.calibration, opened.sizes()
@@ -87,6 +93,23 @@ def search(
     for text, one, found in zip(texts, composed, hits, strict=True):
         remark = _remark(one.modality, found, calibration, sizes, min_probability, lacking)
         _show(text, one, found, as_json=json, explain=explain, several=len(texts) > 1, remark=remark)
+
+
+def _searched_by(by: str | None, to: list[str] | None, as_modality: str | None) -> tuple[list[str] | None, str | None]:
+    """Return what is searched for, and what media are taken as."""
+    if by is None:
+        return to, as_modality
+    if to or as_modality:
+        raise InputError("--by says what is searched with and for; leave --to and --as away")
+    return [str(by)], str(by)
+
+
+def _require_voices(catalog: Catalog, as_modality: str | None) -> None:
+    if as_modality == Modality.VOICE and Modality.VOICE not in catalog.info().segments:
+        raise InputError(
+            f"{catalog.path}: holds no voices; to add them, with the consent of who speaks: "
+            f"embedspace catalog migrate {catalog.path} --voices"
+        )
 
 
 def _tell_plan(catalog: Catalog, where: str | None) -> None:

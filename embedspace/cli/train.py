@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedspace.cli.shared.options import Device
+from embedspace.config import read_toml
 from embedspace.errors import ConfigError
 from embedspace.generate.families.registry import family_names
 
@@ -56,11 +57,15 @@ def align(
 ) -> None:
     """Train projections, and if wanted towers, on your pairs of media and captions; prints the space's folder.
 
-    Pairs come from CSV, JSONL or parquet manifests and from WebDataset shards. With --resume the recipe may name
+    Pairs come from CSV, JSONL or parquet manifests and from WebDataset shards; a recipe with a [youtube8m] table trains
+    video and audio towers on features of YouTube-8M. With --resume the recipe may name
     another number of steps. Started by torchrun (torchrun --nproc-per-node 2 -m embedspace train align RECIPE), the
     processes train together.
     """
     _require(recipe)
+    if "youtube8m" in read_toml(recipe, what="recipe"):
+        _features(recipe, minutes, out, resume, seed)
+        return
     from embedspace.train.align import align as run
 
     with _interrupted():
@@ -76,14 +81,28 @@ def align(
         )
     if not report.first:  # one of several processes speaks for all
         return
-    for line in report.skipped[:_SHOWN]:
-        typer.echo(f"skipped: {line}", err=True)
-    if len(report.skipped) > _SHOWN:
-        typer.echo(f"skipped: {len(report.skipped) - _SHOWN} more", err=True)
-    print(report.folder or "out of time; go on with --resume")
+    _say(report.skipped, report.folder)
 
 
 _SHOWN = 10
+
+
+def _features(recipe: Path, minutes: float | None, out: Path | None, resume: bool, seed: int | None) -> None:
+    """Train on features of YouTube-8M."""
+    from embedspace.train.align.youtube8m.run import train_features
+
+    with _interrupted():
+        report = train_features(recipe, minutes=minutes, out=out, resume=resume, seed=seed, callback=_tell)
+    _say(report.skipped, report.folder)
+
+
+def _say(skipped: list[str], folder: Path | None) -> None:
+    """Say what was left out, and where the results are."""
+    for line in skipped[:_SHOWN]:
+        typer.echo(f"skipped: {line}", err=True)
+    if len(skipped) > _SHOWN:
+        typer.echo(f"skipped: {len(skipped) - _SHOWN} more", err=True)
+    print(folder or "out of time; go on with --resume")
 
 
 @app.command()

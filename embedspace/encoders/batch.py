@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.encoders.contract import Encoders, MediaEncoder, Piece
+from embedspace.encoders.contract import Encoders, MediaEncoder, Piece, Turn
 from embedspace.encoders.film.pooled import FrameWindow
 from embedspace.errors import InputError, MediaError, UnknownModalityError
 from embedspace.modality import (
@@ -96,6 +96,16 @@ def encode_items(items: list[Decoded], encoders: Encoders) -> list[list[Segment]
             found.extend(_encode_inputs([inputs], encoders, [item.is_query])[0])
             if item.progress is not None:
                 item.progress(reached, item.metadata.get("duration"))
+    return [_joined(own, encoders) for own in segments]
+
+
+def _joined(segments: list[Segment], encoders: Encoders) -> list[Segment]:
+    """Return an item's segments, with the turns of those modalities whose encoder joins them."""
+    for modality in dict.fromkeys(segment.modality for segment in segments):
+        join = getattr(encoders(modality), "join_turns", None)
+        if join is not None:
+            others = [segment for segment in segments if segment.modality != modality]
+            segments = [*others, *join([segment for segment in segments if segment.modality == modality])]
     return segments
 
 
@@ -107,6 +117,7 @@ def _encode_inputs(inputs: list[list[Piece]], encoders: Encoders, queries: Seque
     flat += _frames_of([flat[k] for k in sorted(windows)], flat, encoders)
     rows: dict[int, NDArray[np.float32]] = {}
     texts: dict[int, str] = {}  # what was recognised
+    turns: dict[int, list[Turn]] = {}  # what is stored in place of a piece of several
     talks: dict[int, list[Piece]] = {}  # item -> its sound segments in which somebody speaks
     doubtful: set[int] = set()  # items of whose sound nobody says that
 
@@ -119,10 +130,12 @@ def _encode_inputs(inputs: list[list[Piece]], encoders: Encoders, queries: Seque
                     with stage(f"encode {modality}"):
                         found = _encode_alike([flat[k][1].content for k in where], encoder, query)
                     rows.update(zip(where, found.rows, strict=True))
+                    turns.update(zip(where, found.turns, strict=False))
                     texts.update(zip(where, found.said, strict=False))
                     _note_talk([flat[k] for k in where], found.speaks, talks, doubtful)
 
-    encode([k for k, (_, piece) in enumerate(flat) if not piece.optional and k not in windows])
+    at_once = (k for k, (_, piece) in enumerate(flat) if not piece.optional and not piece.beside)
+    encode([k for k in at_once if k not in windows])
     rows.update(_pooled(flat, windows, rows, encoders))
     spoken = [k for k, (index, p) in enumerate(flat) if p.optional and _overlaps(p, talks.get(index, ()))]
     unsure = [k for k in spoken if flat[k][0] in doubtful]
@@ -133,11 +146,24 @@ def _encode_inputs(inputs: list[list[Piece]], encoders: Encoders, queries: Seque
     for k in spoken:
         if flat[k][0] in doubtful and texts.get(k) == "":  # who listens for words heard none
             del rows[k]
+    encode(
+        [k for k, (index, p) in enumerate(flat) if p.beside and _overlaps(p, _found_of(flat, rows, index, p.beside))]
+    )
     segments: list[list[Segment]] = [[] for _ in inputs]
     for k, (index, p) in enumerate(flat[:own]):
-        if k in rows:
+        start = p.start or 0.0
+        for turn in turns.get(k, ()):
+            segments[index].append(Segment(p.modality, turn.row, start + turn.start, start + turn.end, p.text, p.label))
+        if k in rows and k not in turns:
             segments[index].append(Segment(p.modality, rows[k], p.start, p.end, p.text or texts.get(k, ""), p.label))
     return segments
+
+
+def _found_of(
+    flat: Sequence[tuple[int, Piece]], rows: Mapping[int, NDArray[np.float32]], index: int, modality: str
+) -> list[Piece]:
+    """Return the pieces of an item and a modality that are kept."""
+    return [piece for k, (own, piece) in enumerate(flat) if own == index and piece.modality == modality and k in rows]
 
 
 def _frames_of(
@@ -177,11 +203,12 @@ def _speech_chances(pieces: Sequence[Piece], encoders: Encoders) -> Sequence[flo
 
 
 class _Encoded(NamedTuple):
-    """Rows (N, embed_dim); what is said in each, and how likely somebody speaks in each, where the encoder tells."""
+    """Rows (N, embed_dim); where the encoder tells: what is said in each, whether somebody speaks, parts of each."""
 
     rows: NDArray[np.float32]
     said: Sequence[str] = ()
     speaks: NDArray[np.float32] | None = None
+    turns: Sequence[list[Turn]] = ()
 
 
 def _encode_alike(contents: list[Any], encoder: MediaEncoder, query: bool) -> _Encoded:
@@ -196,6 +223,7 @@ def _encode_alike(contents: list[Any], encoder: MediaEncoder, query: bool) -> _E
         np.concatenate([part.rows for part in found]),
         [text for part in found for text in part.said],
         np.concatenate(speaks) if speaks else None,
+        [turns for part in found for turns in part.turns],
     )
 
 
@@ -206,6 +234,9 @@ def _encode_part(contents: list[Any], encoder: Any, query: bool) -> _Encoded:  #
     if (transcribe := getattr(encoder, "encode_and_transcribe", None)) is not None:
         rows, said = transcribe(contents)
         return _Encoded(rows, said)
+    if (divide := getattr(encoder, "encode_turns", None)) is not None:
+        turns = divide(contents)
+        return _Encoded(np.stack([own[0].row for own in turns]), turns=turns)
     return _Encoded(encoder.encode_query(contents) if query else encoder.encode(contents))
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Made = TypeVar("Made")
 
-__all__ = ["Encoders", "MediaEncoder", "Piece", "content_bytes"]
+__all__ = ["Encoders", "MediaEncoder", "Piece", "Turn", "content_bytes"]
 
 
 @dataclass(slots=True)
@@ -27,6 +27,7 @@ class Piece:
         text: What it says, where that is known.
         label: The field it comes from.
         optional: Encode it only if the router hears speech in the span.
+        beside: Encode it only if there is a segment of this modality in the span, as voices are where speech is.
     """
 
     modality: str
@@ -36,6 +37,21 @@ class Piece:
     text: str = ""
     label: str = ""
     optional: bool = False
+    beside: str = ""
+
+
+class Turn(NamedTuple):
+    """A part of prepared content.
+
+    Attributes:
+        start: Seconds from where the content begins.
+        end: As `start`.
+        row: (embed_dim,) unit row.
+    """
+
+    start: float
+    end: float
+    row: NDArray[np.float32]
 
 
 class MediaEncoder(ABC):
@@ -50,6 +66,8 @@ class MediaEncoder(ABC):
     that somebody speaks in each window; one of speech `encode_and_transcribe(prepared)`, which returns the rows and
     what is said, "" where nothing is recognised. Where the encoder of sound cannot say whether somebody speaks, the
     one of speech may, by `speech_probability(prepared)`, (N,): where it is less than half sure is no speech segment.
+    One whose segments are shorter than what it prepares has `encode_turns(prepared)`, which returns for each a list of
+    `Turn`s, and `join_turns(segments)`, which makes of an item's those that are stored; `encode` then gives their mean.
 
     Attributes:
         embed_dim: Width of the shared space.

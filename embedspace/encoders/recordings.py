@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ _PART = 10
 """Windows of a part."""
 _AHEAD, _AHEAD_BYTES = 3, 48 << 20
 """Parts, and bytes, that are decoded at once; what is longer follows while the item is encoded."""
-SOUND = (Modality.AUDIO, Modality.SPEECH)
+SOUND = (Modality.AUDIO, Modality.SPEECH, Modality.VOICE)
 
 
 def decode_recording(source: Any, encoders: Encoders, as_modality: str | None) -> Decoded:  # noqa: ANN401
@@ -43,7 +43,7 @@ def decode_recording(source: Any, encoders: Encoders, as_modality: str | None) -
     Args:
         source: A file, the bytes of one, or a pair (waveform, sample_rate).
         encoders: Gives the encoder of a modality.
-        as_modality: "audio" makes no speech segments, "speech" nothing else.
+        as_modality: "audio" makes no speech segments, "speech" and "voice" nothing else.
 
     Raises:
         EmptyMediaError: If it is silent; of a recording longer than some minutes only when the rest is decoded.
@@ -52,9 +52,9 @@ def decode_recording(source: Any, encoders: Encoders, as_modality: str | None) -
     """
     if as_modality not in (None, *SOUND):
         raise UnknownModalityError(
-            f"{source}: a recording is audio or speech, not {as_modality!r}; change as_modality (--as)"
+            f"{source}: a recording is audio, speech or voice, not {as_modality!r}; change as_modality (--as)"
         )
-    require_encoder(encoders, as_modality, SOUND, source)
+    require_encoder(encoders, as_modality, SOUND[:2], source)
     facts: dict[str, Any] = {}
     return started("audio", source, facts, lambda: sound_parts(source, encoders, as_modality, facts))
 
@@ -128,25 +128,33 @@ def sound_parts(
     """Yield the parts of a recording; `facts` has its duration, at the end the true one."""
     extent = Extent()
     before = facts.get("duration", 0.0)  # of the pictures of a video
-    if as_modality == Modality.SPEECH or Modality.AUDIO not in encoders:
-        parts = _spoken(source, encoders(Modality.SPEECH), extent)
+    whole = as_modality is None
+    if as_modality == Modality.VOICE:
+        parts = _spoken(source, {Modality.VOICE: encoders(Modality.VOICE)}, extent)
+    elif as_modality == Modality.SPEECH or Modality.AUDIO not in encoders:
+        heard = [name for name in SOUND[1:] if name == Modality.SPEECH or (whole and name in encoders)]
+        parts = _spoken(source, {name: encoders(name) for name in heard}, extent)
     else:
-        speaks = as_modality is None and Modality.SPEECH in encoders
-        parts = _heard(source, encoders(Modality.AUDIO), encoders(Modality.SPEECH) if speaks else None, extent)
+        speech = encoders(Modality.SPEECH) if whole and Modality.SPEECH in encoders else None
+        voice = encoders(Modality.VOICE) if speech is not None and Modality.VOICE in encoders else None
+        parts = _heard(source, encoders(Modality.AUDIO), speech, voice, extent)
     for part in parts:
         facts["duration"] = round(max(before, extent.expected or 0.0, extent.seconds), 3)
         yield part
     facts["duration"] = round(max(before, extent.seconds), 3)
 
 
-def _spoken(source: Any, encoder: MediaEncoder, extent: Extent) -> Generator[Part]:  # noqa: ANN401
-    """Yield speech segments alone."""
+def _spoken(source: Any, listeners: Mapping[str, MediaEncoder], extent: Extent) -> Generator[Part]:  # noqa: ANN401
+    """Yield segments of speech, or of voices, alone, or of both; the first listener says how long they are."""
     pieces: list[Piece] = []
+    leading = next(iter(listeners.values()))
     for number, (start, end, waveform) in enumerate(
-        _windows_of(source, encoder.window_seconds, encoder.sample_rate, extent), 1
+        _windows_of(source, leading.window_seconds, leading.sample_rate, extent), 1
     ):
         if not _silent(waveform):
-            pieces.append(Piece(Modality.SPEECH, encoder.prepare(waveform), start, end))
+            for name, encoder in listeners.items():
+                sound = resample_waveform(waveform, leading.sample_rate, encoder.sample_rate)
+                pieces.append(Piece(name, encoder.prepare(sound), start, end))
         if number % (_PART // 2) == 0:
             yield pieces, end
             pieces = []
@@ -175,8 +183,14 @@ def _unless_silent(source: Any, seconds: float, rate: int) -> Iterator[Window]: 
         yield from _windows_of(source, seconds, rate, Extent())
 
 
-def _heard(source: Any, audio: MediaEncoder, speech: MediaEncoder | None, extent: Extent) -> Generator[Part]:  # noqa: ANN401
-    """Yield the sound segments, and among them the speech segments.
+def _heard(
+    source: Any,  # noqa: ANN401
+    audio: MediaEncoder,
+    speech: MediaEncoder | None,
+    voice: MediaEncoder | None,
+    extent: Extent,
+) -> Generator[Part]:
+    """Yield the sound segments, and among them the speech segments, and beside those the voices.
 
     Those span as many windows of sound as the speech encoder takes at once, or end at silence; a window that is too
     long for it is divided evenly.
@@ -188,7 +202,7 @@ def _heard(source: Any, audio: MediaEncoder, speech: MediaEncoder | None, extent
 
     def speak() -> None:
         if pending and speech is not None:
-            pieces.extend(_speech_pieces(pending, speech))
+            pieces.extend(_speech_pieces(pending, speech, voice))
         pending.clear()
 
     for (start, end, waveform), spoken in _both(source, audio, speech, extent):
@@ -209,18 +223,25 @@ def _heard(source: Any, audio: MediaEncoder, speech: MediaEncoder | None, extent
         yield pieces, pieces[-1].end or 0.0
 
 
-def _speech_pieces(pending: list[Window], encoder: MediaEncoder) -> list[Piece]:
-    """Prepare a stretch of windows as one speech segment, or as several even ones where it is too long."""
+def _speech_pieces(pending: list[Window], encoder: MediaEncoder, voice: MediaEncoder | None) -> list[Piece]:
+    """Prepare a stretch of windows as one speech segment, or as several even ones where it is too long.
+
+    Of each, who speaks is prepared as well where a voice is listened to.
+    """
     waveform = np.concatenate([window for _, _, window in pending])
     start, end = pending[0][0], pending[-1][1]
     count = max(1, math.ceil(len(waveform) / (encoder.window_seconds * encoder.sample_rate) - 1e-6))
     parts = np.array_split(waveform, count)
     edges = [start + (end - start) * k / count for k in range(count)] + [end]
-    return [
-        Piece(Modality.SPEECH, encoder.prepare(part), edges[k], edges[k + 1], optional=True)
-        for k, part in enumerate(parts)
-        if count == 1 or not _silent(part)
-    ]
+    pieces = []
+    for k, part in enumerate(parts):
+        if count == 1 or not _silent(part):
+            pieces.append(Piece(Modality.SPEECH, encoder.prepare(part), edges[k], edges[k + 1], optional=True))
+            if voice is not None:
+                sound = resample_waveform(part, encoder.sample_rate, voice.sample_rate)
+                own = voice.prepare(sound)
+                pieces.append(Piece(Modality.VOICE, own, edges[k], edges[k + 1], beside=Modality.SPEECH))
+    return pieces
 
 
 def _silent(waveform: NDArray[np.float32]) -> bool:

@@ -149,8 +149,9 @@ SECONDS = Option("seconds", float, "length", "", 0.25, 60)
 VOICE = Option("voice", str, "piper:joe, flite:slt, espeak:en-us, ...; the best by default")
 
 _TAKEN = frozenset(
-    "as as_modality count device download extra force from head head_option head_options help json morph n neighbours "
-    "num_samples number out overwrite seed settings sheet sources space space_name terms to weights".split()
+    "as as_modality count device download extra film_sound force from head head_option head_options help json morph n "
+    "neighbours num_samples number out overwrite seed settings sheet sounds sources space space_name terms to "
+    "weights".split()
 )
 """Names and keys that every target's request has already: on the command line, over HTTP or for an assistant."""
 _TARGETS: Registry[Target] = Registry("target", {})

@@ -20,6 +20,7 @@ from embedspace.generate.targets import Target, known_targets
 from embedspace.query import ComposedQuery, Query, Source, Term, compose, embedded_source, search_composed
 from embedspace.segment import modality_rows
 from embedspace.space import EmbeddingSpace
+from embedspace.space.recogniser import fitted
 
 __all__ = ["Asked", "Collection", "Made"]
 
@@ -69,6 +70,7 @@ class Collection:
     """
 
     def __init__(self, catalog: Catalog, space: EmbeddingSpace, out: Path | None = None) -> None:
+        space = fitted(space, catalog.fingerprints)
         catalog.check_fingerprint(space.fingerprints())
         self.catalog, self.space, self.out = catalog, space, out
         self._originals = Originals(catalog)

@@ -18,6 +18,7 @@ from embedspace.integrations.spaces import encode_words, opened_space
 from embedspace.media.source import one_line
 from embedspace.query import Source, embed_sources
 from embedspace.space import EmbeddingSpace
+from embedspace.space.recogniser import fitted
 
 try:
     from langchain_core.callbacks import CallbackManagerForRetrieverRun
@@ -125,6 +126,7 @@ class CatalogRetriever(BaseRetriever):
             raise InputError(f"a retriever has no {', '.join(unknown)}; it has: k, to, where, min_probability")
         opened, catalog = opened_space(space), Catalog.open(path, read_only=True)
         try:
+            opened = fitted(opened, catalog.fingerprints)
             catalog.check_fingerprint(opened.fingerprints())
         except BaseException:
             catalog.close()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from embedspace.errors import MediaError
 from embedspace.files import replacing
 from embedspace.media.source import one_line
 
-__all__ = ["write_audio", "write_image"]
+__all__ = ["write_audio", "write_blocks", "write_image"]
 
 _EXIF_DESCRIPTION = 0x010E
 _SOUND_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
@@ -79,20 +80,45 @@ def write_audio(
     Raises:
         MediaError: If the format is unknown or it cannot be written.
     """
+    return write_blocks(path, [np.asarray(waveform, np.float32)], sample_rate, metadata)
+
+
+def write_blocks(
+    path: str | os.PathLike[str],
+    blocks: Iterable[NDArray[np.float32]],
+    sample_rate: int,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a sound of any length as it comes, as `write_audio` does.
+
+    Args:
+        path: As there.
+        blocks: (n,) or (n, C) in [-1, 1] each, in order.
+        sample_rate: Hz.
+        metadata: As there.
+
+    Raises:
+        MediaError: As there.
+    """
     import soundfile
 
     target, suffix = _target(path, _SOUND_FORMATS)
     container, subtype = _SOUND_FORMATS[suffix]
-    samples = np.clip(np.asarray(waveform, np.float32), -1.0, 1.0)
-    if not np.isfinite(samples).all():
-        raise MediaError(f"{target}: the waveform holds NaN; nothing was written")
-    channels = 1 if samples.ndim == 1 else samples.shape[1]
 
     def save(partial: Path) -> None:
-        with soundfile.SoundFile(partial, "w", sample_rate, channels, subtype, format=container) as file:
-            for key, value in _sound_fields(metadata or {}).items():
-                setattr(file, key, value)
-            file.write(samples)
+        with contextlib.ExitStack() as stack:
+            file: Any = None
+            for block in blocks:
+                samples = np.clip(block, -1.0, 1.0)
+                if not np.isfinite(samples).all():
+                    raise ValueError("the waveform holds NaN; nothing was written")
+                if file is None:
+                    channels = 1 if samples.ndim == 1 else samples.shape[1]
+                    opened = soundfile.SoundFile(partial, "w", sample_rate, channels, subtype, format=container)
+                    file = stack.enter_context(opened)
+                    for key, value in _sound_fields(metadata or {}).items():
+                        setattr(file, key, value)
+                file.write(samples)
 
     _replace(target, save)
     return target

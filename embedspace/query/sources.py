@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedspace.calibration.model import Calibration
 from embedspace.errors import QueryError, UnknownModalityError
-from embedspace.modality import SUFFIXES, Modality, leading, modality_of
+from embedspace.modality import SUFFIXES, Modality, is_apart, kind_of_modality, leading, modality_of
 from embedspace.query.grammar import Term
 from embedspace.query.reading import Names
 from embedspace.segment import Decoded, Segment, mean_vector
@@ -97,7 +97,7 @@ def resolve(value: str, *, quoted: bool = False, as_modality: str | None = None)
             return Source(value, SUFFIXES[suffix], path)
         if as_modality is None:
             modality_of(path)  # raises, naming the known suffixes
-        return Source(value, "audio" if as_modality == Modality.SPEECH else str(as_modality), path)
+        return Source(value, kind_of_modality(str(as_modality)), path)
     if os.path.isdir(path) and (explicit or path.endswith("/")):
         raise QueryError(f"{value}: a folder cannot be a query; give a file, or words in double quotes")
     if (suffix in SUFFIXES or explicit) and not quoted:
@@ -147,6 +147,8 @@ def embed_sources(
         MediaError: If one cannot be decoded.
         UnknownModalityError: If one has no segment of the wanted modality.
     """
+    if is_apart(as_modality) and (other := next((one for one in sources if not _may_be(one, as_modality)), None)):
+        raise QueryError(f"{other.value}: no recording, so that it has no {as_modality}; give a recording of speech")
     waiting = [source for source in sources if source.embedded is None]
     decoded = []
     for source in waiting:
@@ -157,6 +159,11 @@ def embed_sources(
         decoded.append(query)
     encoded = iter(space.encode_decoded(decoded) if decoded else ())
     return [source.embedded or _pool(source, next(encoded), as_modality) for source in sources]
+
+
+def _may_be(source: Source, modality: str | None) -> bool:
+    """Whether a source may be of a modality that recordings hold."""
+    return source.kind in ("audio", "video") if source.embedded is None else source.embedded[1] == modality
 
 
 def _pool(source: Source, segments: list[Segment], as_modality: str | None) -> tuple[NDArray[np.float32], str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
@@ -67,6 +67,9 @@ class SearchRequest(Request):
 
     terms: list[TermRequest] = Field(min_length=1, max_length=16)
     to: str | list[str] | None = Field(None, description="Only hits of this modality, or these")
+    by: Literal["voice"] | None = Field(
+        None, description="voice: who speaks in the terms' recordings; ask people before you search for them"
+    )
     k: int = Field(12, ge=1, le=200, description="Hits; of each modality where grouped")
     where: Annotated[str, Field(max_length=_TEXT)] | None = Field(
         None, description="Filter, as `embedspace search --where`"
@@ -84,6 +87,17 @@ class SearchRequest(Request):
     @classmethod
     def _some(cls, to: str | list[str] | None) -> str | list[str] | None:
         return to or None
+
+    @model_validator(mode="after")
+    def _voices(self) -> Self:
+        if self.by is not None:
+            if self.to or any(term.text is not None or term.as_ for term in self.terms):
+                raise ValueError(
+                    "by says what is searched with and for: give refs or ids of recordings, without as and to"
+                )
+            self.to = self.by
+            self.terms = [term.model_copy(update={"as_": self.by}) for term in self.terms]
+        return self
 
     @field_validator("where")
     @classmethod

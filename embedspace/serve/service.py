@@ -27,6 +27,7 @@ from embedspace.serve.search.finding import Asked, Finder, Found
 from embedspace.serve.search.queries import KeptQueries, Queries
 from embedspace.serve.settings import ServeSettings
 from embedspace.space import EmbeddingSpace
+from embedspace.space.recogniser import fitted
 from embedspace.vocabulary import generator_targets, generators_folder
 
 __all__ = ["Service"]
@@ -56,10 +57,13 @@ class Service:
         self.settings, self.limits, self.metrics = settings, settings.limits, Metrics()
         self.catalog = Catalog.open(settings.catalog, read_only=True)
         try:
+            space = fitted(space, self.catalog.fingerprints)
             self.catalog.check_fingerprint(space.fingerprints())
         except BaseException:
             self.catalog.close()
             raise
+        if Modality.VOICE in self.catalog.fingerprints and hasattr(space, "with_voices"):
+            space = space.with_voices()
         self.model = space
         self.batcher = Batcher(space.encode_decoded, self.metrics, batch=self.limits.batch, queue=self.limits.queue)
         self.space = BatchedSpace(space, self.batcher)

@@ -10,9 +10,17 @@ from typing import Any
 
 from embedspace.encoders.registry import encoder_type
 from embedspace.errors import ConfigError, WeightsError
-from embedspace.modality import is_modality, modality_names
+from embedspace.modality import Modality, is_modality, modality_names
 
-__all__ = ["DEFAULT_WEIGHTS", "checksums", "compare_files", "fingerprint", "read_config", "write_config"]
+__all__ = [
+    "DEFAULT_WEIGHTS",
+    "checksums",
+    "compare_files",
+    "fingerprint",
+    "read_config",
+    "voiced_config",
+    "write_config",
+]
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "default"
 """The space that ships with the package."""
@@ -22,6 +30,15 @@ FORMAT = 2
 MAX_EMBED_DIM = 65_536
 PREPROCESSING = 2
 """Raised when decoding, resampling, cropping or windows change what the encoders see: old vectors then do not fit."""
+_VOICE_SECTION = {
+    "type": "voice",
+    "backbone": "resemblyzer",
+    "window_seconds": 12.0,
+    "likeness": 0.6,
+    "shortest": 1.2,
+}
+VOICE_NUMBERS = 256
+"""Width of what the encoder of voices says of one."""
 _BACKBONES = "backbones/"
 
 
@@ -49,6 +66,26 @@ def write_config(
     if towers:
         config["towers"] = dict(towers)
     path.write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+
+
+def voiced_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the configuration of a space with an encoder of voices beside those that it has.
+
+    Raises:
+        ConfigError: If it has no encoder of speech, or its rows have no room for a voice.
+    """
+    sections, width = config["sections"], int(config["embed_dim"])
+    if Modality.SPEECH not in sections:
+        raise ConfigError(
+            f"{folder}: no encoder of speech, beside which voices are kept; it has: {', '.join(sections)}"
+        )
+    if width < VOICE_NUMBERS:
+        raise ConfigError(f"{folder}: rows of {width} numbers have no room for a voice, which has {VOICE_NUMBERS}")
+    section = {**_VOICE_SECTION, "embed_dim": width}
+    found = encoder_type(section, Modality.VOICE, folder / "config.json")
+    names = [f"{_BACKBONES}{name}" for name in found.backbones(section)]
+    files = {name: _sha256(where) for name in names if (where := _path_of(folder, name)).is_file()}
+    return {**config, "sections": {**sections, "voice": section}, "files": {**config["files"], **files}}
 
 
 def read_config(folder: Path) -> dict[str, Any]:

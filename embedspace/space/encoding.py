@@ -126,6 +126,13 @@ class EncodingSpace(SpaceCore):
         """Encode what is said in recordings; arguments as `encode_audio`. Returns (N, embed_dim) unit rows."""
         return self._encode_sound(waveforms, sample_rate, Modality.SPEECH, options)
 
+    def encode_voice(self, waveforms: Any, sample_rate: int | None = None, **options: Any) -> NDArray[np.float32]:  # noqa: ANN401
+        """Encode who speaks in recordings, of several people who speaks longest; arguments as `encode_audio`.
+
+        Needs a space `with_voices()`. Returns (N, embed_dim) unit rows, to be compared with one another alone.
+        """
+        return self._encode_sound(waveforms, sample_rate, Modality.VOICE, options)
+
     def _encode_sound(
         self,
         waveforms: Any,  # noqa: ANN401

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from embedspace.calibration.model import Calibration
 from embedspace.errors import ConfigError, InputError, UnknownModalityError
 from embedspace.modality import Modality
+from embedspace.space.config import voiced_config
 from embedspace.space.encoding import EncodingSpace
 
 if TYPE_CHECKING:
     from embedspace.generate.api import Generators
     from embedspace.generate.pretrained.head import Head
+    from embedspace.generate.soundtrack import Soundtrack
     from embedspace.space.recipe import ComposeRecipe
 
 __all__ = ["EmbeddingSpace"]
@@ -156,6 +158,44 @@ class EmbeddingSpace(EncodingSpace):
         other._download = self._download
         return other
 
+    @property
+    def has_recogniser(self) -> bool:
+        """Whether speech is put into words, which are part of its vector."""
+        return bool(self.config["sections"].get(Modality.SPEECH, {}).get("decoder"))
+
+    def without_recogniser(self) -> EmbeddingSpace:
+        """Return this space with speech that is not put into words: faster, another fingerprint, hits without a text.
+
+        Probabilities stay those that were measured with the recogniser.
+
+        Raises:
+            ConfigError: If it has no recogniser.
+        """
+        return self._without_recogniser
+
+    @functools.cached_property
+    def _without_recogniser(self) -> EmbeddingSpace:
+        if not self.has_recogniser:
+            raise ConfigError(f"{self.folder}: has no recogniser of speech that could be left out")
+        return self.with_options(Modality.SPEECH, decoder="")
+
+    def with_voices(self) -> EmbeddingSpace:
+        """Return this space with an encoder of voices as well: who speaks, beside what is said.
+
+        A voice identifies a person: store and search voices of people who agreed to it. Nothing makes them unless it is
+        asked to. What else this space encodes, and its fingerprints, stay as they are; both share their networks.
+
+        Raises:
+            ConfigError: If it has no encoder of speech, or its rows have fewer than 256 numbers.
+        """
+        if Modality.VOICE in self.modalities:
+            return self
+        config = voiced_config(self.config, self.folder)
+        other = EmbeddingSpace(self.folder, config, self.calibration, self._device)
+        other._backbones, other._towers, other._kept = self._backbones, self._towers, self._kept
+        other._encoders, other._lock, other._download = self._encoders, self._lock, self._download
+        return other
+
     def names(
         self, vectors: NDArray[np.float32], modality: Modality | str = "image", k: int = 5
     ) -> list[list[tuple[str, float]]]:
@@ -257,6 +297,28 @@ class EmbeddingSpace(EncodingSpace):
         return generate(
             self, vectors, to=to, modality=modality, request=asked, neighbours=neighbours, force=force, head=head
         )
+
+    def soundtrack(self, film: str | Path, **options: Any) -> Soundtrack:  # noqa: ANN401 - checked there
+        """Make the sound of a silent film: events where something strikes in it, of what that means.
+
+        Args:
+            film: A video file.
+            options: As of `embedspace.generate.soundtrack.soundtrack_of`: seed, sounds, film_sound, ...
+
+        Returns:
+            The sound; its `write("scored.mp4")` writes it with the film, whose pictures are copied.
+
+        Raises:
+            EmptyMediaError: If the file has no pictures, or nothing moves in it.
+            MediaError: If it cannot be decoded.
+            WeightsError: If this space lacks what is needed.
+        """
+        from embedspace.generate.soundtrack import soundtrack_of
+
+        try:
+            return soundtrack_of(film, self, **options)
+        except TypeError as error:
+            raise InputError(f"soundtrack: {error}; see embedspace.generate.soundtrack.soundtrack_of") from None
 
     @staticmethod
     def similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

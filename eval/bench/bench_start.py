@@ -107,7 +107,7 @@ def cost(command: list[str], environment: dict[str, str]) -> Cost:
 
 
 def measured(path: Path, now: Installed, before: Installed, runs: int) -> dict[str, list[Cost]]:
-    """Return the costs of each way, round by round; the first round compiles modules, fills the page cache and is left out."""
+    """Return the costs of each way per round; the first compiles modules, fills the page cache and is left out."""
     search = ["search", str(path), QUERY]
     alone = {**now.environment, "XDG_RUNTIME_DIR": str(path.parent)}  # no server there
     rounds = []

@@ -13,6 +13,7 @@ import pytest
 import embedspace.catalog.bulk.adding
 import embedspace.catalog.index.local
 import embedspace.catalog.index.synced
+import embedspace.catalog.store.bulk.statements
 from embedspace.catalog import Catalog, CatalogItem, ItemTable
 from embedspace.errors import InputError
 from embedspace.segment import Segment
@@ -79,6 +80,66 @@ def test_add_many_makes_the_catalog_that_add_makes(catalog: Catalog, tmp_path: P
         for where in (None, "even = true and place.city = 'Köln' or share > 0.4", "camera like 'x%'"):
             found = [one.search(rows.vectors[6], query_modality="audio", where=where)[0] for one in (catalog, other)]
             assert found[0] == found[1] and found[0]
+
+
+STRANGE = [
+    '"',
+    "\\",
+    "\\u0000",
+    "\n",
+    "\x01\x1f",
+    "é",
+    "\u2028",
+    "\ufeff",
+    "\uffff",
+    "😀",
+    "",
+    " ",
+    "'",
+    "\x00",
+    "a\x00b",
+]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 4096])
+@pytest.mark.parametrize("folders", [1, 3, 1000])
+def test_statements_for_all_rows_write_what_one_for_each_does(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int, folders: int
+) -> None:
+    monkeypatch.setattr(embedspace.catalog.store.bulk.statements, "_AT_ONCE", at_once)
+    strange = STRANGE if folders == 1 else STRANGE[:-2]  # without a zero byte places are handed over together, too
+    count = 4 * len(strange)
+    uris = [f"/{number * folders // count}/{number}{strange[number // 4]}" for number in range(count)]
+    facts = {
+        "text": [strange[number // 4] for number in range(count)],
+        "name": [f"{number * 7 % count} {strange[number // 4 % 13]}" for number in range(count)],
+        "number": [
+            (-1) ** number * (2**63 - 1) - number % 2 + number // 4 * (-1) ** (number + 1) for number in range(count)
+        ],
+        "large": [2**63 + number for number in range(count)],
+        "even": [number % 2 == 0 for number in range(count)],
+        "long": ["x" * 200 if number % 3 else "y" for number in range(count)],
+    }
+    kinds = ["image" if number % 3 else "text" for number in range(count)]
+    rows = ItemTable(random_units(count, 3), "image", uris, kinds=kinds, metadata=facts)
+    half = ItemTable(
+        rows.vectors[::2], "image", uris[::2], kinds=kinds[::2], metadata={n: v[::2] for n, v in facts.items()}
+    )
+    whole = [
+        CatalogItem(uri, kind, [rows.segment(at)], {name: column[at] for name, column in facts.items()})
+        for at, (uri, kind) in enumerate(zip(uris, kinds, strict=True))
+    ]
+    with new_catalog(tmp_path / "other.catalog") as other:
+        other.add(whole[::2])
+        other.add(whole[1::2])
+        assert catalog.add_many(half).added == count // 2
+        report = catalog.add_many(rows)  # half of it is known: the new ones are picked
+        assert (report.added, report.known) == (count // 2, count // 2)
+        assert content_of(catalog) == content_of(other)
+        for table_, order in (("items", "item"), ("uris", "place"), ("segments", "seq"), ("vectors", "seq")):
+            every = f"SELECT * FROM {table_} ORDER BY {order}"
+            assert catalog.store.rows(every) == other.store.rows(every)
+        assert catalog.verify(files=False).ok
 
 
 def test_rows_without_names_are_items_of_their_own(catalog: Catalog) -> None:

@@ -326,6 +326,25 @@ def _minilm(_name: str, *, quantized: bool = True) -> Converted:
     return Converted(tensors, config, f"{package} 0.1.0", "Apache-2.0", to_rows8)
 
 
+def _resemblyzer(_name: str) -> Converted:
+    package = "resemblyzer"
+    file = io.BytesIO(read_member(package, "pretrained.pt"))
+    state = torch.load(file, map_location="cpu", weights_only=True)["model_state"]
+    # `similarity_weight` and `similarity_bias` belong to its training's loss alone.
+    tensors: Tensors = {key: value for key, value in state.items() if key.startswith(("lstm.", "linear."))}
+    feature_dim, hidden_dim = tensors["linear.weight"].shape
+    layers = len([key for key in tensors if key.startswith("lstm.weight_hh_l")])
+    config = {"feature_dim": feature_dim, "hidden_dim": hidden_dim, "layers": layers}
+    return Converted(tensors, config, f"{package} 0.1.4", "Apache-2.0", _rows8_but_first_layer)
+
+
+def _rows8_but_first_layer(tensors: Tensors) -> Tensors:
+    """Keep what meets the frames in half precision: they are powers, of which the smallest count as well."""
+    first = {key: value for key, value in tensors.items() if key.endswith("_l0")}
+    later = {key: value for key, value in tensors.items() if key not in first}
+    return {**_halved("resemblyzer", first), **to_rows8(later)}
+
+
 CONVERTERS: dict[str, Callable[[str], Converted]] = {
     "efficientnet_lite0": _efficientnet_lite,
     "efficientnet_lite2": _efficientnet_lite,
@@ -333,6 +352,7 @@ CONVERTERS: dict[str, Callable[[str], Converted]] = {
     "whisper_base_decoder": _whisper_decoder,
     "minilm_l6": _minilm,
     "yamnet": _yamnet,
+    "resemblyzer": _resemblyzer,
 }
 JUDGES: dict[str, Callable[[str], Converted]] = {
     "efficientnet_lite1": _efficientnet_lite,

@@ -20,7 +20,7 @@ from embedspace.catalog.store.filters.where import Condition, compile_where
 from embedspace.catalog.store.lookup import DOCUMENT_CHARACTERS, document_segments, segments_where
 from embedspace.catalog.store.store import Store
 from embedspace.errors import InputError
-from embedspace.modality import Modality, is_modality, modality_names, modality_spec
+from embedspace.modality import Modality, is_apart, is_modality, modality_names, modality_spec
 
 __all__ = ["Searcher"]
 
@@ -120,7 +120,7 @@ class Searcher:
         if min_probability is not None and not 0.0 <= min_probability <= 1.0:
             raise InputError(f"search: min_probability = {min_probability}; it must be between 0 and 1")
         held = index.counts()
-        targets = [name for name in self._targets(to, held) if name in held]
+        targets = [name for name in _comparable(names, self._targets(to, held), to is None) if name in held]
         if to is None:
             targets = _rated(names, targets, self.calibration)
         if min_probability is not None and (lacking := uncalibrated(names, targets, self.calibration)):
@@ -247,6 +247,28 @@ class Searcher:
             self._filters.pop(next(iter(self._filters)))
         self._filters[where] = Remembered(numbers, revision, last_seq, changes)
         return numbers
+
+
+def _comparable(queries: Sequence[str], targets: Sequence[str], everything: bool) -> list[str]:
+    """Leave out, or refuse where they are named, modalities whose vectors lie in another space than the queries'.
+
+    Raises:
+        InputError: If voices are to be found by anything else, or anything else by a voice.
+    """
+    apart = {name for name in queries if is_apart(name)}
+    if len(apart) > 1 or (apart and apart != set(queries)):
+        raise InputError(
+            f"search: {', '.join(sorted(set(queries)))} cannot be searched with together; search one by one"
+        )
+    fit = [name for name in targets if (name in apart if apart else not is_apart(name))]
+    if not everything and len(fit) < len(targets):
+        lost = next(name for name in targets if name not in fit)
+        asked = next(iter(queries), "")
+        raise InputError(
+            f"search: {lost} cannot be found by {asked}: a voice is compared with voices alone; "
+            "search with a recording as a voice (--by voice), or for something else"
+        )
+    return fit
 
 
 def _rated(queries: Sequence[str], targets: Sequence[str], calibration: Calibration) -> list[str]:

@@ -15,6 +15,7 @@ from embedspace.catalog.store.filters.where import Condition
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.vectors import unpack
 from embedspace.catalog.stored import StoredItem, StoredPlace
+from embedspace.modality import is_apart, modality_names
 from embedspace.segment import Segment
 
 __all__ = [
@@ -133,6 +134,8 @@ def stored_folders(store: Store) -> list[str]:
 def landmark_segments(store: Store, count: int) -> tuple[list[tuple[str, str, str, str]], NDArray[np.float32]]:
     """Return some items that stand for all: of each modality of an item its first segment, drawn evenly and repeatably.
 
+    Without voices, which lie in a space of their own.
+
     Args:
         store: The catalog's rows.
         count: At most so many.
@@ -140,14 +143,16 @@ def landmark_segments(store: Store, count: int) -> tuple[list[tuple[str, str, st
     Returns:
         (item id, modality, text, uri) of each, and (N, embed_dim) float32 unit rows.
     """
+    apart = [name for name in modality_names() if is_apart(name)]
     rows = store.rows(
         "SELECT i.id, s.modality, s.text, "
         "(SELECT u.uri FROM uris u WHERE u.item = i.item ORDER BY u.place LIMIT 1), v.vector "
-        "FROM (SELECT min(seq) AS seq FROM segments GROUP BY item, modality "
+        f"FROM (SELECT min(seq) AS seq FROM segments WHERE modality NOT IN ({','.join('?' * len(apart))}) "
+        "GROUP BY item, modality "
         "ORDER BY (min(seq) * 2654435761) % 4294967296 LIMIT ?) f "
         "JOIN segments s ON s.seq = f.seq JOIN items i ON i.item = s.item JOIN vectors v ON v.seq = s.seq "
         "ORDER BY s.seq",
-        (count,),
+        (*apart, count),
     )
     vectors = unpack([row[4] for row in rows], store.embed_dim).astype(np.float32)
     return [(row[0], row[1], row[2], row[3] or "") for row in rows], vectors

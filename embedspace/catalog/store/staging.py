@@ -12,7 +12,7 @@ from embedspace.catalog.store.digests import segments_digest
 from embedspace.catalog.store.store import Store
 
 __all__ = ["EncodedItem", "StoredContent", "contents_of", "forget_other_stages", "modalities_of", "pending_items",
-           "replace_encoder", "stage", "use_staged"]  # fmt: skip
+           "replace_encoder", "spans_of", "stage", "use_staged"]  # fmt: skip
 
 
 class StoredContent(NamedTuple):
@@ -81,6 +81,12 @@ def stage(store: Store, encoded: Iterable[EncodedItem]) -> None:
             )
 
 
+def spans_of(store: Store, item: int, modality: str) -> list[tuple[float, float]]:
+    """Return from when to when an item's segments of a modality are."""
+    rows = store.rows('SELECT start, "end" FROM segments WHERE item = ? AND modality = ?', (item, modality))
+    return [(start or 0.0, end or 0.0) for start, end in rows]
+
+
 def use_staged(store: Store, modalities: Collection[str] | None) -> int:
     """Put the staged segments in place of the old ones, inside an open transaction.
 
@@ -94,7 +100,8 @@ def use_staged(store: Store, modalities: Collection[str] | None) -> int:
     connection = store.connection
     condition = "1" if modalities is None else f"modality IN ({_marks(modalities)})"
     names = list(modalities or ())
-    items = [item for (item,) in connection.execute(f"SELECT DISTINCT item FROM segments WHERE {condition}", names)]
+    changed = f"SELECT DISTINCT item FROM segments WHERE {condition} UNION SELECT item FROM staged"
+    items = [item for (item,) in connection.execute(changed, names)]
     store.drop_segments(condition, names)
     removed = 0
     for item in items:

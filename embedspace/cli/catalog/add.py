@@ -39,11 +39,12 @@ def add(
     from embedspace.catalog.catalog import Catalog
     from embedspace.cli.shared.output import list_failures, print_json
     from embedspace.cli.shared.space import load_space
+    from embedspace.space.recogniser import fitted
 
     facts = _metadata(metadata or [])
     failures: list[tuple[str, str]] = []
     with Catalog.open(catalog) as opened:
-        space = load_space(space_name, device, download)
+        space = fitted(load_space(space_name, device, download), opened.fingerprints)
         opened.adopt_fingerprints(space.fingerprints(), space.calibration_json())
         good: list[CatalogItem] = []
         for item in items:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
-from embedspace.cli.shared.options import BatchSize, CatalogPath, Device, Download, Json, Quiet, SpaceName, Workers
+from embedspace.cli.shared.index_options import NoRecogniser
+from embedspace.cli.shared.options import (
+    BatchSize,
+    CatalogPath,
+    Device,
+    Download,
+    Json,
+    Quiet,
+    SpaceName,
+    Voices,
+    Workers,
+)
 
 __all__ = ["migrate"]
 
@@ -13,6 +24,8 @@ def migrate(
     catalog: CatalogPath,
     batch_size: BatchSize = 32,
     workers: Workers = None,
+    no_recogniser: NoRecogniser = False,
+    voices: Voices = False,
     quiet: Quiet = False,
     json: Json = False,
     space_name: SpaceName = None,
@@ -28,12 +41,16 @@ def migrate(
     from embedspace.catalog.migrate import migrate as run
     from embedspace.cli.shared.output import Interrupted, list_failures, print_json
     from embedspace.cli.shared.progress import ProgressReport
-    from embedspace.cli.shared.space import load_space
+    from embedspace.cli.shared.space import load_set_space, with_voices_of
 
     with Catalog.open(catalog) as opened, ProgressReport(quiet=quiet or json) as bar:
         report = run(
             opened,
-            load_space(space_name, device, download),
+            with_voices_of(
+                opened,
+                load_set_space(space_name, device, download, recogniser=not no_recogniser),
+                wanted=voices,
+            ),
             batch_size=batch_size,
             workers=workers,
             callback=lambda now: bar.show("encoding", now),

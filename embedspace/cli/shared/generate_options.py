@@ -12,6 +12,7 @@ import typer
 from embedspace.generate.targets import Option, option_help, options_of, target_names, target_of, targets
 
 __all__ = [
+    "FilmSound",
     "Force",
     "HeadOptions",
     "HeadReference",
@@ -22,6 +23,7 @@ __all__ = [
     "Overwrite",
     "Seed",
     "Sheet",
+    "Sounds",
     "Sources",
     "To",
     "with_target_options",
@@ -102,6 +104,24 @@ Neighbours = Annotated[
 ]
 
 Force = Annotated[bool, typer.Option("--force", help="Also from a source that is far from everything known.")]
+
+Sounds = Annotated[
+    str | None,
+    typer.Option(
+        "--sounds",
+        metavar="gallery|made|CATALOG",
+        help="Sound for a film: from the sounds that ship (the default), from the generator, or from your catalog.",
+    ),
+]
+
+FilmSound = Annotated[
+    str | None,
+    typer.Option(
+        "--film-sound",
+        metavar="mix|replace",
+        help="A film that has sound: mix keeps it under what is added (the default), replace leaves it out.",
+    ),
+]
 
 Overwrite = Annotated[
     bool,

@@ -12,6 +12,7 @@ __all__ = [
     "Actors",
     "CatalogOption",
     "IndexWorkers",
+    "NoRecogniser",
     "Parts",
     "Paths",
     "Profile",
@@ -87,6 +88,15 @@ IndexWorkers = Annotated[
         metavar="<integer|ray>",
         help="Threads that read and decode; by default one a core, at most 4. ray: encoders of Ray, on this machine or "
         "on the cluster that RAY_ADDRESS names.",
+    ),
+]
+
+NoRecogniser = Annotated[
+    bool,
+    typer.Option(
+        "--no-recogniser",
+        help="Do not put speech into words: less than half the time, other vectors, no text with a hit. A catalog "
+        "keeps to it.",
     ),
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,8 +21,10 @@ __all__ = [
     "OnlyModalities",
     "Pushed",
     "Quiet",
+    "SearchBy",
     "SpaceName",
     "Timeout",
+    "Voices",
     "Where",
     "Workers",
     "modality_name",
@@ -95,6 +97,24 @@ OnlyModalities = Annotated[
 ]
 
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Items encoded at once.")]
+
+SearchBy = Annotated[
+    Literal["voice"] | None,
+    typer.Option(
+        "--by",
+        help="voice: find recordings of the same speaker, from when to when they speak; QUERY is a recording of them. "
+        "A voice identifies a person: search only for people who agreed.",
+    ),
+]
+
+Voices = Annotated[
+    bool,
+    typer.Option(
+        "--voices",
+        help="Also keep who speaks, for `search --by voice`. A voice identifies a person: ask them first. A catalog "
+        "that has voices goes on getting them.",
+    ),
+]
 
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Threads that read and decode; by default one a core, at most 4.")

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedspace.errors import InputError
+from embedspace.modality import Modality
 
 if TYPE_CHECKING:
+    from embedspace.catalog import Catalog
     from embedspace.space import EmbeddingSpace
 
-__all__ = ["keep_space", "kept_spaces", "load_space", "quick_start"]
+__all__ = ["keep_space", "kept_spaces", "load_set_space", "load_space", "quick_start", "with_voices_of"]
 
 _KEPT: dict[tuple[str, str, bool], EmbeddingSpace] = {}
 """Spaces that this process keeps open for the commands that it runs."""
@@ -40,6 +42,20 @@ def load_space(name: str | Path | None = None, device: str = "cpu", download: bo
     return space
 
 
+def load_set_space(
+    name: str | Path | None = None, device: str = "cpu", download: bool = False, recogniser: bool = True
+) -> EmbeddingSpace:
+    """Return the space as `load_space`, with its recogniser of speech or without.
+
+    Raises:
+        ConfigError: If there is no recogniser that could be left out.
+        InputError: As `load_space`.
+        WeightsError: As `load_space`.
+    """
+    space = load_space(name, device, download)
+    return space if recogniser else space.without_recogniser()
+
+
 def _opened(name: str | Path | None, device: str, download: bool) -> EmbeddingSpace:
     from embedspace.space import EmbeddingSpace
     from embedspace.space.devices import require_device
@@ -54,6 +70,12 @@ def _opened(name: str | Path | None, device: str, download: bool) -> EmbeddingSp
         if str(name) not in known:
             raise InputError(f"--space {name}: no such folder, and no space of this name; known: {', '.join(known)}")
     return EmbeddingSpace.from_pretrained(name, device=device, download=download)
+
+
+def with_voices_of(catalog: Catalog, space: EmbeddingSpace, *, wanted: bool = False) -> EmbeddingSpace:
+    """Return the space, with voices where they are wanted or the catalog has them already."""
+    voiced = wanted or Modality.VOICE in catalog.fingerprints
+    return space.with_voices() if voiced and not space.supports(Modality.VOICE) else space
 
 
 def keep_space(name: str | Path | None = None, device: str = "cpu", download: bool = False) -> EmbeddingSpace:

@@ -63,11 +63,12 @@ def warm_server(
     from embedspace.cli.shared.space import keep_space
     from embedspace.serve.warm.server import WarmServer
     from embedspace.serve.warm.stamp import stamp_of
+    from embedspace.space.recogniser import fitted
 
     space = keep_space(space_name, device, download)
     if catalog.exists():  # what is watched may be indexed later
         with Catalog.open(catalog, read_only=True) as opened:
-            opened.check_fingerprint(space.fingerprints())
+            opened.check_fingerprint(fitted(space, opened.fingerprints).fingerprints())
     place = catalog.resolve()
     options = ["--device", device, *([] if space_name is None else ["--space", space_name])]
 

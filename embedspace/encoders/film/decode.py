@@ -44,7 +44,7 @@ def decode_video(source: Any, encoders: Encoders, as_modality: str | None) -> De
     whole = (Modality.VIDEO, Modality.IMAGE, *SOUND)
     if as_modality not in (None, *whole):
         raise UnknownModalityError(f"{source}: a video holds {', '.join(whole)}, not {as_modality!r}")
-    require_encoder(encoders, as_modality, whole, source)
+    require_encoder(encoders, as_modality, whole[:-1], source)
     facts: dict[str, Any] = {}
     return started("video", source, facts, lambda: _video_parts(source, encoders, as_modality, facts))
 

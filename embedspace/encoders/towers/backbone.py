@@ -41,6 +41,7 @@ _BACKBONES: Registry[Factory] = Registry(
         "whisper_base_decoder": f"{_HERE}.whisper_decoder",
         "minilm_l6": f"{_HERE}.minilm",
         "yamnet": f"{_HERE}.yamnet",
+        "resemblyzer": f"{_HERE}.resemblyzer",
     },
 )
 

@@ -80,6 +80,8 @@ async def search(
     """Search with words, media and items, added and taken away."""
     started = time.perf_counter()
     await service.until_ready()
+    if asked.by and asked.by not in await service.search("sizes", service.catalog.sizes):
+        raise refused("the catalog holds no voices; to add them: embedspace catalog migrate CATALOG --voices", "by")
     terms = await unless_gone(request, service.queries.embed(asked.terms))
     found = await unless_gone(request, service.finder.run(finder_key(asked), (asked, terms)))
     answers = [answer for answer, _ in terms]

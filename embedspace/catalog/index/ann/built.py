@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedspace.catalog.index.ann.centres import learned_centres
 from embedspace.catalog.index.ann.codes import kept_codes
 from embedspace.catalog.index.gpu import device_number, lowered, raised
 from embedspace.catalog.index.runs import Rows
@@ -21,7 +22,10 @@ __all__ = ["AnnIndex", "block_of", "build_index", "extended", "index_size", "kin
 _ADD = 16384
 _PER_CELL = 32
 """Vectors that the centre of a cell is learned from, at least."""
+_CODED = 16384
+"""Vectors that codes are learned from, where the centres are there."""
 _ITERATIONS = 8
+"""Of k-means on a GPU."""
 _DEEP = {"pq4": 10}
 """Candidates per wanted hit, where others than the usual ones."""
 _USUAL = 8
@@ -83,14 +87,18 @@ def build_index(rows: Rows, settings: IndexSettings) -> AnnIndex:
     if settings.index == "hnsw":
         faiss.downcast_index(index).hnsw.efConstruction = settings.ef_construction
         index = faiss.IndexIDMap2(index)
-    else:
+    elif device_number(settings.device) is not None:
         index.cp.niter, index.cp.min_points_per_centroid = _ITERATIONS, 1
     cells = int(getattr(index, "nlist", 0))
     index = raised(index, settings.device)
     if not index.is_trained:
         wanted = max(settings.train_vectors, _PER_CELL * cells, 1)
         chosen = np.random.default_rng(settings.seed).permutation(len(alive))[:wanted]
-        index.train(rows.take(np.sort(alive[chosen])))
+        sample = rows.take(np.sort(alive[chosen]))
+        if cells and device_number(settings.device) is None:
+            index.quantizer.add(learned_centres(sample, cells))
+            sample = sample[:: max(1, len(sample) // _CODED)]
+        index.train(sample)
     shell = faiss.serialize_index(lowered(index, settings.device)) if cells else None
     for first in range(0, len(alive), _ADD):
         some = alive[first : first + _ADD]

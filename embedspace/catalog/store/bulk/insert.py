@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from embedspace.catalog.store.bulk.prepared import Prepared
+from embedspace.catalog.store.bulk.prepared import Prepared, is_sortable, odd_values
+from embedspace.catalog.store.bulk.statements import (
+    write_items,
+    write_places,
+    write_segments,
+    write_sorted_values,
+    write_vectors,
+)
 from embedspace.catalog.store.filters.values import write_values
 from embedspace.catalog.store.store import Store
 from embedspace.catalog.store.vectors import SegmentRows, content_keys
@@ -128,28 +134,21 @@ def _inserted(store: Store, batch: Prepared, numbers: Sequence[int], done: Inser
     item = 1 + int(connection.execute("SELECT coalesce(max(item), 0) FROM items").fetchone()[0])
     seq = 1 + store.state()[1]
     whole = len(numbers) == len(batch)
-    rows: Sequence[int] = range(len(batch.blobs))
+    rows: Sequence[int] = range(len(batch.halves))
     if not whole:
         rows = [row for number in numbers for row in batch.rows(number)]
-    items = range(item, item + len(numbers))
     owners = _owners(batch, numbers, item)
     try:
-        _write(connection, batch, numbers, items)
+        _write(connection, batch, numbers, item)
     except sqlite3.IntegrityError:  # undone by hand: a savepoint would copy every page before it is written
         for table in ("uris", "items"):
             connection.execute(f"DELETE FROM {table} WHERE item >= ?", (item,))
         return False
-    segments: Iterable[Any] = batch.segments if whole else (batch.segments[row] for row in rows)
-    blobs = batch.blobs if whole else [batch.blobs[row] for row in rows]
-    sequence = range(seq, seq + len(rows))
-    connection.executemany(
-        'INSERT INTO segments(seq, item, modality, start, "end", text, label) VALUES (?, ?, ?, ?, ?, ?, ?)',
-        ((number, owner, *segment) for number, owner, segment in zip(sequence, owners, segments, strict=True)),
-    )
-    connection.executemany("INSERT INTO vectors VALUES (?, ?)", zip(sequence, blobs, strict=True))
+    segments = batch.segments if whole else [batch.segments[row] for row in rows]
+    write_segments(connection, seq, owners, segments)
+    write_vectors(connection, seq, batch.halves if whole else batch.halves[list(rows)])
     if store.has_values:
-        for rows_of_field in batch.values(numbers, items):
-            write_values(connection, rows_of_field)
+        _write_values(connection, batch, numbers, item)
     done.outcomes["added"] += len(numbers)
     if whole:
         done.rows = _segment_rows(batch, seq, np.asarray(owners, np.int64))
@@ -157,40 +156,36 @@ def _inserted(store: Store, batch: Prepared, numbers: Sequence[int], done: Inser
 
 
 def _owners(batch: Prepared, numbers: Sequence[int], item: int) -> Sequence[int]:
-    if len(batch.blobs) == len(batch) == len(numbers):
+    if len(batch.halves) == len(batch) == len(numbers):
         return range(item, item + len(numbers))
     return [owner for owner, number in enumerate(numbers, item) for _ in batch.rows(number)]
 
 
-def _write(connection: sqlite3.Connection, batch: Prepared, numbers: Sequence[int], items: range) -> None:
-    def some(column: Sequence[Any]) -> Iterable[Any]:
-        return column if len(numbers) == len(batch) else (column[number] for number in numbers)
+def _write(connection: sqlite3.Connection, batch: Prepared, numbers: Sequence[int], item: int) -> None:
+    def some(column: Sequence[Any]) -> Sequence[Any]:
+        return column if len(numbers) == len(batch) else [column[number] for number in numbers]
 
-    connection.executemany(
-        "INSERT INTO items(id, kind, metadata, digest, item, as_modality, facts) VALUES (?, ?, ?, ?, ?, '', '{}')",
-        zip(some(batch.ids), some(batch.kinds), some(batch.metadata), some(batch.digests), items, strict=True),
-    )
-    uris = list(some(batch.uris))
-    folders = map(_folder, uris)
-    connection.executemany(
-        "INSERT INTO uris(uri, folder, metadata, item, source, size, mtime_ns) VALUES (?, ?, ?, ?, '', 0, 0)",
-        zip(uris, folders, some(batch.metadata), items, strict=True),
-    )
+    uris = some(batch.uris)
+    write_items(connection, item, some(batch.ids), some(batch.kinds), some(batch.metadata), some(batch.digests))
+    write_places(connection, item, uris)
     if connection.execute("SELECT 1 FROM failures LIMIT 1").fetchone():
         connection.execute(f"DELETE FROM failures WHERE uri IN {_AMONG}", (json.dumps(uris),))
 
 
-def _folder(uri: str) -> str:
-    """Return what `os.path.dirname` does, faster."""
-    at = uri.rfind("/")
-    return uri[:at] if at > 0 and uri[at - 1] != "/" else os.path.dirname(uri)
+def _write_values(connection: sqlite3.Connection, batch: Prepared, numbers: Sequence[int], item: int) -> None:
+    for name, column in sorted(batch.columns.items()):
+        values = column if len(numbers) == len(batch) else [column[number] for number in numbers]
+        if is_sortable(name, values):
+            write_sorted_values(connection, name, values, item)
+        else:
+            write_values(connection, odd_values(name, values, item))
 
 
 def _segment_rows(batch: Prepared, seq: int, owners: Any) -> dict[str, SegmentRows]:  # noqa: ANN401
     """Return modality -> rows, as an index takes them."""
     counts = np.diff(batch.firsts)
     keys = np.repeat(content_keys(batch.ids), counts, axis=0)
-    sequence = np.arange(seq, seq + len(batch.blobs), dtype=np.int64)
+    sequence = np.arange(seq, seq + len(batch.halves), dtype=np.int64)
     names = {segment[0] for segment in batch.segments}
     if len(names) == 1:
         return {names.pop(): SegmentRows(sequence, owners, keys, batch.halves)}

@@ -20,7 +20,7 @@ from embedspace.catalog.store.digests import unit_halves
 from embedspace.catalog.store.filters.values import flat_fields, pairs_of, plain_values
 from embedspace.errors import InputError
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "is_sortable", "odd_values", "prepare"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +37,6 @@ class Prepared:
         metadata: JSON of each item.
         columns: Name -> value of each item.
         halves: (N, embed_dim) float16 unit rows.
-        blobs: Bytes of each row's vector.
         segments: (modality, start, end, text, label) of each row.
     """
 
@@ -50,7 +49,6 @@ class Prepared:
     metadata: list[str]
     columns: Mapping[str, list[Any]]
     halves: NDArray[np.float16]
-    blobs: list[bytes]
     segments: list[tuple[Any, ...]]
 
     def __len__(self) -> int:
@@ -60,24 +58,6 @@ class Prepared:
     def rows(self, number: int) -> range:
         """Return the rows of an item."""
         return range(self.firsts[number], self.firsts[number + 1])
-
-    def values(self, numbers: Sequence[int], items: Sequence[int]) -> Iterator[Iterable[tuple[str, Any, int]]]:
-        """Yield (field, value, item) of some items name by name, in the order of the table where that is easy."""
-        for name, column in sorted(self.columns.items()):
-            values = column if len(numbers) == len(self) else [column[number] for number in numbers]
-            types = set(map(type, values))
-            if len(types) == 1 and types <= {int, bool, str} and name.isidentifier() and plain_values(values):
-                order = sorted(range(len(values)), key=values.__getitem__)
-                yield ((name, values[at], items[at]) for at in order)
-            else:
-                yield self._odd_values(name, values, items)
-
-    @staticmethod
-    def _odd_values(name: str, values: Sequence[Any], items: Sequence[int]) -> Iterator[tuple[str, Any, int]]:
-        for value, item in zip(values, items, strict=True):
-            if is_value(value):
-                text = json.dumps({name: value}, ensure_ascii=False, default=str)
-                yield from ((field, stored, item) for field, stored in pairs_of(json.loads(text)))
 
     def fields(self) -> set[str]:
         """Return the names under which `where` finds the metadata."""
@@ -95,6 +75,20 @@ class Prepared:
 
 
 _SIMPLE = {int, bool, str}
+
+
+def is_sortable(name: str, values: Sequence[Any]) -> bool:
+    """Return whether a field's values are stored as they are and in an order: whole numbers, booleans or texts."""
+    types = set(map(type, values))
+    return len(types) == 1 and types <= _SIMPLE and name.isidentifier() and plain_values(values)
+
+
+def odd_values(name: str, values: Sequence[Any], first: int) -> Iterator[tuple[str, Any, int]]:
+    """Yield (field, value, item) of what items, numbered from `first` on, have under a name, whatever it is."""
+    for item, value in enumerate(values, first):
+        if is_value(value):
+            text = json.dumps({name: value}, ensure_ascii=False, default=str)
+            yield from ((field, stored, item) for field, stored in pairs_of(json.loads(text)))
 
 
 def prepare(table: ItemTable, embed_dim: int) -> Prepared:
@@ -125,7 +119,7 @@ def prepare(table: ItemTable, embed_dim: int) -> Prepared:
     raw, width = halves.tobytes(), 2 * embed_dim
     blobs = [raw[at : at + width] for at in range(0, len(raw), width)]
     digests = _digests(ids, firsts, segments, blobs)
-    return Prepared(table, firsts, ids, uris, kinds, digests, metadata, columns, halves, blobs, segments)
+    return Prepared(table, firsts, ids, uris, kinds, digests, metadata, columns, halves, segments)
 
 
 def _at(column: Sequence[str], rows: Sequence[int]) -> Sequence[str]:

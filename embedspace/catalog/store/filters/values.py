@@ -10,6 +10,7 @@ field is looked for in the metadata itself.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import sqlite3
@@ -62,11 +63,16 @@ def pairs_of(metadata: Mapping[str, Any], prefix: str = "", *, odd: bool = False
     for key, value in metadata.items():
         if '"' in key or "\0" in key:
             continue  # no filter can name it
-        strange = odd or "." in key or not key or json.dumps(key, ensure_ascii=False)[1:-1] != key
+        strange = odd or _has_two_readings(key)
         if isinstance(value, Mapping):
             yield from pairs_of(value, f"{prefix}{key}.", odd=strange)
         elif value is not None:
             yield f"{prefix}{key}", _UNREADABLE if strange else stored_value(value)
+
+
+@functools.lru_cache(1024)
+def _has_two_readings(key: str) -> bool:
+    return "." in key or not key or json.dumps(key, ensure_ascii=False)[1:-1] != key
 
 
 def stored_value(value: Any) -> Any:  # noqa: ANN401

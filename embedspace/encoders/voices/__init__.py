@@ -1,0 +1,1 @@
+"""Who speaks: the encoder of voices, and how a recording is divided among its speakers."""

@@ -1,0 +1,1 @@
+"""Features of YouTube-8M: files of records, read without TensorFlow."""

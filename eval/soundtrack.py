@@ -1,0 +1,297 @@
+"""Measure soundtracks: do sounds fall where something strikes, and are they of what strikes?
+
+    python -m eval.soundtrack                       # the test clips: minutes of one core; eval/results/soundtrack.*
+    python -m eval.soundtrack --known               # those of things that the judge of sounds knows
+    python -m eval.soundtrack --split val --clips 40 --out build/soundtrack       # where settings are tried
+
+The clips are rendered (`python -m training.corpora --only rendered`): a stamp moves, and its impacts are known. Test
+clips have stamps, sounds and kinds of motion that no setting was chosen on. A sound counts as right within 0.1 s of an
+impact, each impact once. Beside that stand the impacts of other clips (shuffled) and as many times drawn evenly
+(chance). What is heard is judged by `training.judges.sounds`, among the fifty concepts that it knows, on clips of
+things that are among them; and by what the sound that was chosen is called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import hashlib
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from embedspace.errors import ConfigError, EmbedspaceError
+from embedspace.evaluate.generation.judges import Judge, known_among, load_judge
+from embedspace.evaluate.generation.measures.clusters import clustered_mean
+from embedspace.evaluate.intervals import bootstrap, cluster_codes, interval_of
+from embedspace.evaluate.items import read_rows
+from embedspace.evaluate.report import git_commit
+from embedspace.evaluate.retrieval.run import corpora_folder
+from embedspace.generate.soundtrack import FoundSound, Watched, watch
+from embedspace.generate.soundtrack.sounds import GallerySounds
+from embedspace.media.film import Film, iter_moments
+from embedspace.media.write import write_image
+from embedspace.space import EmbeddingSpace
+
+HERE = Path(__file__).parent
+NEAR = 0.1
+"""Seconds by which a sound may be off."""
+_SHIFTS = 20
+"""Other clips that each clip is compared with, and draws of chance."""
+_JUDGE = "training.judges.sounds:load"
+_SHOWN = 6
+_WIDE, _FRAME, _CURVE = 960, 72, 70
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """A clip and what was found in it.
+
+    Attributes:
+        row: Of the manifest.
+        watched: What was seen; None where nothing moves.
+        sounds: One for each of its looks.
+    """
+
+    row: dict[str, Any]
+    watched: Watched | None
+    sounds: list[FoundSound]
+
+    @property
+    def truth(self) -> list[float]:
+        """Seconds of the impacts."""
+        return list(self.row["extra"]["events"])
+
+    @property
+    def times(self) -> list[float]:
+        """Seconds of the sounds."""
+        return [strike.time for strike in self.watched.strikes] if self.watched else []
+
+
+def matched(found: Sequence[float], truth: Sequence[float]) -> int:
+    """Return how many times of two ascending lists belong together, each once, within `NEAR`."""
+    a = b = count = 0
+    while a < len(found) and b < len(truth):
+        if abs(found[a] - truth[b]) <= NEAR:
+            a, b, count = a + 1, b + 1, count + 1
+        elif found[a] < truth[b]:
+            a += 1
+        else:
+            b += 1
+    return count
+
+
+def f1(counts: NDArray[np.float64], clusters: Sequence[str]) -> list[float]:
+    """Return F1 of (N, 3) counts (right, found, true), and its 95% interval over clusters."""
+    codes = cluster_codes(clusters)
+    drawn = bootstrap(np.stack([2 * counts[:, 0], counts[:, 1] + counts[:, 2]], axis=1), clusters=codes)
+    total = counts.sum(axis=0)
+    low, high = interval_of(drawn[:, 0] / np.maximum(drawn[:, 1], 1e-9))
+    return [round(float(v), 4) for v in (2 * total[0] / max(total[1] + total[2], 1e-9), low, high)]
+
+
+def onsets(clips: Sequence[Clip]) -> dict[str, Any]:
+    """Return F1, precision and recall, those of shuffled clips and of chance."""
+    names = [str(clip.row["concept"]) for clip in clips]
+    own = np.array([[matched(c.times, c.truth), len(c.times), len(c.truth)] for c in clips], np.float64)
+    right, found, true = own.sum(axis=0)
+    rng = np.random.default_rng(0)
+    shuffled, drawn = np.zeros_like(own), np.zeros_like(own)
+    for shift in range(1, _SHIFTS + 1):
+        for k, clip in enumerate(clips):
+            other = clips[(k + shift) % len(clips)].truth
+            shuffled[k] += [matched(clip.times, other), len(clip.times), len(other)]
+            times = sorted(rng.uniform(0, clip.row["extra"]["seconds"], len(clip.times)).tolist())
+            drawn[k] += [matched(times, clip.truth), len(times), len(clip.truth)]
+    return {
+        "clips": len(clips),
+        "impacts": int(true),
+        "f1": f1(own, names),
+        "precision": round(float(right / max(found, 1)), 4),
+        "recall": round(float(right / max(true, 1)), 4),
+        "shuffled": f1(shuffled, names),
+        "chance": f1(drawn, names),
+    }
+
+
+def named(clips: Sequence[Clip], judge: Judge | None, concepts: Sequence[str]) -> dict[str, Any]:
+    """Return how often a right event's sound is of what strikes: by its name, and by the judge."""
+    known = [clip for clip in clips if clip.row["concept"] in concepts and clip.watched]
+    rows: list[tuple[str, FoundSound]] = []
+    for clip in known:
+        assert clip.watched is not None
+        for strike in clip.watched.strikes:
+            if any(abs(strike.time - at) <= NEAR for at in clip.truth):
+                rows.append((str(clip.row["concept"]), clip.sounds[strike.look]))
+    wanted = [concept for concept, _ in rows]
+    entry: dict[str, Any] = {"clips": len(known), "events": len(rows), "concepts": len(set(wanted))}
+    if not rows:
+        return entry
+    others = [wanted[(k + len(rows) // 2) % len(rows)] for k in range(len(rows))]
+    for label, names in (("", wanted), ("shuffled_", others)):
+        says = [bool(re.search(rf"\b{name}", sound.name)) for name, (_, sound) in zip(names, rows, strict=True)]
+        entry[f"{label}by_name"] = clustered_mean(np.array(says, np.float64), wanted)
+        if judge is not None:
+            features = judge.features([sound.waveform for _, sound in rows], rows[0][1].sample_rate)
+            hit = known_among(judge, features, names, concepts, 1)
+            entry[f"{label}by_judge"] = clustered_mean(hit.astype(np.float64), wanted)
+    return entry
+
+
+def strip(clip: Clip, corpora: Path) -> Image.Image:
+    """Draw a clip: frames, strength of impacts over time, peaks that were chosen (blue) and true impacts (red)."""
+    picture = Image.new("RGB", (_WIDE, _FRAME + _CURVE + 18), (255, 255, 255))
+    pen, seconds = ImageDraw.Draw(picture), float(clip.row["extra"]["seconds"])
+    pen.text((2, 2), f"{clip.row['id']}: {clip.row['concept']}, {clip.row['extra']['motion']}", fill=(0, 0, 0))
+    frames = [m.image for m in iter_moments(corpora / clip.row["path"], Film(), per_second=10 / seconds) if m.image]
+    for k, frame in enumerate(frames[:10]):
+        picture.paste(frame.resize((_WIDE // 10 - 2, _FRAME)), (k * _WIDE // 10, 16))
+    base = _FRAME + _CURVE + 16
+    if clip.watched is not None:
+        energies, strengths = clip.watched.energies, clip.watched.strengths
+        for values, colour in ((energies, (190, 190, 190)), (strengths, (60, 60, 60))):
+            high = max(float(values.max(initial=0)), 1e-9)
+            points = zip(clip.watched.times / seconds * _WIDE, base - values / high * (_CURVE - 8), strict=True)
+            pen.line([(float(x), float(y)) for x, y in points], fill=colour, width=2)
+        for strike in clip.watched.strikes:
+            x = strike.time / seconds * _WIDE
+            pen.line([(x, base - _CURVE), (x, base)], fill=(40, 90, 220), width=2)
+            pen.text((x + 3, base - _CURVE), clip.sounds[strike.look].name[:18], fill=(40, 90, 220))
+    for at in clip.truth:
+        pen.line([(at / seconds * _WIDE, base - 14), (at / seconds * _WIDE, base)], fill=(220, 40, 40), width=4)
+    return picture
+
+
+def watched_clips(rows: Sequence[dict[str, Any]], corpora: Path, space: EmbeddingSpace) -> tuple[list[Clip], float]:
+    """Return the clips, and the processor seconds that a second of film took, sounds included."""
+    bank, clips, began = GallerySounds(space), [], time.process_time()
+    for number, row in enumerate(rows):
+        try:
+            seen = watch(corpora / row["path"], space)
+        except EmbedspaceError as error:
+            print(f"{row['id']}: {error}", flush=True)
+            clips.append(Clip(row, None, []))
+            continue
+        clips.append(Clip(row, seen, [bank.find(look, "image", 0) for look in seen.looks]))
+        if number % 16 == 15:
+            print(f"{number + 1} of {len(rows)} clips", flush=True)
+    spent = time.process_time() - began
+    return clips, spent / sum(float(row["extra"]["seconds"]) for row in rows)
+
+
+def lines(entry: dict[str, Any]) -> Iterator[str]:
+    """Yield the page."""
+    yield f"# {entry['name']}\n\n{entry['description']}\n"
+    yield (
+        f"`{entry['command']}`; commit {entry['commit'][:12]}, {entry['date']}, seed 0, split hash "
+        f"{entry['split_hash'][:12]}, encoder of pictures {entry['encoder'][:12]}, generator "
+        f"{entry['generator'][:12]}, judge {entry['judge'][:12] or 'none'}. 95% intervals over concepts.\n"
+    )
+    yield f"| clips | number | impacts | F1 within {NEAR} s | precision | recall | shuffled | chance |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, row in entry["onsets"].items():
+        yield (
+            f"| {name} | {row['clips']} | {row['impacts']} | {_range(row['f1'])} | {row['precision']:.2f} | "
+            f"{row['recall']:.2f} | {row['shuffled'][0]:.2f} | {row['chance'][0]:.2f} |"
+        )
+    told = entry["named"]
+    yield (
+        f"\nOf the clips, {told['clips']} show one of the fifty things that the judge knows ({told['concepts']} of "
+        f"them); {told['events']} of their sounds fall where they should."
+    )
+    for key, what in (("by_name", "bear its name"), ("by_judge", "are it by the judge, among fifty")):
+        if key in told:
+            shuffled = f"{100 * told['shuffled_' + key][0]:.0f}%"
+            yield f"Of these {_range(told[key], 100)}% {what}; of another clip's thing {shuffled}."
+    if not entry["judge"]:
+        yield "The judge was not trained where this was measured."
+    yield (
+        f"\nA second of film took {entry['cost']:.2f} s of one core's time, sounds included, on frames of 160 x 120.\n"
+        "\nLight: movement; dark: strength of impacts; blue: sounds and their names; red: true impacts.\n\n"
+        f"![strips]({entry['name']}.png)"
+    )
+
+
+def _range(values: Sequence[float], by: float = 1.0) -> str:
+    digits = 0 if by > 1 else 2
+    return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*(by * value for value in values), d=digits)
+
+
+def main() -> int:
+    """Measure, and write soundtrack.json, .md and .png."""
+    parser = argparse.ArgumentParser(description="Measure soundtracks of rendered clips.")
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"))
+    parser.add_argument("--clips", type=int, help="so many of them; all by default")
+    parser.add_argument("--known", action="store_true", help="those alone that show what the judge knows")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    arguments = parser.parse_args()
+    corpora, space = corpora_folder(), EmbeddingSpace.from_pretrained()
+    rows = [dict(row) for row in read_rows(corpora, "rendered") if row["split"] == arguments.split][: arguments.clips]
+    try:
+        judge: Judge | None = load_judge(_JUDGE)
+    except ConfigError as error:
+        print(f"without the judge: {error}")
+        judge = None
+    from training.judges.sounds import CONCEPTS
+
+    rows = [row for row in rows if not arguments.known or row["concept"] in CONCEPTS]
+    name = "soundtrack_known" if arguments.known else "soundtrack"
+    clips, cost = watched_clips(rows, corpora, space)
+    groups = {"all": clips}
+    groups |= {kind: [c for c in clips if c.row["extra"]["motion"] == kind] for kind in _kinds(clips)}
+    for what, moves in (("moves", True), ("still", False)):
+        groups[f"camera {what}"] = [clip for clip in clips if clip.row["extra"]["camera"] == moves]
+    entry = {
+        "name": name,
+        "description": f"Sounds made for the {len(rows)} rendered clips of the split {arguments.split}, silent: stamps "
+        "that move by the rules of training/corpora/video/motions.py. Rendered clips are not film.",
+        "command": " ".join(["python -m eval.soundtrack", *sys.argv[1:]]),
+        "commit": git_commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "split_hash": hashlib.sha256(json.dumps([[r["id"], r["extra"]["events"]] for r in rows]).encode()).hexdigest(),
+        "encoder": space.fingerprints()["image"],
+        "generator": space.generators["audio"].digest,
+        "judge": judge.digest if judge is not None else "",
+        "onsets": {name: onsets(own) for name, own in groups.items() if own},
+        "named": named(clips, judge, CONCEPTS),
+        "cost": round(cost, 3),
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / f"{name}.json").write_text(json.dumps(entry, indent=1) + "\n")
+    page = "\n".join(lines(entry))
+    (arguments.out / f"{name}.md").write_text(page + "\n")
+    _draw(clips, corpora, arguments.out / f"{name}.png")
+    print(page)
+    return 0
+
+
+def _kinds(clips: Sequence[Clip]) -> list[str]:
+    return sorted({str(clip.row["extra"]["motion"]) for clip in clips})
+
+
+def _draw(clips: Sequence[Clip], corpora: Path, path: Path) -> None:
+    """Draw some clips, evenly drawn, below each other."""
+    strips = [strip(clip, corpora) for clip in clips[:: max(1, len(clips) // _SHOWN)][:_SHOWN]]
+    sheet = Image.new("RGB", (_WIDE, sum(one.height + 6 for one in strips)), (255, 255, 255))
+    top = 0
+    for one in strips:
+        sheet.paste(one, (0, top))
+        top += one.height + 6
+    write_image(path, sheet)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except EmbedspaceError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
