@@ -85,12 +85,11 @@ def index(
     space = _voiced(space, catalog) if voices else space
     run = _ingest(workers, actors, parts, load)
     with _opened(catalog, space, chosen, no_recogniser=no_recogniser) as opened:
-        space = with_voices_of(opened, space)
         with ProgressReport(quiet=quiet or json) as bar:
             report = run(
                 opened,
                 paths,
-                space,
+                with_voices_of(opened, space),
                 batch_size=batch_size,
                 prune=prune or prune_all,
                 confirm_loss=_confirm(bar, prune_all=prune_all, may_ask=not (quiet or json)),
