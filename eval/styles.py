@@ -6,7 +6,7 @@ Google's emoji of the concepts that were held out of all training are drawn anew
 who drew them, too: from the picture's vector alone, and begun at the picture. A classifier of vendors, fitted
 to real pictures of the training split on features of the judge's eyes, says whose style it sees; the judge of
 `generation_images` says whether the concept is still among its ten likeliest names. Beside them: the vendors' own
-pictures, the picture as it is, no style, and how often the style is seen that another row asked for.
+pictures, the picture as it is, no style, and how often the next style of the list is seen instead.
 """
 
 from __future__ import annotations
@@ -133,9 +133,9 @@ def figures(
     entry: dict[str, Any] = {"pictures": len(features)}
     if styles[0] is not None:
         wanted = np.array(styles)
-        other = np.roll(wanted, 1)
+        other = (wanted + 1) % len(STYLES)
         entry["style"] = clustered_mean((seen == wanted).astype(np.float64), concepts)
-        entry["another_style"] = clustered_mean((seen == other).astype(np.float64)[other != wanted], concepts)
+        entry["another_style"] = clustered_mean((seen == other).astype(np.float64), concepts)
     known = known_among(judge, features, concepts, list(gallery), 10)
     entry["recall_at_10"] = clustered_mean(known.astype(np.float64), concepts)
     return entry
@@ -201,7 +201,7 @@ def lines(entry: dict[str, Any]) -> Iterator[str]:
         f"{entry['corpora_splits'][:12]}, generator {entry['generator'][:12]}, judge {entry['judge'][:12]}; gallery of "
         "500 captions. 95% intervals over concepts.\n"
     )
-    yield "| picture | style asked for, % | style of another row, % | caption R@10, % |\n|---|---|---|---|"
+    yield "| picture | style asked for, % | the next style, % | caption R@10, % |\n|---|---|---|---|"
     for row in entry["rows"]:
         style, other = (_percent(row[name]) if name in row else "–" for name in ("style", "another_style"))
         yield f"| {row['mode']} | {style} | {other} | {_percent(row['recall_at_10'])} |"
