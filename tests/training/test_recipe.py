@@ -16,7 +16,11 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "training" / "recipes").glob("*.toml")), ids=lambda p: p.name)
+RECIPES = [path for path in sorted((ROOT / "training" / "recipes").glob("*.toml")) if path.stem != "suris"]
+"""All but what two towers learn from YouTube-8M, which has a reader of its own."""
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)
 def test_shipped_recipes_parse(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name == path.stem
