@@ -25,7 +25,7 @@ _PER_CELL = 32
 _CODED = 16384
 """Vectors that codes are learned from, where the centres are there."""
 _ITERATIONS = 8
-"""Of k-means on a GPU."""
+"""Of k-means, where all of it is FAISS's: for 4-bit codes, and on a GPU."""
 _DEEP = {"pq4": 10}
 """Candidates per wanted hit, where others than the usual ones."""
 _USUAL = 8
@@ -87,15 +87,17 @@ def build_index(rows: Rows, settings: IndexSettings) -> AnnIndex:
     if settings.index == "hnsw":
         faiss.downcast_index(index).hnsw.efConstruction = settings.ef_construction
         index = faiss.IndexIDMap2(index)
-    elif device_number(settings.device) is not None:
+    else:
         index.cp.niter, index.cp.min_points_per_centroid = _ITERATIONS, 1
     cells = int(getattr(index, "nlist", 0))
+    # millions of codes are scanned at every search: their cells are worth all of k-means
+    quick = cells and kind != "pq4" and device_number(settings.device) is None
     index = raised(index, settings.device)
     if not index.is_trained:
         wanted = max(settings.train_vectors, _PER_CELL * cells, 1)
         chosen = np.random.default_rng(settings.seed).permutation(len(alive))[:wanted]
         sample = rows.take(np.sort(alive[chosen]))
-        if cells and device_number(settings.device) is None:
+        if quick:
             index.quantizer.add(learned_centres(sample, cells))
             sample = sample[:: max(1, len(sample) // _CODED)]
         index.train(sample)
