@@ -79,17 +79,17 @@ class EditedLatents:
         return dataclasses.replace(options, init=init, keep=keep)
 
 
-def start_for(edit: Edit, network: FamilyNetwork) -> float:
+def start_for(edit: Edit | None, network: FamilyNetwork) -> float:
     """Return the time that an edit begins at: a strength of 1 is the earliest that the network was trained for.
 
     Args:
-        edit: The edit; where it has a mask and no strength, it begins at the earliest time.
+        edit: The edit; where it has a mask and no strength, or there is none, the earliest time is taken.
         network: Draws it.
     """
-    strength = edit.strength
     earliest = network.family.earliest(network.config)
-    if strength is None and edit.is_masked:
+    if edit is None or (edit.strength is None and edit.is_masked):
         return earliest
+    strength = edit.strength
     return earliest + (1 - earliest) * (1 - (DEFAULT_STRENGTH if strength is None else strength))
 
 

@@ -208,12 +208,13 @@ class LatentGenerator(Generator):
         return [flat[first : first + count] for first in range(0, len(flat), count)]
 
     def sample_options(self, family: str, request: Request) -> SampleOptions:
-        """Return how a family samples for a request."""
+        """Return how a family samples for a request; over a map it begins at noise, for a neighbour lies elsewhere."""
         network = self.networks[family]
         usual = network.options(self.sampling)
+        as_usual = request.edit is None and request.drawing is None
         return dataclasses.replace(
             usual,
-            start=usual.start if request.edit is None else start_for(request.edit, network),
+            start=usual.start if as_usual else start_for(request.edit, network),
             num_steps=request.num_steps or usual.num_steps,
             guidance_scale=usual.guidance_scale if request.guidance_scale is None else request.guidance_scale,
         )
