@@ -16,6 +16,7 @@ from embedspace.cli.shared.index_options import (
     RAY,
     Actors,
     CatalogOption,
+    HalfPrecision,
     IndexWorkers,
     NoRecogniser,
     Parts,
@@ -56,6 +57,7 @@ def index(
     parts: Parts = None,
     settings: Settings = None,
     no_recogniser: NoRecogniser = False,
+    half_precision: HalfPrecision = False,
     voices: Voices = False,
     profile: Profile = False,
     quiet: Quiet = False,
@@ -79,8 +81,10 @@ def index(
         raise InputError(f"{', '.join(map(str, paths))}: no such file or folder; check the spelling")
     if workers != RAY and (actors or parts):
         raise InputError("--actors and --parts are for --workers ray")
+    if workers == RAY and half_precision:
+        raise InputError("--half-precision is for one process: with --workers ray each actor would decide for itself")
     chosen = index_settings(settings) if settings else None
-    given = functools.partial(load_set_space, space_name, device, download)
+    given = functools.partial(load_set_space, space_name, device, download, half=half_precision)
     space, load = _set_for(catalog, given, no_recogniser=no_recogniser)
     space = _voiced(space, catalog) if voices else space
     run = _ingest(workers, actors, parts, load)
@@ -100,6 +104,8 @@ def index(
         items = len(opened)
     if profile and not json:
         print(_profile(report))
+    if half_precision and not (quiet or json):
+        print(*(space.half.told() if space.half else ()), sep="\n")
     report_ingest(report, paths, as_json=json, quiet=quiet)
     if report.interrupted:
         raise Interrupted(f"interrupted; the {items} items in {catalog} are intact, run the same command to go on")

@@ -153,9 +153,13 @@ class EmbeddingSpace(EncodingSpace):
             if key not in sections[name]:
                 raise ConfigError(f"{self.folder}: its {name} has no {key!r}; it has: {', '.join(sections[name])}")
         changed = {**sections, name: {**sections[name], **options}}
-        other = EmbeddingSpace(self.folder, {**self.config, "sections": changed}, self.calibration, self._device)
-        other._backbones, other._towers, other._kept = self._backbones, self._towers, self._kept  # the same networks
-        other._download = self._download
+        return self._set_otherwise({**self.config, "sections": changed})
+
+    def _set_otherwise(self, config: Mapping[str, Any]) -> EmbeddingSpace:
+        """Return a space of this folder and another configuration, which shares the networks."""
+        other = EmbeddingSpace(self.folder, config, self.calibration, self._device)
+        other._backbones, other._towers, other._kept = self._backbones, self._towers, self._kept
+        other._download, other.half = self._download, self.half
         return other
 
     @property
@@ -190,10 +194,22 @@ class EmbeddingSpace(EncodingSpace):
         """
         if Modality.VOICE in self.modalities:
             return self
-        config = voiced_config(self.config, self.folder)
-        other = EmbeddingSpace(self.folder, config, self.calibration, self._device)
-        other._backbones, other._towers, other._kept = self._backbones, self._towers, self._kept
-        other._encoders, other._lock, other._download = self._encoders, self._lock, self._download
+        other = self._set_otherwise(voiced_config(self.config, self.folder))
+        other._encoders, other._lock = self._encoders, self._lock
+        return other
+
+    def in_half_precision(self) -> EmbeddingSpace:
+        """Return this space with networks that compute in bfloat16 where that proves as good.
+
+        Each encoder tries it on the first batch of at least eight segments that are to be found (queries are computed
+        in full), which takes four times as long as another. It goes on in it where each row keeps a cosine of .998
+        with that of full precision and the batch took at most 1 / 1.1 of the time; `half.trials` says how it went.
+        Fingerprints are the same, so rows of both fit one catalog.
+        """
+        from embedspace.encoders.half import HalfPrecision
+
+        other = self._set_otherwise(self.config)
+        other.half = HalfPrecision()
         return other
 
     def names(
