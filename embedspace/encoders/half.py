@@ -10,8 +10,6 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.encoders.contract import MediaEncoder
-
 __all__ = ["LEAST_COSINE", "HalfPrecision", "HalfTrial"]
 
 LEAST_COSINE = 0.998
@@ -19,6 +17,13 @@ LEAST_COSINE = 0.998
 _LEAST_GAIN = 1.1
 _LEAST_ROWS = 8
 """Fewer rows prove nothing; a smaller batch is encoded in full, and a later one is tried."""
+
+
+class Halving(Protocol):
+    """An encoder; see `MediaEncoder`, which is one."""
+
+    may_halve: bool
+    halved: bool
 
 
 class Encoded(Protocol):
@@ -71,7 +76,7 @@ class HalfPrecision:
         self.trials: dict[str, HalfTrial] = {}
         self._clock = clock
 
-    def encode(self, modality: str, encoder: MediaEncoder, encode: Callable[[], Result]) -> Result:
+    def encode(self, modality: str, encoder: Halving, encode: Callable[[], Result]) -> Result:
         """Return what `encode` gives: in full precision while it is not known that half is as good.
 
         Args:
