@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from embedspace.calibration.model import Calibration
 from embedspace.errors import ConfigError, InputError, UnknownModalityError
 from embedspace.modality import Modality
-from embedspace.space.config import voiced_config
+from embedspace.space.config import timed_config, voiced_config
 from embedspace.space.encoding import EncodingSpace
 
 if TYPE_CHECKING:
@@ -188,9 +188,22 @@ class EmbeddingSpace(EncodingSpace):
         Raises:
             ConfigError: If it has no encoder of speech, or its rows have fewer than 256 numbers.
         """
-        if Modality.VOICE in self.modalities:
-            return self
-        config = voiced_config(self.config, self.folder)
+        return self if Modality.VOICE in self.modalities else self._beside(voiced_config(self.config, self.folder))
+
+    def with_timing(self) -> EmbeddingSpace:
+        """Return this space with encoders of timing as well: when something strikes in what is seen, and what is heard.
+
+        A search for sounds by a video, and for videos by a sound, then knows what happens at the same time
+        (`embedspace.query.timing`). What else this space encodes, and its fingerprints, stay as they are; both share
+        their networks.
+
+        Raises:
+            ConfigError: If it has no encoder of videos or of sounds, or its rows have fewer than 64 numbers.
+        """
+        return self if Modality.MOTION in self.modalities else self._beside(timed_config(self.config, self.folder))
+
+    def _beside(self, config: Mapping[str, Any]) -> EmbeddingSpace:
+        """Return a space of a configuration that only adds to this one's, with the same networks."""
         other = EmbeddingSpace(self.folder, config, self.calibration, self._device)
         other._backbones, other._towers, other._kept = self._backbones, self._towers, self._kept
         other._encoders, other._lock, other._download = self._encoders, self._lock, self._download
