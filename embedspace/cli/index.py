@@ -27,7 +27,17 @@ from embedspace.cli.shared.index_options import (
     RetryFailed,
     Settings,
 )
-from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, Quiet, SpaceName, Voices
+from embedspace.cli.shared.options import (
+    AsModality,
+    BatchSize,
+    Device,
+    Download,
+    Json,
+    Quiet,
+    SpaceName,
+    Timing,
+    Voices,
+)
 from embedspace.errors import ConfigError, FingerprintMismatchError, InputError
 from embedspace.modality import NOT_READ, SUFFIXES, Modality
 
@@ -60,6 +70,7 @@ def index(
     no_recogniser: NoRecogniser = False,
     half_precision: HalfPrecision = False,
     voices: Voices = False,
+    timing: Timing = False,
     profile: Profile = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -76,7 +87,7 @@ def index(
     """
     from embedspace.cli.shared.output import Interrupted
     from embedspace.cli.shared.progress import ProgressReport
-    from embedspace.cli.shared.space import load_set_space, with_voices_of
+    from embedspace.cli.shared.space import load_set_space, with_extras_of
 
     if not any(path.exists() for path in paths):  # before a catalog is made for nothing
         raise InputError(f"{', '.join(map(str, paths))}: no such file or folder; check the spelling")
@@ -84,14 +95,14 @@ def index(
     chosen = index_settings(settings) if settings else None
     given = functools.partial(load_set_space, space_name, device, download, half=half_precision)
     space, load = _set_for(catalog, given, no_recogniser=no_recogniser)
-    space = _voiced(space, catalog) if voices else space
+    space = _with_asked(space, catalog, voices=voices, timing=timing)
     run = _ingest(workers, actors, parts, load)
     with _opened(catalog, space, chosen, no_recogniser=no_recogniser) as opened:
         with ProgressReport(quiet=quiet or json) as bar:
             report = run(
                 opened,
                 paths,
-                with_voices_of(opened, space),
+                with_extras_of(opened, space),
                 batch_size=batch_size,
                 prune=prune or prune_all,
                 confirm_loss=_confirm(bar, prune_all=prune_all, may_ask=not (quiet or json)),
@@ -152,18 +163,21 @@ def _opened(path: Path, space: EmbeddingSpace, settings: IndexSettings | None, *
         ) from error
 
 
-def _voiced(space: EmbeddingSpace, path: Path) -> EmbeddingSpace:
-    """Return the space with voices; refuse them for new recordings alone, as those of before would never be found."""
+def _with_asked(space: EmbeddingSpace, path: Path, *, voices: bool, timing: bool) -> EmbeddingSpace:
+    """Return the space with what is asked for; refuse it for new items alone, as those of before would not be found."""
     from embedspace.catalog.catalog import Catalog
     from embedspace.catalog.store.schema import database_path
 
-    if not database_path(path).is_file():
-        return space.with_voices()
-    with Catalog.open(path, read_only=True) as catalog:
-        lacks = Modality.VOICE not in catalog.fingerprints and Modality.SPEECH in catalog.info().segments
-    if lacks:
-        raise InputError(f"{path}: its recordings have no voices yet; run: embedspace catalog migrate {path} --voices")
-    return space.with_voices()
+    if (voices or timing) and database_path(path).is_file():
+        with Catalog.open(path, read_only=True) as catalog:
+            known, held = catalog.fingerprints, catalog.info().segments
+        again = f"run: embedspace catalog migrate {path}"
+        if voices and Modality.VOICE not in known and Modality.SPEECH in held:
+            raise InputError(f"{path}: its recordings have no voices yet; {again} --voices")
+        if timing and Modality.MOTION not in known and (Modality.AUDIO in held or Modality.VIDEO in held):
+            raise InputError(f"{path}: its videos and recordings have no timing yet; {again} --timing")
+    space = space.with_voices() if voices else space
+    return space.with_timing() if timing else space
 
 
 def _ingest(

@@ -12,6 +12,7 @@ from PIL import Image
 
 from embedspace.errors import EmptyMediaError, MediaError, MediaTooLargeError
 from embedspace.media.memory import DECODING
+from embedspace.media.sieve import Sieve
 from embedspace.media.sound import check_decoder, open_container
 from embedspace.media.source import check_file, one_line
 
@@ -73,14 +74,19 @@ class OpenVideo:
         self._last: float | None = None
         self._seekable = True
 
-    def frames(self) -> Iterator[tuple[float, Any]]:
+    def frames(self, every: float | None = None) -> Iterator[tuple[float, Any]]:
         """Yield (seconds from the start, av.VideoFrame) in order; what is damaged is passed over, as players do.
+
+        Args:
+            every: Only the first frame of each so many seconds is wanted: others may be missing, which saves decoding
+                those that nothing is predicted from.
 
         Raises:
             MediaError: If nothing decodes.
         """
         problem: Exception | None = None
-        for frame in _decoded(self._container, self._track):
+        sieve = None if every is None else Sieve(self._track, every)
+        for frame in _decoded(self._container, self._track, sieve):
             if isinstance(frame, Exception):
                 problem = frame
                 continue
@@ -202,10 +208,11 @@ def upright(frame: Any, turn: int) -> Image.Image:  # noqa: ANN401 - av.VideoFra
     return image.rotate(turn, expand=True) if turn % 360 else image
 
 
-def _decoded(container: Any, track: Any) -> Iterator[Any]:  # noqa: ANN401 - frames, and the errors between them
+def _decoded(container: Any, track: Any, sieve: Sieve | None) -> Iterator[Any]:  # noqa: ANN401 - frames and errors
     import av
 
     packets = container.demux(track)
+    packets = packets if sieve is None else sieve.told(packets)
     while True:
         try:
             packet = next(packets, None)

@@ -64,6 +64,8 @@ class Service:
             raise
         if Modality.VOICE in self.catalog.fingerprints and hasattr(space, "with_voices"):
             space = space.with_voices()
+        if Modality.MOTION in self.catalog.fingerprints and hasattr(space, "with_timing"):
+            space = space.with_timing()
         self.model = space
         self.batcher = Batcher(space.encode_decoded, self.metrics, batch=self.limits.batch, queue=self.limits.queue)
         self.space = BatchedSpace(space, self.batcher)

@@ -158,7 +158,7 @@ def test_an_encoder_of_its_own_is_given_images(tmp_path: Path) -> None:
 
 
 def test_nothing_to_see_or_hear_is_said_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UnknownModalityError, match="a video holds video, image, audio, speech, voice, not 'text'"):
+    with pytest.raises(UnknownModalityError, match="audio, speech, voice, onset, motion, not 'text'"):
         decode_video(tmp_path / "a.mp4", _encoders()[0], "text")
     with pytest.raises(UnknownModalityError, match=r"a\.mp4: this space has no audio encoder"):
         decode_video(tmp_path / "a.mp4", _encoders()[0], "audio")
