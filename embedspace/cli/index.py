@@ -87,7 +87,8 @@ def index(
     """
     from embedspace.cli.shared.output import Interrupted
     from embedspace.cli.shared.progress import ProgressReport
-    from embedspace.cli.shared.space import load_set_space, with_extras_of
+    from embedspace.cli.shared.space import load_set_space
+    from embedspace.space.fitting import fitted
 
     if not any(path.exists() for path in paths):  # before a catalog is made for nothing
         raise InputError(f"{', '.join(map(str, paths))}: no such file or folder; check the spelling")
@@ -96,13 +97,13 @@ def index(
     given = functools.partial(load_set_space, space_name, device, download, half=half_precision)
     space, load = _set_for(catalog, given, no_recogniser=no_recogniser)
     space = _with_asked(space, catalog, voices=voices, timing=timing)
-    run = _ingest(workers, actors, parts, load)
+    run = _ingest(workers, actors, parts, space, load)
     with _opened(catalog, space, chosen, no_recogniser=no_recogniser) as opened:
         with ProgressReport(quiet=quiet or json) as bar:
             report = run(
                 opened,
                 paths,
-                with_extras_of(opened, space),
+                fitted(space, opened.fingerprints),
                 batch_size=batch_size,
                 prune=prune or prune_all,
                 confirm_loss=_confirm(bar, prune_all=prune_all, may_ask=not (quiet or json)),
@@ -131,7 +132,7 @@ def _set_for(
     """Return the space as it was for the catalog that there is, or as it is wanted for a new one, and what loads it."""
     from embedspace.catalog.catalog import Catalog
     from embedspace.errors import CatalogNotFoundError
-    from embedspace.space.recogniser import fitted
+    from embedspace.space.fitting import fitted
 
     if no_recogniser:
         return load(recogniser=False), functools.partial(load, recogniser=False)
@@ -141,7 +142,7 @@ def _set_for(
             its = fitted(space, opened.fingerprints)
     except CatalogNotFoundError:
         return space, load
-    return its, functools.partial(load, recogniser=its is space)
+    return its, functools.partial(load, recogniser=its is space or its.has_recogniser == space.has_recogniser)
 
 
 def _opened(path: Path, space: EmbeddingSpace, settings: IndexSettings | None, *, no_recogniser: bool) -> Catalog:
@@ -184,19 +185,28 @@ def _ingest(
     workers: Any,  # noqa: ANN401 - a number, RAY or None
     actors: int | None,
     parts: Path | None,
-    opened: Callable[[], EmbeddingSpace],
+    space: EmbeddingSpace,
+    load: Callable[[], EmbeddingSpace],
 ) -> Callable[..., IngestReport]:
-    """Return what indexes: in this process, or with encoders of Ray, each of which opens the space."""
+    """Return what indexes: in this process, or with encoders of Ray, each of which loads the space as it is set."""
     if workers == RAY:
         from embedspace.catalog.ingest.spread.rays import require_ray
         from embedspace.catalog.ingest.spread.spread import ingest_spread
 
         require_ray()  # before a catalog is made for nothing
         many = actors or os.cpu_count() or 1
+        extras = {"voices": space.supports(Modality.VOICE), "timing": space.supports(Modality.MOTION)}
+        opened = functools.partial(_loaded, load, **extras)
         return functools.partial(ingest_spread, opened=opened, actors=many, parts=parts)
     from embedspace.catalog.ingest.ingest import ingest
 
     return functools.partial(ingest, workers=workers)
+
+
+def _loaded(load: Callable[[], EmbeddingSpace], *, voices: bool, timing: bool) -> EmbeddingSpace:
+    from embedspace.space.fitting import with_extras
+
+    return with_extras(load(), voices=voices, timing=timing)
 
 
 def _confirm(bar: ProgressReport, *, prune_all: bool, may_ask: bool) -> Callable[[Loss], bool] | None:

@@ -17,6 +17,7 @@ from embedspace.cli.shared.options import (
     Voices,
     Workers,
 )
+from embedspace.modality import Modality
 
 __all__ = ["migrate"]
 
@@ -43,16 +44,16 @@ def migrate(
     from embedspace.catalog.migrate import migrate as run
     from embedspace.cli.shared.output import Interrupted, list_failures, print_json
     from embedspace.cli.shared.progress import ProgressReport
-    from embedspace.cli.shared.space import load_set_space, with_extras_of
+    from embedspace.cli.shared.space import load_set_space
+    from embedspace.space.fitting import with_extras
 
     with Catalog.open(catalog) as opened, ProgressReport(quiet=quiet or json) as bar:
         report = run(
             opened,
-            with_extras_of(
-                opened,
+            with_extras(
                 load_set_space(space_name, device, download, recogniser=not no_recogniser),
-                voices=voices,
-                timing=timing,
+                voices=voices or Modality.VOICE in opened.fingerprints,
+                timing=timing or Modality.MOTION in opened.fingerprints,
             ),
             batch_size=batch_size,
             workers=workers,
