@@ -193,9 +193,7 @@ class EmbeddingSpace(EncodingSpace):
     def with_timing(self) -> EmbeddingSpace:
         """Return this space with encoders of timing as well: when something strikes in what is seen, and what is heard.
 
-        A search for sounds by a video, and for videos by a sound, then knows what happens at the same time
-        (`embedspace.query.timing`). What else this space encodes, and its fingerprints, stay as they are; both share
-        their networks.
+        Searches between videos and sounds then know what happens together (`embedspace.query.timing`). All else stays.
 
         Raises:
             ConfigError: If it has no encoder of videos or of sounds, or its rows have fewer than 64 numbers.

@@ -69,7 +69,7 @@ class Trained(TimingNetwork):
 
 
 def batch_of(clips: Clips, config: TrainConfig, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-    """Draw rows, columns and bands of some clips, a part of each, played slower, larger or smaller, mirrored, turned."""
+    """Draw rows, columns and bands of some clips, a part of each, slower, larger or smaller, mirrored, turned."""
     at = torch.randint(len(clips), (config.batch,), generator=generator)
     drawn = torch.rand((5, config.batch), generator=generator)
     speed = torch.exp(-drawn[0] * float(np.log(config.slower)))
