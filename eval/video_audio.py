@@ -84,12 +84,10 @@ def meanings(split: str, first: int, count: int, space: EmbeddingSpace) -> tuple
     kept = BUILD / f"meaning-{split}-{first}-{count}-{space.fingerprints()['audio'][:8]}.npz"
     if not kept.is_file():
         sounds = [load_audio(clip_path(item), sample_rate=SAMPLE_RATE).waveform for item in items]
-        rows = {
-            "sounds": space.encode_audio(sounds, sample_rate=SAMPLE_RATE),
-            "videos": space.encode([clip_path(item) for item in items], modality="video"),
-        }
+        meant = space.encode_audio(sounds, sample_rate=SAMPLE_RATE)
+        videos = space.encode([clip_path(item) for item in items], modality="video")
         with replacing(kept) as partial, partial.open("wb") as file:
-            np.savez(file, **rows)
+            np.savez(file, sounds=meant, videos=videos)
     with np.load(kept) as file:
         return file["videos"], file["sounds"]
 
