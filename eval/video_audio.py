@@ -1,6 +1,7 @@
 """Measure search between videos and sounds: by meaning, by timing, and by both.
 
     python -m eval.video_audio                      # 256 test clips, then 1,024 others; eval/results/video_audio.*
+    python -m eval.video_audio --alone              # by timing alone, in a minute: what is meant is not encoded
     python -m eval.video_audio --split val          # where the weight of timing is chosen; build/timing
 
 The clips are rendered (`training/corpora/video`): a stamp moves, and something is heard at its impacts. Test clips have
@@ -53,7 +54,7 @@ class Gallery:
     """Clips of a gallery, encoded.
 
     Attributes:
-        videos: (N, embed_dim) what each means, as a video.
+        videos: (N, embed_dim) what each means, as a video; None where timing is measured alone.
         sounds: (N, embed_dim) what its sound means.
         seen: (N, 64) timing of what is seen.
         heard: (N, 64) timing of what is heard.
@@ -65,8 +66,8 @@ class Gallery:
         ids: Of the clips.
     """
 
-    videos: Rows
-    sounds: Rows
+    videos: Rows | None
+    sounds: Rows | None
     seen: Rows
     heard: Rows
     moved: Rows
@@ -83,20 +84,18 @@ def meanings(split: str, first: int, count: int, space: EmbeddingSpace) -> tuple
     kept = BUILD / f"meaning-{split}-{first}-{count}-{space.fingerprints()['audio'][:8]}.npz"
     if not kept.is_file():
         sounds = [load_audio(clip_path(item), sample_rate=SAMPLE_RATE).waveform for item in items]
-        rows = {
-            "sounds": space.encode_audio(sounds, sample_rate=SAMPLE_RATE),
-            "videos": space.encode([clip_path(item) for item in items], modality="video"),
-        }
+        meant = space.encode_audio(sounds, sample_rate=SAMPLE_RATE)
+        videos = space.encode([clip_path(item) for item in items], modality="video")
         with replacing(kept) as partial, partial.open("wb") as file:
-            np.savez(file, **rows)
+            np.savez(file, sounds=meant, videos=videos)
     with np.load(kept) as file:
         return file["videos"], file["sounds"]
 
 
-def encoded(split: str, first: int, count: int, space: EmbeddingSpace) -> Gallery:
-    """Return a gallery."""
+def encoded(split: str, first: int, count: int, space: EmbeddingSpace, *, alone: bool) -> Gallery:
+    """Return a gallery; with `alone` by timing alone."""
     items = list(rendered_clips(split, first, count))
-    videos, meant = meanings(split, first, count, space)
+    videos, meant = (None, None) if alone else meanings(split, first, count, space)
     timed = space.with_timing()
     clips = load_clips(split, first, count)
     see, hear = timed.encoder("motion"), timed.encoder("onset")
@@ -148,12 +147,18 @@ def _percent(value: float | NDArray[np.float64]) -> float:
 def systems(gallery: Gallery, weight: float) -> dict[str, NDArray[np.float64]]:
     """Return the scores of each way to search, (N, N): videos along the rows."""
     g = gallery
-    meaning = g.videos.astype(np.float64) @ g.sounds.T
     timing, moved = g.seen.astype(np.float64) @ g.heard.T, g.seen.astype(np.float64) @ g.moved.T
+    found = {"timing, nothing learned": g.plain.astype(np.float64) @ g.plainly_heard.T, "timing": timing}
+    if g.videos is None or g.sounds is None:
+        return {
+            **found,
+            "timing, sounds moved by two seconds": moved,
+            "timing, other clips' sounds": np.roll(timing, 1, axis=1),
+        }
+    meaning = g.videos.astype(np.float64) @ g.sounds.T
     return {
         "meaning": meaning,
-        "timing, nothing learned": g.plain.astype(np.float64) @ g.plainly_heard.T,
-        "timing": timing,
+        **found,
         "both": meaning + weight * timing,
         "both, sounds moved by two seconds": meaning + weight * moved,
         "both, other clips' sounds": np.roll(meaning + weight * timing, 1, axis=1),
@@ -172,7 +177,8 @@ def measured(gallery: Gallery, weight: float) -> dict[str, Any]:
     }
     for kind in sorted(set(gallery.kinds)):
         own = np.array([one == kind for one in gallery.kinds])
-        ranks = [ranks_of(found["both"])[own], ranks_of(found["both"].T)[own]]
+        best = found.get("both", found["timing"])
+        ranks = [ranks_of(best)[own], ranks_of(best.T)[own]]
         entry["kinds"][kind] = {"clips": int(own.sum()), "r10": [_percent((r <= 10).mean()) for r in ranks]}
     return entry
 
@@ -218,12 +224,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure search between videos and sounds on rendered clips.")
     parser.add_argument("--split", default="test", choices=sorted(GALLERIES))
     parser.add_argument("--small", action="store_true", help="the first gallery alone")
+    parser.add_argument("--alone", action="store_true", help="by timing alone")
     parser.add_argument("--weight", type=float, default=TIMING_WEIGHT)
     parser.add_argument("--out", type=Path, help="eval/results for the test; build/timing for validation")
     given = parser.parse_args()
     began = time.monotonic()
     space = EmbeddingSpace.from_pretrained()
-    galleries = [encoded(given.split, *which, space) for which in GALLERIES[given.split][: 1 if given.small else None]]
+    chosen = GALLERIES[given.split][: 1 if given.small else None]
+    galleries = [encoded(given.split, *which, space, alone=given.alone) for which in chosen]
     prints = space.with_timing().fingerprints()
     entry = {
         "name": "video_audio",
@@ -237,7 +245,7 @@ def main() -> int:
         "audio": prints["audio"],
         "weight": given.weight,
         "galleries": [measured(gallery, given.weight) for gallery in galleries],
-        "weights": chosen_weights(galleries[0]) if given.split == "val" else {},
+        "weights": chosen_weights(galleries[0]) if given.split == "val" and not given.alone else {},
         "seconds": round(time.monotonic() - began),
     }
     out = given.out or (HERE / "results" if given.split == "test" else BUILD)

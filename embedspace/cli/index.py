@@ -80,10 +80,9 @@ def index(
 ) -> None:
     """Add media to a catalog; only what is new or changed is encoded.
 
-    May be interrupted or killed at any moment: run it again to go on. Unreadable files are skipped and
-    listed with the reason; they are tried again when they change, or with --retry-failed. The exit code is 1 if every
-    file is bad or there is none, and where --prune would remove more than half of a folder's or manifest's items (and
-    more than ten), or all of an empty one's, and nobody confirms it.
+    May be killed at any moment: run it again to go on. Unreadable files are skipped and listed with the reason; they
+    are tried again when they change, or with --retry-failed. The exit code is 1 if every file is bad or there is none,
+    and where --prune would remove most of a folder's or manifest's items (see there) and nobody confirms it.
     """
     from embedspace.cli.shared.output import Interrupted
     from embedspace.cli.shared.progress import ProgressReport

@@ -157,9 +157,8 @@ def compose(
 
     Source:
         Signed sums: Mikolov et al. 2013, "Linguistic Regularities in Continuous Space Word Representations". The
-        gap: Liang et al. 2022, "Mind the Gap", section 3; taking the mean out before vectors of different
-        modalities are exchanged: Zhang et al. 2024, "Connect, Collapse, Corrupt", section 4. Media as words of a text
-        query: Saito et al. 2023, "Pic2Word", with names in place of a learnt pseudo-word.
+        gap: Liang et al. 2022, "Mind the Gap", section 3; the mean taken out first: Zhang et al. 2024, "Connect,
+        Collapse, Corrupt", section 4. Media as words: Saito et al. 2023, "Pic2Word", with names for pseudo-words.
     """
     terms = (parse(query) if isinstance(query, str) else query).terms
     sources = _sources(terms, as_modality, resolver)

@@ -1,4 +1,4 @@
-"""The same space set otherwise: other options, without its recogniser, with voices or timing, in half precision."""
+"""The same space set otherwise: other options, without its recogniser, with voices, with timing, in half precision."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class SetOtherwise(EncodingSpace):
     def with_timing(self) -> Self:
         """Return this space with encoders of timing as well: when something strikes in what is seen, and what is heard.
 
-        A search for sounds by a video, and for videos by a sound, then knows what happens at the same time
+        A search for sounds by a video, and for videos by a sound, then knows what happens together
         (`embedspace.query.timing`). What else this space encodes, and its fingerprints, stay as they are; both share
         their networks.
 
@@ -91,7 +91,7 @@ class SetOtherwise(EncodingSpace):
         return self if Modality.MOTION in self.modalities else self._beside(timed_config(self.config, self.folder))
 
     def _beside(self, config: Mapping[str, Any]) -> Self:
-        """Return a space of a configuration that only adds to this one's, with the same networks."""
+        """Return a space of a configuration that only adds to this one's, with the same encoders."""
         other = self._set_otherwise(config)
         other._encoders, other._lock = self._encoders, self._lock
         return other

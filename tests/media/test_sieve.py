@@ -21,7 +21,7 @@ def write(path: Path, times: list[float], codec: str = "libx264", first: float =
     """Write a film with frames that are predicted from both sides, at these seconds."""
     wall = np.kron(np.random.default_rng(0).integers(60, 200, (8, 24, 3)), np.ones((8, 8, 1))).astype(np.uint8)
     with av.open(str(path), "w") as made:
-        track = made.add_stream(codec, rate=25, options=ENCODED[codec])
+        track: Any = made.add_stream(codec, rate=25, options=ENCODED[codec])
         track.width, track.height, track.pix_fmt = *SIZE, "yuv420p"
         track.time_base = track.codec_context.time_base = Fraction(1, 1000)
         for number, time in enumerate(times):

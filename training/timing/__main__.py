@@ -65,11 +65,11 @@ class Trained(TimingNetwork):
 
     def train(self, mode: bool = True) -> Trained:
         """Learn."""
-        return nn.Module.train(self, mode)  # type: ignore[return-value]
+        return nn.Module.train(self, mode)
 
 
 def batch_of(clips: Clips, config: TrainConfig, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-    """Draw rows, columns and bands of some clips, a part of each, played slower, larger or smaller, mirrored, turned."""
+    """Draw rows, columns and bands of some clips, a part of each, slower, larger or smaller, mirrored, turned."""
     at = torch.randint(len(clips), (config.batch,), generator=generator)
     drawn = torch.rand((5, config.batch), generator=generator)
     speed = torch.exp(-drawn[0] * float(np.log(config.slower)))
@@ -152,7 +152,7 @@ def train(config: TrainConfig, minutes: float, resume: bool) -> TimingNetwork:
         shifts = (2 + torch.randperm(58, generator=generator)[: config.shifts] + 1).tolist()
         loss = loss_of(network.see(rows, columns), network.hear(bands), scale.exp().clamp(max=60), shifts)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         total += float(loss.detach())

@@ -88,4 +88,5 @@ def _prepare(path: Path, split: str, first: int, count: int) -> None:
             print(f"{split}: {number + 1} of {count} clips", flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, kinds=np.array(kinds), **{name: np.stack(values) for name, values in found.items()})
+        made = {name: np.stack(values) for name, values in found.items()}
+        np.savez(file, kinds=np.array(kinds), rows=made["rows"], columns=made["columns"], bands=made["bands"])

@@ -201,4 +201,4 @@ def test_its_fingerprint_depends_on_the_pictures_and_no_other_on_it(tmp_path: Pa
 
 def test_a_video_comes_before_its_frames_and_beside_them() -> None:
     spec = modality_spec("video")
-    assert spec.held == ("video", "image", "audio", "speech", "voice") and spec.beside == "image"
+    assert spec.held == ("video", "image", "audio", "speech", "voice", "motion", "onset") and spec.beside == "image"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedspace.catalog import Catalog
 from embedspace.catalog.ingest.ingest import ingest
 from embedspace.catalog.migrate import migrate
+from embedspace.cli.index import _with_asked
 from embedspace.encoders.timing.network import STEPS, TimingNetwork
 from embedspace.encoders.timing.profiles import BANDS, GRID, HOPS, TICKS, bands_of, profiles_of
 from embedspace.encoders.timing.windows import Recut, moves, seen_windows
@@ -207,3 +208,12 @@ def test_every_frame_is_shown_upright_and_small(tmp_path: Path) -> None:
     frames = list(iter_greys(write_film(tmp_path / "ball.mp4", ball, seconds=1.0), film, GRID))
     assert len(frames) == 25 and frames[0][1].shape == GRID[::-1]
     assert film.seconds == pytest.approx(1.0, abs=0.05)
+
+
+def test_timing_for_new_items_alone_is_refused(media: Path, tmp_path: Path) -> None:
+    plain = EmbeddingSpace.from_pretrained()
+    with Catalog.create(tmp_path / "c", embed_dim=plain.embed_dim, fingerprints=plain.fingerprints()) as catalog:
+        ingest(catalog, [media / "fits.wav"], plain)
+    with pytest.raises(InputError, match=r"no timing yet; run: embedspace catalog migrate .* --timing"):
+        _with_asked(plain, tmp_path / "c", voices=False, timing=True)
+    assert "motion" in _with_asked(plain, tmp_path / "new", voices=False, timing=True).modalities
