@@ -6,23 +6,45 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
 from embedspace.evaluate.generation.media.suite import load_media_suite
 from embedspace.generate.families.registry import family_names, family_of
 from embedspace.train.generators.recipe import load_generator_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
+SUITES = ROOT / "eval/suites"
 
 
-@pytest.mark.parametrize("name", ["families", "stabilisers"])
+@pytest.mark.parametrize("name", ["families", "stabilisers", "families_sound"])
 def test_a_suite_compares_what_its_recipe_trains(name: str) -> None:
     recipe = load_generator_recipe(ROOT / f"training/recipes/generators/{name}.toml")
     suite = load_media_suite(ROOT / f"eval/suites/{name}.toml")
-    assert set(suite.families) == set(recipe.image.families)
-    if name == "families":
-        assert {family for family in family_names() if family_of(family).__module__.startswith("embedspace")} == set(
-            suite.families
-        )
+    assert suite.to == recipe.kind
+    assert list(suite.families) == list(getattr(recipe, recipe.kind).families)
+
+
+def test_every_family_is_compared_with_others() -> None:
+    compared = {
+        family
+        for name in ("families", "families_sound")
+        for family in load_media_suite(SUITES / f"{name}.toml").families
+    }
+    assert {name for name in family_names() if family_of(name).__module__.startswith("embedspace")} == compared
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "parameters"), [("families", (8, 12, 12), 4.5e6), ("families_sound", (16, 8, 32), 2.05e6)]
+)
+def test_families_that_are_compared_have_about_as_many_parameters(
+    name: str, shape: tuple[int, int, int], parameters: float
+) -> None:
+    recipe = load_generator_recipe(ROOT / f"training/recipes/generators/{name}.toml")
+    for family, own in getattr(recipe, recipe.kind).families.items():
+        with torch.device("meta"):
+            network = family_of(own.type).build(own.config, shape, 384)
+        count = sum(one.numel() for one in network.parameters())
+        assert 0.9 * parameters <= count <= 1.1 * parameters, (family, count)
 
 
 def test_each_trial_of_a_gan_differs_from_the_full_one_as_its_name_says() -> None:
