@@ -132,7 +132,7 @@ def train_family(
         delattr(pair.average, part)
     save_tensors(pair.average, run.folder / f"{name}.safetensors")
     earlier = before if before and run.resume else {"steps": 0, "minutes": 0.0}
-    minutes = round(earlier["minutes"] + last.seconds / 60, 2)
+    minutes = round(earlier["minutes"] + last.seconds / 60, 4)
     return {"steps": max(last.step, int(earlier["steps"])), "minutes": minutes}
 
 
