@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.families.base import SampleOptions
 from embedspace.generate.families.maskgit import MaskGITConfig, MaskGITFamily
-from embedspace.generate.families.pixelcnn import PixelCNNConfig, PixelCNNFamily
+from embedspace.generate.families.pixelcnn import PixelCNNConfig, PixelCNNFamily, _Rows
 from embedspace.generate.families.vqvae import VQVAEConfig, VQVAEFamily
 from embedspace.generate.families.wavenet import WaveNetConfig, WaveNetFamily
 from embedspace.generate.latents.tokens import TokenConfig, Tokeniser, draw_tokens
@@ -86,6 +86,10 @@ def test_the_pixelcnn_sees_only_what_lies_before_and_all_of_it() -> None:
             assert not moved[: place + 1].any()
             assert bool((moved[place + 1 : place + 3] > 0).all())  # no blind spot beside it
         torch.testing.assert_close(module(tokens[:, :2], cells)[0], base.view(3, 4, 6)[:2])
+        rows = _Rows(module, cells)
+        for number in range(3):  # row by row it is the same
+            torch.testing.assert_close(rows.logits(tokens[:, number])[0], base.view(3, 4, 6)[number])
+            rows.add(tokens[:, number])
 
 
 def test_the_wavenet_sees_only_earlier_moments_and_lower_bands_and_its_steps_give_the_whole() -> None:
