@@ -102,8 +102,9 @@ class WaveNet(nn.Module):
     def cells(self, condition: Condition) -> Tensor:
         """Return what each token (B, T, width) in the order of time is told: the condition there, and its band."""
         cells: Tensor = self.condition(condition)
-        ordered = cells.unflatten(1, self.shape[1:]).transpose(1, 2)  # (B, W, H, width)
-        return (ordered + self.bands).flatten(1, 2)
+        ordered = cells.reshape(len(cells), *self.shape[1:], -1).transpose(1, 2)  # (B, W, H, width)
+        told: Tensor = (ordered + self.bands).flatten(1, 2)
+        return told
 
     def forward(self, tokens: Tensor, cells: Tensor) -> Tensor:
         """Return logits (B, T, codes) of each token (B, T), in the order of time, from those before it."""
