@@ -60,9 +60,9 @@ def stale_reports(retrieval: Mapping[str, Report], made: Mapping[str, Report], n
             if report["weights"].get(modality) == now.encoders.get(modality):
                 lines.append(f"{name}.json: measured with the {modality} encoder that ships; the suite needs its own")
     for name, report in sorted(made.items()):
-        suite = read_suite(suites / f"{name}.toml")
-        lines += _differing(name, report.get("weights", {}), now.encoders, _sources_of(suite), "encoder")
-        if not suite.get("own_generator"):
+        asked = read_suite(suites / f"{name}.toml")
+        lines += _differing(name, report.get("weights", {}), now.encoders, _sources_of(asked), "encoder")
+        if not asked.get("own_generator"):
             lines += _differing(name, report["heads"], now.heads, set(report["heads"]), "head")
     return lines
 

@@ -75,7 +75,7 @@ class Critic(nn.Module):
         self.levels = nn.ModuleList(
             [nn.ModuleList([_Block(width) for _ in range(blocks)]) for _ in grids(height, columns)]
         )
-        self.attention = GridAttention(width) if attention else nn.Identity()
+        self.attention = GridAttention(width, twice=True) if attention else nn.Identity()
         self.out = nn.Linear(width, 1)
         self.names = nn.Linear(width, embed_dim) if classifier else None
         if spectral:
