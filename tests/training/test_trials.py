@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from embedspace.evaluate.generation.media.suite import load_media_suite
+from embedspace.generate.conditioning import Condition
 from embedspace.generate.families.registry import family_names, family_of
 from embedspace.train.generators.recipe import load_generator_recipe
 
@@ -65,3 +66,21 @@ def test_each_trial_of_a_gan_differs_from_the_full_one_as_its_name_says() -> Non
             assert changed == switches | {"loss"} and not any(own[switch] for switch in switches)
     games = {trial.config.loss for trial in trials.values()}
     assert games == {"minimax", "non-saturating", "hinge", "wasserstein", "relativistic"}
+
+
+def test_every_trial_of_a_gan_takes_a_step() -> None:
+    trials = load_generator_recipe(ROOT / "training/recipes/generators/stabilisers.toml").image.families
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(4, 2, 4, 4, generator=generator)
+    near = torch.randn(4, 3, 2, 4, 4, generator=generator)
+    vectors = torch.nn.functional.normalize(torch.randn(4, 8, generator=generator), dim=1)
+    for name, trial in trials.items():
+        torch.manual_seed(0)
+        config = dataclasses.replace(trial.config, channels=8, critic_channels=8)
+        family = family_of(trial.type)
+        module = family.build(config, (2, 4, 4), 8).train()
+        for phase in family.phases(config):
+            loss = phase.loss(module, latents, Condition(vectors, torch.zeros(4), near), generator)
+            loss.backward()  # type: ignore[no-untyped-call]
+        slopes = [one.grad for one in module.parameters() if one.grad is not None]
+        assert slopes and all(bool(slope.isfinite().all()) for slope in slopes), name

@@ -80,7 +80,9 @@ class Critic(nn.Module):
         self.names = nn.Linear(width, embed_dim) if classifier else None
         if spectral:
             for part in list(self.modules()):
-                if isinstance(part, nn.Conv2d | nn.Linear):
+                # what lets attention in begins at zero, which has no direction of largest gain
+                gate = isinstance(self.attention, GridAttention) and part is self.attention.out
+                if isinstance(part, nn.Conv2d | nn.Linear) and not gate:
                     spectral_norm(part)
 
     def features(self, latents: Tensor, condition: Condition) -> Tensor:
