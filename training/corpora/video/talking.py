@@ -1,0 +1,200 @@
+"""Build rendered talking faces: python -m training.corpora.video.talking (some minutes; needs espeak-ng and flite).
+
+Drawn people say sentences of GRID's grammar (Cooke et al. 2006: "bin blue at f two now") and captions, with phoneme
+times of the installed voices. Training and validation are crops of mouths alone (`clips/`, as `lip_clips` reads them);
+test clips are whole films with sound. Faces, sentences and accents of validation and test are heard and seen nowhere
+else. Labelled as what they are: drawings. Nothing measured on them says how real lips are read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedspace.generate.lips.network import CROP, letters_of
+from embedspace.train.generators.lip_clips import Clip, write_shard
+from training.corpora import manifest
+from training.corpora.manifest import Item, read_manifest
+from training.corpora.video.faces import Look, Pose, draw, draw_look, draw_pose, mouth_places
+from training.corpora.video.mouths import FPS, mouth_track, shape_labels
+from training.corpora.video.phonemes import RATE, Spoken, Timed, speak_timed
+
+__all__ = ["GRAMMAR", "SOURCE", "VOICES", "Talk", "caption_texts", "crops_of", "grid_sentence", "split_of", "talk"]
+
+SOURCE = "talking"
+VERSION = 1
+GRAMMAR = (
+    ("bin", "lay", "place", "set"),
+    ("blue", "green", "red", "white"),
+    ("at", "by", "in", "with"),
+    tuple("abcdefghijklmnopqrstuvxyz"),
+    ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    ("again", "now", "please", "soon"),
+)
+"""GRID's: command, colour, preposition, letter without w, digit, adverb."""
+_ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
+VOICES = {
+    "train": (*(f"espeak:{name}" for name in _ACCENTS), "flite:slt", "flite:awb", "flite:kal"),
+    "val": ("espeak:en-029",),
+    "test": ("espeak:en-gb-scotland", "flite:rms"),
+}
+"""Split -> accents that say its sentences."""
+_FLITE_SHARE = 0.15
+"""Share of training's clips that flite says: it is slow to start."""
+_CLIPS = {"val": 300, "train": 8_000}
+_SHARD = 500
+_FACES = {"train": (0, 4_000), "val": (10_000, 10_060), "test": (20_000, 20_100)}
+"""Split -> seeds of its people."""
+MOUTH_SHARE = 0.38
+"""Half of a crop's side, in units of the face."""
+_LONGEST = 42
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Talk:
+    """A person who says something.
+
+    Attributes:
+        text: What is said.
+        voice: Who says it.
+        spoken: The sound, and the mouth shapes with their times in the clip.
+        look: The person.
+        pose: T rows.
+        mouth: (T, 8).
+        rng: What is drawn further is drawn from here.
+    """
+
+    text: str
+    voice: str
+    spoken: Spoken
+    look: Look
+    pose: Pose
+    mouth: NDArray[np.float32]
+    rng: np.random.Generator
+
+    @property
+    def frames(self) -> int:
+        """Pictures of the clip."""
+        return len(self.mouth)
+
+
+def _share(text: str) -> float:
+    return int(hashlib.sha256(f"lips {text}".encode()).hexdigest()[:8], 16) / 0x1_0000_0000
+
+
+def split_of(sentence: str) -> str:
+    """Return the split of a sentence: by its hash alone, 5% validation, 10% test."""
+    share = _share(sentence)
+    return "test" if share < 0.10 else "val" if share < 0.15 else "train"
+
+
+def grid_sentence(rng: np.random.Generator, split: str) -> str:
+    """Return a random sentence of GRID's grammar that belongs to a split."""
+    while True:
+        sentence = " ".join(str(rng.choice(words)) for words in GRAMMAR)
+        if split_of(sentence) == split:
+            return sentence
+
+
+def caption_texts(split: str) -> list[str]:
+    """Return captions of pictures that a split's people say: none of a stamp of the test split but in "test"."""
+    rows = [
+        item
+        for path in sorted(manifest.CORPORA.glob("*/manifest.jsonl"))
+        for item in read_manifest(path)
+        if item.modality == "image" and item.captions and item.split != "drop"
+    ]
+    held = {_plain(item.captions[0]) for item in rows if item.source == "stamps" and item.split == "test"}
+    if split == "test":
+        return sorted(held)
+    found = {_plain(item.captions[0]) for item in rows if item.split == "train"} - held
+    short = [text for text in found if 3 <= len(text) <= _LONGEST and text.replace(" ", "").isalpha()]
+    return sorted(text for text in short if (_share(text) < 0.03) == (split == "val"))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().replace("-", " ").split()).rstrip(".!?")
+
+
+def talk(text: str, voice: str, face: int, seed: Sequence[int], spoken: Spoken | None = None) -> Talk:
+    """Return a person who says a text.
+
+    Args:
+        text: English.
+        voice: As `speak_timed` takes it.
+        face: Seed of the person.
+        seed: Of all else: speed, pauses, motion, light.
+        spoken: What was said already, in place of speaking.
+    """
+    rng = np.random.default_rng([face, *seed])
+    look = draw_look(np.random.default_rng([7, face]))
+    said = spoken or speak_timed(text, voice, float(rng.uniform(0.62, 0.92)))
+    lead, tail = int(rng.integers(3, 9)), int(rng.integers(3, 9))
+    shift = lead / FPS - said.shapes[0].start
+    shapes = [Timed(one.shape, one.start + shift, one.end + shift) for one in said.shapes]
+    frames = int(np.ceil(shapes[-1].end * FPS)) + tail
+    wave = np.zeros(round(frames / FPS * RATE), np.float32)
+    begin = round(shift * RATE)
+    part = said.waveform[max(0, -begin) :][: len(wave) - max(0, begin)]
+    wave[max(0, begin) : max(0, begin) + len(part)] = part
+    mouth = mouth_track(shapes, frames, look.effort)
+    return Talk(text, voice, Spoken(wave, shapes), look, draw_pose(rng, frames), mouth, rng)
+
+
+def crops_of(one: Talk) -> NDArray[np.uint8]:
+    """Return (T, 32, 32) crops of the mouth, about as well aimed as a tracker's: off and unsteady by some per cent."""
+    rng, frames = one.rng, one.frames
+    at = mouth_places(one.pose)
+    size = one.pose.scale * MOUTH_SHARE * rng.uniform(0.85, 1.2)
+    t = np.arange(frames) / FPS
+    for axis in range(2):
+        slow = 0.02 * np.sin(2 * np.pi * (rng.uniform(0.1, 1.0) * t + rng.random()))
+        at[:, axis] += one.pose.scale * (rng.normal(0, 0.05) + slow + rng.normal(0, 0.006, frames))
+    windows = np.concatenate([at, size[:, None]], axis=1).astype(np.float32)
+    return draw(one.look, one.pose, one.mouth, windows, CROP, grey=True, rng=rng)
+
+
+def _clip(split: str, number: int, captions: list[str]) -> Clip:
+    rng = np.random.default_rng([len(split), number])
+    text = grid_sentence(rng, split) if number % 2 == 0 else str(rng.choice(captions))
+    voices = VOICES[split]
+    if split == "train":
+        flite = rng.random() < _FLITE_SHARE
+        voices = tuple(voice for voice in voices if voice.startswith("flite") == flite)
+    voice = str(rng.choice(voices))
+    face = int(rng.integers(*_FACES[split]))
+    one = talk(text, voice, face, [number])
+    about = {"voice": voice, "face": face, "kind": "grid" if number % 2 == 0 else "caption"}
+    return Clip(crops_of(one), text, split, shape_labels(one.spoken.shapes, one.frames), about)
+
+
+def build_clips(folder: Path) -> None:
+    """Write the crops of training and validation; shards that are there are kept."""
+    for split, count in _CLIPS.items():
+        captions = caption_texts(split)
+        for first in range(0, count, _SHARD):
+            name = f"{split}-{first // _SHARD:03}"
+            if (folder / f"{name}.jsonl").exists():
+                continue
+            clips = [_clip(split, number, captions) for number in range(first, min(count, first + _SHARD))]
+            write_shard(folder, name, [clip for clip in clips if len(letters_of(clip.text)) > 1])
+            print(f"{SOURCE}: {name}, {sum(len(clip.seen) for clip in clips)} pictures", flush=True)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Render talking faces into build/corpora/talking.")
+    parser.parse_args()
+    os.nice(5)
+    build_clips(manifest.CORPORA / SOURCE / "clips")
+
+
+if __name__ == "__main__":
+    main()
