@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedspace.cli.shared.generate_options import (
+    By,
     FilmSound,
     Force,
     HeadOptions,
@@ -73,6 +74,7 @@ def generate(
     head_options: HeadOptions = None,
     sounds: Sounds = None,
     film_sound: FilmSound = None,
+    by: By = None,
     overwrite: Overwrite = False,
     as_modality: AsModality = None,
     json: Json = False,
@@ -85,10 +87,18 @@ def generate(
 
     A file that exists is replaced only with --overwrite. A file says where it comes from: seed, generator, hash of its
     weights and the source's terms are inside. With --init a file is edited: --mask says where, --strength how far.
-    Captions are printed, and written only with --out. With --json one object per sample.
-    A film with --to audio is given sound events where something strikes in it: written with the film, its pictures
-    copied (.mp4, .mkv, .mov, .webm, .avi), or alone (.wav). With --seconds it is one sound of what the film means.
+    Captions are printed, and written only with --out. With --json one object per sample. A film with --to audio is
+    given sound events where something strikes in it: written with the film, its pictures copied (.mp4, .mkv, .mov,
+    .webm, .avi), or alone (.wav); with --seconds it is one sound of what the film means. With --by lips, --to text or
+    speech is what the speaker's lips say.
     """
+    if by is not None:
+        from embedspace.cli.shared.lips import read_films
+
+        read_films(sources, to, by, {**settings, "head": head, "morph": morph, "sheet": sheet, "sounds": sounds,
+                   "film_sound": film_sound, "neighbours": neighbours, "as": as_modality, "n": number - 1},
+                   out=out, overwrite=overwrite, as_json=json)  # fmt: skip
+        return
     from embedspace.cli.shared.films import check_no_film, is_film, score_films
 
     if is_film(sources, to, settings, morph=morph, head=head, as_modality=as_modality):
@@ -116,8 +126,7 @@ def generate(
     jobs, request = _jobs(sources, composed, asked, space, paths, morph)
     options = {"to": to, "head": chosen, "neighbours": max(neighbours, 4 if sheet else 0), "force": force}
     samples = _run(space, jobs, request, options, as_json=json, shown=neighbours)
-    if sheet is not None:
-        _draw(sheet, jobs, samples, space, chosen)
+    _draw(sheet, jobs, samples, space, chosen)
 
 
 def _check_files(written: list[Path | None], sources: list[Path], settings: dict[str, Any], overwrite: bool) -> None:
@@ -290,9 +299,15 @@ def _copied(sample: Sample) -> str:
 
 
 def _draw(
-    sheet: Path, jobs: Sequence[_Job], drawn: Sequence[Sequence[Sample]], space: EmbeddingSpace, head: Head | None
+    sheet: Path | None,
+    jobs: Sequence[_Job],
+    drawn: Sequence[Sequence[Sample]],
+    space: EmbeddingSpace,
+    head: Head | None,
 ) -> None:
-    """Write the contact sheet: one row per source, with the nearest training items before the samples."""
+    """Write the contact sheet, if one is wanted: a row per source, the nearest training items before the samples."""
+    if sheet is None:
+        return
     from embedspace.generate.files import contact_sheet
     from embedspace.media.image import flatten, load_image
     from embedspace.media.write import write_image

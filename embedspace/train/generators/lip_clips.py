@@ -100,12 +100,18 @@ class LipClips:
         self.rows = sorted(rows, key=lambda row: row.frames)
 
     def __len__(self) -> int:
+        """Return how many there are."""
         return len(self.rows)
 
     @property
     def texts(self) -> list[str]:
         """What is said in each."""
         return [row.text for row in self.rows]
+
+    @property
+    def shape_kinds(self) -> int:
+        """How many kinds of mouth shapes the clips tell, 0 where none does."""
+        return max((int(row.shapes.max()) + 1 for row in self.rows if row.shapes is not None), default=0)
 
     def draw(self, size: int, generator: torch.Generator) -> list[int]:
         """Return the places of `size` clips of about one length."""

@@ -6,6 +6,7 @@ Face coordinates have their origin between eyes and mouth; the chin of a closed 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 __all__ = ["MOUTH_AT", "Look", "Pose", "draw", "draw_look", "draw_pose", "mouth_places"]
 
 Array = NDArray[np.float32]
+Colour = Callable[[Array], Array]
+"""(3,) -> the channels that are painted."""
 MOUTH_AT = 0.52
 """Height of the mouth in face coordinates."""
 _LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)
@@ -49,9 +52,10 @@ def draw_look(rng: np.random.Generator) -> Look:
     if rng.random() < 0.25:
         lips = np.array([rng.uniform(0.5, 0.8), rng.uniform(0.1, 0.25), rng.uniform(0.15, 0.3)])
     hair = np.array([0.75, 0.6, 0.35]) * rng.uniform(0.1, 1.0) + rng.normal(0, 0.02, 3)
+    cloth = rng.uniform(0.1, 0.7, 3) * np.array([0.6, 0.9, 1.0])  # nothing that looks like skin
     bearded = rng.random() < 0.25
     return Look(
-        *(np.clip(one, 0.02, 0.98).astype(np.float32) for one in (skin, lips, hair, rng.uniform(0.1, 0.7, 3) * np.array([0.6, 0.9, 1.0]))),
+        *(np.clip(one, 0.02, 0.98).astype(np.float32) for one in (skin, lips, hair, cloth)),
         eyes=np.asarray(rng.uniform(0.05, 0.4, 3), np.float32),
         width=float(rng.uniform(0.68, 0.82)),
         mouth=float(rng.uniform(0.23, 0.31)),
@@ -182,7 +186,9 @@ def _ellipse(x: Array, y: Array, a: float | Array, b: float | Array, sharp: Arra
     return (1 - radius) * np.minimum(a, b) * sharp + 0.5
 
 
-def _head(canvas: Array, look: Look, pose: Pose, mouth: Array, x: Array, y: Array, sharp: Array, colour) -> Array:
+def _head(
+    canvas: Array, look: Look, pose: Pose, mouth: Array, x: Array, y: Array, sharp: Array, colour: Colour
+) -> Array:
     jaw = mouth[:, 0, None, None]
     canvas = _paint(canvas, _ellipse(x, y + 0.2, look.width * 1.15, 1.05, sharp), colour(look.hair))
     canvas = _paint(canvas, _ellipse(x, y - 1.75, look.width * 1.6, 0.75, sharp), colour(look.cloth))
@@ -210,7 +216,7 @@ def _head(canvas: Array, look: Look, pose: Pose, mouth: Array, x: Array, y: Arra
     return canvas
 
 
-def _mouth(canvas: Array, look: Look, mouth: Array, x: Array, y: Array, sharp: Array, colour) -> Array:
+def _mouth(canvas: Array, look: Look, mouth: Array, x: Array, y: Array, sharp: Array, colour: Colour) -> Array:
     jaw, apart, wide, rounded, teeth, tongue, press, tuck = (mouth[:, k, None, None] for k in range(8))
     half = look.mouth * (0.82 + 0.36 * wide - 0.38 * rounded)
     y = y - 0.05 * jaw  # the jaw takes the middle of the mouth down

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from embedspace.generate.lips.network import CROP, letters_of
 from embedspace.train.generators.lip_clips import Clip, write_shard
 from training.corpora import manifest
-from training.corpora.manifest import Item, read_manifest
+from training.corpora.manifest import read_manifest
 from training.corpora.video.faces import Look, Pose, draw, draw_look, draw_pose, mouth_places
 from training.corpora.video.mouths import FPS, mouth_track, shape_labels
 from training.corpora.video.phonemes import RATE, Spoken, Timed, speak_timed
