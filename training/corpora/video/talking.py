@@ -48,8 +48,8 @@ VOICES = {
 """Split -> accents that say its sentences."""
 _FLITE_SHARE = 0.15
 """Share of training's clips that flite says: it is slow to start."""
-_CLIPS = {"val": 300, "train": 8_000}
-_SHARD = 500
+_CLIPS = {"val": 300, "train": 5_000}
+_SHARD = 250
 _FACES = {"train": (0, 4_000), "val": (10_000, 10_060), "test": (20_000, 20_100)}
 """Split -> seeds of its people."""
 MOUTH_SHARE = 0.38
