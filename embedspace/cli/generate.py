@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from embedspace.generate import Head, Request, Sample
     from embedspace.query.composition import ComposedQuery
+    from embedspace.query.grammar import Query
     from embedspace.space import EmbeddingSpace
 
 __all__ = ["generate"]
@@ -108,25 +109,38 @@ def generate(
         )  # fmt: skip
         return
     check_no_film(sounds, film_sound)
-    from embedspace.cli.shared.space import load_space, quick_start
-    from embedspace.query.composition import compose
     from embedspace.query.grammar import parse
 
     asked, target = _request(number, seed, to, settings), _target(to)
     chosen = _head(head, head_options)
-    texts = [*sources, *([morph] if morph is not None else [])]
-    parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
+    # a query that cannot be read costs no start-up
+    parsed = [parse(text) for text in (*sources, *([morph] if morph is not None else []))]
     _check(asked, target, out, sheet, len(sources), morph)
     paths = sample_paths(out, sources, target, number, morph=morph is not None)
     _check_files([*itertools.chain(*paths), sheet], files_of(parsed, as_modality), settings, overwrite)
-    with quick_start(words_only=False):
-        space = load_space(space_name, device, download)
-        space.generators.of(to, chosen).check(asked)  # what cannot be done is said before anything is encoded
-        composed = [compose(one, space, as_modality=as_modality) for one in parsed]
+    space, composed = _composed(parsed, (space_name, device, download), asked, to, chosen, as_modality)
     jobs, request = _jobs(sources, composed, asked, space, paths, morph)
     options = {"to": to, "head": chosen, "neighbours": max(neighbours, 4 if sheet else 0), "force": force}
     samples = _run(space, jobs, request, options, as_json=json, shown=neighbours)
     _draw(sheet, jobs, samples, space, chosen)
+
+
+def _composed(
+    parsed: Sequence[Query],
+    opened: tuple[str | None, str, bool],
+    asked: Request,
+    to: str,
+    head: Head | None,
+    as_modality: str | None,
+) -> tuple[EmbeddingSpace, list[ComposedQuery]]:
+    """Open the space, refuse what cannot be done before anything is encoded, and encode the queries."""
+    from embedspace.cli.shared.space import load_space, quick_start
+    from embedspace.query.composition import compose
+
+    with quick_start(words_only=False):
+        space = load_space(*opened)
+        space.generators.of(to, head).check(asked)
+        return space, [compose(one, space, as_modality=as_modality) for one in parsed]
 
 
 def _check_files(written: list[Path | None], sources: list[Path], settings: dict[str, Any], overwrite: bool) -> None:

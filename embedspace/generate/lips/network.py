@@ -73,7 +73,7 @@ class _Crops(nn.Module):
         x = torch.stack([padded[:, k : k + t] for k in range(5)], dim=2).flatten(0, 1)
         for layer, norm in zip((self.first, self.second, self.third), self.norms, strict=True):
             x = F.relu(norm(layer(x)))
-        out: Tensor = F.relu(self.out(self.dropout(x.flatten(1)))).unflatten(0, (b, t))
+        out: Tensor = F.relu(self.out(self.dropout(x.flatten(1)))).reshape(b, t, -1)
         return out
 
 

@@ -164,14 +164,14 @@ def _changed(part: Tensor, generator: torch.Generator) -> Tensor:
     return part
 
 
-def read_clips(folder: Path) -> dict[str, LipClips]:
-    """Return split -> clips of all shards of a folder.
+def read_clips(*folders: Path) -> dict[str, LipClips]:
+    """Return split -> clips of all shards of some folders.
 
     Raises:
         ConfigError: If there are none, or a shard is damaged.
     """
     found: dict[str, list[_Row]] = {}
-    for listing in sorted(folder.glob("*.jsonl")):
+    for listing in (path for folder in folders for path in sorted(folder.glob("*.jsonl"))):
         pictures, labels = listing.with_suffix(".npy"), listing.with_suffix(".shapes.npy")
         try:
             seen = np.load(pictures, mmap_mode="r")
@@ -186,5 +186,6 @@ def read_clips(folder: Path) -> dict[str, LipClips]:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{listing}: damaged shard of clips ({error}); remove it and prepare again") from error
     if not found.get("train"):
-        raise ConfigError(f"{folder}: no clips to learn from; build or prepare some first")
+        names = ", ".join(map(str, folders))
+        raise ConfigError(f"{names}: no clips to learn from; build talking faces, or name videos that show one face")
     return {split: LipClips(rows) for split, rows in found.items()}

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from embedspace.errors import ConfigError, WeightsError
 from embedspace.files import write_text
 from embedspace.generate.lips.network import BLANK, LipConfig, LipNetwork, text_of
+from embedspace.generate.lips.reader import LipReader
 from embedspace.generate.lips.words import WordModel, word_errors
+from embedspace.modality import Modality
 from embedspace.train.generators.lip_clips import ClipBatch, LipClips, read_clips
+from embedspace.train.generators.lip_films import Transcribe, prepare_films
 from embedspace.train.generators.lip_recipe import LipRecipe
+from embedspace.train.generators.recipe import GeneratorRecipe
 from embedspace.train.loop import FitConfig, FitProgress, fit
 
-__all__ = ["LipRun", "greedy_texts", "lip_loss", "train_lips"]
+__all__ = ["LipRun", "greedy_texts", "lip_loss", "start_from", "train_lips", "train_recipe", "write_reader"]
 
 _SHOWN = 200
 """Clips of validation that are looked at in training."""
@@ -45,6 +53,69 @@ class LipRun:
     minutes: float
     resume: bool
     tell: Callable[[FitProgress], None]
+
+
+def train_recipe(
+    recipe: GeneratorRecipe,
+    out: Path,
+    minutes: float | None,
+    resume: bool,
+    tell: Callable[[FitProgress], None],
+    videos: Path | None,
+) -> Path:
+    """Train as a recipe says: on videos, whose clips are prepared first and kept in `out`, or on prepared clips.
+
+    Args:
+        recipe: Of kind "lips".
+        out: Folder of the run.
+        minutes: Wall-time budget of the training; None for no limit.
+        resume: Go on from the checkpoint in `out`.
+        tell: Told of progress, and of films that were left out.
+        videos: Folder of films.
+
+    Returns:
+        The folder of the reader.
+
+    Raises:
+        ConfigError: If there is nothing to learn from.
+        WeightsError: If the weights to begin with do not fit.
+    """
+    section = recipe.lips
+    run = LipRun(section, recipe.seed, out, 1e9 if minutes is None else minutes, resume, tell)
+    if videos is None:
+        return train_lips(run)
+    clips = out / "clips"
+    skipped = prepare_films(
+        videos,
+        section.layout,
+        clips,
+        _recogniser(recipe.space) if section.layout == "folder" else _no_recogniser,
+        val_share=section.val_share,
+        tell=lambda done, films: tell(FitProgress("films", done, films, 0.0, {})),
+    )
+    for number, line in enumerate(skipped):
+        tell(FitProgress(f"left out: {line}", number + 1, len(skipped), 0.0, {}))
+    rendered = [Path(section.clips)] if section.with_clips else []
+    return train_lips(run, read_clips(clips, *rendered))
+
+
+def _recogniser(space: str) -> Transcribe:
+    """Return what writes the words of a recording: the recogniser of a space's speech."""
+    from embedspace.space import EmbeddingSpace
+
+    opened = EmbeddingSpace.from_pretrained(space or None)
+    if not opened.has_recogniser:
+        raise ConfigError(f"{opened.folder}: has no recogniser of speech; name another space, or a layout with texts")
+    encoder = opened.encoder(Modality.SPEECH)
+
+    def transcribe(waveform: NDArray[np.float32]) -> str:
+        return str(encoder.encode_and_transcribe([encoder.prepare(waveform)])[1][0])
+
+    return transcribe
+
+
+def _no_recogniser(waveform: NDArray[np.float32]) -> str:
+    raise AssertionError("films of a corpus have their own texts")
 
 
 def lip_loss(network: LipNetwork, batch: ClipBatch, shape_weight: float) -> Tensor:
@@ -87,6 +158,8 @@ def train_lips(run: LipRun, clips: Mapping[str, LipClips] | None = None) -> Path
     train = found["train"]
     torch.manual_seed(run.seed)
     network = _network(recipe, train)
+    if recipe.start:
+        start_from(network, recipe.start)
     held = found.get("val")
     batches = (
         [held.batch(range(k, min(k + 50, len(held), _SHOWN))) for k in range(0, min(len(held), _SHOWN), 50)]
@@ -111,7 +184,7 @@ def train_lips(run: LipRun, clips: Mapping[str, LipClips] | None = None) -> Path
 
     fit(
         network, loss_of_step, _fit_config(run), stage="lips", checkpoint=run.out / "lips.ckpt", resume=run.resume,
-        evaluate=evaluate, callback=run.tell,
+        recipe=_digest(recipe), evaluate=evaluate, callback=run.tell,
     )  # fmt: skip
     return write_reader(network, WordModel.of(train.texts), run.out / "generator", recipe.about)
 
@@ -134,6 +207,19 @@ def write_reader(network: LipNetwork, words: WordModel, folder: Path, about: str
     return folder
 
 
+def start_from(network: LipNetwork, folder: str) -> None:
+    """Take the weights of a reader; what it knows nothing of, such as mouth shapes, stays as it is.
+
+    Raises:
+        WeightsError: If it is a network of another size.
+    """
+    reader = LipReader.from_pretrained(None if folder == "shipped" else folder)
+    have, want = reader.network.config, network.config
+    if dataclasses.replace(have, shapes=0, dropout=0) != dataclasses.replace(want, shapes=0, dropout=0):
+        raise WeightsError(f"start {folder!r}: is a network of another size; leave channels, width, hidden, layers out")
+    network.load_state_dict(reader.network.state_dict(), strict=False)
+
+
 def _network(recipe: LipRecipe, clips: LipClips) -> LipNetwork:
     return LipNetwork(
         LipConfig(
@@ -146,6 +232,12 @@ def _network(recipe: LipRecipe, clips: LipClips) -> LipNetwork:
             recipe.dropout,
         )
     )
+
+
+def _digest(recipe: LipRecipe) -> str:
+    """Return what a checkpoint is bound to: all of the recipe but how long it trains."""
+    kept = {name: value for name, value in dataclasses.asdict(recipe).items() if name not in ("steps", "about")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def _fit_config(run: LipRun) -> FitConfig:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["MOUTH_AT", "Look", "Pose", "draw", "draw_look", "draw_pose", "mouth_places"]
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
+"""Of floats; what is painted stays in single precision."""
 Colour = Callable[[Array], Array]
 """(3,) -> the channels that are painted."""
 MOUTH_AT = 0.52

@@ -78,7 +78,8 @@ def mouth_track(shapes: Sequence[Timed], frames: int, effort: float = 1.0) -> ND
     blended = (weight * table[None, :, 0]).sum(axis=1) / weight.sum(axis=1)
     rest = np.array(SHAPES["rest"][0])
     moved = rest + effort * (blended - rest)
-    return np.clip(moved, 0.0, 1.0).astype(np.float32)
+    track: NDArray[np.float32] = np.clip(moved, 0.0, 1.0).astype(np.float32)
+    return track
 
 
 def shape_labels(shapes: Sequence[Timed], frames: int) -> NDArray[np.uint8]:

@@ -11,22 +11,39 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from embedspace.generate.lips.network import CROP, letters_of
 from embedspace.train.generators.lip_clips import Clip, write_shard
 from training.corpora import manifest
-from training.corpora.manifest import read_manifest
+from training.corpora.manifest import Item, read_manifest, write_manifest
+from training.corpora.sounds.clips import read_clip
 from training.corpora.video.faces import Look, Pose, draw, draw_look, draw_pose, mouth_places
 from training.corpora.video.mouths import FPS, mouth_track, shape_labels
+from training.corpora.video.people import timed_by_recording
 from training.corpora.video.phonemes import RATE, Spoken, Timed, speak_timed
+from training.corpora.video.scenes import write_clip
 
-__all__ = ["GRAMMAR", "SOURCE", "VOICES", "Talk", "caption_texts", "crops_of", "grid_sentence", "split_of", "talk"]
+__all__ = [
+    "GRAMMAR",
+    "SOURCE",
+    "VOICES",
+    "Talk",
+    "caption_texts",
+    "crops_of",
+    "grid_sentence",
+    "picture_of",
+    "split_of",
+    "talk",
+    "test_captions",
+    "test_talks",
+]
 
 SOURCE = "talking"
 VERSION = 1
@@ -55,6 +72,9 @@ _FACES = {"train": (0, 4_000), "val": (10_000, 10_060), "test": (20_000, 20_100)
 MOUTH_SHARE = 0.38
 """Half of a crop's side, in units of the face."""
 _LONGEST = 42
+_TEST_SENTENCES = 200
+_SIDE = 160
+"""Pixels a side of a film."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,12 +208,68 @@ def build_clips(folder: Path) -> None:
             print(f"{SOURCE}: {name}, {sum(len(clip.seen) for clip in clips)} pictures", flush=True)
 
 
+def test_talks() -> Iterator[tuple[str, Talk]]:
+    """Yield (kind, talk) of the test: "grid", "caption" by a voice, "person" by a person's recording.
+
+    Every caption of the gallery, those of the stamps' test half that one stamp alone has, is said by a held-out voice;
+    those that a person recorded in English, as the person did.
+    """
+    rng = np.random.default_rng(99)
+    for number in range(_TEST_SENTENCES):
+        voice = VOICES["test"][number % 2]
+        yield "grid", talk(grid_sentence(rng, "test"), voice, int(rng.integers(*_FACES["test"])), [number, 1])
+    gallery = test_captions()
+    for number, text in enumerate(gallery):
+        yield "caption", talk(text, VOICES["test"][number % 2], int(rng.integers(*_FACES["test"])), [number, 2])
+    said = read_manifest(manifest.CORPORA / "human/manifest.jsonl")
+    people = {_plain(item.captions[0]): item for item in said if item.language == "en" and item.captions}
+    for number, text in enumerate(text for text in gallery if text in people):
+        spoken = timed_by_recording(text, read_clip(people[text], RATE), VOICES["test"][0])
+        face = int(rng.integers(*_FACES["test"]))
+        yield "person", talk(text, people[text].speaker, face, [number, 3], spoken)
+
+
+def test_captions() -> list[str]:
+    """Return the captions of the gallery: those of the test half that one stamp alone has."""
+    rows = read_manifest(manifest.CORPORA / "stamps/manifest.jsonl")
+    return [_plain(item.captions[0]) for item in rows if item.split == "test" and item.extra.get("unique")]
+
+
+def picture_of(one: Talk) -> NDArray[np.uint8]:
+    """Return the whole pictures of a talk, (T, 160, 160, 3)."""
+    windows = np.tile(np.array([[0.5, 0.5, 0.5]], np.float32), (one.frames, 1))
+    return draw(one.look, one.pose, one.mouth, windows, _SIDE, grey=False, rng=one.rng)
+
+
+def build_films(folder: Path) -> list[Item]:
+    """Write the films of the test below a folder; those that are there are kept."""
+    (folder / "files").mkdir(parents=True, exist_ok=True)
+    items = []
+    for number, (kind, one) in enumerate(test_talks()):
+        name = f"test-{number:04}-{kind}"
+        path = folder / "files" / f"{name}.mp4"
+        if not path.exists():
+            frames = [Image.fromarray(frame) for frame in picture_of(one)]
+            write_clip(path, frames, one.spoken.waveform, FPS)
+        extra = {"kind": kind, "said": one.text, "seconds": round(one.frames / FPS, 2), "version": VERSION}
+        items.append(
+            Item(f"{SOURCE}/{name}", "video", f"{SOURCE}/files/{name}.mp4", captions=("a person speaks",),
+                 concept="speaking", source=SOURCE, licence="CC0-1.0", speaker=one.voice, split="test", extra=extra)
+        )  # fmt: skip
+    return items
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Render talking faces into build/corpora/talking.")
-    parser.parse_args()
+    parser.add_argument("--only", choices=("clips", "films", "all"), default="all")
+    only = parser.parse_args().only
     os.nice(5)
-    build_clips(manifest.CORPORA / SOURCE / "clips")
+    folder = manifest.CORPORA / SOURCE
+    if only != "films":
+        build_clips(folder / "clips")
+    if only != "clips":
+        print(f"{SOURCE}: {write_manifest(folder / 'manifest.jsonl', build_films(folder))} films", flush=True)
 
 
 if __name__ == "__main__":
