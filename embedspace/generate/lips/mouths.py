@@ -122,11 +122,10 @@ def mouths_by_motion(frames: Frames) -> NDArray[np.float32]:
     # the face held still: a grid of points about its middle, one width to each side
     x = track.middle[:, 0, None, None] + 0.7 * track.width[:, None, None] * grid[None, None, :]
     y = track.middle[:, 1, None, None] + 0.9 * track.width[:, None, None] * grid[None, :, None]
-    rows = np.clip(np.rint(y).astype(int), 0, frames.shape[1] - 1)
-    columns = np.clip(np.rint(x).astype(int), 0, frames.shape[2] - 1)
-    held = grey[np.arange(len(frames))[:, None, None], rows, columns]  # (T, 49, 49)
+    held = _sampled(grey, x, y)  # (T, 49, 49)
     held = held / (held.mean(axis=(1, 2), keepdims=True) + 1) * 128
-    moving = np.minimum(np.abs(np.diff(held, axis=0)), 40).mean(axis=0)
+    # lips change their direction several times a second, a head hardly does
+    moving = np.minimum(np.abs(np.diff(held, n=2, axis=0)), 40).mean(axis=0)
     moving -= np.median(moving)
     score = _blurred(np.maximum(moving, 0), 4, 7)
     score *= np.exp(-((grid / 0.5) ** 2))[None, :]  # it lies about the middle from side to side
@@ -139,6 +138,17 @@ def mouths_by_motion(frames: Frames) -> NDArray[np.float32]:
     offset_y = float((weights * grid[:, None]).sum() / weights.sum())
     at = track.middle + track.width[:, None] * np.array([0.7 * offset_x, 0.9 * offset_y], np.float32)
     return np.concatenate([at, _SHARE * track.width[:, None]], axis=1).astype(np.float32)
+
+
+def _sampled(grey: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return frames (T, H, W) at points (T, h, w) between their pixels."""
+    left = np.clip(np.floor(x - 0.5), 0, grey.shape[2] - 2).astype(np.int64)
+    top = np.clip(np.floor(y - 0.5), 0, grey.shape[1] - 2).astype(np.int64)
+    across, down = np.clip(x - 0.5 - left, 0, 1), np.clip(y - 0.5 - top, 0, 1)
+    number = np.arange(len(grey))[:, None, None]
+    upper = grey[number, top, left] * (1 - across) + grey[number, top, left + 1] * across
+    lower = grey[number, top + 1, left] * (1 - across) + grey[number, top + 1, left + 1] * across
+    return np.asarray(upper * (1 - down) + lower * down, np.float32)
 
 
 def _blurred(field: NDArray[np.float32], high: int, wide: int) -> NDArray[np.float32]:

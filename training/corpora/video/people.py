@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,7 +40,7 @@ def _features(wave: NDArray[np.float32]) -> NDArray[np.float32]:
     frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP] * np.hanning(_WINDOW)
     power = np.square(np.abs(np.fft.rfft(frames, axis=1)))
     edges = np.unique(np.geomspace(3, power.shape[1], _BANDS + 1).astype(int))
-    bands = np.stack([power[:, a:b].mean(axis=1) for a, b in zip(edges, edges[1:], strict=False)], axis=1)
+    bands = np.stack([power[:, a:b].mean(axis=1) for a, b in itertools.pairwise(edges)], axis=1)
     level = np.log(bands + 1e-6 * float(bands.max()))
     out: NDArray[np.float32] = ((level - level.mean(axis=0)) / (level.std(axis=0) + 1e-6)).astype(np.float32)
     return out
