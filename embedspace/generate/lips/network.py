@@ -63,11 +63,14 @@ class _Crops(nn.Module):
         self.out = nn.Linear(4 * c * (CROP // 8) ** 2, config.width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, crops: Tensor) -> Tensor:
-        """Return the features of every picture."""
+    def forward(self, crops: Tensor, inside: Tensor) -> Tensor:
+        """Return the features of every picture; `inside` (B, T) is 1 up to a clip's end."""
         b, t = crops.shape[:2]
-        mean = crops.mean(dim=(1, 2, 3), keepdim=True)
-        level = (crops - mean) / (crops.std(dim=(1, 2, 3), keepdim=True) + 0.02)
+        there = inside[:, :, None, None]
+        pixels = there.sum(dim=1, keepdim=True) * crops.shape[2] * crops.shape[3]
+        mean = (crops * there).sum(dim=(1, 2, 3), keepdim=True) / pixels
+        away = (crops - mean) * there
+        level = away / ((away.square().sum(dim=(1, 2, 3), keepdim=True) / pixels).sqrt() + 0.02)
         padded = F.pad(level, (0, 0, 0, 0, 2, 2))
         # (B, T + 4, H, W) -> (B, T, 5, H, W): each picture with two before and two after it
         x = torch.stack([padded[:, k : k + t] for k in range(5)], dim=2).flatten(0, 1)
@@ -91,7 +94,7 @@ class _Points(nn.Module):
             nn.ReLU(),
         )
 
-    def forward(self, points: Tensor) -> Tensor:
+    def forward(self, points: Tensor, inside: Tensor) -> Tensor:
         """Return the features of every picture."""
         speed = F.pad(points[:, 1:] - points[:, :-1], (0, 0, 1, 0))
         out: Tensor = self.layers(torch.cat([points, 4 * speed], dim=2) if self.deltas else points)
@@ -105,8 +108,9 @@ class LipNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.front: nn.Module = _Points(config) if config.points else _Crops(config)
+        between = config.dropout if config.layers > 1 else 0.0
         self.time = nn.GRU(
-            config.width, config.hidden, config.layers, batch_first=True, bidirectional=True, dropout=config.dropout
+            config.width, config.hidden, config.layers, batch_first=True, bidirectional=True, dropout=between
         )
         self.dropout = nn.Dropout(config.dropout)
         self.letters = nn.Linear(2 * config.hidden, len(LETTERS) + 1)
@@ -119,7 +123,8 @@ class LipNetwork(nn.Module):
             seen: (B, T, 32, 32) crops in [0, 1], or (B, T, 2 P) points; 0 beyond a clip's end.
             lengths: (B,) pictures of each.
         """
-        front = self.front(seen)
+        inside = torch.arange(seen.shape[1], device=seen.device) < lengths.to(seen.device)[:, None]
+        front = self.front(seen, inside.to(seen.dtype))
         packed = nn.utils.rnn.pack_padded_sequence(front, lengths.cpu(), batch_first=True, enforce_sorted=False)
         out, _ = nn.utils.rnn.pad_packed_sequence(self.time(packed)[0], batch_first=True, total_length=seen.shape[1])
         dropped: Tensor = self.dropout(out)
