@@ -195,8 +195,9 @@ def _page(found: dict[str, Any]) -> str:
         "",
         f"Sentences of GRID's grammar, {grid['films']} films, word error rate in percent (asked: {ASK['wer']:g}):",
         "",
-        "| all | without language model | film of another sentence | random sentence |", "|---|---|---|---|",
-        f"| {cell(grid['all'])} | {cell(grid['letters_alone'])} | {cell(grid['shuffled'])} | {cell(grid['chance'])} |", "",
+        "| all | without language model | film of another sentence | random sentence |",
+        "|---|---|---|---|",
+        "| " + " | ".join(cell(grid[name]) for name in ("all", "letters_alone", "shuffled", "chance")) + " |", "",
         "By accent: " + ", ".join(f"{name} {cell(one)}" for name, one in grid["by_accent"].items()) + ".", "",
         f"Right words by place, of {grid['of_six_words']} films read as six words: "
         + ", ".join(f"{name} {share:g}" for name, share in grid["right_by_place"].items()) + ".", "",

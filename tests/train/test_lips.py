@@ -55,7 +55,7 @@ def test_letters_that_can_be_seen_are_learnt(clips: Path, tmp_path: Path) -> Non
     told: list[FitProgress] = []
     folder = train_lips(run_in(tmp_path / "run", small(clips, steps=250, learning_rate=1e-2), told))
     losses = [one.scalars["val_loss"] for one in told if "val_loss" in one.scalars]
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.7 * np.log(4)  # who sees nothing guesses among four letters
     reader = LipReader.from_pretrained(folder)
     assert reader.words is not None and sum(reader.words.words.values()) == 34  # of the training clips alone
 

@@ -213,7 +213,7 @@ def build_clips(folder: Path) -> None:
 def test_talks() -> Iterator[tuple[str, Talk]]:
     """Yield (kind, talk) of the test: "grid", "caption" by a voice, "person" by a person's recording.
 
-    A third of the captions of the gallery, those of the stamps' test half that one stamp alone has, are said by held-out
+    The gallery is the captions of the stamps' test half that one stamp alone has. A third of them are said by held-out
     voices; those that a person recorded in English, as the person did.
     """
     rng = np.random.default_rng(99)
