@@ -15,7 +15,7 @@ class LipRecipe:
         clips: Folder of prepared clips (`embedspace.train.generators.lip_clips`); they are learnt from where no videos
             are named, and beside videos where `with_clips` is set.
         layout: What `videos` is: "folder" of films, labelled by the recogniser; "grid" or "lrs", the folder of such a
-            corpus with its own texts.
+            corpus with its own texts; "how2sign", points of people who sign, with `points = 49`.
         start: Folder of weights to begin with; "shipped" for those that ship, empty for none.
         with_clips: Learn from `clips` too when videos are given.
         points: Points of a body a picture, for keypoint files; 0 for crops of mouths.

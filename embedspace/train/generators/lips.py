@@ -26,6 +26,7 @@ from embedspace.train.generators.lip_clips import ClipBatch, LipClips, read_clip
 from embedspace.train.generators.lip_films import Transcribe, prepare_films
 from embedspace.train.generators.lip_recipe import LipRecipe
 from embedspace.train.generators.recipe import GeneratorRecipe
+from embedspace.train.generators.signs import prepare_signs
 from embedspace.train.loop import FitConfig, FitProgress, fit
 
 __all__ = ["LipRun", "greedy_texts", "lip_loss", "start_from", "train_lips", "train_recipe", "write_reader"]
@@ -85,14 +86,15 @@ def train_recipe(
     if videos is None:
         return train_lips(run)
     clips = out / "clips"
-    skipped = prepare_films(
-        videos,
-        section.layout,
-        clips,
-        _recogniser(recipe.space) if section.layout == "folder" else _no_recogniser,
-        val_share=section.val_share,
-        tell=lambda done, films: tell(FitProgress("films", done, films, 0.0, {})),
-    )
+
+    def told(done: int, films: int) -> None:
+        tell(FitProgress("films", done, films, 0.0, {}))
+
+    if section.layout == "how2sign":
+        skipped = prepare_signs(videos, clips, tell=told)
+    else:
+        words = _recogniser(recipe.space) if section.layout == "folder" else _no_recogniser
+        skipped = prepare_films(videos, section.layout, clips, words, val_share=section.val_share, tell=told)
     for number, line in enumerate(skipped):
         tell(FitProgress(f"left out: {line}", number + 1, len(skipped), 0.0, {}))
     rendered = [Path(section.clips)] if section.with_clips else []
