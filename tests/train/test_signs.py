@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedspace.errors import ConfigError, MediaError
+from embedspace.errors import ConfigError, InputError, MediaError
+from embedspace.generate.lips import LipReader
 from embedspace.train.generators.lip_clips import read_clips
 from embedspace.train.generators.run import train_generator
 from embedspace.train.generators.signs import POINTS, mediapipe_points, openpose_points, prepare_signs
@@ -109,3 +110,9 @@ def test_the_recipe_trains_on_points(corpus: Path, tmp_path: Path) -> None:
     )
     folder = train_generator(recipe, out=tmp_path / "out", videos=corpus, minutes=1)
     assert json.loads((folder / "config.json").read_text())["network"]["points"] == 49
+    reader = LipReader.from_pretrained(folder)
+    assert isinstance(reader.read_points(np.zeros((9, 98), np.float32)).text, str)
+    with pytest.raises(InputError, match=r"takes \(frames, 98\)"):
+        reader.read_points(np.zeros((9, 10), np.float32))
+    with pytest.raises(InputError, match="not films"):
+        reader.read(tmp_path / "talk.mp4")

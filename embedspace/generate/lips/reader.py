@@ -120,12 +120,32 @@ class LipReader:
             MediaTooLargeError: If a frame is too large.
             MediaError: If it cannot be read.
         """
+        if self.network.config.points:
+            raise InputError(f"{path}: this reader takes points of people who sign (read_points), not films")
         crops = np.concatenate(list(iter_mouths(path, film or Film(), locate)))  # 1 KiB a picture
         lines = [self._line(crops[first:last], first) for first, last in _pieces(crops)]
         found = [line for line in lines if line.text]
         if not found:
             raise InputError(f"{path}: no words are read from the lips; show the face larger, from the front")
         return found
+
+    def read_points(self, points: NDArray[np.floating]) -> ReadLine:
+        """Read what is signed.
+
+        Args:
+            points: (T, 2 P) as `embedspace.train.generators.signs` makes them, of one sentence.
+
+        Raises:
+            InputError: If they are not as many a frame as the network takes.
+        """
+        wanted = 2 * self.network.config.points
+        if points.ndim != 2 or points.shape[1] != wanted or not len(points):
+            raise InputError(f"points of shape {points.shape}: this reader takes (frames, {wanted})")
+        with torch.inference_mode():
+            seen = torch.from_numpy(points.astype(np.float32))[None]
+            letters: NDArray[np.float32] = self.network(seen, torch.tensor([len(points)]))[0].numpy()
+        text, score = read_words(letters, self.words, self.settings)
+        return ReadLine(text, 0.0, len(points) / FPS, score / len(points))
 
     def _line(self, crops: NDArray[np.uint8], first: int) -> ReadLine:
         text, score = read_words(self.letters(crops), self.words, self.settings)
