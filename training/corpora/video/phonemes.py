@@ -122,6 +122,7 @@ class _Espeak:
         self.rate = self.library.espeak_Initialize(_ESPEAK_RETRIEVAL, 0, None, _PHONEME_EVENTS | _IPA)
         self.parts: list[NDArray[np.int16]] = []
         self.events: list[tuple[int, str]] = []
+        self.before: tuple[str, float] | None = None
         kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
         self.callback = kind(self._take)
         self.library.espeak_SetSynthCallback(self.callback)
@@ -138,13 +139,16 @@ class _Espeak:
 
     def say(self, text: str, name: str, speed: float) -> tuple[NDArray[np.float32], list[tuple[str, float, float]]]:
         """Return the waveform and (phoneme, start, end)."""
-        self.parts, self.events = [], []
         if self.library.espeak_SetVoiceByName(name.encode()) != 0:
             raise InputError(f"espeak:{name}: espeak-ng has no such voice; espeak-ng --voices lists them")
         self.library.espeak_SetParameter(1, max(80, round(175 * speed)), 0)
         coded = text.encode()
-        self.library.espeak_Synth(coded, len(coded) + 1, 0, 1, 0, _UTF8, None, None)
-        self.library.espeak_Synchronize()
+        # the first words after a change of voice or speed keep some of the times of those before: they are said twice
+        for _ in range(1 if (name, speed) == self.before else 2):
+            self.parts, self.events = [], []
+            self.library.espeak_Synth(coded, len(coded) + 1, 0, 1, 0, _UTF8, None, None)
+            self.library.espeak_Synchronize()
+        self.before = name, speed
         samples = np.concatenate(self.parts or [np.zeros(0, np.int16)]).astype(np.float32) / np.float32(32_768)
         at = np.arange(int(len(samples) * RATE / self.rate)) * (self.rate / RATE)
         wave = np.interp(at, np.arange(len(samples)), samples).astype(np.float32) if len(samples) else samples
