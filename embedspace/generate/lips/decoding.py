@@ -33,8 +33,8 @@ class BeamSettings:
     """
 
     width: int = 24
-    language: float = 0.6
-    word: float = 1.0
+    language: float = 0.4
+    word: float = 1.5
     unlikely: float = -6.0
 
 

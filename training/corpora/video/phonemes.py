@@ -143,8 +143,8 @@ class _Espeak:
             raise InputError(f"espeak:{name}: espeak-ng has no such voice; espeak-ng --voices lists them")
         self.library.espeak_SetParameter(1, max(80, round(175 * speed)), 0)
         coded = text.encode()
-        # the first words after a change of voice or speed keep some of the times of those before: they are said twice
-        for _ in range(1 if (name, speed) == self.before else 2):
+        # the first words after a change of voice or speed keep some of the times of those before: they are said again
+        for _ in range(1 if (name, speed) == self.before else 4):
             self.parts, self.events = [], []
             self.library.espeak_Synth(coded, len(coded) + 1, 0, 1, 0, _UTF8, None, None)
             self.library.espeak_Synchronize()
