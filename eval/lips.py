@@ -34,7 +34,7 @@ from embedspace.generate.lips.mouths import iter_mouths
 from embedspace.generate.lips.words import word_errors
 from embedspace.media.film import Film
 from embedspace.media.write import write_image
-from embedspace.train.generators.lip_clips import read_clips
+from embedspace.train.generators.lips.clips import read_clips
 from training.corpora import manifest
 from training.corpora.video.talking import SOURCE, grid_sentence, test_captions
 

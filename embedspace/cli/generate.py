@@ -89,9 +89,8 @@ def generate(
     A file that exists is replaced only with --overwrite. A file says where it comes from: seed, generator, hash of its
     weights and the source's terms are inside. With --init a file is edited: --mask says where, --strength how far.
     Captions are printed, and written only with --out. With --json one object per sample. A film with --to audio is
-    given sound events where something strikes in it: written with the film, its pictures copied (.mp4, .mkv, .mov,
-    .webm, .avi), or alone (.wav); with --seconds it is one sound of what the film means. With --by lips, --to text or
-    speech is what the speaker's lips say.
+    given sounds where something strikes in it: written with the film (.mp4, .mkv, .mov, .webm, .avi), or alone (.wav);
+    with --seconds it is one sound of what it means. With --by lips, --to text or speech is what the speaker's lips say.
     """
     if by is not None:
         from embedspace.cli.shared.lips import read_films
@@ -112,8 +111,7 @@ def generate(
     from embedspace.query.grammar import parse
 
     asked, target = _request(number, seed, to, settings), _target(to)
-    chosen = _head(head, head_options)
-    # a query that cannot be read costs no start-up
+    chosen = _head(head, head_options)  # as a query that cannot be read, it costs no start-up
     parsed = [parse(text) for text in (*sources, *([morph] if morph is not None else []))]
     _check(asked, target, out, sheet, len(sources), morph)
     paths = sample_paths(out, sources, target, number, morph=morph is not None)

@@ -18,7 +18,7 @@ from embedspace.generate.lips.network import LETTERS, LipConfig, LipNetwork, let
 from embedspace.generate.lips.reader import _pieces
 from embedspace.generate.lips.words import WordModel, word_errors
 from embedspace.media.film import Film
-from embedspace.train.generators.lips import write_reader
+from embedspace.train.generators.lips.run import write_reader
 from tests.support.ball_film import write_film
 
 SKIN, LIPS = (214, 160, 130), (150, 60, 60)

@@ -13,10 +13,10 @@ import torch
 from embedspace.errors import ConfigError, WeightsError
 from embedspace.generate.lips import LipReader
 from embedspace.generate.lips.network import LETTERS, LipConfig, LipNetwork, letters_of
-from embedspace.train.generators.lip_clips import Clip, read_clips, write_shard
-from embedspace.train.generators.lip_films import RATE, prepare_films, utterances
-from embedspace.train.generators.lip_recipe import LipRecipe
-from embedspace.train.generators.lips import LipRun, greedy_texts, start_from, train_lips
+from embedspace.train.generators.lips.clips import Clip, read_clips, write_shard
+from embedspace.train.generators.lips.films import RATE, prepare_films, utterances
+from embedspace.train.generators.lips.recipe import LipRecipe
+from embedspace.train.generators.lips.run import LipRun, greedy_texts, start_from, train_lips
 from embedspace.train.generators.run import train_generator
 from embedspace.train.loop import FitProgress
 from tests.generate.test_lips import face, reader_in

@@ -10,9 +10,9 @@ import pytest
 
 from embedspace.errors import ConfigError, InputError, MediaError
 from embedspace.generate.lips import LipReader
-from embedspace.train.generators.lip_clips import read_clips
+from embedspace.train.generators.lips.clips import read_clips
+from embedspace.train.generators.lips.signs import POINTS, mediapipe_points, openpose_points, prepare_signs
 from embedspace.train.generators.run import train_generator
-from embedspace.train.generators.signs import POINTS, mediapipe_points, openpose_points, prepare_signs
 
 BODY, MEDIAPIPE = (0, 2, 3, 4, 5, 6, 7), (0, 12, 14, 16, 11, 13, 15)
 

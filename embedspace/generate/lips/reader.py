@@ -133,7 +133,7 @@ class LipReader:
         """Read what is signed.
 
         Args:
-            points: (T, 2 P) as `embedspace.train.generators.signs` makes them, of one sentence.
+            points: (T, 2 P) as `embedspace.train.generators.lips.signs` makes them, of one sentence.
 
         Raises:
             InputError: If they are not as many a frame as the network takes.

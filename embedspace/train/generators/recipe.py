@@ -12,7 +12,7 @@ from embedspace.config import build, read_toml
 from embedspace.errors import ConfigError
 from embedspace.generate.families.base import FamilyConfig
 from embedspace.generate.families.registry import family_of
-from embedspace.train.generators.lip_recipe import LipRecipe
+from embedspace.train.generators.lips.recipe import LipRecipe
 
 __all__ = [
     "KINDS",

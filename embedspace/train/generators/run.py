@@ -27,7 +27,7 @@ _MODULES = {
     "speech": "embedspace.train.generators.speech",
     "image": "embedspace.train.generators.image",
     "audio": "embedspace.train.generators.audio",
-    "lips": "embedspace.train.generators.lips",
+    "lips": "embedspace.train.generators.lips.run",
 }
 UNMEASURED_SIGMA = 1.0
 """Noise assumed in vectors that nothing is known of: their cosine with the caption's would be 0.71."""

@@ -1,7 +1,7 @@
 """Build rendered talking faces: python -m training.corpora.video.talking (some minutes; needs espeak-ng and flite).
 
 Drawn people say sentences of GRID's grammar (Cooke et al. 2006: "bin blue at f two now") and captions, with phoneme
-times of the installed voices. Training and validation are crops of mouths alone (`clips/`, as `lip_clips` reads them);
+times of the installed voices. Training and validation are crops of mouths alone (`clips/`, as `embedspace.train.generators.lips.clips` reads them);
 test clips are whole films with sound. Faces, sentences and accents of validation and test are heard and seen nowhere
 else. Labelled as what they are: drawings. Nothing measured on them says how real lips are read.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embedspace.generate.lips.network import CROP, letters_of
-from embedspace.train.generators.lip_clips import Clip, write_shard
+from embedspace.train.generators.lips.clips import Clip, write_shard
 from training.corpora import manifest
 from training.corpora.manifest import Item, read_manifest, write_manifest
 from training.corpora.sounds.clips import read_clip

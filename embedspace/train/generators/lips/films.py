@@ -24,7 +24,7 @@ from embedspace.generate.lips.network import letters_of
 from embedspace.media.audio import load_audio
 from embedspace.media.film import Film
 from embedspace.modality import SUFFIXES
-from embedspace.train.generators.lip_clips import Clip, write_shard
+from embedspace.train.generators.lips.clips import Clip, write_shard
 
 __all__ = ["LAYOUTS", "Transcribe", "prepare_films", "utterances"]
 

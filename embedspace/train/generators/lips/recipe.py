@@ -12,7 +12,7 @@ class LipRecipe:
     """What reads lips, or signs.
 
     Attributes:
-        clips: Folder of prepared clips (`embedspace.train.generators.lip_clips`); they are learnt from where no videos
+        clips: Folder of prepared clips (`embedspace.train.generators.lips.clips`); they are learnt from where no videos
             are named, and beside videos where `with_clips` is set.
         layout: What `videos` is: "folder" of films, labelled by the recogniser; "grid" or "lrs", the folder of such a
             corpus with its own texts; "how2sign", points of people who sign, with `points = 49`.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from embedspace.errors import ConfigError, EmbedspaceError, MediaError
 from embedspace.generate.lips.network import letters_of
-from embedspace.train.generators.lip_clips import Clip, write_shard
+from embedspace.train.generators.lips.clips import Clip, write_shard
 
 __all__ = ["POINTS", "mediapipe_points", "openpose_points", "prepare_signs"]
 

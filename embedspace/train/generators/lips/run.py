@@ -22,11 +22,11 @@ from embedspace.generate.lips.network import BLANK, LipConfig, LipNetwork, text_
 from embedspace.generate.lips.reader import LipReader
 from embedspace.generate.lips.words import WordModel, word_errors
 from embedspace.modality import Modality
-from embedspace.train.generators.lip_clips import ClipBatch, LipClips, read_clips
-from embedspace.train.generators.lip_films import Transcribe, prepare_films
-from embedspace.train.generators.lip_recipe import LipRecipe
+from embedspace.train.generators.lips.clips import ClipBatch, LipClips, read_clips
+from embedspace.train.generators.lips.films import Transcribe, prepare_films
+from embedspace.train.generators.lips.recipe import LipRecipe
+from embedspace.train.generators.lips.signs import prepare_signs
 from embedspace.train.generators.recipe import GeneratorRecipe
-from embedspace.train.generators.signs import prepare_signs
 from embedspace.train.loop import FitConfig, FitProgress, fit
 
 __all__ = ["LipRun", "greedy_texts", "lip_loss", "start_from", "train_lips", "train_recipe", "write_reader"]
