@@ -1,7 +1,7 @@
 """Build rendered talking faces: python -m training.corpora.video.talking (some minutes; needs espeak-ng and flite).
 
 Drawn people say sentences of GRID's grammar (Cooke et al. 2006: "bin blue at f two now") and captions, with phoneme
-times of the installed voices. Training and validation are crops of mouths alone (`clips/`, as `embedspace.train.generators.lips.clips` reads them);
+times of the installed voices. Training and validation are crops of mouths alone (`clips/`, for the training of lips);
 test clips are whole films with sound. Faces, sentences and accents of validation and test are heard and seen nowhere
 else. Labelled as what they are: drawings. Nothing measured on them says how real lips are read.
 """
