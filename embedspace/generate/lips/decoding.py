@@ -72,7 +72,7 @@ def read_words(
         ranked = sorted(after.items(), key=lambda one: -(_add(*one[1]) + cost.so_far(one[0])))
         beams = {prefix: (values[0], values[1]) for prefix, values in ranked[: settings.width]}
     best = max(beams, key=lambda prefix: _add(*beams[prefix]) + cost.whole(prefix))
-    return _words_of(best), _add(*beams[best]) + cost.whole(best)
+    return " ".join(_words_of(best).split()), _add(*beams[best]) + cost.whole(best)
 
 
 def fits_of(letters: NDArray[np.float32], texts: Sequence[str]) -> NDArray[np.float32]:
