@@ -13,9 +13,6 @@ sees the concept that is asked for one place further on.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +25,11 @@ from PIL import Image
 from embedspace.calibration.centring import centre
 from embedspace.encoders.shipped.image_features import crop_to_content
 from embedspace.encoders.towers.efficientnet_lite import resize_padded
-from embedspace.errors import EmbedspaceError
 from embedspace.evaluate.generation.judges import Judge, known_among, load_judge
 from embedspace.evaluate.generation.measures.clusters import clustered_mean
 from embedspace.evaluate.generation.media.suite import load_media_suite
 from embedspace.evaluate.items import EvalItem, read_rows, rows_hash, select_sets
-from embedspace.evaluate.report import git_commit, splits_digest
+from embedspace.evaluate.report import splits_digest
 from embedspace.evaluate.retrieval.run import corpora_folder
 from embedspace.generate import generate
 from embedspace.generate.base import Request
@@ -41,8 +37,8 @@ from embedspace.generate.editing import Edit, edit_of_picture
 from embedspace.generate.files import contact_sheet
 from embedspace.media.image import load_image
 from embedspace.media.pixels import flatten
-from embedspace.media.write import write_image
 from embedspace.space import EmbeddingSpace
+from eval.writing import made_by, publish, run
 
 HERE = Path(__file__).parent
 SEEDS = 3
@@ -210,13 +206,10 @@ def main() -> int:
     judge = load_judge(suite.judge)
     rows, contents = measured(space, judge, found, gallery)
     entry = {
-        "name": "edits",
+        **made_by("edits"),
         "description": f"{len(found)} emoji of {arguments.vendor}, which neither generator nor judge learnt from, each "
         f"edited towards the concept with the nearest name below a cosine of {SAME}. Judge and captions are those of "
         "generation_images.",
-        "command": " ".join(["python -m eval.edits", *sys.argv[1:]]),
-        "commit": git_commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "split_hash": rows_hash({"concepts": concepts}),
         "corpora_splits": splits_digest(corpora),
         "generator": space.generators["image"].digest,
@@ -226,28 +219,14 @@ def main() -> int:
         "rows": rows,
         "pairs": [{"picture": pair.item, "source": pair.source, "wanted": pair.name} for pair in found],
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "edits.json").write_text(json.dumps(entry, indent=1) + "\n")
-    page = "\n".join(lines(entry))
-    (arguments.out / "edits.md").write_text(page + "\n")
     step = max(1, len(found) // _SHEET)
     shown = range(0, len(found), step)
-    write_image(
-        arguments.out / "edits.png",
-        contact_sheet(
-            [
-                (f"{found[k].source} -> {found[k].name}", [(name, own[k][0]) for name, own in contents.items()])
-                for k in shown
-            ]
-        ),
-    )
-    print(page)
+    sheet = [
+        (f"{found[k].source} -> {found[k].name}", [(name, own[k][0]) for name, own in contents.items()]) for k in shown
+    ]
+    publish(arguments.out, entry, lines(entry), contact_sheet(sheet))
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EmbedspaceError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

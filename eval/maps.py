@@ -11,9 +11,6 @@ says how much two of them overlap anyway. The judge of `generation_images` says 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,21 +19,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedspace.errors import EmbedspaceError
 from embedspace.evaluate.generation.judges import known_among, load_judge
 from embedspace.evaluate.generation.measures.clusters import clustered_mean
 from embedspace.evaluate.generation.media.suite import load_media_suite
 from embedspace.evaluate.items import select_sets
-from embedspace.evaluate.report import git_commit, splits_digest
+from embedspace.evaluate.report import splits_digest
 from embedspace.evaluate.retrieval.run import corpora_folder
 from embedspace.generate import generate
 from embedspace.generate.base import Request
 from embedspace.generate.drawing import Drawing
 from embedspace.generate.files import contact_sheet
 from embedspace.generate.latents.maps import MAP_KINDS, map_of
-from embedspace.media.write import write_image
 from embedspace.space import EmbeddingSpace
 from eval.styles import SOURCE, rows_of, square
+from eval.writing import made_by, publish, run
 
 HERE = Path(__file__).parent
 _SHEET = 14
@@ -110,10 +106,7 @@ def main() -> int:
             }
         )
     entry = {
-        "name": "maps",
-        "command": " ".join(["python -m eval.maps", *sys.argv[1:]]),
-        "commit": git_commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **made_by("maps"),
         "corpora_splits": splits_digest(corpora),
         "generator": space.generators["image"].digest,
         "judge": judge.digest,
@@ -121,24 +114,15 @@ def main() -> int:
         "columns": ["overlap", "another", "recall_at_10"],
         "rows": found,
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "maps.json").write_text(json.dumps(entry, indent=1) + "\n")
-    page = "\n".join(lines(entry))
-    (arguments.out / "maps.md").write_text(page + "\n")
     outlines = silhouettes(real, "outline")
     sheet = []
     for k in range(0, len(rows), max(1, len(rows) // _SHEET)):
         line = np.where(outlines[k], 0, 255).astype(np.uint8)[:, :, None].repeat(3, axis=2)
         cells = [("the emoji", real[k]), ("its outline", line), *((name, own[k]) for name, own in pictures.items())]
         sheet.append((concepts[k], cells))
-    write_image(arguments.out / "maps.png", contact_sheet(sheet))
-    print(page)
+    publish(arguments.out, entry, lines(entry), contact_sheet(sheet))
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EmbedspaceError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

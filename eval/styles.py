@@ -12,9 +12,6 @@ pictures, the picture as it is, no style, and how often the next style of the li
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,12 +23,11 @@ from PIL import Image
 
 from embedspace.encoders.shipped.image_features import crop_to_content
 from embedspace.encoders.towers.efficientnet_lite import resize_padded
-from embedspace.errors import EmbedspaceError
 from embedspace.evaluate.generation.judges import Judge, known_among, load_judge
 from embedspace.evaluate.generation.measures.clusters import clustered_mean
 from embedspace.evaluate.generation.media.suite import load_media_suite
 from embedspace.evaluate.items import read_rows, select_sets
-from embedspace.evaluate.report import git_commit, splits_digest
+from embedspace.evaluate.report import splits_digest
 from embedspace.evaluate.retrieval.run import corpora_folder
 from embedspace.generate import generate
 from embedspace.generate.base import Request
@@ -39,8 +35,8 @@ from embedspace.generate.editing import edit_of_picture
 from embedspace.generate.files import contact_sheet
 from embedspace.media.image import load_image
 from embedspace.media.pixels import flatten
-from embedspace.media.write import write_image
 from embedspace.space import EmbeddingSpace
+from eval.writing import made_by, publish, run
 
 HERE = Path(__file__).parent
 STYLES = (
@@ -226,28 +222,16 @@ def main() -> int:
     judge = load_judge(suite.judge)
     rows, sheet = measured(space, judge, corpora, [item.content for name in suite.captions for item in sets[name]])
     entry = {
-        "name": "styles",
-        "command": " ".join(["python -m eval.styles", *sys.argv[1:]]),
-        "commit": git_commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **made_by("styles"),
         "corpora_splits": splits_digest(corpora),
         "generator": space.generators["image"].digest,
         "judge": judge.digest,
         "concepts": rows[1]["pictures"],
         "rows": rows,
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "styles.json").write_text(json.dumps(entry, indent=1) + "\n")
-    page = "\n".join(lines(entry))
-    (arguments.out / "styles.md").write_text(page + "\n")
-    write_image(arguments.out / "styles.png", contact_sheet(sheet))
-    print(page)
+    publish(arguments.out, entry, lines(entry), contact_sheet(sheet))
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EmbedspaceError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

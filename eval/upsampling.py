@@ -10,9 +10,6 @@ to noise is over the whole picture, ground included, and the gain is paired with
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,13 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embedspace.encoders.towers.efficientnet_lite import resize_padded
-from embedspace.errors import EmbedspaceError, MediaError
+from embedspace.errors import MediaError
 from embedspace.evaluate.generation.measures.clusters import clustered_mean
-from embedspace.evaluate.report import git_commit
 from embedspace.generate.files import contact_sheet
 from embedspace.generate.upsampling import resized
-from embedspace.media.write import write_image
 from embedspace.space import EmbeddingSpace
+from eval.writing import made_by, publish, run
 from training.corpora.pictures.emoji import FIREFOX
 from training.generators.upsampler import SIDE, SMALL, rendered
 
@@ -118,29 +114,17 @@ def main() -> int:
     names, real = drawings(arguments.pictures)
     rows, shown = measured(generator, names, real)
     entry = {
-        "name": "upsampling",
-        "command": " ".join(["python -m eval.upsampling", *sys.argv[1:]]),
-        "commit": git_commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **made_by("upsampling"),
         "generator": generator.digest,
         "parameters": sum(parameter.numel() for parameter in generator.upsampler.parameters()),
         "pictures": len(real),
         "rows": rows,
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "upsampling.json").write_text(json.dumps(entry, indent=1) + "\n")
-    page = "\n".join(lines(entry))
-    (arguments.out / "upsampling.md").write_text(page + "\n")
     some = range(0, len(real), max(1, len(real) // _SHEET))
     sheet = [(names[k], [("rendered", real[k]), *((name, own[k]) for name, own in shown.items())]) for k in some]
-    write_image(arguments.out / "upsampling.png", contact_sheet(sheet))
-    print(page)
+    publish(arguments.out, entry, lines(entry), contact_sheet(sheet))
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EmbedspaceError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

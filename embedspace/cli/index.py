@@ -16,6 +16,7 @@ from embedspace.cli.shared.index_options import (
     RAY,
     Actors,
     CatalogOption,
+    HalfPrecision,
     IndexWorkers,
     NoRecogniser,
     Parts,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from embedspace.catalog.ingest.ingest import IngestReport
     from embedspace.catalog.records import Loss
     from embedspace.cli.shared.progress import ProgressReport
+    from embedspace.encoders.half import HalfPrecision as HalfTrials
     from embedspace.space import EmbeddingSpace
 
 __all__ = ["index", "index_settings", "report_ingest"]
@@ -56,6 +58,7 @@ def index(
     parts: Parts = None,
     settings: Settings = None,
     no_recogniser: NoRecogniser = False,
+    half_precision: HalfPrecision = False,
     voices: Voices = False,
     profile: Profile = False,
     quiet: Quiet = False,
@@ -77,10 +80,9 @@ def index(
 
     if not any(path.exists() for path in paths):  # before a catalog is made for nothing
         raise InputError(f"{', '.join(map(str, paths))}: no such file or folder; check the spelling")
-    if workers != RAY and (actors or parts):
-        raise InputError("--actors and --parts are for --workers ray")
+    _check_workers(workers, actors, parts, half_precision=half_precision)
     chosen = index_settings(settings) if settings else None
-    given = functools.partial(load_set_space, space_name, device, download)
+    given = functools.partial(load_set_space, space_name, device, download, half=half_precision)
     space, load = _set_for(catalog, given, no_recogniser=no_recogniser)
     space = _voiced(space, catalog) if voices else space
     run = _ingest(workers, actors, parts, load)
@@ -98,11 +100,18 @@ def index(
                 callback=None if quiet or json else lambda now: bar.show("indexing", now),
             )
         items = len(opened)
-    if profile and not json:
-        print(_profile(report))
+    if not json:
+        _tell_speed(report, space, profile=profile, quiet=quiet)
     report_ingest(report, paths, as_json=json, quiet=quiet)
     if report.interrupted:
         raise Interrupted(f"interrupted; the {items} items in {catalog} are intact, run the same command to go on")
+
+
+def _check_workers(workers: Any, actors: int | None, parts: Path | None, *, half_precision: bool) -> None:  # noqa: ANN401
+    if workers != RAY and (actors or parts):
+        raise InputError("--actors and --parts are for --workers ray")
+    if workers == RAY and half_precision:
+        raise InputError("--half-precision is for one process: with --workers ray each actor would decide for itself")
 
 
 def _set_for(
@@ -250,6 +259,15 @@ def _manifests(report: IngestReport) -> str:
 
     found = any(suffix in MANIFEST_SUFFIXES for suffix in report.skipped)
     return " (a manifest is read only where PATHS names it)" if found else ""
+
+
+def _tell_speed(report: IngestReport, space: EmbeddingSpace, *, profile: bool, quiet: bool) -> None:
+    """Say where the time went if wanted, and what was computed in half precision."""
+    if profile:
+        print(_profile(report))
+    half: HalfTrials | None = getattr(space, "half", None)
+    for line in half.told() if half and not quiet else ():
+        print(line)
 
 
 def _profile(report: IngestReport) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,7 +129,10 @@ def _encode_inputs(inputs: list[list[Piece]], encoders: Encoders, queries: Seque
                 if where:
                     encoder = encoders(modality)
                     with stage(f"encode {modality}"):
-                        found = _encode_alike([flat[k][1].content for k in where], encoder, query)
+                        contents = [flat[k][1].content for k in where]
+                        alike = functools.partial(_encode_alike, contents, encoder, query)
+                        trial = None if query else encoders.half
+                        found = alike() if trial is None else trial.encode(modality, encoder, alike)
                     rows.update(zip(where, found.rows, strict=True))
                     turns.update(zip(where, found.turns, strict=False))
                     texts.update(zip(where, found.said, strict=False))

@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from embedspace.encoders.half import HalfPrecision
 
 Made = TypeVar("Made")
 
@@ -83,6 +86,8 @@ class MediaEncoder(ABC):
         passage_words: Longest stretch of text that it takes at once, in words; see also `fits`.
         together: Segments that its networks take at once. Of a longer batch, threads encode such parts side by side,
             through `map_parts`; 0: a batch is never divided.
+        may_halve: Its networks can compute in bfloat16.
+        halved: They do, where they encode what is to be found; set by `embedspace.encoders.half`.
     """
 
     embed_dim: int
@@ -94,6 +99,8 @@ class MediaEncoder(ABC):
     min_side: int | None = None
     passage_words: int = 180
     together: int = 0
+    may_halve: bool = False
+    halved: bool = False
 
     @abstractmethod
     def prepare(self, media: Any) -> Any:  # noqa: ANN401 - each modality has its own decoded form
@@ -147,10 +154,13 @@ class MediaEncoder(ABC):
 class Encoders:
     """The encoders of a space by modality, each made when it is first asked for."""
 
-    def __init__(self, modalities: Iterable[str], get: Callable[[str], MediaEncoder]) -> None:
-        """Name the modalities, and say how an encoder is got."""
+    def __init__(
+        self, modalities: Iterable[str], get: Callable[[str], MediaEncoder], half: HalfPrecision | None = None
+    ) -> None:
+        """Name the modalities, say how an encoder is got, and what decides on half precision."""
         self._modalities = tuple(modalities)
         self._get = get
+        self.half = half
 
     def __call__(self, modality: str) -> MediaEncoder:
         """Return the encoder of a modality.

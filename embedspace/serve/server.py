@@ -17,8 +17,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from embedspace.catalog.ingest.opening import open_or_create
 from embedspace.errors import ConfigError
-from embedspace.serve.allocator import bound_arenas
 from embedspace.serve.app import create_app
+from embedspace.serve.process import prepare_process
 from embedspace.serve.service import Service
 from embedspace.serve.settings import Limits, ServeSettings
 from embedspace.serve.warm.beside import WarmProcess
@@ -27,8 +27,6 @@ from embedspace.space import EmbeddingSpace
 __all__ = ["Server", "listen", "serve"]
 
 _GRACE_SECONDS = 30
-_SWITCH_SECONDS = 0.001
-"""How long a thread that searches may keep the event loop waiting for the interpreter; Python's own 5 ms add up."""
 
 
 def timed_protocol(limits: Limits) -> type[H11Protocol]:
@@ -201,11 +199,10 @@ def serve(
         ConfigError: If the address cannot be listened at.
     """
     bound = listen(settings)
-    bound_arenas()
+    prepare_process()
     try:
         if settings.watch:
             open_or_create(settings.catalog, space).close()
-        sys.setswitchinterval(_SWITCH_SECONDS)
         service = Service(settings, space)
         server = Server(service, announce=announce)
         if warm is not None:

@@ -17,6 +17,7 @@ from embedspace.space.devices import processor_known, require_device
 
 if TYPE_CHECKING:
     from embedspace.encoders.contract import Encoders
+    from embedspace.encoders.half import HalfPrecision
     from embedspace.encoders.tower import Towers
     from embedspace.encoders.towers.base import Tower
 
@@ -32,6 +33,7 @@ class SpaceCore:
         calibration: Means and probabilities; empty where there were no validation pairs.
         embed_dim: Width of its rows.
         modalities: What it encodes.
+        half: What decides on half precision; None where all is computed in full.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], calibration: Calibration, device: str = "cpu") -> None:
@@ -48,6 +50,7 @@ class SpaceCore:
         self._backbones: dict[str, Any] = {}  # frozen networks that several encoders use, by name
         self._towers: dict[str, Any] = {}  # those of a composed space, by their names in the configuration
         self._download = False
+        self.half: HalfPrecision | None = None
         self._kept: object = None  # holds a temporary folder for as long as the space lives
         self._lock = threading.RLock()
 
@@ -132,7 +135,7 @@ class SpaceCore:
     def _all_encoders(self) -> Encoders:
         from embedspace.encoders.contract import Encoders
 
-        return Encoders(self.modalities, self.encoder)
+        return Encoders(self.modalities, self.encoder, self.half)
 
     def decode(self, source: Any, kind: str, *, as_modality: str | None = None) -> Decoded:  # noqa: ANN401
         """Decode one item and prepare its segments; no network runs, so threads may share this.

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.calibration.model import Calibration
-from embedspace.errors import ConfigError, InputError, UnknownModalityError
+from embedspace.errors import InputError
 from embedspace.modality import Modality
-from embedspace.space.config import voiced_config
-from embedspace.space.encoding import EncodingSpace
+from embedspace.space.variants import SetOtherwise
 
 if TYPE_CHECKING:
     from embedspace.generate.api import Generators
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddingSpace"]
 
 
-class EmbeddingSpace(EncodingSpace):
+class EmbeddingSpace(SetOtherwise):
     """One vector space for images, sounds, texts, speech and whatever else it has an encoder for.
 
     Make it with `from_pretrained`, `compose` or `from_towers`; an encoder's weights load when it is first used, so a
@@ -132,69 +131,6 @@ class EmbeddingSpace(EncodingSpace):
 
         save_space(self, Path(path), copy_towers=copy_towers)
         return Path(path)
-
-    def with_options(self, modality: Modality | str, **options: Any) -> EmbeddingSpace:  # noqa: ANN401
-        """Return this space with an encoder that is set otherwise, such as `recognised_share=1.0` for speech.
-
-        The same weights, but another fingerprint: its vectors do not fit a catalog of this space.
-
-        Args:
-            modality: Whose encoder.
-            options: Keys of its section in the configuration.
-
-        Raises:
-            UnknownModalityError: If this space has no such encoder.
-            ConfigError: If its section has no such key.
-        """
-        name, sections = str(modality), self.config["sections"]
-        if name not in sections:
-            raise UnknownModalityError(f"this space has no {name} encoder; it has: {', '.join(self.modalities)}")
-        for key in options:
-            if key not in sections[name]:
-                raise ConfigError(f"{self.folder}: its {name} has no {key!r}; it has: {', '.join(sections[name])}")
-        changed = {**sections, name: {**sections[name], **options}}
-        other = EmbeddingSpace(self.folder, {**self.config, "sections": changed}, self.calibration, self._device)
-        other._backbones, other._towers, other._kept = self._backbones, self._towers, self._kept  # the same networks
-        other._download = self._download
-        return other
-
-    @property
-    def has_recogniser(self) -> bool:
-        """Whether speech is put into words, which are part of its vector."""
-        return bool(self.config["sections"].get(Modality.SPEECH, {}).get("decoder"))
-
-    def without_recogniser(self) -> EmbeddingSpace:
-        """Return this space with speech that is not put into words: faster, another fingerprint, hits without a text.
-
-        Probabilities stay those that were measured with the recogniser.
-
-        Raises:
-            ConfigError: If it has no recogniser.
-        """
-        return self._without_recogniser
-
-    @functools.cached_property
-    def _without_recogniser(self) -> EmbeddingSpace:
-        if not self.has_recogniser:
-            raise ConfigError(f"{self.folder}: has no recogniser of speech that could be left out")
-        return self.with_options(Modality.SPEECH, decoder="")
-
-    def with_voices(self) -> EmbeddingSpace:
-        """Return this space with an encoder of voices as well: who speaks, beside what is said.
-
-        A voice identifies a person: store and search voices of people who agreed to it. Nothing makes them unless it is
-        asked to. What else this space encodes, and its fingerprints, stay as they are; both share their networks.
-
-        Raises:
-            ConfigError: If it has no encoder of speech, or its rows have fewer than 256 numbers.
-        """
-        if Modality.VOICE in self.modalities:
-            return self
-        config = voiced_config(self.config, self.folder)
-        other = EmbeddingSpace(self.folder, config, self.calibration, self._device)
-        other._backbones, other._towers, other._kept = self._backbones, self._towers, self._kept
-        other._encoders, other._lock, other._download = self._encoders, self._lock, self._download
-        return other
 
     def names(
         self, vectors: NDArray[np.float32], modality: Modality | str = "image", k: int = 5

@@ -31,6 +31,7 @@ import numpy as np
 
 from embedspace.catalog import Catalog
 from embedspace.serve.models import SearchRequest, TermRequest
+from embedspace.serve.process import prepare_process
 from embedspace.serve.processes.map import LANDMARKS, centred_rows, plane
 from embedspace.serve.search.finding import finder_key
 from embedspace.serve.server import Server, listen
@@ -142,9 +143,9 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
     """Measure both ways in turn."""
     over, within = [], []
     with tempfile.TemporaryDirectory() as folder:
+        prepare_process()  # as `serve` does
         serving = Serving(Path(folder), given.items, Limits())
         try:
-            sys.setswitchinterval(0.001)  # as `serve` sets it
             call(serving.service, 4, 40, 99)
             serving.clients(4, 40, 98)
             for run in range(given.runs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,17 @@ def test_the_other_choice_is_one_line_or_a_migration(run: Run, texts: Path, ship
     assert "1 unchanged" in command("index", texts, "--catalog", "c").out
     assert command("catalog", "migrate", "c").code == 0
     assert speech_of("c") == shipped.fingerprints()["speech"]
+
+
+def test_half_precision_is_tried_and_told(run: Run, texts: Path, shipped: EmbeddingSpace) -> None:
+    for number in range(9):
+        (texts / f"{number}.txt").write_text(f"boat number {number} lies in the harbour")
+    told = run("index", texts, "--catalog", "c", "--half-precision", space=shipped)
+    assert told.code == 0
+    assert re.search(r"^in (half|full) precision: text \(cosine at least 0?1?\.\d+ over \d+ rows, ", told.out, re.M)
+    refused = run("index", texts, "--catalog", "d", "--half-precision", "--workers", "ray", space=shipped)
+    assert refused.error.startswith("embedspace: --half-precision is for one process: ")
+    assert not Path("d").exists()
 
 
 def test_actors_open_the_space_that_the_catalog_has(run: Run, texts: Path, shipped: EmbeddingSpace) -> None:

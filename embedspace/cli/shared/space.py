@@ -43,9 +43,13 @@ def load_space(name: str | Path | None = None, device: str = "cpu", download: bo
 
 
 def load_set_space(
-    name: str | Path | None = None, device: str = "cpu", download: bool = False, recogniser: bool = True
+    name: str | Path | None = None,
+    device: str = "cpu",
+    download: bool = False,
+    recogniser: bool = True,
+    half: bool = False,
 ) -> EmbeddingSpace:
-    """Return the space as `load_space`, with its recogniser of speech or without.
+    """Return the space as `load_space`, with its recogniser of speech or without, in full precision or in half.
 
     Raises:
         ConfigError: If there is no recogniser that could be left out.
@@ -53,7 +57,8 @@ def load_set_space(
         WeightsError: As `load_space`.
     """
     space = load_space(name, device, download)
-    return space if recogniser else space.without_recogniser()
+    space = space if recogniser else space.without_recogniser()
+    return space.in_half_precision() if half else space
 
 
 def _opened(name: str | Path | None, device: str, download: bool) -> EmbeddingSpace:

@@ -102,11 +102,11 @@ class ImageFrontEnd(nn.Module):
         trunk = None
         networks: Any = self.backbones if backbones is None else backbones
         for index, backbone in enumerate(networks):
-            out = backbone(torch.stack([item[index] for item in inputs]).to(device).float())
+            out = backbone(torch.stack([item[index].to(device).float() for item in inputs]))
             parts.extend([out.pooled, *out.middle])
             logits.append(out.logits)
             trunk = out.trunk if index == 0 else trunk
-        parts.append(colour_statistics(torch.stack([item[0] for item in inputs]).to(device).float()))
+        parts.append(colour_statistics(torch.stack([item[0].to(device).float() for item in inputs])))
         if (tail := tail or self.tail) is not None and trunk is not None:
             parts.append(torch.cat([tail(chunk) for chunk in trunk.split(_CHUNK)]))
         return torch.cat(parts, dim=1), torch.stack(logits).mean(dim=0)

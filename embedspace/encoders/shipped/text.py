@@ -35,6 +35,8 @@ _IMPORT_PIECES = 16_384
 class TextEncoder(MediaEncoder):
     """MiniLM-L6 and the text projection, in numpy; the rows of torch's network are the same within 1e-5."""
 
+    may_halve = True
+
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
         """Read the weights.
 
@@ -69,13 +71,13 @@ class TextEncoder(MediaEncoder):
     def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
         """Return (N, embed_dim) unit rows; of many texts, torch is loaded for them."""
         self._read += _count(prepared)
-        return self._encode(prepared, may_import=self._read > _IMPORT_PIECES)
+        return self._encode(prepared, may_import=self.halved or self._read > _IMPORT_PIECES, halved=self.halved)
 
     def encode_query(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
         """Return (N, embed_dim) unit rows; torch is never loaded for them."""
         return self._encode(prepared, may_import=False)
 
-    def _encode(self, prepared: Sequence[Any], *, may_import: bool) -> NDArray[np.float32]:
+    def _encode(self, prepared: Sequence[Any], *, may_import: bool, halved: bool = False) -> NDArray[np.float32]:
         if not prepared:
             return np.empty((0, self.embed_dim), np.float32)
         if _count(prepared) <= _FEW_PIECES:
@@ -83,6 +85,7 @@ class TextEncoder(MediaEncoder):
                 return self.projection(self.backbone(prepared))
         if may_import or "torch" in sys.modules:
             network = self._in_torch()
+            network.halved = halved
             return np.concatenate(network.map_parts(network.encode, _parts(prepared)))
         return self.projection(self.backbone(prepared))
 

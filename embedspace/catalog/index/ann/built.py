@@ -89,6 +89,8 @@ def build_index(rows: Rows, settings: IndexSettings) -> AnnIndex:
         index = faiss.IndexIDMap2(index)
     else:
         index.cp.niter, index.cp.min_points_per_centroid = _ITERATIONS, 1
+        if kind == "pq4":
+            index.pq.cp.min_points_per_centroid = 1
     cells = int(getattr(index, "nlist", 0))
     # millions of codes are scanned at every search: their cells are worth all of k-means
     quick = cells and kind != "pq4" and device_number(settings.device) is None
