@@ -28,7 +28,7 @@ from embedspace.cli.shared.generate_options import (
     with_target_options,
 )
 from embedspace.cli.shared.options import AsModality, Device, Download, Json, SpaceName
-from embedspace.cli.shared.targets import check_targets, files_of, sample_paths
+from embedspace.cli.shared.targets import check_edited, files_of, sample_paths
 from embedspace.errors import ArgumentError, InputError
 from embedspace.generate.targets import Target, target_of
 from embedspace.modality import Modality
@@ -115,7 +115,7 @@ def generate(
     parsed = [parse(text) for text in (*sources, *([morph] if morph is not None else []))]
     _check(asked, target, out, sheet, len(sources), morph)
     paths = sample_paths(out, sources, target, number, morph=morph is not None)
-    _check_files([*itertools.chain(*paths), sheet], files_of(parsed, as_modality), settings, overwrite)
+    check_edited([*itertools.chain(*paths), sheet], files_of(parsed, as_modality), settings, overwrite=overwrite)
     space, composed = _composed(parsed, (space_name, device, download), asked, to, chosen, as_modality)
     jobs, request = _jobs(sources, composed, asked, space, paths, morph)
     options = {"to": to, "head": chosen, "neighbours": max(neighbours, 4 if sheet else 0), "force": force}
@@ -139,12 +139,6 @@ def _composed(
         space = load_space(*opened)
         space.generators.of(to, head).check(asked)
         return space, [compose(one, space, as_modality=as_modality) for one in parsed]
-
-
-def _check_files(written: list[Path | None], sources: list[Path], settings: dict[str, Any], overwrite: bool) -> None:
-    """Refuse to write over something; what is edited is a source, too."""
-    edited = [Path(settings[name]) for name in ("init", "mask", "map") if settings.get(name) is not None]
-    check_targets([path for path in written if path is not None], [*sources, *edited], overwrite=overwrite)
 
 
 def _head(reference: str | None, options: list[str] | None) -> Head | None:

@@ -111,8 +111,7 @@ def index(
                 callback=None if quiet or json else lambda now: bar.show("indexing", now),
             )
         items = len(opened)
-    if not json:
-        _tell_speed(report, space, profile=profile, quiet=quiet)
+    _tell_speed(report, space, profile=profile and not json, quiet=quiet or json)
     report_ingest(report, paths, as_json=json, quiet=quiet)
     if report.interrupted:
         raise Interrupted(f"interrupted; the {items} items in {catalog} are intact, run the same command to go on")

@@ -21,7 +21,7 @@ from embedspace.query.sources import QueryEncoder, Source
 __all__ = ["TIMING_WEIGHT", "Timing", "merged", "timed_hits", "timing_of", "timing_wanted"]
 
 TIMING_WEIGHT = 2.0
-"""Weight of timing beside that of meaning, 1; chosen on validation clips (`eval.video_audio`)."""
+"""Weight of timing beside that of meaning, 1; chosen on validation clips (training/LOG.md)."""
 _DEPTH = 1000
 """Items that are ranked anew, of each of both."""
 _WINDOWS = 30

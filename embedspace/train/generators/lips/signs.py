@@ -101,7 +101,8 @@ def _levelled(points: NDArray[np.float32], there: NDArray[np.bool_]) -> NDArray[
     middle = np.median((right + left) / 2, axis=0)
     apart = max(float(np.median(np.linalg.norm(right - left, axis=1))), 1e-6)
     level = (points - middle) / apart * there[..., None]
-    return np.clip(level, -8, 8).reshape(len(points), -1).astype(np.float16)
+    kept: NDArray[np.float16] = np.clip(level, -8, 8).reshape(len(points), -1).astype(np.float16)
+    return kept
 
 
 def prepare_signs(
