@@ -47,7 +47,8 @@ class Modality(enum.StrEnum):
 
     `AUDIO` is what a recording sounds like, `SPEECH` what is said in it; a recording can have both. `VIDEO` is what a
     video shows over some seconds; its single frames are of `IMAGE`, its sound of the other two. `VOICE` is who speaks;
-    only a space with voices has it (`EmbeddingSpace.with_voices`).
+    only a space with voices has it (`EmbeddingSpace.with_voices`). `MOTION` and `ONSET` are when something strikes in
+    what a video shows, and in what is heard; only a space with timing has them (`EmbeddingSpace.with_timing`).
     """
 
     IMAGE = "image"
@@ -56,6 +57,8 @@ class Modality(enum.StrEnum):
     SPEECH = "speech"
     VIDEO = "video"
     VOICE = "voice"
+    MOTION = "motion"
+    ONSET = "onset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,7 @@ register_modality(
         "audio",
         (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif"),
         "embedspace.encoders.recordings:decode_recording",
-        holds=("audio", "speech", "voice"),
+        holds=("audio", "speech", "voice", "onset"),
         order=30,
         memory=DecodedSize(60, 1 << 19, 1 << 25),
         writes=".wav",
@@ -203,13 +206,15 @@ register_modality(
         "video",
         (".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi"),
         "embedspace.encoders.film.decode:decode_video",
-        holds=("video", "image", "audio", "speech", "voice"),
+        holds=("video", "image", "audio", "speech", "voice", "motion", "onset"),
         order=-10,
         memory=DecodedSize(1, 1 << 26, 1 << 26),
         beside="image",
     )
 )
 register_modality(ModalitySpec("voice", kind="audio", order=90, apart=True))
+register_modality(ModalitySpec("motion", kind="video", order=91, apart=True, beside="onset"))
+register_modality(ModalitySpec("onset", kind="audio", order=92, apart=True, beside="motion"))
 
 
 def modality_names() -> list[str]:

@@ -1,7 +1,8 @@
 """Which reports were not measured with the weights that ship.
 
 A report names the fingerprint of each encoder, and a report of what is generated the digest of each head. A suite that
-needs encoders of its own says so (`own_weights`); its other modalities must be those that ship.
+needs encoders of its own says so (`own_weights`); its other modalities must be those that ship. So does one
+that compares generators which do not ship (`own_generator`).
 """
 
 from __future__ import annotations
@@ -59,9 +60,10 @@ def stale_reports(retrieval: Mapping[str, Report], made: Mapping[str, Report], n
             if report["weights"].get(modality) == now.encoders.get(modality):
                 lines.append(f"{name}.json: measured with the {modality} encoder that ships; the suite needs its own")
     for name, report in sorted(made.items()):
-        used = _sources_of(read_suite(suites / f"{name}.toml"))
-        lines += _differing(name, report.get("weights", {}), now.encoders, used, "encoder")
-        lines += _differing(name, report["heads"], now.heads, set(report["heads"]), "head")
+        asked = read_suite(suites / f"{name}.toml")
+        lines += _differing(name, report.get("weights", {}), now.encoders, _sources_of(asked), "encoder")
+        if not asked.get("own_generator"):
+            lines += _differing(name, report["heads"], now.heads, set(report["heads"]), "head")
     return lines
 
 

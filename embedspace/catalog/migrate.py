@@ -33,14 +33,18 @@ from embedspace.catalog.store.staging import (
 )
 from embedspace.catalog.store.uris import places_of_item
 from embedspace.errors import EmbedspaceError, InputError, MediaError, MissingExtraError
-from embedspace.modality import Modality, is_apart
+from embedspace.modality import Modality, is_apart, modality_spec
 from embedspace.segment import Decoded, Segment, SegmentEncoder
 
 __all__ = ["MigrateReport", "migrate"]
 
 
-_BESIDE = Modality.SPEECH.value
-"""Items with such segments get those of a modality that is added, as voices are."""
+_BESIDE = {
+    Modality.VOICE.value: Modality.SPEECH.value,
+    Modality.MOTION.value: Modality.VIDEO.value,
+    Modality.ONSET.value: Modality.AUDIO.value,
+}
+"""Modality that is added -> items with segments of which get those of it."""
 
 
 @dataclass(slots=True)
@@ -77,7 +81,8 @@ def migrate(
 ) -> MigrateReport:
     """Encode again the items of every modality whose fingerprint differs from the encoder's.
 
-    Where the encoder knows voices and the catalog has none, items in which somebody speaks get theirs as well.
+    Where the encoder knows voices and the catalog has none, items in which somebody speaks get theirs as well; so do
+    videos and recordings where it knows timing.
 
     Where the encoder's vectors have another length than the catalog's, that is every item.
 
@@ -130,7 +135,7 @@ class _Migration:
         self.resized = encoder.embed_dim != catalog.embed_dim
         self.added = tuple(name for name in new if is_apart(name) and name not in old and not self.resized)
         changed = sorted(name for name in new if self.resized or old.get(name, new[name]) != new[name])
-        self.looked_at = None if self.resized else (*changed, *(_BESIDE for _ in self.added))
+        self.looked_at = None if self.resized else (*changed, *(_BESIDE.get(name, name) for name in self.added))
         changed = sorted({*changed, *self.added})
         self.fingerprints = new
         self.digests = {name: new[name] for name in changed}
@@ -204,8 +209,9 @@ class _Migration:
 
     def _modality(self, task: StoredContent) -> str | None:
         """A recording whose sound and speech vectors are both here is encoded only as what changed, or is new."""
-        if len(self.digests) == 1 and self.added:
-            return self.added[0]
+        fit = [name for name in self.digests if name in modality_spec(task.kind).held]
+        if len(fit) == 1 and len(self.added) == len(self.digests):
+            return fit[0]
         if task.as_modality in self.fingerprints or task.kind != "audio" or self.resized:
             return task.as_modality if task.as_modality in self.fingerprints else None
         names = modalities_of(self.store, task.item)
@@ -245,10 +251,11 @@ class _Migration:
 
     def _belongs(self, task: StoredContent, segment: Segment) -> bool:
         """Whether a segment may be kept: a voice where the catalog has speech, unless that is made anew as well."""
-        if not is_apart(segment.modality) or _BESIDE in self.digests:
+        beside = _BESIDE.get(segment.modality, "")
+        if not is_apart(segment.modality) or beside in self.digests:
             return True
         start, end = segment.start or 0.0, segment.end or 0.0
-        return any(start < other[1] and end > other[0] for other in spans_of(self.store, task.item, _BESIDE))
+        return any(start < other[1] and end > other[0] for other in spans_of(self.store, task.item, beside))
 
     def switch(self) -> bool:
         """Put the staged vectors in place of the old ones, all at once; returns False if there is more to encode.

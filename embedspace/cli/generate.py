@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedspace.cli.shared.generate_options import (
+    By,
     FilmSound,
     Force,
     HeadOptions,
@@ -27,7 +28,7 @@ from embedspace.cli.shared.generate_options import (
     with_target_options,
 )
 from embedspace.cli.shared.options import AsModality, Device, Download, Json, SpaceName
-from embedspace.cli.shared.targets import check_targets, files_of, sample_paths
+from embedspace.cli.shared.targets import check_edited, files_of, sample_paths
 from embedspace.errors import ArgumentError, InputError
 from embedspace.generate.targets import Target, target_of
 from embedspace.modality import Modality
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from embedspace.generate import Head, Request, Sample
     from embedspace.query.composition import ComposedQuery
+    from embedspace.query.grammar import Query
     from embedspace.space import EmbeddingSpace
 
 __all__ = ["generate"]
@@ -73,6 +75,7 @@ def generate(
     head_options: HeadOptions = None,
     sounds: Sounds = None,
     film_sound: FilmSound = None,
+    by: By = None,
     overwrite: Overwrite = False,
     as_modality: AsModality = None,
     json: Json = False,
@@ -85,10 +88,17 @@ def generate(
 
     A file that exists is replaced only with --overwrite. A file says where it comes from: seed, generator, hash of its
     weights and the source's terms are inside. With --init a file is edited: --mask says where, --strength how far.
-    Captions are printed, and written only with --out. With --json one object per sample.
-    A film with --to audio is given sound events where something strikes in it: written with the film, its pictures
-    copied (.mp4, .mkv, .mov, .webm, .avi), or alone (.wav). With --seconds it is one sound of what the film means.
+    Captions are printed, and written only with --out. With --json one object per sample. A film with --to audio is
+    given sounds where something strikes in it: written with the film (.mp4, .mkv, .mov, .webm, .avi), or alone (.wav);
+    with --seconds it is one sound of what it means. With --by lips, --to text or speech is what the speaker's lips say.
     """
+    if by is not None:
+        from embedspace.cli.shared.lips import read_films
+
+        read_films(sources, to, by, {**settings, "head": head, "morph": morph, "sheet": sheet, "sounds": sounds,
+                   "film_sound": film_sound, "neighbours": neighbours, "as": as_modality, "n": number - 1},
+                   out=out, overwrite=overwrite, as_json=json)  # fmt: skip
+        return
     from embedspace.cli.shared.films import check_no_film, is_film, score_films
 
     if is_film(sources, to, settings, morph=morph, head=head, as_modality=as_modality):
@@ -98,32 +108,37 @@ def generate(
         )  # fmt: skip
         return
     check_no_film(sounds, film_sound)
-    from embedspace.cli.shared.space import load_space, quick_start
-    from embedspace.query.composition import compose
     from embedspace.query.grammar import parse
 
     asked, target = _request(number, seed, to, settings), _target(to)
-    chosen = _head(head, head_options)
-    texts = [*sources, *([morph] if morph is not None else [])]
-    parsed = [parse(text) for text in texts]  # a query that cannot be read costs no start-up
+    chosen = _head(head, head_options)  # as a query that cannot be read, it costs no start-up
+    parsed = [parse(text) for text in (*sources, *([morph] if morph is not None else []))]
     _check(asked, target, out, sheet, len(sources), morph)
     paths = sample_paths(out, sources, target, number, morph=morph is not None)
-    _check_files([*itertools.chain(*paths), sheet], files_of(parsed, as_modality), settings, overwrite)
-    with quick_start(words_only=False):
-        space = load_space(space_name, device, download)
-        space.generators.of(to, chosen).check(asked)  # what cannot be done is said before anything is encoded
-        composed = [compose(one, space, as_modality=as_modality) for one in parsed]
+    check_edited([*itertools.chain(*paths), sheet], files_of(parsed, as_modality), settings, overwrite=overwrite)
+    space, composed = _composed(parsed, (space_name, device, download), asked, to, chosen, as_modality)
     jobs, request = _jobs(sources, composed, asked, space, paths, morph)
     options = {"to": to, "head": chosen, "neighbours": max(neighbours, 4 if sheet else 0), "force": force}
     samples = _run(space, jobs, request, options, as_json=json, shown=neighbours)
-    if sheet is not None:
-        _draw(sheet, jobs, samples, space, chosen)
+    _draw(sheet, jobs, samples, space, chosen)
 
 
-def _check_files(written: list[Path | None], sources: list[Path], settings: dict[str, Any], overwrite: bool) -> None:
-    """Refuse to write over something; what is edited is a source, too."""
-    edited = [Path(settings[name]) for name in ("init", "mask", "map") if settings.get(name) is not None]
-    check_targets([path for path in written if path is not None], [*sources, *edited], overwrite=overwrite)
+def _composed(
+    parsed: Sequence[Query],
+    opened: tuple[str | None, str, bool],
+    asked: Request,
+    to: str,
+    head: Head | None,
+    as_modality: str | None,
+) -> tuple[EmbeddingSpace, list[ComposedQuery]]:
+    """Open the space, refuse what cannot be done before anything is encoded, and encode the queries."""
+    from embedspace.cli.shared.space import load_space, quick_start
+    from embedspace.query.composition import compose
+
+    with quick_start(words_only=False):
+        space = load_space(*opened)
+        space.generators.of(to, head).check(asked)
+        return space, [compose(one, space, as_modality=as_modality) for one in parsed]
 
 
 def _head(reference: str | None, options: list[str] | None) -> Head | None:
@@ -290,9 +305,15 @@ def _copied(sample: Sample) -> str:
 
 
 def _draw(
-    sheet: Path, jobs: Sequence[_Job], drawn: Sequence[Sequence[Sample]], space: EmbeddingSpace, head: Head | None
+    sheet: Path | None,
+    jobs: Sequence[_Job],
+    drawn: Sequence[Sequence[Sample]],
+    space: EmbeddingSpace,
+    head: Head | None,
 ) -> None:
-    """Write the contact sheet: one row per source, with the nearest training items before the samples."""
+    """Write the contact sheet, if one is wanted: a row per source, the nearest training items before the samples."""
+    if sheet is None:
+        return
     from embedspace.generate.files import contact_sheet
     from embedspace.media.image import flatten, load_image
     from embedspace.media.write import write_image

@@ -27,7 +27,17 @@ from embedspace.cli.shared.index_options import (
     RetryFailed,
     Settings,
 )
-from embedspace.cli.shared.options import AsModality, BatchSize, Device, Download, Json, Quiet, SpaceName, Voices
+from embedspace.cli.shared.options import (
+    AsModality,
+    BatchSize,
+    Device,
+    Download,
+    Json,
+    Quiet,
+    SpaceName,
+    Timing,
+    Voices,
+)
 from embedspace.errors import ConfigError, FingerprintMismatchError, InputError
 from embedspace.modality import NOT_READ, SUFFIXES, Modality
 
@@ -60,6 +70,7 @@ def index(
     no_recogniser: NoRecogniser = False,
     half_precision: HalfPrecision = False,
     voices: Voices = False,
+    timing: Timing = False,
     profile: Profile = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -69,14 +80,14 @@ def index(
 ) -> None:
     """Add media to a catalog; only what is new or changed is encoded.
 
-    May be interrupted or killed at any moment: run it again to go on. Unreadable files are skipped and
-    listed with the reason; they are tried again when they change, or with --retry-failed. The exit code is 1 if every
-    file is bad or there is none, and where --prune would remove more than half of a folder's or manifest's items (and
-    more than ten), or all of an empty one's, and nobody confirms it.
+    May be killed at any moment: run it again to go on. Unreadable files are skipped and listed with the reason; they
+    are tried again when they change, or with --retry-failed. The exit code is 1 if every file is bad or there is none,
+    and where --prune would remove most of a folder's or manifest's items (see there) and nobody confirms it.
     """
     from embedspace.cli.shared.output import Interrupted
     from embedspace.cli.shared.progress import ProgressReport
-    from embedspace.cli.shared.space import load_set_space, with_voices_of
+    from embedspace.cli.shared.space import load_set_space
+    from embedspace.space.fitting import fitted
 
     if not any(path.exists() for path in paths):  # before a catalog is made for nothing
         raise InputError(f"{', '.join(map(str, paths))}: no such file or folder; check the spelling")
@@ -84,14 +95,14 @@ def index(
     chosen = index_settings(settings) if settings else None
     given = functools.partial(load_set_space, space_name, device, download, half=half_precision)
     space, load = _set_for(catalog, given, no_recogniser=no_recogniser)
-    space = _voiced(space, catalog) if voices else space
-    run = _ingest(workers, actors, parts, load)
+    space = _with_asked(space, catalog, voices=voices, timing=timing)
+    run = _ingest(workers, actors, parts, space, load)
     with _opened(catalog, space, chosen, no_recogniser=no_recogniser) as opened:
         with ProgressReport(quiet=quiet or json) as bar:
             report = run(
                 opened,
                 paths,
-                with_voices_of(opened, space),
+                fitted(space, opened.fingerprints),
                 batch_size=batch_size,
                 prune=prune or prune_all,
                 confirm_loss=_confirm(bar, prune_all=prune_all, may_ask=not (quiet or json)),
@@ -100,8 +111,7 @@ def index(
                 callback=None if quiet or json else lambda now: bar.show("indexing", now),
             )
         items = len(opened)
-    if not json:
-        _tell_speed(report, space, profile=profile, quiet=quiet)
+    _tell_speed(report, space, profile=profile and not json, quiet=quiet or json)
     report_ingest(report, paths, as_json=json, quiet=quiet)
     if report.interrupted:
         raise Interrupted(f"interrupted; the {items} items in {catalog} are intact, run the same command to go on")
@@ -120,7 +130,7 @@ def _set_for(
     """Return the space as it was for the catalog that there is, or as it is wanted for a new one, and what loads it."""
     from embedspace.catalog.catalog import Catalog
     from embedspace.errors import CatalogNotFoundError
-    from embedspace.space.recogniser import fitted
+    from embedspace.space.fitting import fitted
 
     if no_recogniser:
         return load(recogniser=False), functools.partial(load, recogniser=False)
@@ -130,7 +140,7 @@ def _set_for(
             its = fitted(space, opened.fingerprints)
     except CatalogNotFoundError:
         return space, load
-    return its, functools.partial(load, recogniser=its is space)
+    return its, functools.partial(load, recogniser=its is space or its.has_recogniser == space.has_recogniser)
 
 
 def _opened(path: Path, space: EmbeddingSpace, settings: IndexSettings | None, *, no_recogniser: bool) -> Catalog:
@@ -152,37 +162,49 @@ def _opened(path: Path, space: EmbeddingSpace, settings: IndexSettings | None, *
         ) from error
 
 
-def _voiced(space: EmbeddingSpace, path: Path) -> EmbeddingSpace:
-    """Return the space with voices; refuse them for new recordings alone, as those of before would never be found."""
+def _with_asked(space: EmbeddingSpace, path: Path, *, voices: bool, timing: bool) -> EmbeddingSpace:
+    """Return the space with what is asked for; refuse it for new items alone, as those of before would not be found."""
     from embedspace.catalog.catalog import Catalog
     from embedspace.catalog.store.schema import database_path
 
-    if not database_path(path).is_file():
-        return space.with_voices()
-    with Catalog.open(path, read_only=True) as catalog:
-        lacks = Modality.VOICE not in catalog.fingerprints and Modality.SPEECH in catalog.info().segments
-    if lacks:
-        raise InputError(f"{path}: its recordings have no voices yet; run: embedspace catalog migrate {path} --voices")
-    return space.with_voices()
+    if (voices or timing) and database_path(path).is_file():
+        with Catalog.open(path, read_only=True) as catalog:
+            known, held = catalog.fingerprints, catalog.info().segments
+        again = f"run: embedspace catalog migrate {path}"
+        if voices and Modality.VOICE not in known and Modality.SPEECH in held:
+            raise InputError(f"{path}: its recordings have no voices yet; {again} --voices")
+        if timing and Modality.MOTION not in known and (Modality.AUDIO in held or Modality.VIDEO in held):
+            raise InputError(f"{path}: its videos and recordings have no timing yet; {again} --timing")
+    space = space.with_voices() if voices else space
+    return space.with_timing() if timing else space
 
 
 def _ingest(
     workers: Any,  # noqa: ANN401 - a number, RAY or None
     actors: int | None,
     parts: Path | None,
-    opened: Callable[[], EmbeddingSpace],
+    space: EmbeddingSpace,
+    load: Callable[[], EmbeddingSpace],
 ) -> Callable[..., IngestReport]:
-    """Return what indexes: in this process, or with encoders of Ray, each of which opens the space."""
+    """Return what indexes: in this process, or with encoders of Ray, each of which loads the space as it is set."""
     if workers == RAY:
         from embedspace.catalog.ingest.spread.rays import require_ray
         from embedspace.catalog.ingest.spread.spread import ingest_spread
 
         require_ray()  # before a catalog is made for nothing
         many = actors or os.cpu_count() or 1
+        extras = {"voices": space.supports(Modality.VOICE), "timing": space.supports(Modality.MOTION)}
+        opened = functools.partial(_loaded, load, **extras)
         return functools.partial(ingest_spread, opened=opened, actors=many, parts=parts)
     from embedspace.catalog.ingest.ingest import ingest
 
     return functools.partial(ingest, workers=workers)
+
+
+def _loaded(load: Callable[[], EmbeddingSpace], *, voices: bool, timing: bool) -> EmbeddingSpace:
+    from embedspace.space.fitting import with_extras
+
+    return with_extras(load(), voices=voices, timing=timing)
 
 
 def _confirm(bar: ProgressReport, *, prune_all: bool, may_ask: bool) -> Callable[[Loss], bool] | None:

@@ -68,11 +68,11 @@ def search(
     cosine. With --json one object per line. A search without a hit says so and exits 0.
     """
     from embedspace.cli.shared.opening import opened_catalog
-    from embedspace.cli.shared.space import load_space, quick_start, with_voices_of
+    from embedspace.cli.shared.space import load_space, quick_start
     from embedspace.query.composition import compose
     from embedspace.query.grammar import parse
     from embedspace.query.searching import search_composed
-    from embedspace.space.recogniser import fitted
+    from embedspace.space.fitting import fitted
 
     to, as_modality = _searched_by(by, to, as_modality)
     texts = _queries(query)
@@ -81,7 +81,7 @@ def search(
         _require_voices(opened, as_modality)
         _tell_plan(opened, where if explain else None)
         with quick_start(words_only=_words_only(parsed, as_modality)):
-            space = with_voices_of(opened, fitted(load_space(space_name, device, download), opened.fingerprints))
+            space = fitted(load_space(space_name, device, download), opened.fingerprints)
             opened.check_fingerprint(space.fingerprints())
             composed = [compose(one, space, as_modality=as_modality) for one in parsed]
         calibration, sizes = opened.calibration, opened.sizes()

@@ -37,6 +37,10 @@ Families = Annotated[
         f"Families are {', '.join(family_names())}.",
     ),
 ]
+Videos = Annotated[
+    Path | None,
+    typer.Option("--videos", metavar="FOLDER", help="Films of people who speak; for recipes of kind lips."),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Another seed than the recipe's.")]
 
 
@@ -116,8 +120,12 @@ def generator(
     resume: Resume = False,
     seed: Seed = None,
     family: Families = None,
+    videos: Videos = None,
 ) -> None:
-    """Train a generator on vectors of a space, as a recipe says; prints its folder at the end."""
+    """Train a generator on vectors of a space, as a recipe says; prints its folder at the end.
+
+    A recipe of kind lips trains what reads lips, on --videos: their words come from the recogniser of speech.
+    """
     _require(recipe)
     from embedspace.train.generators.run import train_generator
 
@@ -129,6 +137,7 @@ def generator(
             resume=resume,
             seed=seed,
             families=tuple(family or ()),
+            videos=videos,
             callback=_tell,
         )
         print(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ __all__ = ["encode_items", "pool_segments", "progress_bar", "resolve_item"]
 _SPEAKS = 0.5
 
 Tell = Callable[[int, int], None]
+Part = tuple[list[Any], float]
 
 
 def resolve_item(item: Any, modality: str | None) -> tuple[Any, str, str | None]:  # noqa: ANN401
@@ -93,11 +95,20 @@ def encode_items(items: list[Decoded], encoders: Encoders) -> list[list[Segment]
     """
     segments = _encode_inputs([item.inputs for item in items], encoders, [item.is_query for item in items])
     for item, found in zip(items, segments, strict=True):
-        for inputs, reached in item.rest() if item.rest is not None else ():
+        for inputs, reached in _ahead(item.rest()) if item.rest is not None else ():
             found.extend(_encode_inputs([inputs], encoders, [item.is_query])[0])
             if item.progress is not None:
                 item.progress(reached, item.metadata.get("duration"))
     return [_joined(own, encoders) for own in segments]
+
+
+def _ahead(parts: Iterator[Part]) -> Iterator[Part]:
+    """Yield the parts of a long item, of which the next one is decoded in a thread while one is encoded."""
+    with ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
+        waiting = thread.submit(next, parts, None)
+        while (found := waiting.result()) is not None:
+            waiting = thread.submit(next, parts, None)
+            yield found
 
 
 def _joined(segments: list[Segment], encoders: Encoders) -> list[Segment]:

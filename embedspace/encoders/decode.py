@@ -103,7 +103,9 @@ def cuts_of(pieces: Sequence[Piece]) -> list[int]:
     Returns:
         Ascending positions; the pieces before one do not depend on those from it on.
     """
-    sounds = [kind_of_modality(piece.modality) == Modality.AUDIO for piece in pieces]
+    sounds = [
+        kind_of_modality(piece.modality) == Modality.AUDIO and piece.modality != Modality.ONSET for piece in pieces
+    ]
     starts = [(piece.start or 0.0) if sound else math.inf for piece, sound in zip(pieces, sounds, strict=True)]
     earliest = list(itertools.accumulate(reversed(starts), min))[::-1]  # of this piece and all that follow
     ends = [(piece.end or 0.0) if sound else -math.inf for piece, sound in zip(pieces, sounds, strict=True)]

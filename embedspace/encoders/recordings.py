@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.encoders.contract import Encoders, MediaEncoder, Piece, content_bytes
+from embedspace.encoders.timing.windows import Recut
 from embedspace.errors import EmptyMediaError, MediaError, UnknownModalityError
 from embedspace.media.audio import Extent, iter_audio, resample_waveform, windows
 from embedspace.media.waveform import SILENCE, check_waveform
@@ -31,7 +32,7 @@ _PART = 10
 """Windows of a part."""
 _AHEAD, _AHEAD_BYTES = 3, 48 << 20
 """Parts, and bytes, that are decoded at once; what is longer follows while the item is encoded."""
-SOUND = (Modality.AUDIO, Modality.SPEECH, Modality.VOICE)
+SOUND = (Modality.AUDIO, Modality.SPEECH, Modality.VOICE, Modality.ONSET)
 
 
 def decode_recording(source: Any, encoders: Encoders, as_modality: str | None) -> Decoded:  # noqa: ANN401
@@ -43,7 +44,7 @@ def decode_recording(source: Any, encoders: Encoders, as_modality: str | None) -
     Args:
         source: A file, the bytes of one, or a pair (waveform, sample_rate).
         encoders: Gives the encoder of a modality.
-        as_modality: "audio" makes no speech segments, "speech" and "voice" nothing else.
+        as_modality: "audio" makes no speech segments, "speech", "voice" and "onset" nothing else.
 
     Raises:
         EmptyMediaError: If it is silent; of a recording longer than some minutes only when the rest is decoded.
@@ -52,7 +53,7 @@ def decode_recording(source: Any, encoders: Encoders, as_modality: str | None) -
     """
     if as_modality not in (None, *SOUND):
         raise UnknownModalityError(
-            f"{source}: a recording is audio, speech or voice, not {as_modality!r}; change as_modality (--as)"
+            f"{source}: a recording is audio, speech, voice or onset, not {as_modality!r}; change as_modality (--as)"
         )
     require_encoder(encoders, as_modality, SOUND[:2], source)
     facts: dict[str, Any] = {}
@@ -129,15 +130,16 @@ def sound_parts(
     extent = Extent()
     before = facts.get("duration", 0.0)  # of the pictures of a video
     whole = as_modality is None
-    if as_modality == Modality.VOICE:
-        parts = _spoken(source, {Modality.VOICE: encoders(Modality.VOICE)}, extent)
+    if as_modality in (Modality.VOICE, Modality.ONSET):
+        parts = _spoken(source, {as_modality: encoders(as_modality)}, extent)
     elif as_modality == Modality.SPEECH or Modality.AUDIO not in encoders:
-        heard = [name for name in SOUND[1:] if name == Modality.SPEECH or (whole and name in encoders)]
+        heard = [name for name in SOUND[1:3] if name == Modality.SPEECH or (whole and name in encoders)]
         parts = _spoken(source, {name: encoders(name) for name in heard}, extent)
     else:
         speech = encoders(Modality.SPEECH) if whole and Modality.SPEECH in encoders else None
         voice = encoders(Modality.VOICE) if speech is not None and Modality.VOICE in encoders else None
-        parts = _heard(source, encoders(Modality.AUDIO), speech, voice, extent)
+        onset = encoders(Modality.ONSET) if whole and Modality.ONSET in encoders else None
+        parts = _heard(source, encoders(Modality.AUDIO), speech, voice, onset, extent)
     for part in parts:
         facts["duration"] = round(max(before, extent.expected or 0.0, extent.seconds), 3)
         yield part
@@ -188,9 +190,10 @@ def _heard(
     audio: MediaEncoder,
     speech: MediaEncoder | None,
     voice: MediaEncoder | None,
+    onset: MediaEncoder | None,
     extent: Extent,
 ) -> Generator[Part]:
-    """Yield the sound segments, and among them the speech segments, and beside those the voices.
+    """Yield the sound segments, and among them the speech segments, and beside those the voices; onsets in between.
 
     Those span as many windows of sound as the speech encoder takes at once, or end at silence; a window that is too
     long for it is divided evenly.
@@ -199,6 +202,12 @@ def _heard(
     pending: list[Window] = []
     joined = 1 if speech is None else max(1, int(speech.window_seconds / audio.window_seconds + 1e-6))
     windows_seen = 0
+    struck = None if onset is None else Recut(onset.window_seconds, onset.sample_rate)
+
+    def strike(found: Iterable[Window]) -> None:
+        if onset is not None:
+            own = [(first, last, part) for first, last, part in found if not _silent(part)]
+            pieces.extend(Piece(Modality.ONSET, onset.prepare(part), first, last) for first, last, part in own)
 
     def speak() -> None:
         if pending and speech is not None:
@@ -207,6 +216,8 @@ def _heard(
 
     for (start, end, waveform), spoken in _both(source, audio, speech, extent):
         windows_seen += 1
+        if struck is not None:
+            strike(struck.add(start, resample_waveform(waveform, audio.sample_rate, struck.rate)))
         if _silent(waveform):
             speak()
         else:
@@ -219,8 +230,9 @@ def _heard(
             yield pieces, end
             pieces, windows_seen = [], 0
     speak()
+    strike(() if struck is None else struck.end())
     if pieces:
-        yield pieces, pieces[-1].end or 0.0
+        yield pieces, max(piece.end or 0.0 for piece in pieces)
 
 
 def _speech_pieces(pending: list[Window], encoder: MediaEncoder, voice: MediaEncoder | None) -> list[Piece]:

@@ -110,6 +110,7 @@ _TYPES: dict[str, EncoderType] = {
     for found in (
         EncoderType("tower", "embedspace.encoders.tower", _tower_files),
         EncoderType("voice", "embedspace.encoders.voices.encoder", _none, _shipped_backbones),
+        EncoderType("timing", "embedspace.encoders.timing.encoder", _none, _shipped_backbones),
         EncoderType("pooled", "embedspace.encoders.film.pooled", _none, others=_pooled_modality),
         _shipped("text"),
         _shipped("image", "image_tail.safetensors", "image_network.safetensors", "text.safetensors"),

@@ -20,7 +20,7 @@ from embedspace.generate.targets import Target, known_targets
 from embedspace.query import ComposedQuery, Query, Source, Term, compose, embedded_source, search_composed
 from embedspace.segment import modality_rows
 from embedspace.space import EmbeddingSpace
-from embedspace.space.recogniser import fitted
+from embedspace.space.fitting import fitted
 
 __all__ = ["Asked", "Collection", "Made"]
 

@@ -18,7 +18,7 @@ from embedspace.integrations.spaces import encode_words, opened_space
 from embedspace.media.source import one_line
 from embedspace.query import Source, embed_sources
 from embedspace.space import EmbeddingSpace
-from embedspace.space.recogniser import fitted
+from embedspace.space.fitting import fitted
 
 try:
     from langchain_core.callbacks import CallbackManagerForRetrieverRun

@@ -18,6 +18,7 @@ from embedspace.query.algebra import centre_terms, phrase_row, unit_rows, weight
 from embedspace.query.grammar import Query, Term, parse
 from embedspace.query.reading import Names, join_names, stands_apart
 from embedspace.query.sources import QueryEncoder, Resolver, Source, embed_sources, resolve
+from embedspace.query.timing import Timing, timing_of
 
 __all__ = ["MIXED", "ComposedQuery", "ComposedTerm", "compose"]
 
@@ -55,6 +56,8 @@ class ComposedQuery:
         notes: What was read as one text and what was not, with the reasons, for people.
         read_documents: Makes `document_vectors`.
         unknown: Parts of the words that the text encoder does not know: other scripts, emoji.
+        read_timing: Returns when something strikes in the query; None where it is no single film or recording, or the
+            space knows no timing.
     """
 
     vector: NDArray[np.float32]
@@ -65,6 +68,7 @@ class ComposedQuery:
     notes: tuple[str, ...] = ()
     read_documents: Callable[[], NDArray[np.float32] | None] = lambda: None
     unknown: tuple[str, ...] = ()
+    read_timing: Callable[[], Timing | None] = lambda: None
 
     @property
     def document_vectors(self) -> NDArray[np.float32] | None:
@@ -153,9 +157,8 @@ def compose(
 
     Source:
         Signed sums: Mikolov et al. 2013, "Linguistic Regularities in Continuous Space Word Representations". The
-        gap: Liang et al. 2022, "Mind the Gap", section 3; taking the mean out before vectors of different
-        modalities are exchanged: Zhang et al. 2024, "Connect, Collapse, Corrupt", section 4. Media as words of a text
-        query: Saito et al. 2023, "Pic2Word", with names in place of a learnt pseudo-word.
+        gap: Liang et al. 2022, "Mind the Gap", section 3; the mean taken out first: Zhang et al. 2024, "Connect,
+        Collapse, Corrupt", section 4. Media as words: Saito et al. 2023, "Pic2Word", with names for pseudo-words.
     """
     terms = (parse(query) if isinstance(query, str) else query).terms
     sources = _sources(terms, as_modality, resolver)
@@ -175,6 +178,7 @@ def compose(
         notes=notes,
         read_documents=lambda: _compose_documents(weights, rows, embedded, reading, space),
         unknown=_unknown_words(sources, space),
+        read_timing=lambda: timing_of(sources[0], modalities[0], space) if plain and len(terms) == 1 else None,
     )
 
 

@@ -27,7 +27,7 @@ from embedspace.serve.search.finding import Asked, Finder, Found
 from embedspace.serve.search.queries import KeptQueries, Queries
 from embedspace.serve.settings import ServeSettings
 from embedspace.space import EmbeddingSpace
-from embedspace.space.recogniser import fitted
+from embedspace.space.fitting import fitted
 from embedspace.vocabulary import generator_targets, generators_folder
 
 __all__ = ["Service"]
@@ -62,8 +62,6 @@ class Service:
         except BaseException:
             self.catalog.close()
             raise
-        if Modality.VOICE in self.catalog.fingerprints and hasattr(space, "with_voices"):
-            space = space.with_voices()
         self.model = space
         self.batcher = Batcher(space.encode_decoded, self.metrics, batch=self.limits.batch, queue=self.limits.queue)
         self.space = BatchedSpace(space, self.batcher)

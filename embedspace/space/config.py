@@ -18,6 +18,7 @@ __all__ = [
     "compare_files",
     "fingerprint",
     "read_config",
+    "timed_config",
     "voiced_config",
     "write_config",
 ]
@@ -39,6 +40,8 @@ _VOICE_SECTION = {
 }
 VOICE_NUMBERS = 256
 """Width of what the encoder of voices says of one."""
+TIMING_NUMBERS = 64
+"""Width of what the encoders of timing say of a window."""
 _BACKBONES = "backbones/"
 
 
@@ -81,11 +84,35 @@ def voiced_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         )
     if width < VOICE_NUMBERS:
         raise ConfigError(f"{folder}: rows of {width} numbers have no room for a voice, which has {VOICE_NUMBERS}")
-    section = {**_VOICE_SECTION, "embed_dim": width}
-    found = encoder_type(section, Modality.VOICE, folder / "config.json")
-    names = [f"{_BACKBONES}{name}" for name in found.backbones(section)]
-    files = {name: _sha256(where) for name in names if (where := _path_of(folder, name)).is_file()}
-    return {**config, "sections": {**sections, "voice": section}, "files": {**config["files"], **files}}
+    return _with_sections(config, folder, {"voice": {**_VOICE_SECTION, "embed_dim": width}})
+
+
+def timed_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the configuration of a space with encoders of timing beside those that it has.
+
+    Raises:
+        ConfigError: If it has no encoder of videos or none of sounds, or its rows have no room for timing.
+    """
+    sections, width = config["sections"], int(config["embed_dim"])
+    lacking = [name for name in (Modality.VIDEO, Modality.AUDIO) if name not in sections]
+    if lacking:
+        raise ConfigError(
+            f"{folder}: no encoder of {lacking[0]}, beside which timing is kept; it has: {', '.join(sections)}"
+        )
+    if width < TIMING_NUMBERS:
+        raise ConfigError(f"{folder}: rows of {width} numbers have no room for timing, which has {TIMING_NUMBERS}")
+    section = {"type": "timing", "backbone": "timing", "embed_dim": width}
+    return _with_sections(config, folder, {"motion": section, "onset": dict(section)})
+
+
+def _with_sections(config: Mapping[str, Any], folder: Path, added: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with more sections, whose networks are of the package."""
+    files = dict(config["files"])
+    for name, section in added.items():
+        found = encoder_type(section, name, folder / "config.json")
+        places = [f"{_BACKBONES}{backbone}" for backbone in found.backbones(section)]
+        files |= {place: _sha256(where) for place in places if (where := _path_of(folder, place)).is_file()}
+    return {**config, "sections": {**config["sections"], **added}, "files": files}
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The same space set otherwise: other options, without its recogniser, with voices, in half precision."""
+"""The same space set otherwise: other options, without its recogniser, with voices, with timing, in half precision."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from embedspace.errors import ConfigError, UnknownModalityError
 from embedspace.modality import Modality
-from embedspace.space.config import voiced_config
+from embedspace.space.config import timed_config, voiced_config
 from embedspace.space.encoding import EncodingSpace
 
 __all__ = ["SetOtherwise"]
@@ -76,9 +76,23 @@ class SetOtherwise(EncodingSpace):
         Raises:
             ConfigError: If it has no encoder of speech, or its rows have fewer than 256 numbers.
         """
-        if Modality.VOICE in self.modalities:
-            return self
-        other = self._set_otherwise(voiced_config(self.config, self.folder))
+        return self if Modality.VOICE in self.modalities else self._beside(voiced_config(self.config, self.folder))
+
+    def with_timing(self) -> Self:
+        """Return this space with encoders of timing as well: when something strikes in what is seen, and what is heard.
+
+        A search for sounds by a video, and for videos by a sound, then knows what happens together
+        (`embedspace.query.timing`). What else this space encodes, and its fingerprints, stay as they are; both share
+        their networks.
+
+        Raises:
+            ConfigError: If it has no encoder of videos or of sounds, or its rows have fewer than 64 numbers.
+        """
+        return self if Modality.MOTION in self.modalities else self._beside(timed_config(self.config, self.folder))
+
+    def _beside(self, config: Mapping[str, Any]) -> Self:
+        """Return a space of a configuration that only adds to this one's, with the same encoders."""
+        other = self._set_otherwise(config)
         other._encoders, other._lock = self._encoders, self._lock
         return other
 

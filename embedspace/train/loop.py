@@ -169,8 +169,8 @@ def fit(
         run.step = load_checkpoint(checkpoint, model, run.optimizer, stage, recipe)
     while run.step < config.steps:
         run.take_step()
-        run.report()
         out_of_time = run.world.any(run.seconds > config.minutes * 60)
+        run.report(out_of_time)
         run.save(out_of_time)
         if out_of_time:
             break
@@ -240,10 +240,10 @@ class _Fit:
         before = self.running.get(phase.name)
         self.running[phase.name] = loss.detach() if before is None else 0.98 * before + 0.02 * loss.detach()
 
-    def report(self) -> None:
-        """Evaluate and tell where it is time for that; else tell the loss about once a minute."""
+    def report(self, out_of_time: bool) -> None:
+        """Evaluate and tell where it is time for that, and at the end; else tell the loss about once a minute."""
         now = time.monotonic()
-        scheduled = self.step % self.config.evaluate_every == 0 or self.step == self.config.steps
+        scheduled = self.step % self.config.evaluate_every == 0 or self.step == self.config.steps or out_of_time
         if not scheduled and now - self.told <= 60:
             return
         scalars = {"loss": float("nan"), **{name: float(value) for name, value in self.running.items()}}

@@ -14,7 +14,7 @@ from embedspace.cli.shared import space as seam
 from embedspace.errors import ConfigError
 from embedspace.integrations.collection import Collection
 from embedspace.space import EmbeddingSpace
-from embedspace.space.recogniser import fitted
+from embedspace.space.fitting import fitted
 from tests.support.cli_media import Run, make_run
 
 
@@ -53,6 +53,10 @@ def test_the_fingerprint_of_speech_alone_tells_the_choice(shipped: EmbeddingSpac
     assert fitted(shipped, with_it) is shipped
     assert fitted(shipped, {**with_it, "speech": "0" * 64}) is shipped
     assert fitted(shipped, {}) is shipped
+    voiced = fitted(shipped, {**with_it, "voice": "0" * 64, "motion": "1" * 64})
+    assert {"voice", "motion", "onset"} < {*map(str, voiced.modalities)}
+    assert voiced.has_recogniser
+    assert not fitted(shipped, {**without, "voice": "0" * 64}).has_recogniser
     with pytest.raises(ConfigError, match="has no recogniser of speech that could be left out"):
         other.without_recogniser()
 

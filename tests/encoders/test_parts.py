@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from embedspace.encoders.base import Encoder
 from embedspace.encoders.batch import encode_items
 from embedspace.encoders.contract import Encoders, Piece
+from embedspace.errors import MediaError
 from embedspace.segment import Decoded
 from embedspace.space import EmbeddingSpace
 from tests.support.spaces import write_space
@@ -101,3 +102,35 @@ def test_rows_of_what_ships_do_not_depend_on_their_part(two_threads: None, tmp_p
         alone = np.concatenate([space.encode([item], modality=modality) for item in items])
         np.testing.assert_allclose(together, alone, atol=1e-5)
         assert 0 < space.encoder(modality).together < len(items)
+
+
+def _long(parts: Iterator[tuple[list[Piece], float]]) -> Decoded:
+    return Decoded("image", [Piece("image", 20.0)], {}, rest=lambda: parts)
+
+
+def test_the_next_part_of_a_long_item_is_decoded_while_one_is_encoded() -> None:
+    decoded = threading.Event()
+
+    def parts() -> Iterator[tuple[list[Piece], float]]:
+        yield [Piece("image", 21.0)], 1.0
+        decoded.set()
+        yield [Piece("image", 22.0)], 2.0
+
+    class Waiting(Seen):
+        def encode(self, prepared: Any) -> NDArray[np.float32]:
+            if prepared[0] == 21.0:
+                assert decoded.wait(timeout=20)
+            return super().encode(prepared)
+
+    encoder = Waiting()
+    (found,) = encode_items([_long(parts())], Encoders(["image"], lambda modality: encoder))
+    assert rows_of([found]) == [20.0, 21.0, 22.0]
+
+
+def test_a_part_that_cannot_be_decoded_is_the_items_error() -> None:
+    def parts() -> Iterator[tuple[list[Piece], float]]:
+        yield [Piece("image", 21.0)], 1.0
+        raise MediaError("cut off")
+
+    with pytest.raises(MediaError, match="cut off"):
+        encode_items([_long(parts())], Encoders(["image"], lambda modality: Seen()))

@@ -66,6 +66,12 @@ def test_what_is_made_is_checked_by_encoders_and_heads() -> None:
     assert "generation_images_chosen.json: image encoder unnamed measured, image-no ships: measure again" in lines
 
 
+def test_a_suite_of_generators_that_do_not_ship_needs_only_the_encoders_that_do() -> None:
+    other = {**report(), "heads": {"image": "trained for this suite"}}
+    assert stale_reports({}, {"families": other}, NOW, SUITES) == []
+    assert "text encoder old" in stale_reports({}, {"families": {**other, **report(text="old")}}, NOW, SUITES)[0]
+
+
 def test_what_ships_has_an_encoder_and_a_head_for_each_modality() -> None:
     found = shipped()
     assert set(found.heads) == {"image", "text", "audio", "speech"}

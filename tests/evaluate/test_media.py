@@ -219,6 +219,11 @@ def test_pictures_are_measured_beside_their_baselines(tmp_path: Path, space: Any
     ]
     assert json.loads((tmp_path / "out/tiny_image.json").read_text()) == entry
     assert "| real | 8 | 100.0 [100, 100] |" in table(entry)
+    costs = entry["families"]
+    assert list(costs) == ["flow", "vae"]  # it has no gan
+    assert 0 < costs["vae"]["parameters"] <= costs["vae"]["parameters_trained"]
+    assert costs["flow"]["seconds_each"] > 0 and "minutes" not in costs["flow"]  # nobody wrote down how long
+    assert "| flow | rectified flow" in table(entry)
 
 
 def test_a_second_run_makes_nothing_anew_and_says_the_same(

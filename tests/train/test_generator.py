@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from embedspace.errors import ConfigError
 from embedspace.generate import Request, create_generator
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
+from embedspace.train.generators.autoencoder import latents_of
 from embedspace.train.generators.families import Averaged
 from embedspace.train.generators.recipe import load_generator_recipe
 from embedspace.train.generators.run import measured_sigma, train_generator
@@ -246,10 +248,37 @@ def test_families_are_trained_on_the_latents_of_a_generator(built: Path, tmp_pat
     folder = train_generator(recipe(built, "image", there), out=tmp_path / "second", families=["flow"])
     assert (folder / "autoencoder.safetensors").read_bytes() == (first / "autoencoder.safetensors").read_bytes()
     assert list(json.loads((folder / "config.json").read_text())["families"]) == ["flow"]
+    train_generator(recipe(built, "image", there), out=tmp_path / "second", families=["flow"], resume=True)
+    train_generator(recipe(built, "image", there), out=tmp_path / "second", families=["vae"], minutes=0)
+    trained = json.loads((folder / "config.json").read_text())["trained"]
+    steps = load_generator_recipe(recipe(built, "image", there)).image.families["flow"].config.steps
+    assert trained["flow"]["steps"] == steps and trained["flow"]["minutes"] > 0
+    assert trained["vae"]["steps"] == 1  # its minutes were over
     with pytest.raises(ConfigError, match="latents: no generator in nowhere"):
         train_generator(recipe(built, "image", body.replace("[image]", "[image]\nlatents = 'nowhere'")), out=tmp_path)
     with pytest.raises(ConfigError, match="a generator of text has no families to choose from"):
         train_generator(recipe(built, "text", TEXT), out=tmp_path, families=["flow"])
+
+
+def test_latents_that_were_encoded_once_are_read(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = IMAGE.replace("PERCEPTUAL", "0.0")
+    first = train_generator(recipe(built, "image", body), out=tmp_path / "first", families=["vae"])
+    there = body.replace("[image]", f"[image]\nlatents = '{first}'")
+    shutil.rmtree(built / "features/latents", ignore_errors=True)
+    encoded: list[int] = []
+
+    def counted(network: Any, media: Any, mirror: bool = False) -> torch.Tensor:
+        encoded.append(len(media.items))
+        return latents_of(network, media, mirror)
+
+    monkeypatch.setattr("embedspace.train.generators.latents.latents_of", counted)
+    folders, counts = [], []
+    for name in ("second", "third"):
+        encoded.clear()
+        folders.append(train_generator(recipe(built, "image", there), out=tmp_path / name, families=["vae"]))
+        counts.append(sum(encoded))
+    assert counts[1] < counts[0]  # the held-out ones only
+    assert folders[0].joinpath("vae.safetensors").read_bytes() == folders[1].joinpath("vae.safetensors").read_bytes()
 
 
 def test_vectors_of_other_weights_are_refused(built: Path, tmp_path: Path) -> None:

@@ -124,7 +124,10 @@ def test_fit_interrupted_and_resumed_equals_an_uninterrupted_run(tmp_path: Path,
 def test_fit_stops_in_time_with_a_checkpoint_and_goes_on(tmp_path: Path) -> None:
     checkpoint = tmp_path / "toy.pt"
     module = model()
-    assert not fit(module, loss_of_step, dataclasses.replace(CONFIG, minutes=0.0), stage="toy", checkpoint=checkpoint)
+    told: list[FitProgress] = []
+    short = dataclasses.replace(CONFIG, minutes=0.0)
+    assert not fit(module, loss_of_step, short, stage="toy", checkpoint=checkpoint, callback=told.append)
+    assert [progress.step for progress in told] == [1]  # where it ended
     assert checkpoint.is_file()
     assert not module.training
     assert fit(module, loss_of_step, CONFIG, stage="toy", checkpoint=checkpoint, resume=True)

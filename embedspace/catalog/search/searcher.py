@@ -256,19 +256,26 @@ def _comparable(queries: Sequence[str], targets: Sequence[str], everything: bool
         InputError: If voices are to be found by anything else, or anything else by a voice.
     """
     apart = {name for name in queries if is_apart(name)}
-    if len(apart) > 1 or (apart and apart != set(queries)):
+    if len({_group(name) for name in apart}) > 1 or (apart and apart != set(queries)):
         raise InputError(
             f"search: {', '.join(sorted(set(queries)))} cannot be searched with together; search one by one"
         )
-    fit = [name for name in targets if (name in apart if apart else not is_apart(name))]
+    groups = {_group(name) for name in apart}
+    fit = [name for name in targets if (_group(name) in groups if apart else not is_apart(name))]
     if not everything and len(fit) < len(targets):
         lost = next(name for name in targets if name not in fit)
         asked = next(iter(queries), "")
         raise InputError(
-            f"search: {lost} cannot be found by {asked}: a voice is compared with voices alone; "
+            f"search: {lost} cannot be found by {asked}: a voice is compared with voices alone, timing with timing; "
             "search with a recording as a voice (--by voice), or for something else"
         )
     return fit
+
+
+def _group(name: str) -> frozenset[str]:
+    """Return the modalities that share a space of their own: voices, or the timing of what is seen and heard."""
+    beside = modality_spec(name).beside if is_apart(name) else ""
+    return frozenset({name, beside} - {""})
 
 
 def _rated(queries: Sequence[str], targets: Sequence[str], calibration: Calibration) -> list[str]:

@@ -38,13 +38,13 @@ def add(
     """Add single files or words, with metadata; `embedspace index` is for folders and manifests."""
     from embedspace.catalog.catalog import Catalog
     from embedspace.cli.shared.output import list_failures, print_json
-    from embedspace.cli.shared.space import load_space, with_voices_of
-    from embedspace.space.recogniser import fitted
+    from embedspace.cli.shared.space import load_space
+    from embedspace.space.fitting import fitted
 
     facts = _metadata(metadata or [])
     failures: list[tuple[str, str]] = []
     with Catalog.open(catalog) as opened:
-        space = with_voices_of(opened, fitted(load_space(space_name, device, download), opened.fingerprints))
+        space = fitted(load_space(space_name, device, download), opened.fingerprints)
         opened.adopt_fingerprints(space.fingerprints(), space.calibration_json())
         good: list[CatalogItem] = []
         for item in items:

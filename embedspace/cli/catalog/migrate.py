@@ -13,9 +13,11 @@ from embedspace.cli.shared.options import (
     Json,
     Quiet,
     SpaceName,
+    Timing,
     Voices,
     Workers,
 )
+from embedspace.modality import Modality
 
 __all__ = ["migrate"]
 
@@ -26,6 +28,7 @@ def migrate(
     workers: Workers = None,
     no_recogniser: NoRecogniser = False,
     voices: Voices = False,
+    timing: Timing = False,
     quiet: Quiet = False,
     json: Json = False,
     space_name: SpaceName = None,
@@ -41,15 +44,16 @@ def migrate(
     from embedspace.catalog.migrate import migrate as run
     from embedspace.cli.shared.output import Interrupted, list_failures, print_json
     from embedspace.cli.shared.progress import ProgressReport
-    from embedspace.cli.shared.space import load_set_space, with_voices_of
+    from embedspace.cli.shared.space import load_set_space
+    from embedspace.space.fitting import with_extras
 
     with Catalog.open(catalog) as opened, ProgressReport(quiet=quiet or json) as bar:
         report = run(
             opened,
-            with_voices_of(
-                opened,
+            with_extras(
                 load_set_space(space_name, device, download, recogniser=not no_recogniser),
-                wanted=voices,
+                voices=voices or Modality.VOICE in opened.fingerprints,
+                timing=timing or Modality.MOTION in opened.fingerprints,
             ),
             batch_size=batch_size,
             workers=workers,

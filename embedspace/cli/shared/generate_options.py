@@ -12,6 +12,7 @@ import typer
 from embedspace.generate.targets import Option, option_help, options_of, target_names, target_of, targets
 
 __all__ = [
+    "By",
     "FilmSound",
     "Force",
     "HeadOptions",
@@ -120,6 +121,16 @@ FilmSound = Annotated[
         "--film-sound",
         metavar="mix|replace",
         help="A film that has sound: mix keeps it under what is added (the default), replace leaves it out.",
+    ),
+]
+
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="lips|FOLDER",
+        help="Films to text or speech: what the speaker's lips say. lips is the reader that ships, trained on drawn "
+        "faces alone; a folder is one that you trained on your own videos.",
     ),
 ]
 

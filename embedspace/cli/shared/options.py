@@ -24,6 +24,7 @@ __all__ = [
     "SearchBy",
     "SpaceName",
     "Timeout",
+    "Timing",
     "Voices",
     "Where",
     "Workers",
@@ -113,6 +114,15 @@ Voices = Annotated[
         "--voices",
         help="Also keep who speaks, for `search --by voice`. A voice identifies a person: ask them first. A catalog "
         "that has voices goes on getting them.",
+    ),
+]
+
+Timing = Annotated[
+    bool,
+    typer.Option(
+        "--timing",
+        help="Also keep when something strikes in videos and sounds: `search CATALOG clip.mp4 --to audio` then finds "
+        "what strikes at the same time. A catalog that has timing goes on getting it.",
     ),
 ]
 

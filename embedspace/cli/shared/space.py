@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedspace.errors import InputError
-from embedspace.modality import Modality
 
 if TYPE_CHECKING:
-    from embedspace.catalog import Catalog
     from embedspace.space import EmbeddingSpace
 
-__all__ = ["keep_space", "kept_spaces", "load_set_space", "load_space", "quick_start", "with_voices_of"]
+__all__ = ["keep_space", "kept_spaces", "load_set_space", "load_space", "quick_start"]
 
 _KEPT: dict[tuple[str, str, bool], EmbeddingSpace] = {}
 """Spaces that this process keeps open for the commands that it runs."""
@@ -75,12 +73,6 @@ def _opened(name: str | Path | None, device: str, download: bool) -> EmbeddingSp
         if str(name) not in known:
             raise InputError(f"--space {name}: no such folder, and no space of this name; known: {', '.join(known)}")
     return EmbeddingSpace.from_pretrained(name, device=device, download=download)
-
-
-def with_voices_of(catalog: Catalog, space: EmbeddingSpace, *, wanted: bool = False) -> EmbeddingSpace:
-    """Return the space, with voices where they are wanted or the catalog has them already."""
-    voiced = wanted or Modality.VOICE in catalog.fingerprints
-    return space.with_voices() if voiced and not space.supports(Modality.VOICE) else space
 
 
 def keep_space(name: str | Path | None = None, device: str = "cpu", download: bool = False) -> EmbeddingSpace:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedspace.errors import InputError
 from embedspace.generate.targets import Target
@@ -14,7 +14,7 @@ from embedspace.generate.targets import Target
 if TYPE_CHECKING:
     from embedspace.query.grammar import Query
 
-__all__ = ["check_targets", "files_of", "sample_paths"]
+__all__ = ["check_edited", "check_targets", "files_of", "sample_paths"]
 
 
 def sample_paths(
@@ -96,3 +96,11 @@ def _same(path: Path, source: Path) -> bool:
         return os.path.samefile(path, source)
     except OSError:
         return False
+
+
+def check_edited(
+    written: Sequence[Path | None], sources: Sequence[Path], settings: Mapping[str, Any], *, overwrite: bool
+) -> None:
+    """Refuse to write over something, as `check_targets` does; what is edited is a source, too."""
+    edited = [Path(settings[name]) for name in ("init", "mask", "map") if settings.get(name) is not None]
+    check_targets([path for path in written if path is not None], [*sources, *edited], overwrite=overwrite)

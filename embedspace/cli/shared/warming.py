@@ -63,7 +63,7 @@ def warm_server(
     from embedspace.cli.shared.space import keep_space
     from embedspace.serve.warm.server import WarmServer
     from embedspace.serve.warm.stamp import stamp_of
-    from embedspace.space.recogniser import fitted
+    from embedspace.space.fitting import fitted
 
     space = keep_space(space_name, device, download)
     if catalog.exists():  # what is watched may be indexed later

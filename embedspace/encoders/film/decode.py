@@ -5,14 +5,16 @@ Frames are decoded once. A picture is one of the frames that its window is made 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from embedspace.encoders.contract import Encoders, MediaEncoder, Piece
 from embedspace.encoders.recordings import SOUND, Part, require_encoder, sound_parts, started
+from embedspace.encoders.timing.profiles import GRID
+from embedspace.encoders.timing.windows import GreyWindows, SeenWindow, moves
 from embedspace.errors import EmptyMediaError, UnknownModalityError
-from embedspace.media.film import Film, Moment, iter_moments
+from embedspace.media.film import Film, Moment, Watch, iter_greys, iter_moments
 from embedspace.media.video import iter_frames
 from embedspace.modality import Modality
 from embedspace.segment import Decoded
@@ -41,10 +43,10 @@ def decode_video(source: Any, encoders: Encoders, as_modality: str | None) -> De
         MediaError: If it cannot be decoded.
         UnknownModalityError: If it is wanted as something else.
     """
-    whole = (Modality.VIDEO, Modality.IMAGE, *SOUND)
+    whole = (Modality.VIDEO, Modality.IMAGE, *SOUND, Modality.MOTION)
     if as_modality not in (None, *whole):
         raise UnknownModalityError(f"{source}: a video holds {', '.join(whole)}, not {as_modality!r}")
-    require_encoder(encoders, as_modality, whole[:-1], source)
+    require_encoder(encoders, as_modality, whole[:-3], source)
     facts: dict[str, Any] = {}
     return started("video", source, facts, lambda: _video_parts(source, encoders, as_modality, facts))
 
@@ -60,7 +62,9 @@ def _video_parts(
     wanted = [name for name in encoders if as_modality in (None, name)]
     ways: list[Callable[[], Generator[Part]]] = []
     if Modality.VIDEO in wanted:
-        ways.append(lambda: _seen_parts(source, encoders, Modality.IMAGE in wanted, facts))
+        ways.append(lambda: _seen_parts(source, encoders, wanted, facts))
+    elif as_modality == Modality.MOTION:
+        ways.append(lambda: _motion_parts(source, encoders(Modality.MOTION), facts))
     elif Modality.IMAGE in wanted:
         ways.append(lambda: _picture_parts(source, encoders(Modality.IMAGE), facts))
     if not isinstance(source, Film) and any(name in wanted for name in SOUND):
@@ -103,9 +107,11 @@ def _picture_parts(source: Any, encoder: MediaEncoder, facts: dict[str, Any]) ->
 class _Part:
     """Pieces of a video as they come to be: a window, and a picture, ends where the next one begins."""
 
-    def __init__(self, encoders: Encoders, with_pictures: bool) -> None:
+    def __init__(self, encoders: Encoders, wanted: Collection[str]) -> None:
         self.video = encoders(Modality.VIDEO)
-        self.image = encoders(Modality.IMAGE) if with_pictures else None
+        self.image = encoders(Modality.IMAGE) if Modality.IMAGE in wanted else None
+        self.motion = encoders(Modality.MOTION) if Modality.MOTION in wanted else None
+        self._greys = GreyWindows()
         self._frames = encoders(self.video.pools) if self.video.pools else None
         self._last: Any = None  # the last frame, as the encoder of windows takes it
         self._window: list[Any] = []
@@ -140,9 +146,19 @@ class _Part:
     def end(self, seconds: float) -> None:
         """End what has begun at the end of the video."""
         length = self.video.window_seconds
+        self._move(self._greys.end(seconds))
         if self._window and (self._start < length or seconds - self._start >= _SHORTEST_WINDOW * length):
             self._end_window(seconds)
         self._end_picture(seconds)
+
+    @property
+    def watch(self) -> Watch | None:
+        """Who is shown every frame: what writes the timing, where something does."""
+        return None if self.motion is None else Watch(GRID, lambda time, grey: self._move(self._greys.add(time, grey)))
+
+    def _move(self, windows: Iterable[SeenWindow]) -> None:
+        if self.motion is not None:
+            self.pieces += motion_pieces(windows, self.motion)
 
     def take(self) -> list[Piece]:
         """Return the pieces that are complete, in order of time: pictures first."""
@@ -161,9 +177,31 @@ class _Part:
             self._picture = None
 
 
-def _seen_parts(source: Any, encoders: Encoders, with_pictures: bool, facts: dict[str, Any]) -> Generator[Part]:  # noqa: ANN401
+def motion_pieces(windows: Iterable[SeenWindow], encoder: MediaEncoder) -> list[Piece]:
+    """Return the windows in which something moves, prepared for the encoder of motion."""
+    return [Piece(Modality.MOTION, encoder.prepare(grey), at, end) for at, end, grey in windows if moves(grey)]
+
+
+def _motion_parts(source: Any, encoder: MediaEncoder, facts: dict[str, Any]) -> Generator[Part]:  # noqa: ANN401
+    """Yield the timing of a video alone; of a `Film` in memory there is none, as it has too few frames."""
+    if isinstance(source, Film):
+        return
+    film, windows = Film(), GreyWindows()
+    for time, grey in iter_greys(Path(source), film, GRID):
+        if pieces := motion_pieces(windows.add(time, grey), encoder):
+            yield pieces, time
+    facts["duration"] = round(film.seconds, 3)
+    yield motion_pieces(windows.end(film.seconds), encoder), film.seconds
+
+
+def _seen_parts(
+    source: Any,  # noqa: ANN401
+    encoders: Encoders,
+    wanted: Collection[str],
+    facts: dict[str, Any],
+) -> Generator[Part]:
     """Yield windows, and the pictures among their frames; `facts` has how far they reach."""
-    part = _Part(encoders, with_pictures)
+    part = _Part(encoders, wanted)
     film = source if isinstance(source, Film) else Film()
     for moment in _moments(source, film, part):
         if part.add(moment):
@@ -187,4 +225,5 @@ def _moments(source: Any, film: Film, part: _Part) -> Iterator[Moment]:  # noqa:
         picture_seconds=PICTURE_SECONDS,
         side=video.min_side,
         still=video.still,
+        watch=part.watch,
     )

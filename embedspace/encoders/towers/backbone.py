@@ -42,6 +42,7 @@ _BACKBONES: Registry[Factory] = Registry(
         "minilm_l6": f"{_HERE}.minilm",
         "yamnet": f"{_HERE}.yamnet",
         "resemblyzer": f"{_HERE}.resemblyzer",
+        "timing": "embedspace.encoders.timing.network",
     },
 )
 

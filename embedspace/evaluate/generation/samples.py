@@ -39,6 +39,7 @@ class SampleCache:
         tell: Told of progress.
         seconds: Wall seconds spent on samples that were made now, not read.
         count: How many those are.
+        of_family: The same two of each family.
     """
 
     space: EmbeddingSpace
@@ -50,6 +51,7 @@ class SampleCache:
     candidates: int | None = None
     seconds: float = 0.0
     count: int = 0
+    of_family: dict[str, tuple[float, int]] = field(default_factory=dict)
     _digest: str = field(default="", init=False)
 
     def of(
@@ -92,8 +94,10 @@ class SampleCache:
         """Return samples as a file would hold them."""
         started = time.monotonic()
         found = generate(self.space, vectors, to=self.to, modality=modality, request=request, force=True)
-        self.seconds += time.monotonic() - started
-        self.count += len(found) * len(self.seeds)
+        seconds, count = time.monotonic() - started, len(found) * len(self.seeds)
+        self.seconds, self.count = self.seconds + seconds, self.count + count
+        before = self.of_family.get(request.family or "", (0.0, 0))
+        self.of_family[request.family or ""] = (before[0] + seconds, before[1] + count)
         return [[self.medium.rounded(np.asarray(sample.content)) for sample in own] for own in found]
 
     def _paths(self, vectors: NDArray[np.float32], modality: str, request: Request) -> list[Path | None]:

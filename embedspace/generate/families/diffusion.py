@@ -20,8 +20,8 @@ from torch import Tensor
 from embedspace.generate.conditioning import Condition, guided, normal
 from embedspace.generate.families.base import Family, FamilyConfig, Phase, SampleOptions, Shape
 from embedspace.generate.families.flow import Velocity
-from embedspace.generate.families.inpainting import Kept, difference, first_data
 from embedspace.generate.families.registry import register_family
+from embedspace.generate.latents.inpainting import Kept, difference, first_data
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 
 __all__ = ["DiffusionConfig", "DiffusionFamily", "denoise", "diffusion_loss"]

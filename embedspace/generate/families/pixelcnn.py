@@ -52,8 +52,18 @@ class _GatedLayer(nn.Module):
         of_above, of_beside = self.condition(cells).chunk(2, dim=1)
         seen = self.above(F.pad(above, (1, 1, 1, 0)))  # this row and the one before it
         before = F.pad(seen, (0, 0, 1, 0))[:, :, :-1]  # beside a row only what ends above it
+        return _gated(seen + of_above), self.sideways(beside, before, of_beside)
+
+    def sideways(self, beside: Tensor, before: Tensor, of_beside: Tensor) -> Tensor:
+        """Map the stack beside, (B, width, h, W), one layer on; `before` is what the other stack saw a row above."""
         mixed = self.beside(F.pad(beside, (1, 0, 0, 0))) + self.down(before)
-        return _gated(seen + of_above), beside + self.out(_gated(mixed + of_beside))
+        out: Tensor = beside + self.out(_gated(mixed + of_beside))
+        return out
+
+    def downwards(self, row: Tensor, last: Tensor, of_above: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a row of the stack above and the one before it, (B, width, 1, W), to what is seen, and one layer on."""
+        seen: Tensor = self.above(F.pad(torch.cat([last, row], dim=2), (1, 1, 0, 0)))
+        return seen, _gated(seen + of_above)
 
 
 def _gated(x: Tensor) -> Tensor:
@@ -95,6 +105,54 @@ class PixelCNN(nn.Module):
         return logits.permute(0, 2, 3, 1)
 
 
+class _Rows:
+    """Draws row by row: what no later cell changes is computed once.
+
+    Args:
+        module: The network.
+        cells: (B, width, H, W) from `cells`.
+    """
+
+    def __init__(self, module: PixelCNN, cells: Tensor) -> None:
+        self.module, self.cells, self.number = module, cells, 0
+        nothing = torch.zeros_like(cells[:, :, :1])
+        self.last = [nothing for _ in module.layers]
+        """Each layer's input of the stack above, at the row before."""
+        self.before = [nothing.repeat(1, 2, 1, 1) for _ in module.layers]
+        """What each layer's stack above saw there."""
+        self.told = self._told()
+
+    def _told(self) -> list[tuple[Tensor, ...]]:
+        row = self.cells[:, :, self.number : self.number + 1]
+        return [layer.condition(row).chunk(2, dim=1) for layer in self._layers]
+
+    @property
+    def _layers(self) -> list[_GatedLayer]:
+        return [layer for layer in self.module.layers if isinstance(layer, _GatedLayer)]
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Return logits (B, W, codes) of the tokens (B, W) of the row that is drawn, each from those before it."""
+        beside = F.pad(self._pieces(tokens), (1, 0, 0, 0))[:, :, :, :-1]
+        for layer, before, (_, of_beside) in zip(self._layers, self.before, self.told, strict=True):
+            beside = layer.sideways(beside, before, of_beside)
+        logits: Tensor = self.module.out(beside)
+        return logits[:, :, 0].transpose(1, 2)
+
+    def add(self, tokens: Tensor) -> None:
+        """Go on to the next row; the tokens (B, W) of this one are drawn."""
+        above = self._pieces(tokens)
+        for number, (layer, (of_above, _)) in enumerate(zip(self._layers, self.told, strict=True)):
+            self.before[number], on = layer.downwards(above, self.last[number], of_above)
+            self.last[number], above = above, on
+        self.number += 1
+        if self.number < self.cells.shape[2]:
+            self.told = self._told()
+
+    def _pieces(self, tokens: Tensor) -> Tensor:
+        pieces: Tensor = self.module.pieces(tokens)
+        return pieces.transpose(1, 2)[:, :, None]
+
+
 def _loss(module: PixelCNN, latents: Tensor, condition: Condition, generator: torch.Generator) -> Tensor:
     del generator
     with torch.no_grad():
@@ -128,18 +186,22 @@ class PixelCNNFamily(Family[PixelCNNConfig, PixelCNN]):
         generators: Sequence[torch.Generator],
         options: SampleOptions,
     ) -> Tensor:
-        """Draw token by token; each costs a pass over the rows so far, two with guidance."""
+        """Draw token by token; each costs a pass over its row, two with guidance."""
         _, height, width = module.shape
         guided = options.guidance_scale != 1.0
-        cells = [module.cells(way) for way in ([condition, condition.dropped()] if guided else [condition])]
+        ways = [
+            _Rows(module, module.cells(way)) for way in ([condition, condition.dropped()] if guided else [condition])
+        ]
         tokens = torch.zeros(len(generators), height, width, dtype=torch.long)
         for row in range(height):
             for column in range(width):
-                logits = module(tokens[:, : row + 1], cells[0])[:, row, column]
+                found = [way.logits(tokens[:, row])[:, column] for way in ways]
+                logits = found[0]
                 if guided:
-                    other = module(tokens[:, : row + 1], cells[1])[:, row, column]
-                    logits = other + options.guidance_scale * (logits - other)
+                    logits = found[1] + options.guidance_scale * (logits - found[1])
                 tokens[:, row, column] = draw_tokens(logits[:, None], generators, module.config.temperature)[:, 0]
+            for way in ways:
+                way.add(tokens[:, row])
         return module.tokeniser.decode(tokens.flatten(1), height, width)
 
     @torch.inference_mode()

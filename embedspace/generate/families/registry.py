@@ -28,6 +28,7 @@ _SHIPPED = (
     "stylegan",
     "vae",
     "vqvae",
+    "wavenet",
 )
 _FAMILIES: Registry[Family[Any, Any]] = Registry(
     "family", {name: f"embedspace.generate.families.{name}" for name in _SHIPPED}, replaces=True

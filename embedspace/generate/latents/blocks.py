@@ -41,11 +41,17 @@ class ResBlock(nn.Module):
 
 
 class GridAttention(nn.Module):
-    """Self-attention over the cells of a grid."""
+    """Self-attention over the cells of a grid.
 
-    def __init__(self, channels: int, heads: int = 4) -> None:
+    Args:
+        channels: Of the grid.
+        heads: Of the attention.
+        twice: Its slopes are differentiated again, as penalties do; the fused kernels cannot.
+    """
+
+    def __init__(self, channels: int, heads: int = 4, twice: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.twice = heads, twice
         self.norm = nn.GroupNorm(_groups(channels), channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
@@ -57,7 +63,11 @@ class GridAttention(nn.Module):
         # (B, 3 * C, H, W) -> 3 of (B, heads, H * W, C / heads)
         parts = self.qkv(self.norm(x)).view(batch, 3, self.heads, channels // self.heads, height * width)
         q, k, v = parts.transpose(3, 4).unbind(1)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape)
+        if self.twice:
+            seen = (q @ k.transpose(2, 3) / q.shape[3] ** 0.5).softmax(dim=3) @ v
+        else:
+            seen = F.scaled_dot_product_attention(q, k, v)
+        mixed = seen.transpose(2, 3).reshape(x.shape)
         y: Tensor = x + self.out(mixed)
         return y
 

@@ -75,12 +75,14 @@ class Critic(nn.Module):
         self.levels = nn.ModuleList(
             [nn.ModuleList([_Block(width) for _ in range(blocks)]) for _ in grids(height, columns)]
         )
-        self.attention = GridAttention(width) if attention else nn.Identity()
+        self.attention = GridAttention(width, twice=True) if attention else nn.Identity()
         self.out = nn.Linear(width, 1)
         self.names = nn.Linear(width, embed_dim) if classifier else None
         if spectral:
             for part in list(self.modules()):
-                if isinstance(part, nn.Conv2d | nn.Linear):
+                # what lets attention in begins at zero, which has no direction of largest gain
+                gate = isinstance(self.attention, GridAttention) and part is self.attention.out
+                if isinstance(part, nn.Conv2d | nn.Linear) and not gate:
                     spectral_norm(part)
 
     def features(self, latents: Tensor, condition: Condition) -> Tensor:

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -18,7 +18,7 @@ from embedspace.generate.families.base import SAMPLING, FamilyConfig, Phase, Sha
 from embedspace.generate.families.registry import family_of
 from embedspace.train.generators.recipe import FamilyRecipe
 from embedspace.train.generators.run import GeneratorRun
-from embedspace.train.loop import FitPhase, fit
+from embedspace.train.loop import FitPhase, FitProgress, fit
 from embedspace.train.precision import bfloat16_autocast
 
 __all__ = ["Averaged", "Drawn", "train_family"]
@@ -83,7 +83,14 @@ class Drawn(Protocol):
         ...
 
 
-def train_family(run: GeneratorRun, name: str, recipe: FamilyRecipe, latents: Drawn, share: float) -> None:
+def train_family(
+    run: GeneratorRun,
+    name: str,
+    recipe: FamilyRecipe,
+    latents: Drawn,
+    share: float,
+    before: Mapping[str, float] | None = None,
+) -> dict[str, float]:
     """Train a network on latents with its moving average, and write the average as `<name>.safetensors`.
 
     Args:
@@ -92,12 +99,23 @@ def train_family(run: GeneratorRun, name: str, recipe: FamilyRecipe, latents: Dr
         recipe: Its family and settings.
         latents: What it learns from.
         share: Part of the run's minutes that it has.
+        before: What this returned in an earlier run, where this one goes on.
+
+    Returns:
+        How long it was trained in all: "steps" of the optimiser, and "minutes" of the clock.
     """
     family, config = family_of(recipe.type), recipe.config
     torch.manual_seed(run.recipe.seed)
     network = family.build(config, latents.shape, latents.embed_dim)
     pair = Averaged(network.to(memory_format=torch.channels_last), config.ema)
     phases = family.phases(config)
+    last = FitProgress(name, 0, config.steps, 0.0, {})
+
+    def tell(progress: FitProgress) -> None:
+        nonlocal last
+        last = progress
+        run.tell(progress)
+
     fit(
         pair,
         [_fit_phase(phase, phases, config, latents) for phase in phases],
@@ -107,12 +125,15 @@ def train_family(run: GeneratorRun, name: str, recipe: FamilyRecipe, latents: Dr
         resume=run.resume,
         recipe=_digest(recipe),
         evaluate=_evaluation(phases, config, latents),
-        callback=run.tell,
+        callback=tell,
     )
     pair.update()
     for part in family.training_only:
         delattr(pair.average, part)
     save_tensors(pair.average, run.folder / f"{name}.safetensors")
+    earlier = before if before and run.resume else {"steps": 0, "minutes": 0.0}
+    minutes = round(earlier["minutes"] + last.seconds / 60, 4)
+    return {"steps": max(last.step, int(earlier["steps"])), "minutes": minutes}
 
 
 def _digest(recipe: FamilyRecipe) -> str:

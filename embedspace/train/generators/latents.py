@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from embedspace.encoders.base import load_module, save_tensors
 from embedspace.errors import ConfigError
-from embedspace.files import read_config
+from embedspace.files import read_config, replacing
 from embedspace.generate.conditioning import Condition, add_noise
 from embedspace.generate.families.base import FamilyConfig, Shape
 from embedspace.generate.families.registry import families_that, family_of
@@ -140,8 +141,12 @@ def train_latent_generator(
         about: Further sections of the generator's configuration.
     """
     kept: dict[str, Any] = {}
+    trained: dict[str, Any] = {}
+    if (run.folder / "config.json").is_file():
+        before = read_config(run.folder / "config.json", FORMAT, "configuration of a generator")
+        trained = before.get("trained", {})
     if run.families and (run.folder / "config.json").is_file():
-        kept = read_config(run.folder / "config.json", FORMAT, "configuration of a generator")["families"]
+        kept = before["families"]
         latents, autoencoder = _begun(run, recipe, run.folder, train, held)
     elif recipe.latents:
         latents, autoencoder = _begun(run, recipe, Path(recipe.latents), train, held)
@@ -162,9 +167,10 @@ def train_latent_generator(
     left = 1.0 if kept or recipe.latents else 1.0 - AUTOENCODER_SHARE
     whole = sum(family.config.share for family in recipe.families.values())
     for name, family in recipe.families.items():
-        train_family(run, name, family, latents, left * family.config.share / whole)
+        trained[name] = train_family(run, name, family, latents, left * family.config.share / whole, trained.get(name))
         kept[name] = {**({} if family.type == name else {"type": family.type}), **dataclasses.asdict(family.config)}
-        write_generator_config(run, {**config, "families": kept})
+        own = {key: trained[key] for key in kept if key in trained}
+        write_generator_config(run, {**config, "families": kept, "trained": own})
 
 
 def _begun(
@@ -196,7 +202,7 @@ def _begun(
     if folder.resolve() != run.folder.resolve():
         for part in _PARTS:
             shutil.copyfile(folder / part, run.folder / part)
-    views = _views(autoencoder, recipe, train)
+    views = _views(autoencoder, recipe, train, Path(run.recipe.features) / "latents")
     return _latents_of(autoencoder, train, held, views, near, [place[item] for item in near.items]), autoencoder
 
 
@@ -215,8 +221,31 @@ def _encoded(
     return _latents_of(autoencoder, train, held, views, near, chosen)
 
 
-def _views(autoencoder: Autoencoder, recipe: LatentGeneratorRecipe, train: MediaSet) -> Tensor:
-    return torch.stack([latents_of(autoencoder, train, mirror) for mirror in (False, True)[: 1 + recipe.mirror]])
+def _views(
+    autoencoder: Autoencoder, recipe: LatentGeneratorRecipe, train: MediaSet, kept: Path | None = None
+) -> Tensor:
+    """Return (V, N, C, H, W), read from the folder `kept` where they are there."""
+    views = []
+    for mirror in (False, True)[: 1 + recipe.mirror]:
+        path = None if kept is None else kept / f"{_identity(autoencoder, train)}{'.mirrored' * mirror}.npy"
+        if path is not None and path.is_file():
+            views.append(torch.from_numpy(np.load(path)))
+            continue
+        views.append(latents_of(autoencoder, train, mirror))
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as partial, partial.open("wb") as file:
+                np.save(file, views[-1].numpy(), allow_pickle=False)
+    return torch.stack(views)
+
+
+def _identity(autoencoder: Autoencoder, items: MediaSet) -> str:
+    """Return a name for the latents of items: what is encoded, and by which weights."""
+    total = hashlib.sha256()
+    for name, weights in sorted(autoencoder.state_dict().items()):
+        total.update(name.encode() + weights.numpy().tobytes())
+    total.update(items.media.numpy().tobytes())
+    return total.hexdigest()[:24]
 
 
 def _latents_of(

@@ -12,6 +12,7 @@ from embedspace.config import build, read_toml
 from embedspace.errors import ConfigError
 from embedspace.generate.families.base import FamilyConfig
 from embedspace.generate.families.registry import family_of
+from embedspace.train.generators.lips.recipe import LipRecipe
 
 __all__ = [
     "KINDS",
@@ -25,7 +26,7 @@ __all__ = [
     "load_generator_recipe",
 ]
 
-KINDS = ("vocabulary", "text", "speech", "image", "audio")
+KINDS = ("vocabulary", "text", "speech", "image", "audio", "lips")
 LATENT_KINDS = ("image", "audio")
 """Kinds whose generators draw latents, each with one or several families."""
 _DEFAULT = ("flow", "vae")
@@ -189,6 +190,7 @@ class GeneratorRecipe:
     text: CaptionRecipe = field(default_factory=CaptionRecipe)
     image: ImageGeneratorRecipe = field(default_factory=ImageGeneratorRecipe)
     audio: AudioGeneratorRecipe = field(default_factory=AudioGeneratorRecipe)
+    lips: LipRecipe = field(default_factory=LipRecipe)
 
 
 def load_generator_recipe(path: str | Path, families: Sequence[str] = ()) -> GeneratorRecipe:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embedspace.errors import ConfigError
 from embedspace.files import write_text
 from embedspace.generate.registry import FORMAT
 from embedspace.space import EmbeddingSpace
@@ -26,6 +27,7 @@ _MODULES = {
     "speech": "embedspace.train.generators.speech",
     "image": "embedspace.train.generators.image",
     "audio": "embedspace.train.generators.audio",
+    "lips": "embedspace.train.generators.lips.run",
 }
 UNMEASURED_SIGMA = 1.0
 """Noise assumed in vectors that nothing is known of: their cosine with the caption's would be 0.71."""
@@ -93,6 +95,7 @@ def train_generator(
     resume: bool = False,
     seed: int | None = None,
     families: Sequence[str] = (),
+    videos: Path | None = None,
     callback: Callable[[FitProgress], None] | None = None,
 ) -> Path:
     """Train a generator.
@@ -104,6 +107,7 @@ def train_generator(
         resume: Go on from the checkpoints in `out`.
         seed: Instead of the recipe's.
         families: Only these; where `out` holds a generator, on its latents and beside its families.
+        videos: Folder of films that lips are read in; for kind "lips" alone.
         callback: Told of progress, about once a minute.
 
     Returns:
@@ -115,6 +119,8 @@ def train_generator(
     loaded = load_generator_recipe(recipe, families)
     if seed is not None:
         loaded = dataclasses.replace(loaded, seed=seed)
+    if videos is not None and loaded.kind != "lips":
+        raise ConfigError(f"{recipe}: a generator of {loaded.kind} learns from no videos; leave videos (--videos) out")
     folder = out or Path("build/runs/generators") / loaded.kind
     curves = Curves(folder)
 
@@ -125,13 +131,18 @@ def train_generator(
             callback(progress)
 
     try:
-        run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell, families=tuple(families))
-        importlib.import_module(_MODULES[loaded.kind]).train(run)
+        module = importlib.import_module(_MODULES[loaded.kind])
+        if loaded.kind == "lips":  # from pictures to letters: no space's vectors take part
+            made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, videos)
+        else:
+            run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell, families=tuple(families))
+            module.train(run)
+            made = run.folder
     finally:
         curves.close()
     resolved = {k: v for k, v in dataclasses.asdict(loaded).items() if k not in _MODULES or k == loaded.kind}
-    write_text(run.folder / "recipe.json", json.dumps(resolved, indent=1) + "\n")
-    return run.folder
+    write_text(made / "recipe.json", json.dumps(resolved, indent=1) + "\n")
+    return made
 
 
 def open_run(

@@ -158,7 +158,7 @@ def test_an_encoder_of_its_own_is_given_images(tmp_path: Path) -> None:
 
 
 def test_nothing_to_see_or_hear_is_said_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UnknownModalityError, match="a video holds video, image, audio, speech, voice, not 'text'"):
+    with pytest.raises(UnknownModalityError, match="audio, speech, voice, onset, motion, not 'text'"):
         decode_video(tmp_path / "a.mp4", _encoders()[0], "text")
     with pytest.raises(UnknownModalityError, match=r"a\.mp4: this space has no audio encoder"):
         decode_video(tmp_path / "a.mp4", _encoders()[0], "audio")
@@ -201,4 +201,4 @@ def test_its_fingerprint_depends_on_the_pictures_and_no_other_on_it(tmp_path: Pa
 
 def test_a_video_comes_before_its_frames_and_beside_them() -> None:
     spec = modality_spec("video")
-    assert spec.held == ("video", "image", "audio", "speech", "voice") and spec.beside == "image"
+    assert spec.held == ("video", "image", "audio", "speech", "voice", "motion", "onset") and spec.beside == "image"

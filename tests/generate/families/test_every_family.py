@@ -38,7 +38,7 @@ SMALL = {
     "ema": 0.5,
     "learning_rate": 8e-3,
 }
-STEPS = {"vqvae": 60, "maskgit": 60, "pixelcnn": 60}
+STEPS = {"vqvae": 60, "maskgit": 60, "pixelcnn": 60, "wavenet": 120}
 """Steps of training, where it takes more than 30."""
 
 Trained = tuple[str, "Run", torch.nn.Module]

@@ -145,6 +145,13 @@ def test_attention_lets_cells_of_both_see_each_other() -> None:
     far = x.clone()
     far[0, :, 3, 3] += 1
     assert not torch.allclose(attention(x)[0, :, 0, 0], attention(far)[0, :, 0, 0])
+    x.requires_grad_(True)  # a penalty differentiates its slope
+    (slope,) = torch.autograd.grad(attention(x).square().sum(), x, create_graph=True)
+    slope.square().sum().backward()
+    assert attention.qkv.weight.grad.abs().sum() > 0
+    fused = GridAttention(8)
+    fused.load_state_dict(attention.state_dict())
+    torch.testing.assert_close(fused(x), attention(x))
 
 
 def test_the_conditional_norm_tells_every_layer() -> None:

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.families.base import SampleOptions
 from embedspace.generate.families.maskgit import MaskGITConfig, MaskGITFamily
-from embedspace.generate.families.pixelcnn import PixelCNNConfig, PixelCNNFamily
+from embedspace.generate.families.pixelcnn import PixelCNNConfig, PixelCNNFamily, _Rows
 from embedspace.generate.families.vqvae import VQVAEConfig, VQVAEFamily
+from embedspace.generate.families.wavenet import WaveNetConfig, WaveNetFamily
 from embedspace.generate.latents.tokens import TokenConfig, Tokeniser, draw_tokens
 
 SHAPE, DIM = (2, 3, 4), 8
@@ -85,6 +86,32 @@ def test_the_pixelcnn_sees_only_what_lies_before_and_all_of_it() -> None:
             assert not moved[: place + 1].any()
             assert bool((moved[place + 1 : place + 3] > 0).all())  # no blind spot beside it
         torch.testing.assert_close(module(tokens[:, :2], cells)[0], base.view(3, 4, 6)[:2])
+        rows = _Rows(module, cells)
+        for number in range(3):  # row by row it is the same
+            torch.testing.assert_close(rows.logits(tokens[:, number])[0], base.view(3, 4, 6)[number])
+            rows.add(tokens[:, number])
+
+
+def test_the_wavenet_sees_only_earlier_moments_and_lower_bands_and_its_steps_give_the_whole() -> None:
+    torch.manual_seed(0)
+    module = WaveNetFamily().build(WaveNetConfig(**{**SIZE, "layers": 4}, cycle=4), SHAPE, DIM).eval()
+    grid = torch.arange(12)[None]  # three bands of four moments
+    assert module.in_time(grid)[0, :4].tolist() == [0, 4, 8, 1]
+    assert torch.equal(module.as_grid(module.in_time(grid)), grid)
+    cells, tokens = module.cells(_condition()), _tokens()
+    with torch.inference_mode():
+        base = module(tokens, cells)
+        for place in range(12):
+            other = tokens.clone()
+            other[0, place] = (other[0, place] + 1) % 6
+            moved = (module(other, cells) - base).abs().sum(dim=2)[0]
+            assert not moved[: place + 1].any()
+            assert bool((moved[place + 1 :] > 0).all())  # 1 + 2 + 4 + 8 tokens back: all that came before
+        seen: list[list[torch.Tensor]] = [[] for _ in module.layers]
+        last = torch.full((2,), 6)
+        for place in range(12):
+            torch.testing.assert_close(module.step(last, place, cells, seen), base[:, place], atol=1e-5, rtol=1e-4)
+            last = tokens[:, place]
 
 
 def test_likelihoods_are_those_of_the_tokens() -> None:
@@ -93,6 +120,7 @@ def test_likelihoods_are_those_of_the_tokens() -> None:
     for family, config in (
         (VQVAEFamily(), VQVAEConfig(**SIZE, heads=2)),
         (PixelCNNFamily(), PixelCNNConfig(**SIZE)),
+        (WaveNetFamily(), WaveNetConfig(**SIZE)),
     ):
         module: Any = family.build(config, SHAPE, DIM).eval()  # type: ignore[arg-type]
         for parameter in module.out.parameters():

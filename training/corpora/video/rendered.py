@@ -25,7 +25,7 @@ from training.corpora.sounds.clips import read_clip
 from training.corpora.video.motions import HELD_OUT, KINDS, Motion
 from training.corpora.video.scenes import FPS, RATE, SECONDS, Thing, frames_of, sound_of, thing_picture, write_clip
 
-__all__ = ["PACKAGES", "SPLITS", "VERSION", "build", "clip_of"]
+__all__ = ["PACKAGES", "SPLITS", "VERSION", "Material", "build", "clip_of", "material"]
 
 PACKAGES = ("tuxpaint-stamps-default", "emoji-datasource-google", "emojibase-data", "tuxpaint-data")
 VERSION = 1
@@ -38,7 +38,7 @@ _OWN = 0.8
 
 
 @dataclass(frozen=True)
-class _Material:
+class Material:
     """What the clips of a split are made of.
 
     Attributes:
@@ -57,12 +57,12 @@ def build(out: Path) -> list[Item]:
     made: list[Item] = []
     (out / "files").mkdir(parents=True, exist_ok=True)
     for split, count in SPLITS.items():
-        material = _material(split)
-        made += [clip_of(split, number, material, out) for number in range(count)]
+        of_split = material(split)
+        made += [clip_of(split, number, of_split, out) for number in range(count)]
     return made
 
 
-def clip_of(split: str, number: int, material: _Material, out: Path) -> Item:
+def clip_of(split: str, number: int, material: Material, out: Path) -> Item:
     """Render one clip, unless it is there, and return its item.
 
     Args:
@@ -124,7 +124,8 @@ def _effect(item: Item) -> NDArray[np.float32]:
     return levelled
 
 
-def _material(split: str) -> _Material:
+def material(split: str) -> Material:
+    """Return what the clips of a split are made of; stamps, emoji and sounds must have been built."""
     stamps, emoji, sounds = (_rows(name) for name in ("stamps", "emoji-google", "sounds"))
     if split == "test":
         pictures = [item for item in stamps if item.split == "test"]
@@ -140,7 +141,7 @@ def _material(split: str) -> _Material:
     for at, item in enumerate(heard):
         by_concept.setdefault(item.concept, []).append(at)
     own = [(k, at) for k, item in enumerate(pictures) for at in by_concept.get(item.concept, ()) if item.concept]
-    return _Material(pictures, heard, own)
+    return Material(pictures, heard, own)
 
 
 def _part_of(split: str) -> Callable[[str], bool]:

@@ -119,19 +119,19 @@ def sound_of(
     return levelled
 
 
-def write_clip(path: Path, frames: Sequence[Image.Image], wave: NDArray[np.float32]) -> None:
-    """Write a clip as MP4: H.264 and AAC, whole or not at all."""
+def write_clip(path: Path, frames: Sequence[Image.Image], wave: NDArray[np.float32], fps: int = FPS) -> None:
+    """Write a clip as MP4: H.264 and AAC at `RATE`, whole or not at all."""
     import av
 
     made = io.BytesIO()
     with av.open(made, "w", format="mp4") as container:
         options = {"preset": "ultrafast", "crf": "26", "threads": "1"}
-        seen: Any = container.add_stream("libx264", rate=FPS, options=options)
-        seen.width, seen.height, seen.pix_fmt = *SIZE, "yuv420p"
+        seen: Any = container.add_stream("libx264", rate=fps, options=options)
+        seen.width, seen.height, seen.pix_fmt = *frames[0].size, "yuv420p"
         heard: Any = container.add_stream("aac", rate=RATE, layout="mono")
         for index, image in enumerate(frames):
             frame = av.VideoFrame.from_image(image)
-            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            frame.pts, frame.time_base = index, Fraction(1, fps)
             container.mux(seen.encode(frame))
         block = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
         block.sample_rate = RATE

@@ -70,6 +70,7 @@ def markdown(entry: Entry) -> str:
         lines += ["| " + " | ".join(["weight", *head[1:-2]]) + " |", "|" + "---|" * (len(head) - 2)]
         lines += ["| " + " | ".join([f"{row['guidance_scale']:g}", *_cells(row)]) + " |" for row in entry["sweep"]]
         lines.append("")
+    lines += _costs(entry.get("families", {}))
     held, about = entry["held"], entry["judge_about"]
     copies = 100 * held["near_copies"]
     lines += [
@@ -100,6 +101,25 @@ def markdown(entry: Entry) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _costs(families: Mapping[str, Entry]) -> list[str]:
+    """Return a table of what families cost; nothing where there is but one."""
+    if len(families) < 2:
+        return []
+    head = ["family", "how", "million parameters: trained", "kept", "minutes of training", "steps", "ms a sample"]
+    lines = ["## What each cost", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, own in families.items():
+        size = [f"{own[key] / 1e6:.2f}" for key in ("parameters_trained", "parameters")]
+        time = [f"{own[key]:g}" if key in own else "" for key in ("minutes", "steps")]
+        each = "" if own["seconds_each"] is None else f"{1000 * own['seconds_each']:.0f}"
+        lines.append("| " + " | ".join([name, own["family"], *size, *time, each]) + " |")
+    return [
+        *lines,
+        "",
+        "Samples are drawn a few at once; their time has the decoding in it, and drawing near-copies again.",
+        "",
+    ]
 
 
 def _told_measures(entry: Entry) -> list[str]:

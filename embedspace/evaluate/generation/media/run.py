@@ -14,6 +14,8 @@ from embedspace.evaluate.generation.media.scorer import Scorer
 from embedspace.evaluate.generation.media.sheets import write_sheets
 from embedspace.evaluate.generation.media.suite import MediaSuite, load_media_suite
 from embedspace.evaluate.generation.session import Kind, Outcome, Session
+from embedspace.files import read_config
+from embedspace.generate.registry import FORMAT
 
 __all__ = ["KIND", "measure"]
 
@@ -47,10 +49,34 @@ def measure(session: Session[MediaSuite]) -> Outcome:
         "judge_about": dict(scorer.judge.about),
         "held": _held_figures(scorer),
         "seconds_each": round(seconds / count, 3) if count else None,
+        "families": _family_figures(scorer),
         "rows": [row for result in results for row in result.rows],
         "sweep": sweep,
     }
     return Outcome((suite.to,), figures, draw)
+
+
+def _family_figures(scorer: Scorer) -> dict[str, dict[str, Any]]:
+    """Return what each family of the suite cost: its parameters, its training where that is known, a sample."""
+    generator = scorer.generator
+    shape, width = generator.neighbours.latents.shape[1:], generator.neighbours.keys.shape[1]
+    own = scorer.session.space.generators.folder / scorer.suite.to / "config.json"
+    trained = read_config(own, FORMAT, "configuration of a generator").get("trained", {})
+    found: dict[str, dict[str, Any]] = {}
+    for name in scorer.suite.families:
+        network = generator.networks.get(name)
+        if network is None:
+            continue
+        whole = network.family.build(network.config, (shape[0], shape[1], shape[2]), width)
+        seconds, count = scorer.samples.of_family.get(name, (0.0, 0))
+        found[name] = {
+            "family": network.family.about,
+            "parameters": sum(one.numel() for one in network.module.parameters()),
+            "parameters_trained": sum(one.numel() for one in whole.parameters()),
+            **trained.get(name, {}),
+            "seconds_each": round(seconds / count, 4) if count else None,
+        }
+    return found
 
 
 def _held_figures(scorer: Scorer) -> dict[str, Any]:

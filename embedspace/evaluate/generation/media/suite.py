@@ -93,6 +93,7 @@ class MediaSuite:
         sweep: Guidance, if it is to be tried.
         sheet: Prompts on a sample sheet; 0 for no sheets.
         resamples: Bootstrap samples.
+        own_generator: It measures a generator that does not ship, of a space that was trained for it.
         folder: Where the suite lies.
     """
 
@@ -115,6 +116,7 @@ class MediaSuite:
     sweep: Sweep | None = None
     sheet: int = 10
     resamples: int = 1000
+    own_generator: bool = False
     folder: Path = field(default_factory=Path)
 
 

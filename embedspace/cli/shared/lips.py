@@ -1,0 +1,137 @@
+"""What `embedspace generate --from talk.mp4 --to text --by lips` does: the words of a film by the speaker's lips."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedspace.errors import ArgumentError, EmbedspaceError, InputError
+from embedspace.modality import SUFFIXES
+
+if TYPE_CHECKING:
+    from embedspace.generate.base import Sample
+    from embedspace.generate.lips import LipReader
+
+__all__ = ["LIPS", "read_films"]
+
+LIPS = "lips"
+_TARGETS = ("text", "speech")
+
+
+def read_films(
+    films: Sequence[str],
+    to: str,
+    by: str,
+    settings: dict[str, Any],
+    *,
+    out: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Read the lips in films, and write or say what is said.
+
+    Args:
+        films: Sources, as the user gave them.
+        to: "text" or "speech".
+        by: "lips", or the folder of a reader.
+        settings: Options of the target and others that only a voice goes with; None, 0 or False where they were not
+            given.
+        out: File to write; several films become name-1, name-2, ...
+        overwrite: Replace files.
+        as_json: Print one object a film.
+
+    Raises:
+        EmbedspaceError: If an option does not fit, or a film cannot be read; of several, those that can be are.
+    """
+    paths = _checked(films, to, by, settings, out, overwrite)
+    reader = _reader(by)
+    failed: list[str] = []
+    for film, own in zip(films, paths, strict=True):
+        try:
+            sample = _sample(reader, film, to, settings.get("voice"))
+        except EmbedspaceError as error:
+            if len(films) == 1:
+                raise
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            failed.append(film)
+            continue
+        _say(sample, film, own, as_json=as_json)
+    if failed:
+        raise InputError(f"{len(failed)} of {len(films)} films could not be read; what is above is finished")
+
+
+def _checked(
+    films: Sequence[str],
+    to: str,
+    by: str,
+    settings: dict[str, Any],
+    out: Path | None,
+    overwrite: bool,
+) -> list[Path | None]:
+    """Refuse what does not fit before anything is loaded; returns the file of each film, None where words are said."""
+    from embedspace.cli.shared.output import open_for_writing
+    from embedspace.cli.shared.targets import check_targets, sample_paths
+    from embedspace.generate.targets import target_of
+
+    if to not in _TARGETS:
+        raise InputError(f"--by {by} reads words from films: --to {' or --to '.join(_TARGETS)}, not --to {to}")
+    for name, value in settings.items():
+        if value not in (None, False, 0) and (name, to) != ("voice", "speech"):
+            raise ArgumentError(name, f"{value}: does not go with --by {by}")
+    for film in films:
+        if not Path(film).is_file() or SUFFIXES.get(Path(film).suffix.lower()) != "video":
+            raise InputError(f"--from {film}: no film; --by {by} takes files of films")
+    target = target_of(to)
+    assert target is not None, to
+    named = sample_paths(out, films, target, 1)
+    paths = [own[0] if own else None for own in named]
+    check_targets([path for path in paths if path], [Path(film) for film in films], overwrite=overwrite)
+    if out is not None:
+        open_for_writing(out)
+    return paths
+
+
+def _reader(by: str) -> LipReader:
+    from embedspace.generate.lips import LipReader
+
+    if by != LIPS and not Path(by).is_dir():
+        raise ArgumentError("by", f"{by}: must be {LIPS}, or the folder of a reader that you trained")
+    return LipReader.from_pretrained(None if by == LIPS else by)
+
+
+def _sample(reader: LipReader, film: str, to: str, voice: str | None) -> Sample:
+    """Return what is said in a film, as text or in a voice."""
+    from embedspace.generate.base import Sample
+    from embedspace.generate.speech import voices
+
+    lines = reader.read(film)
+    text = "\n".join(line.text for line in lines)
+    about = {
+        "by": LIPS,
+        "weights": reader.digest,
+        "trained_on": reader.about,
+        "lines": [{"start": round(one.start, 2), "end": round(one.end, 2), "text": one.text} for one in lines],
+    }  # fmt: skip
+    score = sum(line.score for line in lines) / len(lines)
+    if to == "text":
+        return Sample("text", text, 0, text=text, score=score, provenance=about)
+    waveform, used = voices.speak(text.replace("\n", ". "), voice)
+    return Sample(
+        "speech", waveform, 0, voices.SAMPLE_RATE, text=text, score=score, provenance={**about, "voice": used}
+    )
+
+
+def _say(sample: Sample, film: str, path: Path | None, *, as_json: bool) -> None:
+    from embedspace.cli.shared.output import print_json
+    from embedspace.generate.files import record_of, write_sample
+
+    record = record_of(sample, film)
+    written = write_sample(path, sample, record) if path is not None else None
+    if as_json:
+        print_json({**record, "path": str(written) if written else None})
+    elif written is not None:
+        print(f"{written}  {sample.text!r}", flush=True)
+    else:
+        print(sample.text, flush=True)

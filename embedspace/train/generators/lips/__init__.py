@@ -1,0 +1,1 @@
+"""Training of what reads lips and signs."""

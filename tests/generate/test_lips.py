@@ -1,0 +1,176 @@
+"""Reading lips: where the mouth is, words from letters, what a film must be."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from embedspace.errors import EmptyMediaError, InputError, MediaTooLargeError, WeightsError
+from embedspace.generate.lips import LipReader
+from embedspace.generate.lips.decoding import BeamSettings, fits_of, read_words
+from embedspace.generate.lips.mouths import iter_mouths, mouths_by_motion
+from embedspace.generate.lips.network import LETTERS, LipConfig, LipNetwork, letters_of, text_of
+from embedspace.generate.lips.reader import _pieces
+from embedspace.generate.lips.words import WordModel, word_errors
+from embedspace.media.film import Film
+from embedspace.train.generators.lips.run import write_reader
+from tests.support.ball_film import write_film
+
+SKIN, LIPS = (214, 160, 130), (150, 60, 60)
+
+
+def face(
+    t: float, *, at: tuple[int, ...] = (80,), moves: bool = True, size: tuple[int, int] = (160, 160)
+) -> Image.Image:
+    """Return a picture of faces whose mouths open and close three times a second."""
+    picture = Image.new("RGB", size, (60, 110, 120))
+    pen = ImageDraw.Draw(picture)
+    for x in at:
+        pen.ellipse((x - 30, 40, x + 30, 125), fill=SKIN)
+        pen.ellipse((x - 16, 65, x - 8, 70), fill=(20, 20, 20))
+        pen.ellipse((x + 8, 65, x + 16, 70), fill=(20, 20, 20))
+        half = 2 + 6 * abs(np.sin(3 * np.pi * t)) if moves else 3
+        pen.ellipse((x - 12, 102 - half, x + 12, 102 + half), fill=LIPS)
+    return picture
+
+
+def letters_like(text: str, pictures: int = 2) -> np.ndarray:
+    """Return (T, 29) logarithms of probabilities of which a text is nearly certain."""
+    rows = []
+    for k in letters_of(text):
+        for name in [k] * (pictures - 1) + [0]:
+            row = np.full(len(LETTERS) + 1, -9.0, np.float32)
+            row[name] = -0.01
+            rows.append(row)
+    return np.stack(rows)
+
+
+def reader_in(folder: Path) -> Path:
+    torch.manual_seed(0)
+    network = LipNetwork(LipConfig(channels=4, width=16, hidden=8, layers=1))
+    return write_reader(network, WordModel.of(["bin blue", "now"]), folder, "a test")
+
+
+def test_the_mouth_is_found_where_it_moves() -> None:
+    frames = np.stack([np.asarray(face(k / 25)) for k in range(40)])
+    found = mouths_by_motion(frames)
+    assert found.shape == (40, 3)
+    assert np.abs(found[:, 0] - 80).max() < 4 and np.abs(found[:, 1] - 102).max() < 6
+    assert 10 < found[0, 2] < 22
+
+
+def test_a_face_that_moves_aside_is_followed() -> None:
+    frames = np.stack([np.asarray(face(k / 25, at=(60 + k // 2,))) for k in range(60)])
+    assert np.abs(mouths_by_motion(frames)[:, 0] - (60 + np.arange(60) / 2)).max() < 4
+
+
+def test_what_shows_no_face_that_speaks_is_refused() -> None:
+    def seen(**options: object) -> np.ndarray:
+        return np.stack([np.asarray(face(k / 25, **options)) for k in range(30)])  # type: ignore[arg-type]
+
+    with pytest.raises(InputError, match="no face"):
+        mouths_by_motion(seen(at=()))
+    with pytest.raises(InputError, match="two faces"):
+        mouths_by_motion(seen(at=(40, 120)))
+    with pytest.raises(InputError, match="nothing moves"):
+        mouths_by_motion(seen(moves=False))
+
+
+def test_films_of_other_rates_give_25_crops_a_second(tmp_path: Path) -> None:
+    for fps in (10, 25, 60):
+        film = write_film(tmp_path / f"{fps}.mp4", face, fps=fps, seconds=2.0)
+        crops = np.concatenate(list(iter_mouths(film, Film())))
+        assert crops.shape[1:] == (32, 32) and crops.dtype == np.uint8 and abs(len(crops) - 50) <= 3
+
+
+def test_landmarks_of_the_users_are_taken(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "a.mp4", face, seconds=1.0)
+    (crops,) = iter_mouths(film, Film(), lambda frames: np.tile(np.array([[80, 102, 8]], np.float32), (len(frames), 1)))
+    (own,) = iter_mouths(film, Film())
+    assert crops[:, 12:20, 12:20].mean() < own.mean()  # eight pixels about the middle are lips
+
+
+def test_bad_films_are_one_clear_line(tmp_path: Path) -> None:
+    one = write_film(tmp_path / "one.mp4", face, seconds=0.04)
+    with pytest.raises(InputError, match="one picture only"):
+        list(iter_mouths(one, Film()))
+    import av
+
+    with av.open(str(tmp_path / "sound.mp4"), "w") as made:
+        heard = made.add_stream("aac", rate=16_000, layout="mono")
+        block = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.float32), format="fltp", layout="mono")
+        block.sample_rate = 16_000
+        made.mux(heard.encode(block))
+        made.mux(heard.encode(None))
+    with pytest.raises(EmptyMediaError, match="no pictures"):
+        list(iter_mouths(tmp_path / "sound.mp4", Film()))
+    large = write_film(tmp_path / "large.avi", lambda t: Image.new("RGB", (8192, 4800)), seconds=0.08, codec="ffv1")
+    with pytest.raises(MediaTooLargeError, match="8192 x 4800"):
+        list(iter_mouths(large, Film()))
+
+
+def test_the_language_model_mends_a_letter() -> None:
+    letters = letters_like("bin blue")
+    letters[2] = -9.0
+    letters[2, letters_of("a")[0]], letters[2, letters_of("i")[0]] = -0.3, -1.4
+    words = WordModel.of(["bin blue", "bin red", "lay blue"])
+    assert read_words(letters, None)[0] == "ban blue"
+    assert read_words(letters, words)[0] == "bin blue"
+
+
+def test_a_beam_of_one_reads_doubled_letters() -> None:
+    assert read_words(letters_like("see green"), None, BeamSettings(width=1))[0] == "see green"
+
+
+def test_fits_tell_texts_apart() -> None:
+    fits = fits_of(
+        letters_like("red fox"), ["red fox", "red box", "a very long text that cannot have been said at all"]
+    )
+    assert fits.argmax() == 0 and fits[2] == -np.inf
+    assert fits[0] == pytest.approx(-0.01 * 14, abs=5e-3)  # and a little for other ways to say it
+
+
+def test_letters_and_word_errors() -> None:
+    assert text_of(letters_of("It's a T-shirt, 7!")) == "it's a t shirt"
+    assert word_errors(["bin blue at", "now"], ["bin green at a", "now"]) == (2, 4)
+
+
+def test_a_pair_that_was_said_is_likelier_and_all_words_sum_to_one() -> None:
+    words = WordModel.of(["bin blue", "bin blue", "lay red"])
+    assert words.log_probability("blue", "bin") > words.log_probability("red", "bin")
+    assert sum(np.exp(words.log_probability(word, "bin")) for word in words.words) == pytest.approx(1.0)
+    assert words.log_probability("xylophone", "bin") < words.log_probability("red", "bin")
+
+
+def test_a_clip_does_not_depend_on_its_batch() -> None:
+    torch.manual_seed(0)
+    network = LipNetwork(LipConfig(channels=4, width=16, hidden=8, layers=1)).eval()
+    clips = [torch.rand(12, 32, 32), torch.rand(20, 32, 32)]
+    batch = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+    together = network(batch, torch.tensor([12, 20]))
+    alone = network(clips[0][None], torch.tensor([12]))
+    assert torch.allclose(together[0, :12], alone[0], atol=1e-5)
+
+
+def test_long_films_are_cut_where_the_mouth_rests() -> None:
+    rng = np.random.default_rng(0)
+    crops = rng.integers(0, 255, (700, 32, 32), dtype=np.uint8)
+    crops[200:220] = 90
+    pieces = list(_pieces(crops))
+    assert pieces[0][0] == 0 and pieces[-1][1] == 700
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(pieces))
+    assert 200 <= pieces[0][1] <= 220 and all(last - first <= 300 for first, last in pieces)
+
+
+def test_a_reader_is_written_and_opened_and_damage_is_said(tmp_path: Path) -> None:
+    folder = reader_in(tmp_path / "reader")
+    reader = LipReader.from_pretrained(folder)
+    assert reader.about == "a test" and reader.letters(np.zeros((9, 32, 32), np.uint8)).shape == (9, 29)
+    (folder / "network.safetensors").write_bytes(b"nothing")
+    with pytest.raises(WeightsError, match=r"network\.safetensors: damaged"):
+        LipReader.from_pretrained(folder)

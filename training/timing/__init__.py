@@ -1,0 +1,1 @@
+"""Train the networks of timing on rendered clips: python -m training.timing."""
