@@ -61,7 +61,9 @@ def test_what_stays_the_same_and_comes_faster_is_kept() -> None:
     assert encoder.encoded == 1, "it is tried once"
 
 
-@pytest.mark.parametrize("encoder", [Known(cosine=0.9975), Known(seconds=0.95), Known(fails=True)], ids=repr)
+@pytest.mark.parametrize(
+    "encoder", [Known(cosine=0.9975), Known(seconds=0.95), Known(fails=True)], ids=["far", "slow", "fails"]
+)
 def test_what_does_not_is_computed_in_full(encoder: Known) -> None:
     half = _tried(encoder)
     assert not encoder.halved

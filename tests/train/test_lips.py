@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,6 +112,22 @@ def test_films_are_cut_at_pauses_and_labelled_by_who_hears(tmp_path: Path) -> No
     assert found.texts == ["a ball"] and abs(found.rows[0].frames / 25 - heard[0] / RATE) < 0.1
     prepare_films(tmp_path / "talks", "folder", tmp_path / "clips", transcribe, val_share=0.0)
     assert len(heard) == 1  # what is there is kept
+
+
+def test_what_is_told_of_a_clip_does_not_move_it(tmp_path: Path) -> None:
+    crops = np.arange(5 * 32 * 32, dtype=np.int64).astype(np.uint8).reshape(5, 32, 32)
+    told = {"start": 7.5, "frames": 100, "speaker": "s1"}
+    write_shard(tmp_path / "clips", "one", [Clip(crops[:2], "a", about=told), Clip(crops[2:], "b", about=told)])
+    rows = read_clips(tmp_path / "clips")["train"].rows
+    assert [(row.text, row.start, row.frames) for row in rows] == [("a", 0, 2), ("b", 2, 3)]
+
+
+def test_the_recipe_for_ones_own_videos_begins_with_what_ships() -> None:
+    table = tomllib.loads((Path(__file__).parents[2] / "training/recipes/lips.toml").read_text("utf-8"))["lips"]
+    recipe = LipRecipe(**table)
+    network = LipNetwork(LipConfig(recipe.channels, recipe.width, recipe.hidden, recipe.layers, recipe.points))
+    assert recipe.start == "shipped"
+    start_from(network, recipe.start)
 
 
 def test_utterances_stand_between_pauses() -> None:

@@ -75,7 +75,7 @@ def write_shard(folder: Path, name: str, clips: Sequence[Clip]) -> None:
             np.save(file, np.concatenate([clip.shapes for clip in clips if clip.shapes is not None]))
     lines, start = [], 0
     for clip in clips:
-        row = {"text": clip.text, "split": clip.split, "start": start, "frames": len(clip.seen), **clip.about}
+        row = {**clip.about, "text": clip.text, "split": clip.split, "start": start, "frames": len(clip.seen)}
         lines.append(json.dumps(row, ensure_ascii=False))
         start += len(clip.seen)
     write_text(folder / f"{name}.jsonl", "\n".join(lines) + "\n")

@@ -172,7 +172,7 @@ def _clips(film: _Labelled, split: str, transcribe: Transcribe, locate: Locate |
         part = crops[round(start * FPS) : round(end * FPS)]
         text = transcribe(sound[round(start * RATE) : round(end * RATE)])
         if len(part) > len(letters_of(text)) > 0:  # more letters than pictures cannot be learnt
-            yield Clip(part, text, split, about={**about, "start": round(start, 2)})
+            yield Clip(part, text, split, about={**about, "seconds": round(start, 2)})
 
 
 def _name_of(path: Path) -> str:

@@ -29,7 +29,7 @@ class LipRecipe:
     start: str = ""
     with_clips: bool = False
     points: int = 0
-    channels: int = 16
+    channels: int = 12
     width: int = 160
     hidden: int = 128
     layers: int = 2
