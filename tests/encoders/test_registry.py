@@ -28,7 +28,7 @@ def changed(folder: Path, target: Path, **sections: Any) -> Path:
 
 def test_an_unknown_type_is_refused_when_the_space_is_opened(tiny_space_folder: Path, tmp_path: Path) -> None:
     folder = changed(tiny_space_folder, tmp_path / "space", image={"type": "crystal.ball"})
-    known = r"known: pooled, shipped\.audio, shipped\.image, shipped\.speech, shipped\.text, tower"
+    known = r"known: pooled, shipped\.audio, shipped\.image, shipped\.speech, shipped\.text, timing, tower"
     with pytest.raises(ConfigError, match=rf"section 'image' has the unknown type 'crystal\.ball'; {known}"):
         EmbeddingSpace.from_pretrained(folder)
     with pytest.raises(ConfigError, match="section 'image' must be a table, got 3"):

@@ -52,7 +52,7 @@ def _listener(modality: str) -> Encoder:
     return made
 
 
-_levels = Encoders([name for name in modality_names() if name != "voice"], _listener)
+_levels = Encoders([name for name in modality_names() if name not in ("voice", "motion", "onset")], _listener)
 
 
 def _decode(kind: str, source: Any, encoders: Encoders) -> Decoded:

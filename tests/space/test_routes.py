@@ -134,7 +134,9 @@ def test_a_video_taken_as_one_modality(tiny_space: EmbeddingSpace, tmp_path: Pat
     for wanted in ("image", "audio", "speech"):
         found = segments_of(tiny_space, path, "video", wanted)
         assert {s.modality for s in found} == {wanted}
-    with pytest.raises(UnknownModalityError, match="a video holds video, image, audio, speech, voice, not 'text'"):
+    with pytest.raises(
+        UnknownModalityError, match="a video holds video, image, audio, speech, voice, onset, motion, not 'text'"
+    ):
         tiny_space.decode(path, "video", as_modality="text")
     seen = tiny_space.encode(path, modality="image")
     np.testing.assert_allclose(tiny_space.encode(path), seen, atol=1e-5)  # what is seen leads

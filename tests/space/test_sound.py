@@ -147,7 +147,7 @@ def test_taken_as_speech_there_are_speech_segments_only(tiny_space: EmbeddingSpa
 
 
 def test_a_recording_is_no_image(tiny_space: EmbeddingSpace, minute: Path) -> None:
-    with pytest.raises(UnknownModalityError, match="a recording is audio, speech or voice, not 'image'"):
+    with pytest.raises(UnknownModalityError, match="a recording is audio, speech, voice or onset, not 'image'"):
         tiny_space.decode(minute, "audio", as_modality="image")
 
 

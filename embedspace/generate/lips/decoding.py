@@ -33,7 +33,7 @@ class BeamSettings:
     """
 
     width: int = 24
-    language: float = 0.4
+    language: float = 0.8
     word: float = 1.5
     unlikely: float = -6.0
 

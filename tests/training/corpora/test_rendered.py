@@ -95,7 +95,7 @@ def test_splits_share_neither_pictures_nor_sounds_nor_kinds(tmp_path: Path, monk
             for k in range(99)
         ]
         manifest.write_manifest(tmp_path / source / "manifest.jsonl", rows)
-    found = {split: rendered._material(split) for split in rendered.SPLITS}
+    found = {split: rendered.material(split) for split in rendered.SPLITS}
     for one in found:
         assert found[one].pictures and found[one].sounds and found[one].own
         for picture, sound in found[one].own:
