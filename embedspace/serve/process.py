@@ -50,7 +50,7 @@ class PauseBound:
 
     Args:
         seconds: Longest search for garbage that does not set aside what it leaves.
-        clock: Tells seconds; by default of this thread's own work, since a search that only waited its turn is no long one.
+        clock: Tells seconds; by default of this thread's own work: a search that only waited its turn is no long one.
     """
 
     def __init__(self, seconds: float = 0.02, clock: Callable[[], float] = time.thread_time) -> None:
