@@ -10,10 +10,8 @@ clip and the clip by the caption, beside the same by the stamp itself, which is 
 from __future__ import annotations
 
 import argparse
-import datetime
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.errors import EmbedspaceError
 from embedspace.evaluate.intervals import bootstrap, interval_of
-from embedspace.evaluate.report import git_commit
 from embedspace.space import EmbeddingSpace
+from eval.writing import made_by, publish, run
 from training.corpora.manifest import CORPORA, Item, read_manifest
 from training.corpora.video.motions import HELD_OUT, KINDS
 from training.corpora.video.scenes import FPS, RATE, SECONDS, Thing, frames_of, thing_picture, write_clip
@@ -107,27 +104,16 @@ def main() -> int:
     given = parser.parse_args()
     space, items = EmbeddingSpace.from_pretrained(), stamps()[: given.stamps]
     entry = {
-        "name": "moving_stamps",
+        **made_by("moving_stamps"),
         "description": "Held-out stamps and their captions: the picture itself, and a clip in which it moves.",
-        "command": " ".join(["python -m eval.moving_stamps", *sys.argv[1:]]),
-        "commit": git_commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "split_hash": hashlib.sha256(json.dumps([item.id for item in items]).encode()).hexdigest(),
         "video": space.fingerprints()["video"],
         "stamps": len(items),
         "directions": measured(space, items),
     }
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "moving_stamps.json").write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
-    page = "\n".join(lines(entry))
-    (given.out / "moving_stamps.md").write_text(page + "\n")
-    print(page)
+    publish(given.out, entry, lines(entry))
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EmbedspaceError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

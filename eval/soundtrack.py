@@ -14,11 +14,9 @@ things that are among them; and by what the sound that was chosen is called.
 from __future__ import annotations
 
 import argparse
-import datetime
 import hashlib
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,13 +32,12 @@ from embedspace.evaluate.generation.judges import Judge, known_among, load_judge
 from embedspace.evaluate.generation.measures.clusters import clustered_mean
 from embedspace.evaluate.intervals import bootstrap, cluster_codes, interval_of
 from embedspace.evaluate.items import read_rows
-from embedspace.evaluate.report import git_commit
 from embedspace.evaluate.retrieval.run import corpora_folder
 from embedspace.generate.soundtrack import FoundSound, Watched, watch
 from embedspace.generate.soundtrack.sounds import GallerySounds
 from embedspace.media.film import Film, iter_moments
-from embedspace.media.write import write_image
 from embedspace.space import EmbeddingSpace
+from eval.writing import made_by, publish, run
 
 HERE = Path(__file__).parent
 NEAR = 0.1
@@ -251,12 +248,10 @@ def main() -> int:
     for what, moves in (("moves", True), ("still", False)):
         groups[f"camera {what}"] = [clip for clip in clips if clip.row["extra"]["camera"] == moves]
     entry = {
+        **made_by("soundtrack"),
         "name": name,
         "description": f"Sounds made for the {len(rows)} rendered clips of the split {arguments.split}, silent: stamps "
         "that move by the rules of training/corpora/video/motions.py. Rendered clips are not film.",
-        "command": " ".join(["python -m eval.soundtrack", *sys.argv[1:]]),
-        "commit": git_commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "split_hash": hashlib.sha256(json.dumps([[r["id"], r["extra"]["events"]] for r in rows]).encode()).hexdigest(),
         "encoder": space.fingerprints()["image"],
         "generator": space.generators["audio"].digest,
@@ -265,12 +260,7 @@ def main() -> int:
         "named": named(clips, judge, CONCEPTS),
         "cost": round(cost, 3),
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / f"{name}.json").write_text(json.dumps(entry, indent=1) + "\n")
-    page = "\n".join(lines(entry))
-    (arguments.out / f"{name}.md").write_text(page + "\n")
-    _draw(clips, corpora, arguments.out / f"{name}.png")
-    print(page)
+    publish(arguments.out, entry, lines(entry), _sheet(clips, corpora))
     return 0
 
 
@@ -278,20 +268,16 @@ def _kinds(clips: Sequence[Clip]) -> list[str]:
     return sorted({str(clip.row["extra"]["motion"]) for clip in clips})
 
 
-def _draw(clips: Sequence[Clip], corpora: Path, path: Path) -> None:
-    """Draw some clips, evenly drawn, below each other."""
+def _sheet(clips: Sequence[Clip], corpora: Path) -> Image.Image:
+    """Return some clips, evenly drawn, below each other."""
     strips = [strip(clip, corpora) for clip in clips[:: max(1, len(clips) // _SHOWN)][:_SHOWN]]
     sheet = Image.new("RGB", (_WIDE, sum(one.height + 6 for one in strips)), (255, 255, 255))
     top = 0
     for one in strips:
         sheet.paste(one, (0, top))
         top += one.height + 6
-    write_image(path, sheet)
+    return sheet
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EmbedspaceError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -15,10 +15,8 @@ clips' sounds.
 from __future__ import annotations
 
 import argparse
-import datetime
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,13 +30,12 @@ from torch.nn import functional
 
 from embedspace.encoders.timing.network import moments_to_steps
 from embedspace.encoders.timing.profiles import HOPS, SAMPLE_RATE, TICKS
-from embedspace.errors import EmbedspaceError
 from embedspace.evaluate.intervals import bootstrap, cluster_codes, interval_of
-from embedspace.evaluate.report import git_commit
 from embedspace.files import replacing
 from embedspace.media.audio import load_audio
 from embedspace.query.timing import TIMING_WEIGHT
 from embedspace.space import EmbeddingSpace
+from eval.writing import made_by, publish, run
 from training.timing.clips import BUILD, clip_path, load_clips, rendered_clips
 
 HERE = Path(__file__).parent
@@ -234,12 +231,9 @@ def main() -> int:
     galleries = [encoded(given.split, *which, space, alone=given.alone) for which in chosen]
     prints = space.with_timing().fingerprints()
     entry = {
-        "name": "video_audio",
+        **made_by("video_audio"),
         "description": f"Rendered clips of the split {given.split}: stamps that move, heard at their impacts. Rendered "
         "clips are not film.",
-        "command": " ".join(["python -m eval.video_audio", *sys.argv[1:]]),
-        "commit": git_commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "timing": prints["motion"],
         "video": prints["video"],
         "audio": prints["audio"],
@@ -249,17 +243,9 @@ def main() -> int:
         "seconds": round(time.monotonic() - began),
     }
     out = given.out or (HERE / "results" if given.split == "test" else BUILD)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "video_audio.json").write_text(json.dumps(entry, indent=1) + "\n")
-    page = "\n".join(lines(entry))
-    (out / "video_audio.md").write_text(page + "\n")
-    print(page)
+    publish(out, entry, lines(entry))
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EmbedspaceError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -1,4 +1,4 @@
-"""What commands under eval that measure one thing share: what a result names, its three files, and how they end."""
+"""What commands under eval that measure one thing share: what a result names, its files, and how they end."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def made_by(name: str) -> dict[str, str]:
     }
 
 
-def publish(folder: Path, entry: Mapping[str, Any], lines: Iterable[str], sheet: Image.Image) -> None:
-    """Write NAME.json, NAME.md and NAME.png into a folder, which is made if it is missing, and print the page.
+def publish(folder: Path, entry: Mapping[str, Any], lines: Iterable[str], sheet: Image.Image | None = None) -> None:
+    """Write NAME.json and NAME.md, and NAME.png where there is a sheet, into a folder, and print the page.
 
     Args:
-        folder: Where they go.
+        folder: Where they go; made if it is missing.
         entry: What was measured; its `name` is theirs.
         lines: The page.
         sheet: What a person can look at.
@@ -41,7 +41,8 @@ def publish(folder: Path, entry: Mapping[str, Any], lines: Iterable[str], sheet:
     page, stem = "\n".join(lines), folder / entry["name"]
     stem.with_suffix(".json").write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
     stem.with_suffix(".md").write_text(page + "\n", encoding="utf-8")
-    write_image(stem.with_suffix(".png"), sheet)
+    if sheet is not None:
+        write_image(stem.with_suffix(".png"), sheet)
     print(page)
 
 

@@ -50,10 +50,10 @@ class PauseBound:
 
     Args:
         seconds: Longest search for garbage that does not set aside what it leaves.
-        clock: Tells seconds.
+        clock: Tells seconds; by default of this thread's own work: a search that only waited its turn is no long one.
     """
 
-    def __init__(self, seconds: float = 0.02, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, seconds: float = 0.02, clock: Callable[[], float] = time.thread_time) -> None:
         self._seconds, self._clock, self._begun = seconds, clock, 0.0
 
     def __call__(self, phase: str, info: dict[str, Any]) -> None:

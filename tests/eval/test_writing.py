@@ -13,7 +13,7 @@ from embedspace.errors import InputError
 from eval.writing import made_by, publish, run
 
 
-def test_a_result_is_three_files(
+def test_a_result_is_two_files_and_a_sheet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["maps.py", "--weights", "mine"])
@@ -25,6 +25,8 @@ def test_a_result_is_three_files(
     with Image.open(tmp_path / "new/maps.png") as sheet:
         assert sheet.size == (3, 2)
     assert capsys.readouterr().out == "# Maps\n| a |\n"
+    publish(tmp_path / "none", entry, ["# Maps"])
+    assert sorted(path.name for path in (tmp_path / "none").iterdir()) == ["maps.json", "maps.md"]
 
 
 def test_what_is_wrong_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
