@@ -243,9 +243,9 @@ def _seconds(frame: Any, track: Any) -> float:  # noqa: ANN401 - av.VideoFrame, 
 class Sieve:
     """Tells a decoder, packet by packet, whether its frame is wanted: the first one of each so many seconds is.
 
-    Of a film at 25 frames per second that is looked at four times per second, about half of all frames, and a third of
-    the time of decoding, are left out: those that nobody wants and no other is predicted from. Where stamps are missing
-    or leap, and at the end of the video, every frame is.
+    Of a film at 25 frames per second that is looked at four times per second, about half of all frames, and a quarter
+    of the time of decoding, are left out: those that nobody wants and no other is predicted from. Where stamps are
+    missing or leap, and at the end of the video, every frame is wanted.
     """
 
     def __init__(self, track: Any, every: float) -> None:  # noqa: ANN401 - av.VideoStream

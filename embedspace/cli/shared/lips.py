@@ -81,7 +81,9 @@ def _checked(
         if value not in (None, False, 0) and (name, to) != ("voice", "speech"):
             raise ArgumentError(name, f"{value}: does not go with --by {by}")
     for film in films:
-        if not Path(film).is_file() or SUFFIXES.get(Path(film).suffix.lower()) != "video":
+        if not Path(film).is_file():
+            raise InputError(f"--from {film}: no such file; --by {by} takes files of films")
+        if SUFFIXES.get(Path(film).suffix.lower()) != "video":
             raise InputError(f"--from {film}: no film; --by {by} takes files of films")
     target = target_of(to)
     assert target is not None, to
