@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +15,11 @@ from training.corpora.video.people import timed_by_recording
 from training.corpora.video.phonemes import RATE, Timed, shapes_of_ipa, speak_timed
 from training.corpora.video.talking import VOICES, crops_of, grid_sentence, picture_of, split_of, talk
 
+VOICED = shutil.which("espeak-ng") is not None and shutil.which("flite") is not None
+needs_voices = pytest.mark.skipif(not VOICED, reason="needs voices: apt-get install espeak-ng flite")
 
+
+@needs_voices
 @pytest.mark.parametrize("voice", ["espeak:en-us", "espeak:en-gb-scotland", "flite:slt"])
 def test_a_voice_tells_when_its_phonemes_are_said(voice: str) -> None:
     said = speak_timed("bin blue", voice)
@@ -26,6 +31,7 @@ def test_a_voice_tells_when_its_phonemes_are_said(voice: str) -> None:
     assert said.shapes[-1].end <= len(said.waveform) / RATE and loud[: round(said.shapes[-1].end * RATE)].any()
 
 
+@needs_voices
 def test_voices_that_tell_no_times_are_refused() -> None:
     with pytest.raises(InputError, match="only espeak and flite"):
         speak_timed("bin", "piper:joe")
@@ -49,6 +55,7 @@ def test_mouths_close_where_they_must_and_flow() -> None:
     ]
 
 
+@needs_voices
 def test_the_same_seed_draws_the_same_clip_and_another_face_another() -> None:
     one, again, other = (talk("bin blue", "espeak:en-us", face, [3]) for face in (5, 5, 6))
     assert np.array_equal(crops_of(one), crops_of(again))
@@ -56,6 +63,7 @@ def test_the_same_seed_draws_the_same_clip_and_another_face_another() -> None:
     assert crops_of(talk("bin blue", "espeak:en-us", 5, [3])).shape == (one.frames, 32, 32)
 
 
+@needs_voices
 def test_the_mouth_is_drawn_where_it_is_said_to_be() -> None:
     one = talk("bin blue at f two now", "espeak:en-us", 11, [1])
     pictures = picture_of(one).astype(float).mean(axis=3)
@@ -83,6 +91,7 @@ def test_sentences_and_voices_of_the_test_are_said_nowhere_else() -> None:
         assert not set(one) & set(other)
 
 
+@needs_voices
 def test_a_recording_gives_its_own_times() -> None:
     quick, slow = speak_timed("a baseball cap", "espeak:en-us"), speak_timed("a baseball cap", "espeak:en-us", 0.7)
     found = timed_by_recording("a baseball cap", slow.waveform, "espeak:en-us")
