@@ -41,6 +41,12 @@ Videos = Annotated[
     Path | None,
     typer.Option("--videos", metavar="FOLDER", help="Films of people who speak; for recipes of kind lips."),
 ]
+Pairs = Annotated[
+    Path | None,
+    typer.Option(
+        "--pairs", metavar="MANIFEST", help="Recordings and pictures of people who speak; for recipes of kind faces."
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Another seed than the recipe's.")]
 
 
@@ -121,10 +127,12 @@ def generator(
     seed: Seed = None,
     family: Families = None,
     videos: Videos = None,
+    pairs: Pairs = None,
 ) -> None:
     """Train a generator on vectors of a space, as a recipe says; prints its folder at the end.
 
-    A recipe of kind lips trains what reads lips, on --videos: their words come from the recogniser of speech.
+    A recipe of kind lips trains what reads lips, on --videos: their words come from the recogniser of speech. One of
+    kind faces trains what makes faces from voices, on --pairs of recordings and pictures.
     """
     _require(recipe)
     from embedspace.train.generators.run import train_generator
@@ -138,6 +146,7 @@ def generator(
             seed=seed,
             families=tuple(family or ()),
             videos=videos,
+            pairs=pairs,
             callback=_tell,
         )
         print(folder)

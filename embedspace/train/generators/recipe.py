@@ -12,6 +12,7 @@ from embedspace.config import build, read_toml
 from embedspace.errors import ConfigError
 from embedspace.generate.families.base import FamilyConfig
 from embedspace.generate.families.registry import family_of
+from embedspace.train.generators.faces.recipe import FaceRecipe
 from embedspace.train.generators.lips.recipe import LipRecipe
 
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
     "load_generator_recipe",
 ]
 
-KINDS = ("vocabulary", "text", "speech", "image", "audio", "lips")
+KINDS = ("vocabulary", "text", "speech", "image", "audio", "lips", "faces")
 LATENT_KINDS = ("image", "audio")
 """Kinds whose generators draw latents, each with one or several families."""
 _DEFAULT = ("flow", "vae")
@@ -191,6 +192,7 @@ class GeneratorRecipe:
     image: ImageGeneratorRecipe = field(default_factory=ImageGeneratorRecipe)
     audio: AudioGeneratorRecipe = field(default_factory=AudioGeneratorRecipe)
     lips: LipRecipe = field(default_factory=LipRecipe)
+    faces: FaceRecipe = field(default_factory=FaceRecipe)
 
 
 def load_generator_recipe(path: str | Path, families: Sequence[str] = ()) -> GeneratorRecipe:
@@ -205,7 +207,7 @@ def load_generator_recipe(path: str | Path, families: Sequence[str] = ()) -> Gen
     """
     table = read_toml(path, what="recipe", hint="the shipped ones are in training/recipes/generators")
     table = {"name": Path(path).stem, **table}
-    for kind in LATENT_KINDS:
+    for kind in (*LATENT_KINDS, "faces"):
         if isinstance(table.get(kind), Mapping):
             table[kind] = _with_families(table[kind], families, f"{path}: {kind}.families")
     recipe = build(GeneratorRecipe, table, str(path))

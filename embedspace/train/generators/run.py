@@ -28,7 +28,9 @@ _MODULES = {
     "image": "embedspace.train.generators.image",
     "audio": "embedspace.train.generators.audio",
     "lips": "embedspace.train.generators.lips.run",
+    "faces": "embedspace.train.generators.faces.run",
 }
+_OWN_MATERIAL = ("lips", "faces")
 UNMEASURED_SIGMA = 1.0
 """Noise assumed in vectors that nothing is known of: their cosine with the caption's would be 0.71."""
 _CLASSES = Path(__file__).resolve().parents[2] / "weights" / "imagenet_classes.json"
@@ -96,6 +98,7 @@ def train_generator(
     seed: int | None = None,
     families: Sequence[str] = (),
     videos: Path | None = None,
+    pairs: Path | None = None,
     callback: Callable[[FitProgress], None] | None = None,
 ) -> Path:
     """Train a generator.
@@ -108,6 +111,7 @@ def train_generator(
         seed: Instead of the recipe's.
         families: Only these; where `out` holds a generator, on its latents and beside its families.
         videos: Folder of films that lips are read in; for kind "lips" alone.
+        pairs: Manifest of recordings and pictures of faces; for kind "faces" alone.
         callback: Told of progress, about once a minute.
 
     Returns:
@@ -121,6 +125,8 @@ def train_generator(
         loaded = dataclasses.replace(loaded, seed=seed)
     if videos is not None and loaded.kind != "lips":
         raise ConfigError(f"{recipe}: a generator of {loaded.kind} learns from no videos; leave videos (--videos) out")
+    if pairs is not None and loaded.kind != "faces":
+        raise ConfigError(f"{recipe}: a generator of {loaded.kind} learns from no pairs; leave pairs (--pairs) out")
     folder = out or Path("build/runs/generators") / loaded.kind
     curves = Curves(folder)
 
@@ -132,8 +138,9 @@ def train_generator(
 
     try:
         module = importlib.import_module(_MODULES[loaded.kind])
-        if loaded.kind == "lips":  # from pictures to letters: no space's vectors take part
-            made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, videos)
+        if loaded.kind in _OWN_MATERIAL:  # no space's vectors of captions take part
+            given = {"lips": videos, "faces": pairs}[loaded.kind]
+            made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, given)
         else:
             run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell, families=tuple(families))
             module.train(run)
