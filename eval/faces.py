@@ -1,7 +1,7 @@
-"""Measure faces made from voices: gender, and adult or child, of voices never trained on, as a judge of faces sees them.
+"""Measure faces made from voices: gender, and adult or child, of voices never trained on, as a judge sees them.
 
-    python -m training.faces && python -m training.judges.faces      # voices, pictures, the judge
-    python -m eval.faces                                             # eval/results/faces.{json,md,png}; minutes of a core
+    python -m training.faces && python -m training.judges.faces       # voices, pictures, the judge
+    python -m eval.faces                                 # eval/results/faces.{json,md,png}; minutes of a core
     python -m eval.faces --weights build/runs/generators/faces/generator --split val --out build/faces-val
 
 Each utterance has a face. The judge learnt from pictures of vendors that the generator never saw; what it gets right of
@@ -171,7 +171,13 @@ def sheet(asked: _Asked, faces: Sequence[NDArray[np.uint8]], verdicts: Verdicts)
     kinds = [
         (f"{gender} {age}, {name}", (asked.fact("gender") == gender) & (asked.fact("age") == age) & (how == name))
         for name in ("real", "synthetic", "moved adult", "made child")
-        for age, gender in (("adult", "female"), ("adult", "male"), ("child", "female"), ("child", "male"), ("child", ""))
+        for age, gender in (
+            ("adult", "female"),
+            ("adult", "male"),
+            ("child", "female"),
+            ("child", "male"),
+            ("child", ""),
+        )
     ]
     kinds = [(name, mask) for name, mask in kinds if mask.any()]
     cell, line = 96, 13
@@ -183,7 +189,9 @@ def sheet(asked: _Asked, faces: Sequence[NDArray[np.uint8]], verdicts: Verdicts)
         for place, row in enumerate(_spread(np.flatnonzero(mask), asked.fact("voice"))[:_SHOWN]):
             picture.paste(Image.fromarray(faces[row]), (place * cell, top + line))
             said = " ".join(AXES[axis][int(verdicts[axis][row])] for axis in AXES)
-            pen.text((place * cell + 2, top + line + cell), asked.rows[row]["voice"].split(":", 1)[1][-15:], fill="gray")
+            pen.text(
+                (place * cell + 2, top + line + cell), asked.rows[row]["voice"].split(":", 1)[1][-15:], fill="gray"
+            )
             pen.text((place * cell + 2, top + 2 * line + cell), said, fill="black")
     return picture
 
@@ -202,8 +210,8 @@ def _page(found: Mapping[str, Any]) -> list[str]:
     about = found["judge"]
     lines = [
         "# Faces from voices", "",
-        f"`{found['command']}`, commit {found['commit']}, weights {found['weights'][:12]}, judge {about['digest'][:12]}, "
-        f"voices {found['voices'][:12]}, seed {found['seed']}. Trained on: {found['trained_on']}", "",
+        f"`{found['command']}`, commit {found['commit']}, weights {found['weights'][:12]}, "
+        f"judge {about['digest'][:12]}, voices {found['voices'][:12]}, seed {found['seed']}. Trained on: {found['trained_on']}", "",
         f"Voices of the split {found['split']}. A face a voice, seen by a judge that knows other vendors' emoji alone. "
         "Accuracy is the mean of those of both values, in percent, so that chance is 50; intervals are over speakers. "
         "Shuffled: another voice's face. Probe: a linear reading of the voice itself.", "",
@@ -220,8 +228,8 @@ def _page(found: Mapping[str, Any]) -> list[str]:
             if share is not None
         )  # fmt: skip
         lines.append(
-            f"| {name} | {faces['speakers']} | {faces['utterances']} | {_cell(faces)} | {each} | {one['shuffled']:g} | 50 "
-            f"| {_cell(told)} | {wanted} |"
+            f"| {name} | {faces['speakers']} | {faces['utterances']} | {_cell(faces)} | {each} "
+            f"| {one['shuffled']:g} | 50 | {_cell(told)} | {wanted} |"
         )
     real = about["accuracy"]
     lines += [
@@ -230,9 +238,9 @@ def _page(found: Mapping[str, Any]) -> list[str]:
         + "; ".join(f"{axis} {real[axis]['all']:g} (" + ", ".join(
             f"{name} {share:g}" for name, share in real[axis].items() if name != "all") + ")" for axis in AXES)
         + ". What it gets wrong there it may get wrong of made faces, too.", "",
-        "Children are adults' voices moved in pitch and formants, in another way than in training; adults moved by factors "
-        "near 1 go the same way. Real children are two speakers: Festival's voice krb, and pupils who read in Portuguese. "
-        "Girls and boys are made of women and men, and what the voice keeps of them is all that can be told.",
+        "Children are adults' voices moved in pitch and formants, in another way than in training; adults moved by "
+        "factors near 1 go the same way. Real children are two speakers: Festival's voice krb, and pupils who read in "
+        "Portuguese. Girls and boys are made of women and men, and what the voice keeps of them is all that can be told.",
     ]  # fmt: skip
     return lines
 

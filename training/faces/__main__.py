@@ -6,9 +6,9 @@
         festvox-ca-ona-hts festvox-ru
     python -m training.faces                        # build/faces; what is written stays
 
-`build/faces/pairs.jsonl` is a manifest as a user's own is (`embedspace.train.generators.faces.pairs`): the "speaker" of a
-row is the kind of person, so that any woman's voice goes with any picture of a woman. `build/faces/judge.jsonl` are the
-pictures of other vendors, which nothing but the judge of the evaluation sees.
+`build/faces/pairs.jsonl` is a manifest as a user's own is (`embedspace.train.generators.faces.pairs`): the "speaker" of
+a row is the kind of person, so that any woman's voice goes with any picture of a woman. `build/faces/judge.jsonl` are
+the pictures of other vendors, which nothing but the judge of the evaluation sees.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def _speech(speaker: Speaker) -> Iterator[dict[str, Any]]:
     stem = speaker.name.replace(":", "_").replace("+", "_")
     listing = OUT / "speech" / f"{stem}.jsonl"
     if not listing.exists():
-        rows = [_written(one, OUT / "speech" / f"{stem}-{number}.flac") for number, one in enumerate(utterances(speaker))]
+        rows = [
+            _written(one, OUT / "speech" / f"{stem}-{number}.flac") for number, one in enumerate(utterances(speaker))
+        ]
         write_text(listing, "".join(json.dumps(row) + "\n" for row in rows))
     yield from (json.loads(line) for line in listing.read_text("utf-8").splitlines())
 

@@ -5,8 +5,8 @@ man's by about a third, against a woman's by about a sixth. No recordings of eno
 and formants of adults are moved. What a way of moving leaves in the sound would tell children from adults by itself:
 adults go the same way with factors near 1, and the test's children are made in another way than the training's.
 
-Source: Verhelst and Roelands 1993 (WSOLA, https://doi.org/10.1109/ICASSP.1993.319366) and the cepstral envelope (Oppenheim
-and Schafer 1968) for `by_spectrum`; Moulines and Charpentier 1990 (TD-PSOLA,
+Source: Verhelst and Roelands 1993 (WSOLA, https://doi.org/10.1109/ICASSP.1993.319366) and the cepstral envelope
+(Oppenheim and Schafer 1968) for `by_spectrum`; Moulines and Charpentier 1990 (TD-PSOLA,
 https://doi.org/10.1016/0167-6393(90)90021-Z) for `by_grains`; Huber et al. 1999 (https://doi.org/10.1121/1.427150) for
 the formants and pitches of children.
 """

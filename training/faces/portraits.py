@@ -2,8 +2,8 @@
 
 The corpora of emoji leave skin tones out, since a name is one thing there. Here they are what makes one vendor's man
 six people. Whether a picture is of a woman, a man, a girl or a boy is what Unicode says of its code points; of a child
-or a person without a gender only the age is known. Couples, families and people with their whole body are left out, and so
-are bald heads and women with a beard, in which nothing drawn tells the gender.
+or a person without a gender only the age is known. Couples, families and people with their whole body are left out, and
+so are bald heads and women with a beard, in which nothing drawn tells the gender.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
 from numpy.typing import NDArray
 
 from embedspace.encoders.shipped.image_features import crop_to_content

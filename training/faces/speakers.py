@@ -1,9 +1,9 @@
 """Who speaks: people and synthetic voices of known gender and age, and children made of the adults among them.
 
-What is known of a voice is what its makers say: espeak-ng's and Festival's lists of voices, the names of the readers in
-the changelog of Tux Paint's stamps, the folders of the telephone exchange's prompts (`en_US_f_Allison`). Two speakers of
-the test are real children by these: Festival's Czech voice krb, whose recordings are a boy's, and the pupils who read in
-Portuguese. All others are adults moved in pitch and formants (`training.faces.children`).
+What is known of a voice is what its makers say: espeak-ng's and Festival's lists of voices, the names of the readers
+in the changelog of Tux Paint's stamps, the folders of the telephone exchange's prompts (`en_US_f_Allison`). Two
+speakers of the test are real children by these: Festival's Czech voice krb, whose recordings are a boy's, and the
+pupils who read in Portuguese. All others are adults moved in pitch and formants (`training.faces.children`).
 """
 
 from __future__ import annotations
@@ -280,4 +280,3 @@ def _festival(voice: str, number: int) -> Waveform:
         except subprocess.CalledProcessError as error:
             raise InputError(f"{voice} could not say {text!r}: {error.stderr.decode(errors='replace')}") from None
         return trim_silence(decode(out, SPEECH_RATE, max_seconds=30.0), SPEECH_RATE)
-

@@ -190,9 +190,7 @@ def train() -> FaceJudge:
     chosen = {axis: _chosen(rows, facts, axis) for axis in AXES}
     for axis, (_, second) in AXES.items():
         known = facts[axis] != ""
-        weights, bias = _fitted(
-            rows[known], facts[axis][known] == second, facts["group"][known], chosen[axis]["ridge"]
-        )
+        weights, bias = _fitted(rows[known], facts[axis][known] == second, facts["group"][known], chosen[axis]["ridge"])
         tensors |= {axis: weights, f"{axis}.bias": np.array([bias + chosen[axis]["shift"]], np.float32)}
     judge = FaceJudge(tensors, {}, "")
     about = {

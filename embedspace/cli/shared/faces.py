@@ -11,8 +11,12 @@ from embedspace.errors import ArgumentError, EmbedspaceError, InputError
 from embedspace.modality import SUFFIXES
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from embedspace.generate.base import Sample
     from embedspace.generate.faces import FaceMaker
+    from embedspace.space import EmbeddingSpace
 
 __all__ = ["VOICE", "make_faces", "makes_faces"]
 
@@ -70,8 +74,7 @@ def make_faces(
     failed: list[str] = []
     for recording, own in zip(recordings, paths, strict=True):
         try:
-            voice = opened.encode_voice(recording)[0]
-            samples = maker.make(voice, number, seed=seed, size=settings.get("size"))
+            samples = maker.make(_voice(opened, recording), number, seed=seed, size=settings.get("size"))
         except EmbedspaceError as error:
             if len(recordings) == 1:
                 raise
@@ -123,6 +126,23 @@ def _maker(by: str) -> FaceMaker:
     from embedspace.generate.faces import FaceMaker
 
     return FaceMaker.from_pretrained(None if by == VOICE else by)
+
+
+def _voice(space: EmbeddingSpace, recording: str) -> NDArray[np.float32]:
+    """Return the voice of who speaks longest in a recording.
+
+    Raises:
+        InputError: If nobody is heard to speak.
+        MediaError: If it cannot be read.
+    """
+    from embedspace.modality import Modality
+    from embedspace.segment import mean_vector
+
+    segments = space.encode_decoded([space.decode(recording, "audio")])[0]  # of a film the sound alone
+    found = mean_vector(segments, Modality.VOICE)
+    if found is None:
+        raise InputError(f"{recording}: nobody is heard to speak; take a recording of some seconds of speech")
+    return found.astype("float32")
 
 
 def _say(sample: Sample, recording: str, path: Path, *, as_json: bool) -> None:

@@ -8,8 +8,8 @@ for sample in FaceMaker.from_pretrained().make(voice, number=4):
     print(sample.content.shape, sample.seed)
 
 Source: Duarte et al. 2019 (Wav2Pix, https://arxiv.org/abs/1903.10195): a GAN whose generator is told nothing but who
-speaks. Here the voice is the vector of a network that tells speakers apart, and what is made are latents of the generator
-of pictures.
+speaks. Here the voice is the vector of a network that tells speakers apart, and what is made are latents of the
+generator of pictures.
 """
 
 from __future__ import annotations
@@ -75,9 +75,7 @@ def picture_parts() -> PictureParts:
     config = read_config(folder / "config.json", FORMAT, "configuration of a generator")
     path = folder / "autoencoder.safetensors"
     autoencoder = load_module(partial(Autoencoder, autoencoder_config(config)), path)
-    return PictureParts(
-        autoencoder, load_upsampler(config, folder), hashlib.sha256(path.read_bytes()).hexdigest()
-    )
+    return PictureParts(autoencoder, load_upsampler(config, folder), hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 class FaceMaker:
@@ -159,7 +157,7 @@ class FaceMaker:
             latents = self.latents(condition[: len(seeds)], [torch.Generator().manual_seed(one) for one in seeds])
             for one, picture in zip(seeds, self.pictures(latents), strict=True):
                 content = resized(picture, size or self.side, self.parts.upsampler)
-                about = {"by": "voice", "weights": self.digest, "trained_on": self.about}
+                about = {"by": "voice", "seed": one, "weights": self.digest, "trained_on": self.about}
                 found.append(Sample("image", content, one, provenance=about))
         return found
 

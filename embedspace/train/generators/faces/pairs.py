@@ -4,8 +4,8 @@
     {"speech": "clips/anna-2.wav", "picture": "faces/anna-2.jpg", "speaker": "anna", "split": "val"}
     {"speech": "clips/anna-3.wav", "speaker": "anna"}
 
-Paths are relative to the manifest. Recordings and pictures of one speaker go with each other in every combination, and a
-row with a speaker may have one of the two alone. A picture shows one face and little else: nothing here finds faces.
+Paths are relative to the manifest. Recordings and pictures of one speaker go with each other in every combination, and
+a row with a speaker may have one of the two alone. A picture shows one face and little else: nothing here finds faces.
 Rows of the splits "val" and "test" are never trained on.
 """
 
@@ -26,9 +26,9 @@ from embedspace.encoders.towers.efficientnet_lite import resize_padded
 from embedspace.errors import ConfigError, EmbedspaceError, InputError
 from embedspace.generate.conditioning import Condition, add_noise
 from embedspace.generate.families.base import FamilyConfig, Shape
-from embedspace.train.generators.faces.voices import FileVoices
 from embedspace.generate.latents.autoencoder import Autoencoder
 from embedspace.media.image import flatten, load_image
+from embedspace.train.generators.faces.voices import FileVoices
 
 __all__ = ["FacePairs", "FaceSet", "Group", "encode_pairs", "read_pairs"]
 
@@ -221,7 +221,9 @@ def encode_pairs(
     held = {split: np.array([owner in faces for owner in owners[split]]) for split in found}
     if len({owner for owner in owners.get("train", ()) if owner in faces}) < 2:
         reasons = [*skipped, *bad]
-        raise ConfigError(f"fewer than 2 speakers are left; {len(reasons)} files cannot be read, the first: {reasons[0]}")
+        raise ConfigError(
+            f"fewer than 2 speakers are left; {len(reasons)} files cannot be read, the first: {reasons[0]}"
+        )
     kept = {split: torch.tensor(owners[split])[torch.from_numpy(held[split])] for split in found}
     own_rows = {split: found[split][held[split]] for split in found}
     mean = _mean_voice(own_rows["train"], kept["train"])
