@@ -211,7 +211,8 @@ def _page(found: Mapping[str, Any]) -> list[str]:
     lines = [
         "# Faces from voices", "",
         f"`{found['command']}`, commit {found['commit']}, weights {found['weights'][:12]}, "
-        f"judge {about['digest'][:12]}, voices {found['voices'][:12]}, seed {found['seed']}. Trained on: {found['trained_on']}", "",
+        f"judge {about['digest'][:12]}, voices {found['voices'][:12]}, seed {found['seed']}. "
+        f"Trained on: {found['trained_on']}", "",
         f"Voices of the split {found['split']}. A face a voice, seen by a judge that knows other vendors' emoji alone. "
         "Accuracy is the mean of those of both values, in percent, so that chance is 50; intervals are over speakers. "
         "Shuffled: another voice's face. Probe: a linear reading of the voice itself.", "",
@@ -231,18 +232,23 @@ def _page(found: Mapping[str, Any]) -> list[str]:
             f"| {name} | {faces['speakers']} | {faces['utterances']} | {_cell(faces)} | {each} "
             f"| {one['shuffled']:g} | 50 | {_cell(told)} | {wanted} |"
         )
-    real = about["accuracy"]
     lines += [
         "",
-        f"The judge itself, on {real['pictures']} real faces of the generator's vendors, which it never saw: "
-        + "; ".join(f"{axis} {real[axis]['all']:g} (" + ", ".join(
-            f"{name} {share:g}" for name, share in real[axis].items() if name != "all") + ")" for axis in AXES)
-        + ". What it gets wrong there it may get wrong of made faces, too.", "",
+        f"The judge itself, on {about['accuracy']['pictures']} real faces of the generator's vendors, which it never saw: "
+        f"{_judged(about['accuracy'])}. The same faces as the decoder draws them: {_judged(about['accuracy_decoded'])}. "
+        "What it gets wrong there it may get wrong of made faces, too.", "",
         "Children are adults' voices moved in pitch and formants, in another way than in training; adults moved by "
         "factors near 1 go the same way. Real children are two speakers: Festival's voice krb, and pupils who read in "
-        "Portuguese. Girls and boys are made of women and men, and what the voice keeps of them is all that can be told.",
+        "Portuguese. Girls and boys are made of women and men, and what the voice keeps of them is all that can be "
+        "told.",
     ]  # fmt: skip
     return lines
+
+
+def _judged(found: Mapping[str, Any]) -> str:
+    """Return the judge's accuracy on both axes, and by vendor."""
+    by = {axis: [f"{name} {share:g}" for name, share in found[axis].items() if name != "all"] for axis in AXES}
+    return "; ".join(f"{axis} {found[axis]['all']:g} ({', '.join(by[axis])})" for axis in AXES)
 
 
 def _cell(one: Mapping[str, Any]) -> str:
@@ -266,7 +272,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     entry = {
         **made_by("faces"), "seed": SEED, "split": given.split, "weights": maker.digest, "trained_on": maker.about,
         "voices": hashlib.sha256(listed.encode()).hexdigest(),
-        "judge": {"digest": judge.digest, "accuracy": judge.about["accuracy"], "vendors": judge.about["vendors"]},
+        "judge": {
+            "digest": judge.digest,
+            **{name: judge.about[name] for name in ("accuracy", "accuracy_decoded", "vendors")},
+        },
         "figures": figures,
     }  # fmt: skip
     publish(given.out, entry, _page(entry), sheet(asked, faces, verdicts))

@@ -207,7 +207,7 @@ def _network(section: dict[str, Any], shape: Shape, width: int, folder: Path) ->
 def is_face_maker(folder: Path) -> bool:
     """Return whether a folder holds what makes faces from voices."""
     try:
-        return json.loads((folder / "config.json").read_text("utf-8")).get("kind") == "faces"
+        return bool(json.loads((folder / "config.json").read_text("utf-8")).get("kind") == "faces")
     except (OSError, ValueError, AttributeError):
         return False
 

@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedspace.catalog.ingest.tables import BadRow, read_rows
+from embedspace.catalog.ingest.manifests import BadRow
+from embedspace.catalog.ingest.tables import read_rows
 from embedspace.encoders.towers.efficientnet_lite import resize_padded
 from embedspace.errors import ConfigError, EmbedspaceError, InputError
 from embedspace.generate.conditioning import Condition, add_noise
@@ -258,7 +259,8 @@ def _encoded_pictures(
 
 @torch.inference_mode()
 def _latents(autoencoder: Autoencoder, parts: Iterable[Tensor]) -> Tensor:
-    return torch.cat([autoencoder.encode(part) for part in parts]).clone()
+    found: Tensor = torch.cat([autoencoder.encode(part) for part in parts]).clone()
+    return found
 
 
 def _mean_voice(rows: NDArray[np.float32], owners: Tensor) -> NDArray[np.float32]:
@@ -268,4 +270,5 @@ def _mean_voice(rows: NDArray[np.float32], owners: Tensor) -> NDArray[np.float32
 
 
 def _unit(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    unit: Tensor = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return unit
