@@ -94,10 +94,12 @@ def generate(
     with --by voice, --to image is a drawn face that fits who speaks.
     """
     if by is not None:
+        from embedspace.cli.shared.by import generate_by
+
         given = {**settings, "head": head, "morph": morph, "sheet": sheet, "sounds": sounds, "film_sound": film_sound,
                  "neighbours": neighbours, "as": as_modality}  # fmt: skip
-        _by(sources, to, by, given, number=number, seed=seed, out=out, overwrite=overwrite, as_json=json,
-            space=(space_name, device, download))  # fmt: skip
+        generate_by(by, sources, to, given, number=number, seed=seed, out=out, overwrite=overwrite, as_json=json,
+                    space=(space_name, device, download))  # fmt: skip
         return
     from embedspace.cli.shared.films import check_no_film, is_film, score_films
 
@@ -121,34 +123,6 @@ def generate(
     options = {"to": to, "head": chosen, "neighbours": max(neighbours, 4 if sheet else 0), "force": force}
     samples = _run(space, jobs, request, options, as_json=json, shown=neighbours)
     _draw(sheet, jobs, samples, space, chosen)
-
-
-def _by(
-    sources: Sequence[str],
-    to: str,
-    by: str,
-    given: dict[str, Any],
-    *,
-    number: int,
-    seed: int,
-    out: Path | None,
-    overwrite: bool,
-    as_json: bool,
-    space: tuple[str | None, str, bool],
-) -> None:
-    """Make faces by voices, or read films by lips."""
-    from embedspace.cli.shared.faces import make_faces, makes_faces
-
-    if makes_faces(by):
-        make_faces(
-            sources, to, by, given, number=number, seed=seed, out=out, overwrite=overwrite, as_json=as_json, space=space
-        )
-        return
-    if to == Modality.IMAGE:
-        raise ArgumentError("by", f"{by}: makes no pictures; take voice, or a folder that a recipe of kind faces made")
-    from embedspace.cli.shared.lips import read_films
-
-    read_films(sources, to, by, {**given, "n": number - 1}, out=out, overwrite=overwrite, as_json=as_json)
 
 
 def _composed(

@@ -123,10 +123,11 @@ def train_generator(
     loaded = load_generator_recipe(recipe, families)
     if seed is not None:
         loaded = dataclasses.replace(loaded, seed=seed)
-    if videos is not None and loaded.kind != "lips":
-        raise ConfigError(f"{recipe}: a generator of {loaded.kind} learns from no videos; leave videos (--videos) out")
-    if pairs is not None and loaded.kind != "faces":
-        raise ConfigError(f"{recipe}: a generator of {loaded.kind} learns from no pairs; leave pairs (--pairs) out")
+    for name, value, kind in (("videos", videos, "lips"), ("pairs", pairs, "faces")):
+        if value is not None and loaded.kind != kind:
+            raise ConfigError(
+                f"{recipe}: a generator of {loaded.kind} learns from no {name}; leave {name} (--{name}) out"
+            )
     folder = out or Path("build/runs/generators") / loaded.kind
     curves = Curves(folder)
 
