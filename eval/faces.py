@@ -234,8 +234,9 @@ def _page(found: Mapping[str, Any]) -> list[str]:
         )
     lines += [
         "",
-        f"The judge itself, on {about['accuracy']['pictures']} real faces of the generator's vendors, which it never saw: "
-        f"{_judged(about['accuracy'])}. The same faces as the decoder draws them: {_judged(about['accuracy_decoded'])}. "
+        f"The judge itself, on {about['accuracy']['pictures']} real faces of the generator's vendors, which it never "
+        f"saw: {_judged(about['accuracy'])}. The same faces as the decoder draws them: "
+        f"{_judged(about['accuracy_decoded'])}. "
         "What it gets wrong there it may get wrong of made faces, too.", "",
         "Children are adults' voices moved in pitch and formants, in another way than in training; adults moved by "
         "factors near 1 go the same way. Real children are two speakers: Festival's voice krb, and pupils who read in "

@@ -63,14 +63,14 @@ def _pictures() -> Iterator[dict[str, Any]]:
         yield {
             "picture": one.path.relative_to(OUT).as_posix(), "speaker": kind_of(one.person.gender, one.person.age),
             "vendor": one.vendor, "licence": one.licence, "gender": one.person.gender, "age": one.person.age,
-            "tone": one.person.tone,
+            "tone": one.person.tone, "plain": one.person.plain,
         }  # fmt: skip
 
 
 def main() -> int:
     """Build everything."""
     pictures = list(_pictures())
-    drawn = [row for row in pictures if row["vendor"] in DRAWN_BY and row["speaker"]]
+    drawn = [row for row in pictures if row["vendor"] in DRAWN_BY and row["speaker"] and row["plain"]]
     judged = [row for row in pictures if row["vendor"] not in DRAWN_BY]
     rows: list[dict[str, Any]] = []
     for speaker in speakers():

@@ -48,6 +48,8 @@ _WORK = (
     "2708", "1F680", "1F692",
 )  # fmt: skip
 _FACES = ("1F9D4-2642", "1F471-2642", "1F471-2640")
+_OTHERS = ("", "medium")
+"""Tones of people at work, with gestures and helmets: more of them would outnumber plain heads."""
 _SIGNS = {"2642": "male", "2640": "female"}
 
 
@@ -103,9 +105,13 @@ def person_of(hexcode: str) -> Person | None:
 
 
 def pictures_of(vendor: emoji.Vendor) -> dict[str, Path | bytes]:
-    """Return hexcode -> picture of a vendor's plain heads, skin tones and all."""
+    """Return hexcode -> picture of a vendor's people: plain heads in all skin tones, others in two."""
     found = _toned_icons(vendor) if isinstance(vendor, emoji.IconSet) else vendor.pictures()
-    return {code: picture for code, picture in found.items() if (person := person_of(code)) and person.plain}
+    return {code: picture for code, picture in found.items() if (person := person_of(code)) and _wanted(person)}
+
+
+def _wanted(person: Person) -> bool:
+    return person.plain or person.tone in _OTHERS
 
 
 def build(out: Path) -> list[Portrait]:
