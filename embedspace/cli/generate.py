@@ -90,15 +90,14 @@ def generate(
     weights and the source's terms are inside. With --init a file is edited: --mask says where, --strength how far.
     Captions are printed, and written only with --out. With --json one object per sample. A film with --to audio is
     given sounds where something strikes in it: written with the film (.mp4, .mkv, .mov, .webm, .avi), or alone (.wav);
-    with --seconds it is one sound of what it means. With --by lips, --to text or speech is what the speaker's lips say;
-    with --by voice, --to image is a drawn face that fits who speaks.
+    with --seconds it is one sound of what it means. --by lips: what a speaker's lips say. --by voice: a drawn face.
     """
     if by is not None:
         from embedspace.cli.shared.by import generate_by
 
         given = {**settings, "head": head, "morph": morph, "sheet": sheet, "sounds": sounds, "film_sound": film_sound,
                  "neighbours": neighbours, "as": as_modality}  # fmt: skip
-        generate_by(by, sources, to, given, number=number, seed=seed, out=out, overwrite=overwrite, as_json=json,
+        generate_by(by, sources, to, given, (number, seed), out, overwrite=overwrite, as_json=json,
                     space=(space_name, device, download))  # fmt: skip
         return
     from embedspace.cli.shared.films import check_no_film, is_film, score_films

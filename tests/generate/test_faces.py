@@ -100,3 +100,11 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
         FaceMaker.from_pretrained(tmp_path)
     (tmp_path / "network.safetensors").write_bytes(b"x")
     assert is_face_maker(tmp_path) and not is_face_maker(tmp_path / "none")
+
+
+def test_what_ships_draws_emoji_people_and_says_so() -> None:
+    shipped = FaceMaker.from_pretrained()
+    assert "emoji people" in shipped.about.casefold() and "no face of anybody" in shipped.about
+    assert shipped.make(voice())[0].content.shape == (96, 96, 3)
+    folder = Path(__file__).resolve().parents[2] / "embedspace" / "weights" / "faces"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 3_000_000

@@ -17,21 +17,21 @@ def generate_by(
     sources: Sequence[str],
     to: str,
     given: dict[str, Any],
-    *,
-    number: int,
-    seed: int,
+    drawn: tuple[int, int],
     out: Path | None,
+    *,
     overwrite: bool,
     as_json: bool,
     space: tuple[str | None, str, bool],
 ) -> None:
-    """Draw faces by voices, or read films by lips; arguments as `make_faces` takes them.
+    """Draw faces by voices, or read films by lips; `drawn` is number and seed, others are as `make_faces` takes them.
 
     Raises:
         EmbedspaceError: If an option does not fit, or a source cannot be used.
     """
     from embedspace.cli.shared.faces import make_faces, makes_faces
 
+    number, seed = drawn
     if makes_faces(by):
         make_faces(
             sources, to, by, given, number=number, seed=seed, out=out, overwrite=overwrite, as_json=as_json, space=space

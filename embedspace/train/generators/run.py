@@ -30,7 +30,8 @@ _MODULES = {
     "lips": "embedspace.train.generators.lips.run",
     "faces": "embedspace.train.generators.faces.run",
 }
-_OWN_MATERIAL = ("lips", "faces")
+_OWN_MATERIAL = {"lips": "videos", "faces": "pairs"}
+"""Kind -> what it learns from instead of the corpora."""
 UNMEASURED_SIGMA = 1.0
 """Noise assumed in vectors that nothing is known of: their cosine with the caption's would be 0.71."""
 _CLASSES = Path(__file__).resolve().parents[2] / "weights" / "imagenet_classes.json"
@@ -123,11 +124,7 @@ def train_generator(
     loaded = load_generator_recipe(recipe, families)
     if seed is not None:
         loaded = dataclasses.replace(loaded, seed=seed)
-    for name, value, kind in (("videos", videos, "lips"), ("pairs", pairs, "faces")):
-        if value is not None and loaded.kind != kind:
-            raise ConfigError(
-                f"{recipe}: a generator of {loaded.kind} learns from no {name}; leave {name} (--{name}) out"
-            )
+    given = _own_material(loaded.kind, str(recipe), videos=videos, pairs=pairs)
     folder = out or Path("build/runs/generators") / loaded.kind
     curves = Curves(folder)
 
@@ -140,7 +137,6 @@ def train_generator(
     try:
         module = importlib.import_module(_MODULES[loaded.kind])
         if loaded.kind in _OWN_MATERIAL:  # no space's vectors of captions take part
-            given = {"lips": videos, "faces": pairs}[loaded.kind]
             made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, given)
         else:
             run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell, families=tuple(families))
@@ -151,6 +147,19 @@ def train_generator(
     resolved = {k: v for k, v in dataclasses.asdict(loaded).items() if k not in _MODULES or k == loaded.kind}
     write_text(made / "recipe.json", json.dumps(resolved, indent=1) + "\n")
     return made
+
+
+def _own_material(kind: str, recipe: str, **given: Path | None) -> Path | None:
+    """Return which of what is given a kind learns from; refuse what it does not.
+
+    Raises:
+        ConfigError: If it learns from none of what is given.
+    """
+    name = _OWN_MATERIAL.get(kind, "")
+    for other, value in given.items():
+        if value is not None and other != name:
+            raise ConfigError(f"{recipe}: a generator of {kind} learns from no {other}; leave {other} (--{other}) out")
+    return given.get(name)
 
 
 def open_run(
