@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embedspace.cli.shared.by import generate_by
 from embedspace.cli.shared.generate_options import (
     By,
     FilmSound,
@@ -93,8 +94,6 @@ def generate(
     with --seconds it is one sound of what it means. --by lips: what a speaker's lips say. --by voice: a drawn face.
     """
     if by is not None:
-        from embedspace.cli.shared.by import generate_by
-
         given = {**settings, "head": head, "morph": morph, "sheet": sheet, "sounds": sounds, "film_sound": film_sound,
                  "neighbours": neighbours, "as": as_modality}  # fmt: skip
         generate_by(by, sources, to, given, (number, seed), out, overwrite=overwrite, as_json=json,
