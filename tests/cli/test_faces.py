@@ -68,8 +68,11 @@ def test_who_does_not_speak_has_no_face_and_others_have(run: Run, tmp_path: Path
     ("given", "message"),
     [
         (("--to", "text", "--by", "voice"), "--by voice makes faces from voices: --to image, not --to text"),
-        (("--to", "image", "--by", "lips"), "--by lips: makes no pictures; take voice"),
-        (("--to", "image", "--by", "nowhere"), "--by nowhere: makes no pictures"),
+        (
+            ("--to", "image", "--by", "lips"),
+            "--by lips reads words from films: --to text or --to speech, not --to image",
+        ),
+        (("--to", "image", "--by", "nowhere"), "--by nowhere: must be voice, or a folder"),
         (("--to", "image", "--by", "maker", "--guidance", 3), "--guidance 3.0: does not go with --by maker"),
         (("--to", "image", "--by", "maker", "--sheet", "a.png"), "--sheet a.png: does not go with --by maker"),
         (("--to", "image", "--by", "maker", "--size", 3), "--size"),

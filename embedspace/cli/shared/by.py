@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from embedspace.cli.shared.faces import make_faces, makes_faces
+from embedspace.cli.shared.lips import LIPS, read_films
 from embedspace.errors import ArgumentError
 from embedspace.modality import Modality
 
@@ -29,16 +31,12 @@ def generate_by(
     Raises:
         EmbedspaceError: If an option does not fit, or a source cannot be used.
     """
-    from embedspace.cli.shared.faces import make_faces, makes_faces
-
     number, seed = drawn
     if makes_faces(by):
         make_faces(
             sources, to, by, given, number=number, seed=seed, out=out, overwrite=overwrite, as_json=as_json, space=space
         )
         return
-    if to == Modality.IMAGE:
-        raise ArgumentError("by", f"{by}: makes no pictures; take voice, or a folder that a recipe of kind faces made")
-    from embedspace.cli.shared.lips import read_films
-
+    if to == Modality.IMAGE and by != LIPS and not Path(by).is_dir():
+        raise ArgumentError("by", f"{by}: must be voice, or a folder that a recipe of kind faces made")
     read_films(sources, to, by, {**given, "n": number - 1}, out=out, overwrite=overwrite, as_json=as_json)
