@@ -190,7 +190,7 @@ def sheet(asked: _Asked, faces: Sequence[NDArray[np.uint8]], verdicts: Verdicts)
             picture.paste(Image.fromarray(faces[row]), (place * cell, top + line))
             said = " ".join(AXES[axis][int(verdicts[axis][row])] for axis in AXES)
             pen.text(
-                (place * cell + 2, top + line + cell), asked.rows[row]["voice"].split(":", 1)[1][-15:], fill="gray"
+                (place * cell + 2, top + line + cell), asked.rows[row]["voice"].split(":", 1)[-1][-15:], fill="gray"
             )
             pen.text((place * cell + 2, top + 2 * line + cell), said, fill="black")
     return picture
