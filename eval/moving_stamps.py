@@ -4,8 +4,8 @@
 
 Each of the 281 held-out stamps with a caption of its own moves for four seconds, by a kind of motion of the test split,
 before soft colours (`training/corpora/video`); in half of the clips the camera moves. The caption is to be found by the
-clip and the clip by the caption, beside the same by the stamp itself, which is ten times as large in the picture, by the clip
-without views of what moves in it, and by its first frame.
+clip and the clip by the caption, beside the same by the stamp itself, which is ten times as large in the picture, by
+the clip without views of what moves in it, and by its first frame.
 """
 
 from __future__ import annotations
