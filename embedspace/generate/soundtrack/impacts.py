@@ -49,7 +49,7 @@ class ImpactSettings:
     around: float = 1.5
     falls: float = 1.0
     apart: float = 0.12
-    least_share: float = 0.001
+    least_share: float = 0.0005
     goes_on: float = 0.5
     same: float = 0.25
     usual: float = 0.25
