@@ -17,10 +17,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,52 +27,33 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from embedspace.errors import ConfigError, EmbedspaceError
-from embedspace.evaluate.generation.judges import Judge, known_among, load_judge
-from embedspace.evaluate.generation.measures.clusters import clustered_mean
+from embedspace.evaluate.generation.judges import Judge, load_judge
 from embedspace.evaluate.intervals import bootstrap, cluster_codes, interval_of
 from embedspace.evaluate.items import read_rows
 from embedspace.evaluate.retrieval.run import corpora_folder
-from embedspace.generate.soundtrack import FoundSound, SoundBank, watch
+from embedspace.generate.soundtrack import SoundBank, watch
 from embedspace.generate.soundtrack.impacts import iter_impacts
 from embedspace.generate.soundtrack.movement import KEPT_SIDE, iter_movement
-from embedspace.generate.soundtrack.sounds import GallerySounds
+from embedspace.generate.soundtrack.sounds import GallerySounds, sound_of_views
 from embedspace.generate.soundtrack.watching import FRAMES_PER_SECOND
 from embedspace.media.film import Film, iter_moments
 from embedspace.space import EmbeddingSpace
+from eval.soundtrack_named import NEAR, Clip, named
 from eval.writing import made_by, publish, run
 
 HERE = Path(__file__).parent
-NEAR = 0.1
-"""Seconds by which a sound may be off."""
 _SHIFTS = 20
 """Other clips that each clip is compared with, and draws of chance."""
 _JUDGE = "training.judges.sounds:load"
+_BOUNDS = {
+    "right_name": "What the judge can say at most: of the sound that ships for the right name (none is wrong)",
+    "own_whole": "of the clips' own recordings, whole",
+    "own_as_heard": "of the half second of them that is heard in the clips",
+}
 _SHOWN = 6
 _FIRST = 96
 """Test clips that were measured before the settings were changed."""
 _WIDE, _FRAME, _CURVE = 960, 72, 70
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Clip:
-    """A clip and what was found in it.
-
-    Attributes:
-        row: Of the manifest.
-        times: Seconds of the sounds.
-        curve: (T, 3) times, how much moves, and strength of impacts.
-        sounds: What is heard at each of these times; none where only times are measured.
-    """
-
-    row: dict[str, Any]
-    times: list[float]
-    curve: NDArray[np.float64]
-    sounds: list[FoundSound]
-
-    @property
-    def truth(self) -> list[float]:
-        """Seconds of the impacts."""
-        return list(self.row["extra"]["events"])
 
 
 def matched(found: Sequence[float], truth: Sequence[float]) -> int:
@@ -121,30 +100,6 @@ def onsets(clips: Sequence[Clip]) -> dict[str, Any]:
         "shuffled": f1(shuffled, names),
         "chance": f1(drawn, names),
     }
-
-
-def named(clips: Sequence[Clip], judge: Judge | None, concepts: Sequence[str]) -> dict[str, Any]:
-    """Return how often a right event's sound is of what strikes: by its name, and by the judge."""
-    known = [clip for clip in clips if clip.row["concept"] in concepts and clip.sounds]
-    rows = [
-        (str(clip.row["concept"]), sound)
-        for clip in known
-        for time, sound in zip(clip.times, clip.sounds, strict=True)
-        if any(abs(time - at) <= NEAR for at in clip.truth)
-    ]
-    wanted = [concept for concept, _ in rows]
-    entry: dict[str, Any] = {"clips": len(known), "events": len(rows), "concepts": len(set(wanted))}
-    if not rows:
-        return entry
-    others = [wanted[(k + len(rows) // 2) % len(rows)] for k in range(len(rows))]
-    for label, names in (("", wanted), ("shuffled_", others)):
-        says = [bool(re.search(rf"\b{name}", sound.name)) for name, (_, sound) in zip(names, rows, strict=True)]
-        entry[f"{label}by_name"] = clustered_mean(np.array(says, np.float64), wanted)
-        if judge is not None:
-            features = judge.features([sound.waveform for _, sound in rows], rows[0][1].sample_rate)
-            hit = known_among(judge, features, names, concepts, 1)
-            entry[f"{label}by_judge"] = clustered_mean(hit.astype(np.float64), wanted)
-    return entry
 
 
 def strip(clip: Clip, corpora: Path) -> Image.Image:
@@ -196,7 +151,7 @@ def timed(row: dict[str, Any], corpora: Path) -> Clip:
 def heard(row: dict[str, Any], corpora: Path, space: EmbeddingSpace, bank: SoundBank) -> Clip:
     """Return a clip with what is heard in it, and when."""
     seen = watch(corpora / row["path"], space)
-    sounds = [bank.find(look, "image", 0) for look in seen.looks]
+    sounds = [sound_of_views(bank, views, 0) for views in seen.looks]
     curve = np.stack([seen.times, seen.energies, seen.strengths], axis=1)
     return Clip(row, [one.time for one in seen.strikes], curve, [sounds[one.look] for one in seen.strikes])
 
@@ -244,6 +199,11 @@ def _told(entry: dict[str, Any]) -> Iterator[str]:
         if key in told:
             shuffled = f"{100 * told['shuffled_' + key][0]:.0f}%"
             yield f"Of these {_range(told[key], 100)}% {what}; of another clip's thing {shuffled}."
+    for key, what in _BOUNDS.items():
+        if key in told:
+            yield f"{what}: {_range(told[key], 100)}%."
+    for concept, names in told["heard"].items():
+        yield f"\n{concept}: " + ", ".join(f"{name} {count}" for name, count in names.items())
     if not entry["judge"]:
         yield "The judge was not trained where this was measured."
 
@@ -294,7 +254,7 @@ def main() -> int:
         "generator": space.generators["audio"].digest,
         "judge": judge.digest if judge is not None else "",
         "onsets": {name: onsets(own) for name, own in groups.items() if own},
-        "named": named(clips, judge, CONCEPTS) if arguments.known else {},
+        "named": named(clips, judge, CONCEPTS, space.generators["audio"]) if arguments.known else {},
         "cost": round(cost, 3),
     }
     publish(arguments.out, entry, lines(entry), _sheet(clips, corpora))
