@@ -33,9 +33,7 @@ from training.corpora.video.scenes import SIZE
 
 __all__ = ["film_picture", "items_by_name", "name_of", "pictured_items"]
 
-SOURCES = (
-    *("stamps", "emoji-google", "emoji-twitter", "openmoji", "emoji-fluent", "emoji-blob", "openclipart", "art4apps"),
-)
+SOURCES = ("stamps", "emoji-google", "openmoji", "emoji-fluent", "emoji-blob", "openclipart", "art4apps")
 SEED = 0
 _OF_A_SOURCE, _OF_A_NAME = 3, 7
 """Pictures of a name that are taken at most."""
