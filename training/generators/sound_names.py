@@ -16,6 +16,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +29,7 @@ from embedspace.generate.base import Request
 from embedspace.generate.soundtrack.naming import SHIPPED, SoundNames
 from embedspace.space import EmbeddingSpace
 from training.corpora.manifest import CORPORA, Item, read_manifest
-from training.corpora.video.rendered import thing_picture
-from training.corpora.video.scenes import SIZE
+from training.corpora.video.scenes import SIZE, thing_picture
 
 __all__ = ["film_picture", "items_by_name", "name_of", "pictured_items"]
 
@@ -125,7 +125,7 @@ def ordered(space: EmbeddingSpace, name: str, items: Sequence[str]) -> list[str]
     """Return the training items of a name, the one first that the space hears as most like it."""
     if len(items) < 2:
         return list(items)
-    generator = space.generators["audio"]
+    generator: Any = space.generators["audio"]
     known = generator.neighbours
     heard = list(items[:_HEARD])
     latents = known.latents[torch.tensor([known.items.index(item) for item in heard])]
@@ -140,7 +140,8 @@ def ordered(space: EmbeddingSpace, name: str, items: Sequence[str]) -> list[str]
 
 def made_names(space: EmbeddingSpace) -> tuple[SoundNames, list[str]]:
     """Return the names, and the pictures that they were made with."""
-    rng, known = np.random.default_rng(SEED), space.generators["audio"].neighbours
+    generator: Any = space.generators["audio"]
+    rng, known = np.random.default_rng(SEED), generator.neighbours
     own = items_by_name(known.captions, known.items)
     names, means = list(own), space.calibration.means
     pictures = pictured_items(names, rng)

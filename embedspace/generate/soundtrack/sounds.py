@@ -90,12 +90,12 @@ def sound_of_views(bank: SoundBank, views: NDArray[np.float32], seed: int) -> Fo
     return bank.find(mean_row(views), Modality.IMAGE, seed)
 
 
-def _names_for(space: Any, items: Sequence[str]) -> SoundNames | None:  # noqa: ANN401
+def _names_for(space: Any, generator: Any) -> SoundNames | None:  # noqa: ANN401
     """Return the names that ship, if this space sees as the one that they were made with and has their sounds."""
     names = load_names()
     if space.fingerprints().get(Modality.IMAGE) != names.encoder:
         return None
-    return names.among(items)
+    return names.among(generator.neighbours.items)
 
 
 class GallerySounds:
@@ -115,7 +115,7 @@ class GallerySounds:
         self._generator: Any = space.generators[Modality.AUDIO]
         if not hasattr(self._generator, "neighbour_media"):
             raise WeightsError("this space's generator of sounds comes without training items; use a catalog of sounds")
-        self._names = _names_for(space, self._generator.neighbours.items)
+        self._names = _names_for(space, self._generator)
 
     def seen(self, views: NDArray[np.float32], seed: int) -> FoundSound:
         """Return a sound of the likeliest name, or with a seed other than 0 one that is drawn among the name's.
@@ -154,7 +154,7 @@ class MadeSounds:
         self._space: Any = space
         self._request = request or Request()
         known: Any = space.generators[Modality.AUDIO]
-        self._names = _names_for(space, known.neighbours.items) if hasattr(known, "neighbours") else None
+        self._names = _names_for(space, known) if hasattr(known, "neighbours") else None
 
     def seen(self, views: NDArray[np.float32], seed: int) -> FoundSound:
         """Return a sample of the likeliest name's text; see `GallerySounds.seen`."""

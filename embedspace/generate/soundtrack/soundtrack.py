@@ -70,11 +70,10 @@ class SoundEvent:
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
         near = {} if np.isnan(self.similarity) else {"similarity": round(self.similarity, 4)}
-        about = {"time": round(self.time, 3), "name": self.name, "item": self.item, **near}
+        about: dict[str, Any] = {"time": round(self.time, 3), "name": self.name, "item": self.item, **near}
         if self.named is not None:
-            named = self.named
-            about["named"] = {"name": named.name, "probability": round(named.probability, 4)}
-            about["named"]["similarity"] = round(named.similarity, 4)
+            sure = {"probability": round(self.named.probability, 4), "similarity": round(self.named.similarity, 4)}
+            about["named"] = {"name": self.named.name, **sure}
         return {**about, "level": round(self.level, 3), "pan": round(self.pan, 3)}
 
 

@@ -23,7 +23,8 @@ def _times(way: list[tuple[float, float]], settings: ImpactSettings | None = Non
 
 
 def _region(arriving: np.ndarray, leaving: np.ndarray) -> Region:
-    return Region((0.2, 0.2, 0.4, 0.4), 0.02, tuple(map(float, arriving)), tuple(map(float, leaving)), 0.0)
+    came, goes = ((float(one[0]), float(one[1])) for one in (arriving, leaving))
+    return Region((0.2, 0.2, 0.4, 0.4), 0.02, came, goes, 0.0)
 
 
 def _leaps(height: float, frames: int, count: int) -> list[tuple[float, float]]:
