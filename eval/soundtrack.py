@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from embedspace.encoders.film.moving import SIDE
 from embedspace.errors import ConfigError, EmbedspaceError
 from embedspace.evaluate.generation.judges import Judge, load_judge
 from embedspace.evaluate.intervals import bootstrap, cluster_codes, interval_of
@@ -33,7 +34,7 @@ from embedspace.evaluate.items import read_rows
 from embedspace.evaluate.retrieval.run import corpora_folder
 from embedspace.generate.soundtrack import SoundBank, watch
 from embedspace.generate.soundtrack.impacts import iter_impacts
-from embedspace.generate.soundtrack.movement import KEPT_SIDE, iter_movement
+from embedspace.generate.soundtrack.movement import iter_movement
 from embedspace.generate.soundtrack.sounds import GallerySounds, sound_of_views
 from embedspace.generate.soundtrack.watching import FRAMES_PER_SECOND
 from embedspace.media.film import Film, iter_moments
@@ -142,7 +143,7 @@ def measured(rows: Sequence[dict[str, Any]], look: Callable[[dict[str, Any]], Cl
 
 def timed(row: dict[str, Any], corpora: Path) -> Clip:
     """Return a clip with when something strikes in it."""
-    moments = iter_moments(corpora / row["path"], Film(), per_second=FRAMES_PER_SECOND, side=KEPT_SIDE)
+    moments = iter_moments(corpora / row["path"], Film(), per_second=FRAMES_PER_SECOND, side=SIDE)
     found = list(iter_impacts(iter_movement(moments)))
     curve = np.array([(m.time, m.energy, m.strength) for m, _ in found], np.float64).reshape(-1, 3)
     return Clip(row, [impact.time for _, impact in found if impact], curve, [])
