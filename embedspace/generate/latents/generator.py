@@ -302,6 +302,17 @@ class LatentGenerator(Generator):
             for i, value, (content, _) in zip(rows[0].tolist(), cosines[0].tolist(), media, strict=True)
         ]
 
+    @torch.inference_mode()
+    def item_media(self, item: str) -> tuple[NDArray[Any], str]:
+        """Return a training item, decoded from its latents, and what it is called.
+
+        Raises:
+            ValueError: If there is none of this id.
+        """
+        place = self.neighbours.items.index(item)
+        ((content, _),) = self.to_media(self.autoencoder.decode(self.neighbours.latents[place : place + 1]), Request())
+        return content, self.neighbours.captions[place]
+
 
 def _best(candidates: list[tuple[Sample, float]], seed: int) -> Sample:
     """Return the candidate that fits best, near copies last, under the seed that was asked for.
