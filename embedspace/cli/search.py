@@ -64,9 +64,8 @@ def search(
     """Search a catalog with words, files, or a composition of them.
 
     A table for people: rank, probability that it is a match, score, modality, where in the item, uri, text. A score is
-    a cosine; between films and sounds of a catalog with timing, the mean of what is meant and when it strikes. Without
-    a calibration for the modalities searched there are no probabilities ("-", null in JSON), and hits are ranked by
-    score. With --json one object per line. A search without a hit says so and exits 0.
+    a cosine, with timing the mean of two. Without a calibration for the modalities searched there are no probabilities
+    ("-", null in JSON). With --json one object per line. A search without a hit says so and exits 0.
     """
     from embedspace.cli.shared.opening import opened_catalog
     from embedspace.cli.shared.space import load_space, quick_start
