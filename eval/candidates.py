@@ -57,8 +57,8 @@ CHOSEN = ("16",)
 
 def prompts_of(suite: MediaSuite, corpora: Path, split: str, count: int) -> list[str]:
     """Return captions of concepts that no group of the suite asks for, one each, in always the same order."""
-    sets = select_sets(suite.name, {group.items: suite.sets[group.items] for group in suite.groups}, corpora)
-    asked = {item.row.get("concept") for items in sets.values() for item in items}
+    sets = select_sets(suite.name, suite.sets, corpora)
+    asked = {item.row.get("concept") for group in suite.groups for item in sets[group.items]}
     first: dict[str, str] = {}
     for row in read_rows(corpora, SOURCE):
         if row.get("split", "train") == split and row.get("captions") and row["concept"] not in asked:
