@@ -39,7 +39,9 @@ Families = Annotated[
 ]
 Videos = Annotated[
     Path | None,
-    typer.Option("--videos", metavar="FOLDER", help="Films of people who speak; for recipes of kind lips."),
+    typer.Option(
+        "--videos", metavar="FOLDER", help="Films: of people who speak for recipes of kind lips, any for kind frames."
+    ),
 ]
 FromFolder = Annotated[
     Path | None,

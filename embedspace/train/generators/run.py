@@ -29,6 +29,7 @@ _MODULES = {
     "audio": "embedspace.train.generators.audio",
     "lips": "embedspace.train.generators.lips.run",
     "style": "embedspace.train.generators.styles.run",
+    "frames": "embedspace.train.generators.frames.run",
 }
 UNMEASURED_SIGMA = 1.0
 """Noise assumed in vectors that nothing is known of: their cosine with the caption's would be 0.71."""
@@ -109,7 +110,7 @@ def train_generator(
         resume: Go on from the checkpoints in `out`.
         seed: Instead of the recipe's.
         families: Only these; where `out` holds a generator, on its latents and beside its families.
-        videos: Folder of films that lips are read in; for kind "lips" alone.
+        videos: Folder of films that lips are read in, or whose next frames are learnt; for "lips" and "frames" alone.
         folders: Pictures of one kind and of another that they are to become; for kind "style" alone.
         callback: Told of progress, about once a minute.
 
@@ -138,6 +139,8 @@ def train_generator(
             made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, videos)
         elif loaded.kind == "style":  # from latents to latents
             made = module.train_style(loaded, folder, minutes, resume, tell, folders)
+        elif loaded.kind == "frames":
+            made = module.train_frames(loaded, folder, minutes, resume, tell, videos)
         else:
             run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell, families=tuple(families))
             module.train(run)
@@ -151,7 +154,7 @@ def train_generator(
 
 def _check_kind(recipe: str | Path, kind: str, videos: Path | None, folders: tuple[Path, Path] | None) -> None:
     """Refuse what a generator of another kind is learnt from."""
-    if videos is not None and kind != "lips":
+    if videos is not None and kind not in ("lips", "frames"):
         raise ConfigError(f"{recipe}: a generator of {kind} learns from no videos; leave videos (--videos) out")
     if folders is not None and kind != "style":
         raise ConfigError(f"{recipe}: a generator of {kind} learns from no two folders; leave --from and --to out")

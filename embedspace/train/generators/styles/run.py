@@ -38,7 +38,7 @@ from embedspace.train.generators.styles.recipe import StyleRecipe
 from embedspace.train.loop import FitConfig, FitPhase, FitProgress, fit
 from embedspace.vocabulary import SHIPPED_GENERATORS
 
-__all__ = ["Translation", "critic_loss", "latents_of_folder", "train_style", "translator_loss"]
+__all__ = ["Translation", "autoencoder_of", "critic_loss", "latents_of_folder", "train_style", "translator_loss"]
 
 LEAST = 16
 """Pictures that a folder holds at least."""
@@ -123,7 +123,7 @@ def train_style(
         )
     own = recipe.style
     generator = Path(own.generator) if own.generator else SHIPPED_GENERATORS / "image"
-    autoencoder, side = _autoencoder(generator)
+    autoencoder, side = autoencoder_of(generator)
     views = [latents_of_folder(folder, autoencoder, side, own.mirror, tell) for folder in folders]
     draw = partial(_drawn, views, own.batch_size)
     torch.manual_seed(recipe.seed)
@@ -170,7 +170,7 @@ def _drawn(views: list[Tensor], size: int, source: torch.Generator) -> tuple[Ten
     return drawn[0], drawn[1]
 
 
-def _autoencoder(generator: Path) -> tuple[Autoencoder, int]:
+def autoencoder_of(generator: Path) -> tuple[Autoencoder, int]:
     """Return the autoencoder of a generator of pictures, and the side of its pictures in pixels."""
     if not (generator / "config.json").is_file():
         raise ConfigError(f"style.generator: no generator in {generator}; name the folder of one of pictures")
