@@ -135,12 +135,9 @@ def train_generator(
 
     try:
         module = importlib.import_module(_MODULES[loaded.kind])
-        if loaded.kind == "lips":  # from pictures to letters: no space's vectors take part
-            made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, videos)
-        elif loaded.kind == "style":  # from latents to latents
-            made = module.train_style(loaded, folder, minutes, resume, tell, folders)
-        elif loaded.kind == "frames":
-            made = module.train_frames(loaded, folder, minutes, resume, tell, videos)
+        own = {"lips": videos, "frames": videos, "style": folders}
+        if loaded.kind in own:  # no space's vectors take part
+            made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, own[loaded.kind])
         else:
             run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell, families=tuple(families))
             module.train(run)

@@ -34,7 +34,7 @@ from embedspace.train.generators.texts import rows_of
 from embedspace.train.loop import FitConfig, FitProgress, fit
 from embedspace.vocabulary import SHIPPED_GENERATORS
 
-__all__ = ["films_of", "frame_loss", "frames_of_film", "train_frames"]
+__all__ = ["films_of", "frame_loss", "frames_of_film", "train_recipe"]
 
 LEAST = 3
 """Frames of a film: two, and the one that comes next."""
@@ -95,7 +95,7 @@ def frame_loss(network: nn.Module, frames: Tensor, moving: float) -> Tensor:
     return error
 
 
-def train_frames(
+def train_recipe(
     recipe: GeneratorRecipe, out: Path, minutes: float | None, resume: bool, tell: Tell, videos: Path | None
 ) -> Path:
     """Train it.

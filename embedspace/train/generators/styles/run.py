@@ -38,7 +38,7 @@ from embedspace.train.generators.styles.recipe import StyleRecipe
 from embedspace.train.loop import FitConfig, FitPhase, FitProgress, fit
 from embedspace.vocabulary import SHIPPED_GENERATORS
 
-__all__ = ["Translation", "autoencoder_of", "critic_loss", "latents_of_folder", "train_style", "translator_loss"]
+__all__ = ["Translation", "autoencoder_of", "critic_loss", "latents_of_folder", "train_recipe", "translator_loss"]
 
 LEAST = 16
 """Pictures that a folder holds at least."""
@@ -92,7 +92,7 @@ def critic_loss(model: Translation, one: Tensor, other: Tensor) -> Tensor:
     return torch.stack(losses).sum()
 
 
-def train_style(
+def train_recipe(
     recipe: GeneratorRecipe,
     out: Path,
     minutes: float | None,
