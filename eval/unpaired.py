@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -91,7 +90,6 @@ def redrawn(
     return made
 
 
-@torch.inference_mode()
 def measured(
     generator: ImageGenerator, corpora: Path, gallery: list[str], judge: Judge
 ) -> tuple[list[dict[str, Any]], list[tuple[str, list[tuple[str, Any]]]]]:

@@ -62,7 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = _recipe(folder, generator, steps=150, learning_rate=2e-3, cycle=2.0, identity=0.5)
     made = train_generator(recipe, out=folder / "run", folders=(red, blue))
     (generator / "styles").mkdir()
-    for name in ("blue.json", "blue.safetensors"):
+    for name in ("blue.json", "blue.safetensors", "recipe.json"):
         shutil.copy(made / name, generator / "styles" / name)
     return folder
 

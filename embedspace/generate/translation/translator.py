@@ -92,6 +92,8 @@ def load_translators(generator: Path) -> dict[str, Translator]:
     """
     found: dict[str, Translator] = {}
     for path in sorted((generator / FOLDER).glob("*.json")):
+        if path.name == "recipe.json":  # which training writes beside it
+            continue
         about = read_config(path, FORMAT, "settings of a style")
         if about.get("autoencoder") != autoencoder_digest(generator):
             raise WeightsError(
