@@ -132,9 +132,10 @@ class ClipCap(PretrainedGenerator):
         fits = [float("nan")] * len(said)
         if self.opened.space.supports(Modality.TEXT):
             known = [number for number, text in enumerate(said) if text]
-            encoded = self.opened.space.encode_text([said[number] for number in known]) if known else []
-            for number, row in zip(known, encoded, strict=True):
-                fits[number] = float(row @ asked.vectors[number])
+            if known:
+                encoded = self.opened.space.encode_text([said[number] for number in known])
+                for number, row in zip(known, encoded, strict=True):
+                    fits[number] = float(row @ asked.vectors[number])
         agreement = self._way.agreement
         about = {"tower": self._way.tower, **({} if agreement is None else {"tower_agreement": round(agreement, 3)})}
         return [(text, {**about, "fit": fit}) for text, fit in zip(said, fits, strict=True)]
