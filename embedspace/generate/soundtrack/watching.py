@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from embedspace.encoders.film.moving import SIDE
 from embedspace.errors import EmptyMediaError
 from embedspace.generate.soundtrack.cutting import Past, crop_of
 from embedspace.generate.soundtrack.impacts import Impact, ImpactSettings, iter_impacts
-from embedspace.generate.soundtrack.movement import KEPT_SIDE, Movement, iter_movement
+from embedspace.generate.soundtrack.movement import Movement, iter_movement
 from embedspace.media.film import Film, Moment, iter_moments
 
 __all__ = ["FRAMES_PER_SECOND", "PictureSpace", "Strike", "Watched", "watch"]
@@ -117,7 +118,7 @@ def watch(
     """
     film, past, pictures = Film(), Past(), _Pictures(space)
     looks = _Looks(space, past)
-    moments = iter_moments(path, film, per_second=FRAMES_PER_SECOND, side=KEPT_SIDE)
+    moments = iter_moments(path, film, per_second=FRAMES_PER_SECOND, side=SIDE)
     seen = [0]
     movements = _noted(iter_movement(_counted(moments, seen, pictures)), past, film, tell)
     strikes: list[Strike] = []
