@@ -87,11 +87,16 @@ def test_the_likeliest_caption_is_what_the_library_itself_goes_on_with(
 
     cold = Head(f"clipcap:{captioner}", {"temperature": "0"})
     (sample,) = made(workshop.by_clip, photo, cold, "image", num_steps=8)
-    head = workshop.by_clip.generators.of("text", cold)
+    head: Any = workshop.by_clip.generators.of("text", cold)
+    told: list[torch.Tensor] = []
+    hook = head.mapping.register_forward_pre_hook(lambda _, given: told.append(given[0]))
+    made(workshop.by_clip, photo, cold, "image", num_steps=1)
+    hook.remove()
+    torch.testing.assert_close(told[0], 2.0 * torch.from_numpy(photo))  # as long as its settings say
     decoder = GPT2LMHeadModel.from_pretrained(captioner / "decoder").eval()
     tokenizer = AutoTokenizer.from_pretrained(captioner / "decoder")
     with torch.inference_mode():
-        prefix = head.mapping(2.0 * torch.from_numpy(photo))  # type: ignore[attr-defined]
+        prefix = head.mapping(2.0 * torch.from_numpy(photo))
         pieces = decoder.generate(
             inputs_embeds=prefix,
             attention_mask=torch.ones(1, PREFIX),
