@@ -28,6 +28,8 @@ _MODULES = {
     "image": "embedspace.train.generators.image",
     "audio": "embedspace.train.generators.audio",
     "lips": "embedspace.train.generators.lips.run",
+    "style": "embedspace.train.generators.styles.run",
+    "frames": "embedspace.train.generators.frames.run",
 }
 UNMEASURED_SIGMA = 1.0
 """Noise assumed in vectors that nothing is known of: their cosine with the caption's would be 0.71."""
@@ -96,6 +98,7 @@ def train_generator(
     seed: int | None = None,
     families: Sequence[str] = (),
     videos: Path | None = None,
+    folders: tuple[Path, Path] | None = None,
     callback: Callable[[FitProgress], None] | None = None,
 ) -> Path:
     """Train a generator.
@@ -107,7 +110,8 @@ def train_generator(
         resume: Go on from the checkpoints in `out`.
         seed: Instead of the recipe's.
         families: Only these; where `out` holds a generator, on its latents and beside its families.
-        videos: Folder of films that lips are read in; for kind "lips" alone.
+        videos: Folder of films that lips are read in, or whose next frames are learnt; for "lips" and "frames" alone.
+        folders: Pictures of one kind and of another that they are to become; for kind "style" alone.
         callback: Told of progress, about once a minute.
 
     Returns:
@@ -119,8 +123,7 @@ def train_generator(
     loaded = load_generator_recipe(recipe, families)
     if seed is not None:
         loaded = dataclasses.replace(loaded, seed=seed)
-    if videos is not None and loaded.kind != "lips":
-        raise ConfigError(f"{recipe}: a generator of {loaded.kind} learns from no videos; leave videos (--videos) out")
+    _check_kind(recipe, loaded.kind, videos, folders)
     folder = out or Path("build/runs/generators") / loaded.kind
     curves = Curves(folder)
 
@@ -132,8 +135,9 @@ def train_generator(
 
     try:
         module = importlib.import_module(_MODULES[loaded.kind])
-        if loaded.kind == "lips":  # from pictures to letters: no space's vectors take part
-            made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, videos)
+        own = {"lips": videos, "frames": videos, "style": folders}
+        if loaded.kind in own:  # no space's vectors take part
+            made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, own[loaded.kind])
         else:
             run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell, families=tuple(families))
             module.train(run)
@@ -143,6 +147,14 @@ def train_generator(
     resolved = {k: v for k, v in dataclasses.asdict(loaded).items() if k not in _MODULES or k == loaded.kind}
     write_text(made / "recipe.json", json.dumps(resolved, indent=1) + "\n")
     return made
+
+
+def _check_kind(recipe: str | Path, kind: str, videos: Path | None, folders: tuple[Path, Path] | None) -> None:
+    """Refuse what a generator of another kind is learnt from."""
+    if videos is not None and kind not in ("lips", "frames"):
+        raise ConfigError(f"{recipe}: a generator of {kind} learns from no videos; leave videos (--videos) out")
+    if folders is not None and kind != "style":
+        raise ConfigError(f"{recipe}: a generator of {kind} learns from no two folders; leave --from and --to out")
 
 
 def open_run(
