@@ -101,7 +101,7 @@ def test_what_has_the_colour_of_skin_but_no_shape_of_a_head_is_no_face() -> None
         mouths_by_motion(seen(size=(110, 60)))  # lies
     with pytest.raises(InputError, match="no face"):
         mouths_by_motion(seen(size=(25, 90)))  # a post
-    with pytest.raises(InputError, match="no face.*of no steady width"):
+    with pytest.raises(InputError, match=r"no face.*of no steady width"):
         mouths_by_motion(seen(size=(40, 56), grows=0.5))
 
 

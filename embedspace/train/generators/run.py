@@ -29,9 +29,9 @@ _MODULES = {
     "audio": "embedspace.train.generators.audio",
     "lips": "embedspace.train.generators.lips.run",
     "faces": "embedspace.train.generators.faces.run",
+    "style": "embedspace.train.generators.styles.run",
+    "frames": "embedspace.train.generators.frames.run",
 }
-_OWN_MATERIAL = {"lips": "videos", "faces": "pairs"}
-"""Kind -> what it learns from instead of the corpora."""
 UNMEASURED_SIGMA = 1.0
 """Noise assumed in vectors that nothing is known of: their cosine with the caption's would be 0.71."""
 _CLASSES = Path(__file__).resolve().parents[2] / "weights" / "imagenet_classes.json"
@@ -100,6 +100,7 @@ def train_generator(
     families: Sequence[str] = (),
     videos: Path | None = None,
     pairs: Path | None = None,
+    folders: tuple[Path, Path] | None = None,
     callback: Callable[[FitProgress], None] | None = None,
 ) -> Path:
     """Train a generator.
@@ -111,7 +112,8 @@ def train_generator(
         resume: Go on from the checkpoints in `out`.
         seed: Instead of the recipe's.
         families: Only these; where `out` holds a generator, on its latents and beside its families.
-        videos: Folder of films that lips are read in; for kind "lips" alone.
+        videos: Folder of films that lips are read in, or whose next frames are learnt; for "lips" and "frames" alone.
+        folders: Pictures of one kind and of another that they are to become; for kind "style" alone.
         pairs: Manifest of recordings and pictures of faces; for kind "faces" alone.
         callback: Told of progress, about once a minute.
 
@@ -124,7 +126,7 @@ def train_generator(
     loaded = load_generator_recipe(recipe, families)
     if seed is not None:
         loaded = dataclasses.replace(loaded, seed=seed)
-    given = _own_material(loaded.kind, str(recipe), videos=videos, pairs=pairs)
+    _check_kind(recipe, loaded.kind, videos, folders, pairs)
     folder = out or Path("build/runs/generators") / loaded.kind
     curves = Curves(folder)
 
@@ -136,8 +138,9 @@ def train_generator(
 
     try:
         module = importlib.import_module(_MODULES[loaded.kind])
-        if loaded.kind in _OWN_MATERIAL:  # no space's vectors of captions take part
-            made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, given)
+        own = {"lips": videos, "frames": videos, "style": folders, "faces": pairs}
+        if loaded.kind in own:  # no space's vectors take part
+            made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, own[loaded.kind])
         else:
             run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell, families=tuple(families))
             module.train(run)
@@ -149,17 +152,16 @@ def train_generator(
     return made
 
 
-def _own_material(kind: str, recipe: str, **given: Path | None) -> Path | None:
-    """Return which of what is given a kind learns from; refuse what it does not.
-
-    Raises:
-        ConfigError: If it learns from none of what is given.
-    """
-    name = _OWN_MATERIAL.get(kind, "")
-    for other, value in given.items():
-        if value is not None and other != name:
-            raise ConfigError(f"{recipe}: a generator of {kind} learns from no {other}; leave {other} (--{other}) out")
-    return given.get(name)
+def _check_kind(
+    recipe: str | Path, kind: str, videos: Path | None, folders: tuple[Path, Path] | None, pairs: Path | None
+) -> None:
+    """Refuse what a generator of another kind is learnt from."""
+    if videos is not None and kind not in ("lips", "frames"):
+        raise ConfigError(f"{recipe}: a generator of {kind} learns from no videos; leave videos (--videos) out")
+    if folders is not None and kind != "style":
+        raise ConfigError(f"{recipe}: a generator of {kind} learns from no two folders; leave --from and --to out")
+    if pairs is not None and kind != "faces":
+        raise ConfigError(f"{recipe}: a generator of {kind} learns from no pairs; leave pairs (--pairs) out")
 
 
 def open_run(
