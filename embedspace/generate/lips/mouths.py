@@ -36,8 +36,8 @@ _LEAST = 0.01
 """Share of a picture that a face has at least."""
 _OTHER = 0.4
 """A second head of this share of the first one's skin is a second face."""
-_HEIGHT, _FILLED = (0.95, 2.4), 0.4
-"""Heights of a head, in widths, and the share of its box that is skin: of drawn people 1.05 to 1.7 and 0.44 to 0.74."""
+_HEIGHT, _FILLED = (0.78, 2.4), 0.4
+"""Heights of a head, in widths, and the share of its box that is skin: of drawn people 0.8 to 1.7 and 0.44 to 0.74."""
 _STEADY = 0.1
 """A face whose width varies by more than this share is none: of drawn people 0.03."""
 _STILL = 0.4
