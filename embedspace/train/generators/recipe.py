@@ -12,6 +12,7 @@ from embedspace.config import build, read_toml
 from embedspace.errors import ConfigError
 from embedspace.generate.families.base import FamilyConfig
 from embedspace.generate.families.registry import family_of
+from embedspace.train.generators.conversion.recipe import ConversionRecipe, VocoderRecipe
 from embedspace.train.generators.lips.recipe import LipRecipe
 
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
     "load_generator_recipe",
 ]
 
-KINDS = ("vocabulary", "text", "speech", "image", "audio", "lips")
+KINDS = ("vocabulary", "text", "speech", "image", "audio", "lips", "vocoder", "conversion")
 LATENT_KINDS = ("image", "audio")
 """Kinds whose generators draw latents, each with one or several families."""
 _DEFAULT = ("flow", "vae")
@@ -191,6 +192,8 @@ class GeneratorRecipe:
     image: ImageGeneratorRecipe = field(default_factory=ImageGeneratorRecipe)
     audio: AudioGeneratorRecipe = field(default_factory=AudioGeneratorRecipe)
     lips: LipRecipe = field(default_factory=LipRecipe)
+    vocoder: VocoderRecipe = field(default_factory=VocoderRecipe)
+    conversion: ConversionRecipe = field(default_factory=ConversionRecipe)
 
 
 def load_generator_recipe(path: str | Path, families: Sequence[str] = ()) -> GeneratorRecipe:

@@ -28,7 +28,11 @@ _MODULES = {
     "image": "embedspace.train.generators.image",
     "audio": "embedspace.train.generators.audio",
     "lips": "embedspace.train.generators.lips.run",
+    "vocoder": "embedspace.train.generators.conversion.run",
+    "conversion": "embedspace.train.generators.conversion.run",
 }
+_APART = ("lips", "vocoder", "conversion")
+"""What no space's vectors take part in: from pictures to letters, from frames to frames and samples."""
 UNMEASURED_SIGMA = 1.0
 """Noise assumed in vectors that nothing is known of: their cosine with the caption's would be 0.71."""
 _CLASSES = Path(__file__).resolve().parents[2] / "weights" / "imagenet_classes.json"
@@ -132,7 +136,7 @@ def train_generator(
 
     try:
         module = importlib.import_module(_MODULES[loaded.kind])
-        if loaded.kind == "lips":  # from pictures to letters: no space's vectors take part
+        if loaded.kind in _APART:
             made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, videos)
         else:
             run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell, families=tuple(families))
