@@ -43,9 +43,12 @@ class ConvNeXt(nn.Module):
         self.blocks = nn.ModuleList(FrameBlock(channels, hidden, 1 / blocks) for _ in range(blocks))
         self.last = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, T, channels)."""
-        x = self.first(self.enter(x).transpose(1, 2)).transpose(1, 2)
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """Return (B, T, channels); `added` (B, channels) is the same for all frames."""
+        x = self.enter(x)
+        if added is not None:
+            x = x + added[:, :, None]
+        x = self.first(x.transpose(1, 2)).transpose(1, 2)
         for block in self.blocks:
             x = block(x)
         out: Tensor = self.last(x.transpose(1, 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from embedspace.train.generators.conversion.decoder import train_decoder
 from embedspace.train.generators.conversion.vocoder import train_vocoder
 from embedspace.train.generators.recipe import GeneratorRecipe
 from embedspace.train.loop import FitProgress
@@ -35,6 +36,7 @@ def train_recipe(
     """
     del videos
     corpora = Path(recipe.corpora)
-    return train_vocoder(
-        recipe.vocoder, corpora, out, seed=recipe.seed, minutes=minutes, resume=resume, tell=tell
-    )
+    told = {"seed": recipe.seed, "minutes": minutes, "resume": resume, "tell": tell}
+    if recipe.kind == "vocoder":
+        return train_vocoder(recipe.vocoder, corpora, out, **told)
+    return train_decoder(recipe.conversion, corpora, out, **told)
