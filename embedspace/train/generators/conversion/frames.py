@@ -1,7 +1,8 @@
 """What a decoder of voices learns from: speakers' frames, with the content as another voice would have said it.
 
-Content is heard twice: as it was said, and from a recording that was played faster or slower, whose times are put back.
-The second has another pitch and another throat, so that a decoder cannot take the voice from the content.
+Content of every other piece is heard twice: as it was said, and from a recording that was played faster or slower,
+whose times are put back. The second has another pitch and another throat, so that a decoder cannot take the voice from
+the content.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Said:
         speaker: Who.
         split: "train" or "val".
         frames: As it was said.
-        other: (T, size) its content as heard at another speed.
+        other: (T, size) its content as heard at another speed; the same where it was heard once.
     """
 
     speaker: str
@@ -112,9 +113,7 @@ def heard_frames(
     heard: dict[int, list[Tensor]] = torch.load(cache, weights_only=True) if cache.exists() else {}
     for number, piece in enumerate(pieces):
         if number not in heard:
-            speed = _SPEEDS[number % len(_SPEEDS)]
-            other = resample_waveform(piece.samples, round(_RATE * speed), _RATE)
-            heard[number] = [encoder.layers(x).half() for x in (piece.samples, other)]
+            heard[number] = [encoder.layers(x).half() for x in _versions(piece.samples, number)]
         if number % 50 == 49 or number == len(pieces) - 1:
             tell(number + 1, len(pieces))
             cache.parent.mkdir(parents=True, exist_ok=True)
@@ -124,9 +123,18 @@ def heard_frames(
     said = []
     for number, piece in enumerate(pieces):
         count = len(piece.samples) // config.hop_length
-        own, other = (_spread((x.float() - encoder.mean) @ encoder.matrix, count) for x in heard[number])
-        said.append(Said(piece.speaker, piece.split, frames_of(piece.samples, encoder, config, own), other))
+        contents = [_spread((x.float() - encoder.mean) @ encoder.matrix, count) for x in heard[number]]
+        frames = frames_of(piece.samples, encoder, config, contents[0])
+        said.append(Said(piece.speaker, piece.split, frames, contents[-1]))
     return said
+
+
+def _versions(samples: NDArray[np.float32], number: int) -> list[NDArray[np.float32]]:
+    """Return a piece, and every other one at another speed as well."""
+    if number % 2:
+        return [samples]
+    speed = _SPEEDS[number // 2 % len(_SPEEDS)]
+    return [samples, resample_waveform(samples, round(_RATE * speed), _RATE)]
 
 
 def _fit(pieces: Sequence[Piece], heard: dict[int, list[Tensor]], encoder: ContentEncoder) -> None:
