@@ -31,10 +31,15 @@ _WINDOW, _MARGIN = 8 * _RATE, _RATE
 class ContentEncoder(nn.Module):
     """Speech -> (T, size) content at 50 frames a second; the backbone is frozen and not part of the weights."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, width: int = 1024) -> None:
+        """Make an empty map.
+
+        Args:
+            size: Numbers of a frame's content.
+            width: Twice the backbone's.
+        """
         super().__init__()
         self._backbone: list[WhisperEncoder] = []  # in a list: no submodule, not saved
-        width = 2 * self.backbone.feature_dim
         self.mean = nn.Parameter(torch.zeros(width), requires_grad=False)
         self.matrix = nn.Parameter(torch.zeros(width, size), requires_grad=False)
 

@@ -24,6 +24,8 @@ _LEAP = 0.6
 """Cost of an octave from one frame to the next."""
 _VOICED = 0.5
 """Least normalised correlation of a voiced frame."""
+_BLOCK = 1024
+"""Frames that are looked at together."""
 _STEPS = 160
 """Pitches that `harmonics` tells apart."""
 
@@ -41,7 +43,10 @@ def pitch_of(waveform: NDArray[np.float32], config: SpectrogramConfig) -> NDArra
     count = len(waveform) // config.hop_length
     if not count:
         return np.zeros(0, np.float32)
-    lags, scores = _peaks(waveform, config, count)
+    padded = np.pad(waveform, (_WINDOW // 2, _WINDOW + config.hop_length)).astype(np.float64)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[:: config.hop_length][:count]
+    parts = [_peaks(windows[first : first + _BLOCK], config) for first in range(0, count, _BLOCK)]
+    lags, scores = (np.concatenate(both) for both in zip(*parts, strict=True))
     power = np.array([np.mean(np.square(part)) for part in np.array_split(waveform[: count * config.hop_length], count)])
     loud = power > 1e-4 * max(float(power.max()), 1e-9)
     path = _path(lags, scores)
@@ -51,11 +56,9 @@ def pitch_of(waveform: NDArray[np.float32], config: SpectrogramConfig) -> NDArra
 
 
 def _peaks(
-    waveform: NDArray[np.float32], config: SpectrogramConfig, count: int
+    windows: NDArray[np.float64], config: SpectrogramConfig
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the lags (frames, candidates) of the highest peaks of each frame's correlation, and their heights."""
-    padded = np.pad(waveform, (_WINDOW // 2, _WINDOW + config.hop_length)).astype(np.float64)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[:: config.hop_length][:count]
+    """Return the lags (frames, candidates) of the highest peaks of the correlation of windows, and their heights."""
     spectrum = np.fft.rfft(windows, 2 * _WINDOW)
     correlation = np.fft.irfft(np.square(np.abs(spectrum)))[:, :_WINDOW]
     squares = np.cumsum(np.square(windows), axis=1)

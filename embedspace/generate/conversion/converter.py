@@ -1,0 +1,239 @@
+"""Speech in the voice of a reference recording.
+
+from embedspace.generate.conversion import VoiceConverter
+
+converter = VoiceConverter.from_pretrained()
+voice = converter.reference("ref.wav")
+waveform = converter.convert("talk.wav", voice)          # (T,) float32 at converter.sample_rate
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embedspace.config import build
+from embedspace.encoders.base import load_module
+from embedspace.files import read_config
+from embedspace.generate.conversion.content import ContentEncoder
+from embedspace.generate.conversion.decoder import DecoderConfig, VoiceDecoder, VoiceFrames, frames_of, reference_sums
+from embedspace.generate.conversion.reference import LEAST_SECONDS, LONGEST_SECONDS, check_speech
+from embedspace.generate.conversion.vocoder import Vocoder, VocoderConfig
+from embedspace.media.audio import load_audio
+
+__all__ = ["NOTICE", "Reference", "VoiceConverter", "load_vocoder"]
+
+NOTICE = (
+    "Made by voice conversion: the person whose voice this resembles did not say it. "
+    "Convert only to voices of people who agreed."
+)
+"""Goes into every converted file."""
+_SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "conversion"
+_ABOUT = "what converts voices"
+_PART, _CONTEXT = 1500, 40
+"""Frames that are drawn at once, and what they see on both sides: memory does not grow with the recording."""
+_SPREAD = (0.7, 1.4)
+"""How far the liveliness of a pitch is changed at most."""
+_SOURCE_SECONDS = 0.3
+_LEVEL = 0.9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """A voice to convert to.
+
+    Attributes:
+        frames: Of its speech.
+        name: Of its file.
+        sha256: Of its samples: which recording it was, without a copy of it.
+    """
+
+    frames: VoiceFrames
+    name: str
+    sha256: str
+
+
+class VoiceConverter:
+    """A frozen encoder of content, a decoder of frames, and a vocoder."""
+
+    def __init__(
+        self, content: ContentEncoder, decoder: VoiceDecoder, vocoder: Vocoder, about: str = "", digest: str = ""
+    ) -> None:
+        """Hold networks.
+
+        Args:
+            content: Says what is said.
+            decoder: Draws frames.
+            vocoder: Makes them heard.
+            about: What they were trained on.
+            digest: Hex digest of their files.
+        """
+        self.content, self.decoder, self.vocoder = content.eval(), decoder.eval(), vocoder.eval()
+        self.about, self.digest = about, digest
+        self.balance = 0.5
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of what is made."""
+        return self.vocoder.config.spectrogram.sample_rate
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str] | None = None) -> VoiceConverter:
+        """Open a folder that `embedspace train generator` wrote; the one that ships by default.
+
+        Raises:
+            WeightsError: If a file is missing or damaged.
+            ConfigError: If its configuration has an unknown key.
+        """
+        where = Path(folder) if folder is not None else _SHIPPED
+        config = read_config(where / "config.json", 1, _ABOUT)
+        vocoder = load_vocoder(where)
+        sizes = build(DecoderConfig, config.get("decoder", {}), str(where / "config.json"))
+        decoder = load_module(
+            lambda: VoiceDecoder(sizes, vocoder.config.spectrogram), where / "decoder.safetensors"
+        )
+        content = load_module(lambda: ContentEncoder(sizes.content), where / "content.safetensors")
+        names = ("config.json", "content.safetensors", "decoder.safetensors", "vocoder.safetensors")
+        digest = hashlib.sha256(b"".join((where / name).read_bytes() for name in names)).hexdigest()
+        return cls(content, decoder, vocoder, str(config.get("about", "")), digest)
+
+    def reference(self, source: str | os.PathLike[str] | NDArray[np.float32], *, checked: bool = True) -> Reference:
+        """Read a voice to convert to; of a long recording its first minute.
+
+        Args:
+            source: A recording or a video in which one person speaks, or its samples (T,) at 16 kHz.
+            checked: Refuse what is no speech.
+
+        Raises:
+            InputError: If nobody speaks in it, or for less than `LEAST_SECONDS`.
+            EmptyMediaError: If it is silent.
+            MediaError: If it cannot be read.
+        """
+        name = "the reference" if isinstance(source, np.ndarray) else str(source)
+        waveform = self._samples(source, LONGEST_SECONDS)
+        if checked:
+            check_speech(waveform, name, LEAST_SECONDS, "a reference")
+        frames = frames_of(waveform, self.content, self.decoder.spectrogram)
+        return Reference(frames, Path(name).name, hashlib.sha256(waveform.tobytes()).hexdigest())
+
+    def convert(
+        self, source: str | os.PathLike[str] | NDArray[np.float32], voice: Reference, *, checked: bool = True
+    ) -> NDArray[np.float32]:
+        """Return what is said in a recording, in another voice: (T,) float32 in [-1, 1] at `sample_rate`.
+
+        Args:
+            source: A recording, the sound of a video, or samples (T,) at 16 kHz.
+            voice: Whose.
+            checked: Refuse what is no speech.
+
+        Raises:
+            InputError: If nobody speaks in it.
+            EmptyMediaError: If it is silent.
+            MediaError: If it cannot be read.
+        """
+        name = "the source" if isinstance(source, np.ndarray) else str(source)
+        waveform = self._samples(source, None)
+        if checked:
+            check_speech(waveform, name, _SOURCE_SECONDS, "what is converted")
+        frames = frames_of(waveform, self.content, self.decoder.spectrogram)
+        mel = self.draw(frames, voice.frames)
+        sound = _in_parts(lambda part: self.vocoder(part[None])[0], mel, mel.shape[1], self.vocoder.config.spectrogram.hop_length)
+        peak = float(sound.abs().max())
+        made: NDArray[np.float32] = (sound * (_LEVEL / max(peak, 1e-5))).numpy()
+        return made
+
+    def about_of(self, voice: Reference) -> dict[str, str]:
+        """Return what goes into a converted file: which recording the voice is of, and that nobody said it."""
+        return {
+            "family": "voice conversion", "voice": voice.name, "voice_sha256": voice.sha256, "weights": self.digest,
+            "notice": NOTICE,
+        }  # fmt: skip
+
+    @torch.inference_mode()
+    def draw(self, source: VoiceFrames, voice: VoiceFrames) -> Tensor:
+        """Return log-mel frames (n_mels, T) of what a source says in a reference's voice."""
+        pitch = _pitch(source, voice)
+        sums = reference_sums(voice)[None]
+
+        def part(first: int, last: int) -> Tensor:
+            inputs = self.decoder.inputs(
+                source.content[first:last], pitch[first:last], source.loudness[first:last], voice
+            )
+            out: Tensor = self.decoder(inputs[None], sums)[0]
+            return out
+
+        drawn = torch.cat(
+            [part(a, b)[:, first - a : last - a] for first, last, a, b in _spans(len(source))], dim=1
+        )
+        return _balanced(drawn, source, voice, self.balance)
+
+    def _samples(self, source: str | os.PathLike[str] | NDArray[np.float32], seconds: float | None) -> NDArray[np.float32]:
+        if isinstance(source, np.ndarray):
+            waveform = source.astype(np.float32, copy=False)
+            return waveform if seconds is None else waveform[: int(seconds * self.sample_rate)]
+        return load_audio(source, sample_rate=self.sample_rate, duration=seconds).waveform  # mixed down
+
+
+def load_vocoder(folder: Path) -> Vocoder:
+    """Open a vocoder.
+
+    Raises:
+        WeightsError: If a file is missing or damaged.
+        ConfigError: If its configuration has an unknown key.
+    """
+    config = read_config(folder / "config.json", 1, "a vocoder")
+    sizes = build(VocoderConfig, config.get("vocoder", {}), str(folder / "config.json"))
+    return load_module(lambda: Vocoder(sizes), folder / "vocoder.safetensors")
+
+
+def _pitch(source: VoiceFrames, voice: VoiceFrames) -> NDArray[np.float32]:
+    """Return the source's melody at the height, and about with the liveliness, of the reference's."""
+    (mean, spread), (wanted, other) = source.log_pitch, voice.log_pitch
+    scale = float(np.clip(other / max(spread, 1e-3), *_SPREAD))
+    moved = np.exp(wanted + (np.log(np.maximum(source.pitch, 1.0)) - mean) * scale)
+    return np.where(source.pitch > 0, moved, 0.0).astype(np.float32)
+
+
+def _balanced(mel: Tensor, source: VoiceFrames, voice: VoiceFrames, share: float) -> Tensor:
+    """Return frames whose loud ones have, band by band, the reference's mean and deviation, to a share.
+
+    Source: Toda and Tokuda 2007, "A speech parameter generation algorithm considering global variance", section 3.
+    """
+    loud = source.loudness > source.loudness.max() - 1.0
+    wanted = voice.mel[voice.loudness > voice.loudness.max() - 1.0].T
+    own = mel[:, loud]
+    mean, deviation = own.mean(dim=1, keepdim=True), own.std(dim=1, unbiased=False, keepdim=True).clamp(min=1e-3)
+    scale = (wanted.std(dim=1, unbiased=False, keepdim=True) / deviation).clamp(0.7, 1.5)
+    moved = (own - mean) * scale + wanted.mean(dim=1, keepdim=True)
+    out = mel.clone()
+    out[:, loud] = own + share * (moved - own)
+    return out.clamp(-1, 1)
+
+
+def _spans(count: int) -> list[tuple[int, int, int, int]]:
+    """Return (first, last) of each part of so many frames, and the same with context."""
+    return [
+        (first, min(first + _PART, count), max(0, first - _CONTEXT), min(first + _PART + _CONTEXT, count))
+        for first in range(0, count, _PART)
+    ]
+
+
+@torch.inference_mode()
+def _in_parts(make: Callable[[Tensor], Tensor], mel: Tensor, count: int, hop: int) -> Tensor:
+    """Return the samples of frames (n_mels, T), part by part."""
+    return torch.cat([make(mel[:, a:b])[(first - a) * hop : (last - a) * hop] for first, last, a, b in _spans(count)])
+
+
+@functools.cache
+def shipped_converter() -> VoiceConverter:
+    """Return the converter that ships, opened once."""
+    return VoiceConverter.from_pretrained()
