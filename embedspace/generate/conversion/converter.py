@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,10 +144,18 @@ class VoiceConverter:
         if checked:
             check_speech(waveform, name, _SOURCE_SECONDS, "what is converted")
         frames = frames_of(waveform, self.content, self.decoder.spectrogram)
-        mel = self.draw(frames, voice.frames)
-        sound = _in_parts(lambda part: self.vocoder(part[None])[0], mel, mel.shape[1], self.vocoder.config.spectrogram.hop_length)
-        peak = float(sound.abs().max())
-        made: NDArray[np.float32] = (sound * (_LEVEL / max(peak, 1e-5))).numpy()
+        return self.heard(self.draw(frames, voice.frames))
+
+    def heard(self, mel: Tensor) -> NDArray[np.float32]:
+        """Return the samples (T * hop_length,) of log-mel frames (n_mels, T), as loud as they may be."""
+        hop = self.vocoder.config.spectrogram.hop_length
+        with torch.inference_mode():
+            parts = [
+                self.vocoder(mel[None, :, a:b])[0][(first - a) * hop : (last - a) * hop]
+                for first, last, a, b in _spans(mel.shape[1])
+            ]
+        sound = torch.cat(parts)
+        made: NDArray[np.float32] = (sound * (_LEVEL / max(float(sound.abs().max()), 1e-5))).numpy()
         return made
 
     def about_of(self, voice: Reference) -> dict[str, str]:
@@ -225,12 +232,6 @@ def _spans(count: int) -> list[tuple[int, int, int, int]]:
         (first, min(first + _PART, count), max(0, first - _CONTEXT), min(first + _PART + _CONTEXT, count))
         for first in range(0, count, _PART)
     ]
-
-
-@torch.inference_mode()
-def _in_parts(make: Callable[[Tensor], Tensor], mel: Tensor, count: int, hop: int) -> Tensor:
-    """Return the samples of frames (n_mels, T), part by part."""
-    return torch.cat([make(mel[:, a:b])[(first - a) * hop : (last - a) * hop] for first, last, a, b in _spans(count)])
 
 
 @functools.cache
