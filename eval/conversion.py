@@ -214,9 +214,7 @@ def _figures(
         },
         "wer": {name: one.wer() for name, one in made.items()},
         "ratio": round(wer[0] / max(before[0], 0.1), 2),
-        "by_voice": {
-            name: _one(made["converted"], made["source"], name, voices[name]) for name in voices
-        },
+        "by_voice": {name: _one(made["converted"], made["source"], name, voices[name]) for name in voices},
     }
 
 
@@ -230,9 +228,7 @@ def _one(made: _Made, source: _Made, name: str, voice: NDArray[np.float32]) -> d
     return {"cosine": round(cosine, 3), "wer": rate(made), "source_wer": rate(source)}
 
 
-def lengths(
-    space: EmbeddingSpace, converter: VoiceConverter, people: Sequence[_Speaker]
-) -> dict[str, list[float]]:
+def lengths(space: EmbeddingSpace, converter: VoiceConverter, people: Sequence[_Speaker]) -> dict[str, list[float]]:
     """Return the cosine by seconds of reference, for one sentence to each speaker."""
     pool = sentences("test")[-len(people) :]
     out = {}

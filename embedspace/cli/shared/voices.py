@@ -90,7 +90,7 @@ def _source(text: str, as_modality: str | None) -> Source:
     found = resolve(terms[0].value, quoted=terms[0].quoted, as_modality=as_modality)
     if not found.is_words and found.kind not in _RECORDINGS:
         raise InputError(
-            f"--from {text}: nobody speaks in a file of this kind; with a recording as --voice give words or a recording"
+            f"--from {text}: nobody speaks in such a file; with a recording as --voice give words or a recording"
         )
     return found
 

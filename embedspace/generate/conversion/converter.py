@@ -24,7 +24,15 @@ from embedspace.config import build
 from embedspace.encoders.base import load_module
 from embedspace.files import read_config
 from embedspace.generate.conversion.content import ContentEncoder
-from embedspace.generate.conversion.decoder import DecoderConfig, VoiceDecoder, VoiceFrames, frames_of, reference_sums
+from embedspace.generate.conversion.decoder import DecoderConfig, VoiceDecoder
+from embedspace.generate.conversion.frames import (
+    VoiceFrames,
+    fitting_warp,
+    frames_of,
+    matched_envelope,
+    nearest_frames,
+    reference_sums,
+)
 from embedspace.generate.conversion.reference import LEAST_SECONDS, LONGEST_SECONDS, check_speech
 from embedspace.generate.conversion.vocoder import Vocoder, VocoderConfig
 from embedspace.media.audio import load_audio
@@ -40,6 +48,8 @@ _SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "conversion"
 _ABOUT = "what converts voices"
 _PART, _CONTEXT = 1500, 40
 """Frames that are drawn at once, and what they see on both sides: memory does not grow with the recording."""
+_FITTED = 2000
+"""Frames of a source that the length of its throat is judged by."""
 _SPREAD = (0.7, 1.4)
 """How far the liveliness of a pitch is changed at most."""
 _SOURCE_SECONDS = 0.3
@@ -97,9 +107,7 @@ class VoiceConverter:
         config = read_config(where / "config.json", 1, _ABOUT)
         vocoder = load_vocoder(where)
         sizes = build(DecoderConfig, config.get("decoder", {}), str(where / "config.json"))
-        decoder = load_module(
-            lambda: VoiceDecoder(sizes, vocoder.config.spectrogram), where / "decoder.safetensors"
-        )
+        decoder = load_module(lambda: VoiceDecoder(sizes, vocoder.config.spectrogram), where / "decoder.safetensors")
         content = load_module(lambda: ContentEncoder(sizes.content), where / "content.safetensors")
         names = ("config.json", "content.safetensors", "decoder.safetensors", "vocoder.safetensors")
         digest = hashlib.sha256(b"".join((where / name).read_bytes() for name in names)).hexdigest()
@@ -170,20 +178,24 @@ class VoiceConverter:
         """Return log-mel frames (n_mels, T) of what a source says in a reference's voice."""
         pitch = _pitch(source, voice)
         sums = reference_sums(voice)[None]
+        loud = VoiceFrames(*(part[:_FITTED] for part in (source.mel, source.content, source.pitch, source.loudness)))
+        near, _ = nearest_frames(loud.content, voice, self.decoder.config.neighbours)
+        envelope = matched_envelope(source, voice, fitting_warp(loud, voice, near))
 
         def part(first: int, last: int) -> Tensor:
+            span = slice(first, last)
             inputs = self.decoder.inputs(
-                source.content[first:last], pitch[first:last], source.loudness[first:last], voice
+                source.content[span], pitch[span], source.loudness[span], envelope[span], voice
             )
             out: Tensor = self.decoder(inputs[None], sums)[0]
             return out
 
-        drawn = torch.cat(
-            [part(a, b)[:, first - a : last - a] for first, last, a, b in _spans(len(source))], dim=1
-        )
+        drawn = torch.cat([part(a, b)[:, first - a : last - a] for first, last, a, b in _spans(len(source))], dim=1)
         return _balanced(drawn, source, voice, self.balance)
 
-    def _samples(self, source: str | os.PathLike[str] | NDArray[np.float32], seconds: float | None) -> NDArray[np.float32]:
+    def _samples(
+        self, source: str | os.PathLike[str] | NDArray[np.float32], seconds: float | None
+    ) -> NDArray[np.float32]:
         if isinstance(source, np.ndarray):
             waveform = source.astype(np.float32, copy=False)
             return waveform if seconds is None else waveform[: int(seconds * self.sample_rate)]
@@ -215,8 +227,7 @@ def _balanced(mel: Tensor, source: VoiceFrames, voice: VoiceFrames, share: float
 
     Source: Toda and Tokuda 2007, "A speech parameter generation algorithm considering global variance", section 3.
     """
-    loud = source.loudness > source.loudness.max() - 1.0
-    wanted = voice.mel[voice.loudness > voice.loudness.max() - 1.0].T
+    loud, wanted = source.is_loud, voice.mel[voice.is_loud].T
     own = mel[:, loud]
     mean, deviation = own.mean(dim=1, keepdim=True), own.std(dim=1, unbiased=False, keepdim=True).clamp(min=1e-3)
     scale = (wanted.std(dim=1, unbiased=False, keepdim=True) / deviation).clamp(0.7, 1.5)

@@ -47,7 +47,9 @@ def pitch_of(waveform: NDArray[np.float32], config: SpectrogramConfig) -> NDArra
     windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[:: config.hop_length][:count]
     parts = [_peaks(windows[first : first + _BLOCK], config) for first in range(0, count, _BLOCK)]
     lags, scores = (np.concatenate(both) for both in zip(*parts, strict=True))
-    power = np.array([np.mean(np.square(part)) for part in np.array_split(waveform[: count * config.hop_length], count)])
+    power = np.array(
+        [np.mean(np.square(part)) for part in np.array_split(waveform[: count * config.hop_length], count)]
+    )
     loud = power > 1e-4 * max(float(power.max()), 1e-9)
     path = _path(lags, scores)
     at = np.arange(count)
@@ -55,9 +57,7 @@ def pitch_of(waveform: NDArray[np.float32], config: SpectrogramConfig) -> NDArra
     return np.where(voiced, config.sample_rate / np.maximum(lags[at, path], 1.0), 0.0).astype(np.float32)
 
 
-def _peaks(
-    windows: NDArray[np.float64], config: SpectrogramConfig
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _peaks(windows: NDArray[np.float64], config: SpectrogramConfig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the lags (frames, candidates) of the highest peaks of the correlation of windows, and their heights."""
     spectrum = np.fft.rfft(windows, 2 * _WINDOW)
     correlation = np.fft.irfft(np.square(np.abs(spectrum)))[:, :_WINDOW]
@@ -78,7 +78,7 @@ def _peaks(
 
 
 def _path(lags: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the candidate of each frame on the path of high peaks and small leaps; short lags are preferred a little."""
+    """Return the candidate of each frame on the path of high peaks and small leaps; short lags come first."""
     octaves = np.log2(lags)
     local = scores - 0.02 * (octaves - np.log2(16_000 / _HIGHEST))
     total, back = local[0], np.zeros(scores.shape, np.int64)

@@ -60,7 +60,9 @@ def speech_in(waveform: NDArray[np.float32]) -> Heard:
     with torch.inference_mode():
         chances = torch.cat([tagger(part).logits for part in patches.split(64)]).sigmoid().numpy()
     step = PATCH_HOP * HOP_LENGTH
-    levels = np.array([np.sqrt(np.mean(np.square(waveform[k * step : k * step + 2 * step]))) for k in range(len(chances))])
+    levels = np.array(
+        [np.sqrt(np.mean(np.square(waveform[k * step : k * step + 2 * step]))) for k in range(len(chances))]
+    )
     loud = levels > _LOUD * max(float(levels.max()), 1e-9)
     speech = chances[:, [tagger.classes.index(name) for name in _SPEECH]].max(axis=1)
     music = chances[:, [tagger.classes.index(name) for name in _MUSIC]].max(axis=1)

@@ -95,10 +95,16 @@ def _prompts(name: str, out: Path) -> list[Item]:
             extra = {"sample_rate": SPEECH_RATE, "seconds": round(len(waveform) / SPEECH_RATE, 3)}
             items.append(
                 Item(
-                    id=f"{SOURCE}/{name}/{stem}", modality="speech", path=shard.append(waveform), source=SOURCE,
-                    licence=package(source).licence, speaker=f"human:asterisk:{name}", language=language, split="test",
+                    id=f"{SOURCE}/{name}/{stem}",
+                    modality="speech",
+                    path=shard.append(waveform),
+                    source=SOURCE,
+                    licence=package(source).licence,
+                    speaker=f"human:asterisk:{name}",
+                    language=language,
+                    split="test",
                     extra=extra,
-                )  # fmt: skip
+                )
             )
     return items
 
@@ -118,7 +124,11 @@ def _voices() -> dict[str, str]:
     random.Random(0).shuffle(espeak)
     train = [*(f"flite:{name}" for name in ("slt", "awb", "kal")), "piper:joe", *espeak[:ESPEAK_VOICES]]
     train += [voice for voice in kokoro_voices() if "+" not in voice]  # a blend costs as much, and is no one's voice
-    return {voice: split for split, group in (("train", train), ("val", VAL_VOICES), ("test", TEST_VOICES)) for voice in group}
+    return {
+        voice: split
+        for split, group in (("train", train), ("val", VAL_VOICES), ("test", TEST_VOICES))
+        for voice in group
+    }
 
 
 def _said(text: str, voice: str, seed: int) -> tuple[NDArray[np.float32], list[Any]]:
@@ -148,9 +158,14 @@ def _synthetic(voice: str, split: str, texts: list[str], out: Path) -> list[Item
             extra |= {"said": text} | ({"phonemes": phonemes} if phonemes else {})
             items.append(
                 Item(
-                    id=f"{SOURCE}/{stem}/{at}", modality="speech", path=shard.append(waveform), source=SOURCE,
-                    speaker=voice, split=split, extra=extra,
-                )  # fmt: skip
+                    id=f"{SOURCE}/{stem}/{at}",
+                    modality="speech",
+                    path=shard.append(waveform),
+                    source=SOURCE,
+                    speaker=voice,
+                    split=split,
+                    extra=extra,
+                )
             )
     return items
 

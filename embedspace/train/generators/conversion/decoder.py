@@ -6,7 +6,6 @@ Each crop has a reference of its own, drawn from the speaker's other pieces: som
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import shutil
@@ -15,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedspace.encoders.towers.mel import slaney_filters
 from embedspace.errors import ConfigError
 from embedspace.files import write_text
 from embedspace.generate.conversion.content import ContentEncoder
-from embedspace.generate.conversion.decoder import DecoderConfig, VoiceDecoder, VoiceFrames, reference_sums
+from embedspace.generate.conversion.decoder import DecoderConfig, VoiceDecoder
+from embedspace.generate.conversion.frames import VoiceFrames, matched_envelope, reference_sums, warped
 from embedspace.generate.spectrogram import SpectrogramConfig
 from embedspace.train.generators.conversion.clips import read_recordings
 from embedspace.train.generators.conversion.frames import Said, heard_frames, pieces_of
@@ -38,6 +36,8 @@ _REFERENCES = (1, 2, 3, 5, 8)
 """Pieces that a crop's reference has."""
 _WARPED, _WARPS = 0.5, (0.87, 1.15)
 """Share of the crops whose speaker, reference included, gets another throat and pitch: more speakers than there are."""
+_THROATS = (0.86, 1.16)
+"""How much shorter or longer the throat is whose envelope is given."""
 
 
 class _Speakers:
@@ -61,43 +61,22 @@ class _Speakers:
         inputs, sums, wanted = zip(*rows, strict=True)
         return torch.stack(inputs), torch.stack(sums), torch.stack(wanted)
 
-    def _crop(
-        self, frames: int, decoder: VoiceDecoder, random: np.random.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _crop(self, frames: int, decoder: VoiceDecoder, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         pieces = self.own[random.choice(len(self.own), p=self.chances)]
         order = random.permutation(len(pieces))
         one, others = pieces[order[0]], [pieces[k] for k in order[1:]][: int(random.choice(_REFERENCES))]
         warp = float(random.uniform(*_WARPS)) if random.random() < _WARPED else 1.0
         reference = warped(joined([other.frames for other in others]), warp)
         own = warped(one.frames, warp)
+        envelope = matched_envelope(one.frames, reference, warp * float(random.uniform(*_THROATS)))
         first = int(random.integers(max(1, len(own) - frames + 1)))
         span = slice(first, first + frames)
         content = (one.other if random.random() < 0.5 else own.content)[span]
         noise = torch.from_numpy(random.standard_normal(content.shape).astype(np.float32)) * _NOISE
-        inputs = decoder.inputs(content + noise, own.pitch[span], own.loudness[span], reference)
+        inputs = decoder.inputs(content + noise, own.pitch[span], own.loudness[span], envelope[span], reference)
         missing = frames - inputs.shape[1]
         wanted = nn.functional.pad(own.mel[span].T, (0, missing), value=-1.0)
         return nn.functional.pad(inputs, (0, missing)), reference_sums(reference), wanted
-
-
-@functools.cache
-def _middles() -> NDArray[np.float64]:
-    """Return the middle of each mel filter in bins."""
-    size = SpectrogramConfig()
-    filters = slaney_filters(size.sample_rate, size.n_fft, size.n_mels).numpy().astype(np.float64)
-    return (filters * np.arange(filters.shape[1])).sum(axis=1) / filters.sum(axis=1)
-
-
-def warped(frames: VoiceFrames, warp: float) -> VoiceFrames:
-    """Return frames of somebody with a throat and a pitch `warp` times as high: bands are moved."""
-    if warp == 1.0:
-        return frames
-    middles = _middles()
-    at = np.interp(middles / warp, middles, np.arange(len(middles)))
-    low = np.clip(np.floor(at).astype(np.int64), 0, len(middles) - 2)
-    share = torch.from_numpy((at - low).astype(np.float32))
-    mel = frames.mel[:, low] * (1 - share) + frames.mel[:, low + 1] * share
-    return VoiceFrames(mel, frames.content, frames.pitch * np.float32(warp), frames.loudness)
 
 
 def joined(parts: Sequence[VoiceFrames]) -> VoiceFrames:
@@ -171,8 +150,11 @@ def train_decoder(
         if batch is None:
             return {}
         inputs, sums, wanted = batch
-        near = inputs[:, recipe.content : recipe.content + size.n_mels]
-        return {"val_loss": float(decoder_loss(model(inputs, sums), wanted)), "val_near": float(decoder_loss(near, wanted))}
+        base = inputs[:, : size.n_mels]
+        return {
+            "val_loss": float(decoder_loss(model(inputs, sums), wanted)),
+            "val_envelope": float(decoder_loss(base, wanted)),
+        }
 
     config = FitConfig(
         steps=recipe.steps, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, warmup_steps=100,
@@ -199,5 +181,7 @@ def _write(
 
 def _digest(recipe: ConversionRecipe) -> str:
     """Return what a checkpoint is bound to: all of the recipe but how long it trains."""
-    kept = {name: value for name, value in dataclasses.asdict(recipe).items() if name not in ("steps", "about", "vocoder")}
+    kept = {
+        name: value for name, value in dataclasses.asdict(recipe).items() if name not in ("steps", "about", "vocoder")
+    }
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

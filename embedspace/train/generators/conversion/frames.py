@@ -20,7 +20,7 @@ from torch import Tensor
 from embedspace.errors import ConfigError
 from embedspace.files import replacing
 from embedspace.generate.conversion.content import ContentEncoder, discriminant
-from embedspace.generate.conversion.decoder import VoiceFrames, frames_of
+from embedspace.generate.conversion.frames import VoiceFrames, frames_of
 from embedspace.generate.spectrogram import SpectrogramConfig
 from embedspace.media.resample import resample_waveform
 from embedspace.train.generators.conversion.clips import Recording
@@ -147,7 +147,10 @@ def _fit(pieces: Sequence[Piece], heard: dict[int, list[Tensor]], encoder: Conte
             labels.append(_labels(piece, len(own), names))
     if not rows:
         raise ConfigError("no recording says when its phonemes are said; build the speakers with espeak-ng or flite")
-    mean, matrix = discriminant(np.concatenate(rows), np.concatenate(labels), encoder.matrix.shape[1])
+    size = encoder.matrix.shape[1]
+    mean, matrix = discriminant(np.concatenate(rows), np.concatenate(labels), size)
+    if matrix.shape[1] < size:
+        raise ConfigError(f"content {size}: the recordings tell {len(names)} phonemes apart, which is too few for it")
     encoder.mean.data, encoder.matrix.data = torch.from_numpy(mean), torch.from_numpy(matrix)
 
 

@@ -48,7 +48,14 @@ class ConversionRecipe:
     speech: str = "speakers/people.jsonl"
     vocoder: str = "build/runs/generators/vocoder/generator"
     seconds: dict[str, float] = field(
-        default_factory=lambda: {"human": 100.0, "espeak": 12.0, "flite": 40.0, "piper": 40.0, "kokoro": 60.0, "pico": 20.0}
+        default_factory=lambda: {
+            "human": 100.0,
+            "espeak": 12.0,
+            "flite": 40.0,
+            "piper": 40.0,
+            "kokoro": 60.0,
+            "pico": 20.0,
+        }
     )
     weights: dict[str, float] = field(
         default_factory=lambda: {"human": 0.55, "espeak": 0.15, "flite": 0.12, "piper": 0.06, "kokoro": 0.12}

@@ -1,7 +1,7 @@
 """Train the vocoder: magnitudes of several transforms of what it makes are to be those of the recording.
 
-Source: Yamamoto et al. 2020, "Parallel WaveGAN" (https://arxiv.org/abs/1910.11480), section 2.2, for the loss on several
-    transforms: windows other than the vocoder's own are what makes its phases fit one another.
+Source: Yamamoto et al. 2020, "Parallel WaveGAN" (https://arxiv.org/abs/1910.11480), section 2.2, for the loss on
+    several transforms: windows other than the vocoder's own are what makes its phases fit one another.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -133,7 +132,10 @@ def train_vocoder(
     )  # fmt: skip
     folder = out / "generator"
     save_network(network, folder / "vocoder.safetensors")
-    write_text(folder / "config.json", json.dumps({"format": 1, "vocoder": dataclasses.asdict(network.config)}, indent=1) + "\n")
+    write_text(
+        folder / "config.json",
+        json.dumps({"format": 1, "vocoder": dataclasses.asdict(network.config)}, indent=1) + "\n",
+    )
     return folder
 
 
