@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from embedspace.errors import ArgumentError, EmptyMediaError, InputError
 from embedspace.generate.conversion import Reference, VoiceConverter, converter
 from embedspace.generate.conversion.content import ContentEncoder, discriminant
-from embedspace.generate.conversion.decoder import (
-    DecoderConfig,
-    VoiceDecoder,
+from embedspace.generate.conversion.decoder import DecoderConfig, VoiceDecoder
+from embedspace.generate.conversion.frames import (
     VoiceFrames,
+    fitting_warp,
     frames_of,
     levelled,
+    matched_envelope,
     nearest_frames,
     reference_sums,
+    warped,
 )
 from embedspace.generate.conversion.pitch import harmonics, pitch_of
 from embedspace.generate.conversion.reference import speech_in
@@ -213,3 +215,26 @@ def test_loudness_is_judged_by_the_loud_half() -> None:
     assert np.sqrt(np.mean(np.square(levelled(quiet)[:RATE]))) == pytest.approx(
         np.sqrt(np.mean(np.square(levelled(clip)))), rel=0.1
     )
+
+
+def test_an_envelope_has_the_mean_and_deviation_of_the_reference() -> None:
+    source, voice = voice_frames(200, 1), voice_frames(150, 2)
+    source.loudness[:] = 0.5
+    source.loudness[:20] = -1.5  # silence takes no part
+    made = matched_envelope(source, voice, 1.0)
+    assert made.shape == source.mel.shape
+    smooth = matched_envelope(voice, voice, 1.0)  # matched with itself it is its own envelope
+    loud = voice.is_loud
+    assert torch.allclose(made[source.is_loud].mean(dim=0), smooth[loud].mean(dim=0), atol=1e-3)
+    assert torch.allclose(made[source.is_loud].std(dim=0), smooth[loud].std(dim=0), rtol=0.05)
+
+
+def test_the_fitting_warp_undoes_a_throat() -> None:
+    bands = torch.arange(SIZE.n_mels, dtype=torch.float32)
+    places = 15 + 20 * torch.rand(120, generator=torch.Generator().manual_seed(0))
+    mel = torch.exp(-(((bands[None] - places[:, None]) / 4) ** 2)) - 0.5  # one hump per frame
+    voice = VoiceFrames(mel, torch.zeros(120, 4), np.full(120, 150.0, np.float32), torch.zeros(120))
+    other = warped(voice, 1 / 1.16)
+    assert other.pitch[0] == pytest.approx(150 / 1.16)
+    assert fitting_warp(other, voice, voice.mel) == pytest.approx(1.16)
+    assert fitting_warp(voice, voice, voice.mel) == 1.0
