@@ -42,7 +42,7 @@ def test_a_prompt_without_a_header_is_read(tmp_path: Path) -> None:
     tone = (8000 * np.sin(2 * np.pi * 300 * np.arange(16_000) / 16_000)).astype(np.int16)
     path = tmp_path / "prompt.g722"
     with av.open(str(path), "w", format="g722") as container:
-        stream = container.add_stream("g722", rate=16_000)
+        stream = container.add_stream("g722", rate=16_000, layout="mono")
         frame = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
         frame.sample_rate = 16_000
         container.mux(stream.encode(frame))
