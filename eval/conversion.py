@@ -135,7 +135,7 @@ def _mean(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def frames_alone(converter: VoiceConverter, clip: Samples, voice: Reference) -> Samples:
     """Return the conversion without the decoder: each frame is the mean of the nearest ones."""
-    from embedspace.generate.conversion.decoder import frames_of, nearest_frames
+    from embedspace.generate.conversion.frames import frames_of, nearest_frames
 
     frames = frames_of(clip, converter.content, converter.decoder.spectrogram)
     near, _ = nearest_frames(frames.content, voice.frames, converter.decoder.config.neighbours)
@@ -144,7 +144,7 @@ def frames_alone(converter: VoiceConverter, clip: Samples, voice: Reference) -> 
 
 def copied(converter: VoiceConverter, clip: Samples) -> Samples:
     """Return a clip through the vocoder alone."""
-    from embedspace.generate.conversion.decoder import levelled
+    from embedspace.generate.conversion.frames import levelled
 
     size = converter.decoder.spectrogram
     return converter.heard(to_spectrogram(torch.from_numpy(levelled(clip))[None], size)[0])
@@ -152,7 +152,7 @@ def copied(converter: VoiceConverter, clip: Samples) -> Samples:
 
 def griffin_lim(clip: Samples) -> Samples:
     """Return a clip through its frames and Griffin-Lim's algorithm."""
-    from embedspace.generate.conversion.decoder import levelled
+    from embedspace.generate.conversion.frames import levelled
 
     size = SpectrogramConfig()
     frames = to_spectrogram(torch.from_numpy(levelled(clip))[None], size)
@@ -317,14 +317,15 @@ def main() -> int:
     parser.add_argument("--split", choices=("test", "val"), default="test")
     parser.add_argument("--count", type=int, default=4, help="sentences of each source voice for each speaker")
     parser.add_argument("--seconds", type=float, default=30.0, help="of the reference")
-    parser.add_argument("--balance", type=float, help="instead of the converter's own")
+    parser.add_argument("--balance", type=float, help="share of the way to the reference's mean and deviation")
+    parser.add_argument("--nearness", type=float, help="share of the way to the reference's nearest frames")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     torch.set_num_threads(1)
     space = EmbeddingSpace.from_pretrained().with_voices()
     converter = VoiceConverter.from_pretrained(given.weights)
-    if given.balance is not None:
-        converter.balance = given.balance
+    converter.balance = converter.balance if given.balance is None else given.balance
+    converter.nearness = converter.nearness if given.nearness is None else given.nearness
     people = speakers(given.split, given.seconds)
     found, made, shown = measure(space, converter, people, given.count)
     said = "\n".join(text["said"] for text in made["converted"].texts)

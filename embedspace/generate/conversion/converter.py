@@ -32,6 +32,7 @@ from embedspace.generate.conversion.frames import (
     matched_envelope,
     nearest_frames,
     reference_sums,
+    smoothed,
 )
 from embedspace.generate.conversion.reference import LEAST_SECONDS, LONGEST_SECONDS, check_speech
 from embedspace.generate.conversion.vocoder import Vocoder, VocoderConfig
@@ -54,6 +55,10 @@ _SPREAD = (0.7, 1.4)
 """How far the liveliness of a pitch is changed at most."""
 _SOURCE_SECONDS = 0.3
 _LEVEL = 0.9
+_STRANGE, _SAME = 0.45, 0.75
+"""Cosines of contents that differ, and that say the same."""
+_BALANCE, _NEARNESS = 1.0, 0.5
+"""Shares of the way to the reference's mean and deviation, and to the nearest frames: chosen on validation speakers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +93,7 @@ class VoiceConverter:
         """
         self.content, self.decoder, self.vocoder = content.eval(), decoder.eval(), vocoder.eval()
         self.about, self.digest = about, digest
-        self.balance = 0.5
+        self.balance, self.nearness = _BALANCE, _NEARNESS
 
     @property
     def sample_rate(self) -> int:
@@ -179,8 +184,9 @@ class VoiceConverter:
         pitch = _pitch(source, voice)
         sums = reference_sums(voice)[None]
         loud = VoiceFrames(*(part[:_FITTED] for part in (source.mel, source.content, source.pitch, source.loudness)))
-        near, _ = nearest_frames(loud.content, voice, self.decoder.config.neighbours)
-        envelope = matched_envelope(source, voice, fitting_warp(loud, voice, near))
+        found = [nearest_frames(part, voice, self.decoder.config.neighbours) for part in source.content.split(_PART)]
+        near, cosine = (torch.cat(parts) for parts in zip(*found, strict=True))
+        envelope = matched_envelope(source, voice, fitting_warp(loud, voice, near[: len(loud)]))
 
         def part(first: int, last: int) -> Tensor:
             span = slice(first, last)
@@ -191,7 +197,7 @@ class VoiceConverter:
             return out
 
         drawn = torch.cat([part(a, b)[:, first - a : last - a] for first, last, a, b in _spans(len(source))], dim=1)
-        return _balanced(drawn, source, voice, self.balance)
+        return _balanced(_nearer(drawn, source, near, self.nearness * _trust(cosine)), source, voice, self.balance)
 
     def _samples(
         self, source: str | os.PathLike[str] | NDArray[np.float32], seconds: float | None
@@ -220,6 +226,17 @@ def _pitch(source: VoiceFrames, voice: VoiceFrames) -> NDArray[np.float32]:
     scale = float(np.clip(other / max(spread, 1e-3), *_SPREAD))
     moved = np.exp(wanted + (np.log(np.maximum(source.pitch, 1.0)) - mean) * scale)
     return np.where(source.pitch > 0, moved, 0.0).astype(np.float32)
+
+
+def _trust(cosine: Tensor) -> Tensor:
+    """Return (T, 1) 0 to 1: how far nearest frames of a cosine say the same; few references say everything."""
+    return ((cosine - _STRANGE) / (_SAME - _STRANGE)).clamp(0, 1)
+
+
+def _nearer(mel: Tensor, source: VoiceFrames, near: Tensor, share: Tensor) -> Tensor:
+    """Return frames (n_mels, T) whose envelopes are shares (T, 1) of the way to the nearest frames' (T, n_mels)."""
+    away = smoothed(near) - smoothed(mel.T)
+    return mel + (share * away * source.is_loud[:, None]).T
 
 
 def _balanced(mel: Tensor, source: VoiceFrames, voice: VoiceFrames, share: float) -> Tensor:

@@ -31,6 +31,7 @@ __all__ = [
     "matched_envelope",
     "nearest_frames",
     "reference_sums",
+    "smoothed",
     "warped",
 ]
 
@@ -140,6 +141,11 @@ def _middles() -> NDArray[np.float64]:
     return np.asarray((filters * np.arange(filters.shape[1])).sum(axis=1) / filters.sum(axis=1))
 
 
+def smoothed(mel: Tensor) -> Tensor:
+    """Return the envelopes (T, n_mels) of frames (T, n_mels), without harmonics."""
+    return mel @ _smoothing(mel.shape[1])
+
+
 def _moved(mel: Tensor, warp: float) -> Tensor:
     if warp == 1.0:
         return mel
@@ -164,8 +170,7 @@ def matched_envelope(source: VoiceFrames, reference: VoiceFrames, warp: float) -
         reference: Whose mean and deviation.
         warp: How much higher its bands are moved.
     """
-    smooth = _smoothing(source.mel.shape[1])
-    own, other = _moved(source.mel, warp) @ smooth, (reference.mel @ smooth)[reference.is_loud]
+    own, other = smoothed(_moved(source.mel, warp)), smoothed(reference.mel)[reference.is_loud]
     loud = own[source.is_loud]
     scale = other.std(dim=0, unbiased=False) / loud.std(dim=0, unbiased=False).clamp(min=0.02)
     return ((own - loud.mean(dim=0)) * scale.clamp(0.4, 2.5) + other.mean(dim=0)).clamp(-1.3, 1.3)
@@ -173,6 +178,6 @@ def matched_envelope(source: VoiceFrames, reference: VoiceFrames, warp: float) -
 
 def fitting_warp(source: VoiceFrames, reference: VoiceFrames, near: Tensor) -> float:
     """Return the factor whose matched envelope is nearest to the mean of the nearest frames (T, n_mels)."""
-    wanted = (near @ _smoothing(near.shape[1]))[source.is_loud]
+    wanted = smoothed(near)[source.is_loud]
     away = [float((matched_envelope(source, reference, warp)[source.is_loud] - wanted).abs().mean()) for warp in _WARPS]
     return _WARPS[int(np.argmin(away))]
