@@ -238,3 +238,29 @@ def test_the_fitting_warp_undoes_a_throat() -> None:
     assert other.pitch[0] == pytest.approx(150 / 1.16)
     assert fitting_warp(other, voice, voice.mel) == pytest.approx(1.16)
     assert fitting_warp(voice, voice, voice.mel) == 1.0
+
+
+@needs_espeak
+def test_what_ships_speaks_in_the_voice_of_the_reference() -> None:
+    """The network that judges takes no part in converting."""
+    from embedspace.encoders.towers import create_backbone
+
+    made = VoiceConverter.from_pretrained()
+    clip = said("put the bread into the oven and wait for half an hour", "espeak:en-us+m3")
+    other = said("the rain falls on the roof of the old house and nobody is there to hear it", "espeak:en-us+f5")
+    voice = made.reference(other)
+    result = made.convert(clip, voice)
+    assert made.sample_rate == RATE and len(result) == len(clip) // SIZE.hop_length * SIZE.hop_length
+    assert np.isfinite(result).all() and np.abs(result).max() == pytest.approx(0.9, abs=1e-3)
+    judge = create_backbone("resemblyzer").eval()
+
+    def row(sound: Samples) -> torch.Tensor:
+        with torch.inference_mode():
+            return torch.nn.functional.normalize(judge(judge.preprocess(sound)).mean(dim=0), dim=0)
+
+    wanted = row(said("a quick brown fox jumps over the lazy dog in the morning", "espeak:en-us+f5"))
+    before, after = float(row(clip) @ wanted), float(row(result) @ wanted)
+    assert after > before + 0.1 and float(row(result) @ row(clip)) < after
+    heights = [np.median(found[found > 0]) for found in (pitch_of(one, SIZE) for one in (result, other))]
+    assert heights[0] == pytest.approx(heights[1], rel=0.1)
+    assert np.array_equal(made.convert(clip, voice), result)  # nothing is drawn at random
