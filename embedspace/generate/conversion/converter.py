@@ -57,7 +57,7 @@ _SOURCE_SECONDS = 0.3
 _LEVEL = 0.9
 _STRANGE, _SAME = 0.45, 0.75
 """Cosines of contents that differ, and that say the same."""
-_BALANCE, _NEARNESS = 1.0, 0.4
+_BALANCE, _NEARNESS = 1.0, 0.2
 """Shares of the way to the reference's mean and deviation, and to the nearest frames: chosen on validation speakers."""
 
 
