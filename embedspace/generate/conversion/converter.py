@@ -38,14 +38,14 @@ from embedspace.generate.conversion.reference import LEAST_SECONDS, LONGEST_SECO
 from embedspace.generate.conversion.vocoder import Vocoder, VocoderConfig
 from embedspace.media.audio import load_audio
 
-__all__ = ["NOTICE", "Reference", "VoiceConverter", "load_vocoder"]
+__all__ = ["NOTICE", "SHIPPED", "Reference", "VoiceConverter", "load_vocoder", "shipped_converter"]
 
 NOTICE = (
     "Made by voice conversion: the person whose voice this resembles did not say it. "
     "Convert only to voices of people who agreed."
 )
 """Goes into every converted file."""
-_SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "conversion"
+SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "conversion"
 _ABOUT = "what converts voices"
 _PART, _CONTEXT = 1500, 40
 """Frames that are drawn at once, and what they see on both sides: memory does not grow with the recording."""
@@ -108,7 +108,7 @@ class VoiceConverter:
             WeightsError: If a file is missing or damaged.
             ConfigError: If its configuration has an unknown key.
         """
-        where = Path(folder) if folder is not None else _SHIPPED
+        where = Path(folder) if folder is not None else SHIPPED
         config = read_config(where / "config.json", 1, _ABOUT)
         vocoder = load_vocoder(where)
         sizes = build(DecoderConfig, config.get("decoder", {}), str(where / "config.json"))
