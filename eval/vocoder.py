@@ -101,8 +101,8 @@ def _lines(entry: dict[str, Any]) -> list[str]:
         "",
         f"`{entry['command']}`, commit {entry['commit']}, vocoder {entry['weights'][:12]}, judge "
         f"{entry['judge'][:12]}, clips {entry['split_sha256'][:12]}, seed {entry['seed']}. {entry['clips']} held-out "
-        f"recordings of {len(CONCEPTS)} concepts, made frames and heard again. Intervals draw concepts whole; chance is "
-        "2%. The judge learnt from some recordings that Griffin-Lim had made heard, and from none that the vocoder had.",
+        f"recordings of {len(CONCEPTS)} concepts, made frames and heard again. Intervals draw concepts whole; chance "
+        "is 2%. The judge learnt from some recordings that Griffin-Lim had made heard, from none that the vocoder had.",
         "",
         "| | named by the judge, % | shuffled | distance of transforms | seconds per second of sound |",
         "|---|---|---|---|---|",

@@ -30,7 +30,8 @@ class FrameBlock(nn.Module):
         # (B, C, T) -> (B, T, C)
         y = self.norm(self.depthwise(x).transpose(1, 2))
         y = self.scale * self.narrow(nn.functional.gelu(self.widen(y)))
-        return x + y.transpose(1, 2)
+        out: Tensor = x + y.transpose(1, 2)
+        return out
 
 
 class ConvNeXt(nn.Module):

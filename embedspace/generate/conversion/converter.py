@@ -183,10 +183,13 @@ class VoiceConverter:
         """Return log-mel frames (n_mels, T) of what a source says in a reference's voice."""
         pitch = _pitch(source, voice)
         sums = reference_sums(voice)[None]
-        loud = VoiceFrames(*(part[:_FITTED] for part in (source.mel, source.content, source.pitch, source.loudness)))
-        found = [nearest_frames(part, voice, self.decoder.config.neighbours) for part in source.content.split(_PART)]
+        first = VoiceFrames(
+            source.mel[:_FITTED], source.content[:_FITTED], source.pitch[:_FITTED], source.loudness[:_FITTED]
+        )
+        neighbours = self.decoder.config.neighbours
+        found = [nearest_frames(part, voice, neighbours) for part in torch.split(source.content, _PART)]
         near, cosine = (torch.cat(parts) for parts in zip(*found, strict=True))
-        envelope = matched_envelope(source, voice, fitting_warp(loud, voice, near[: len(loud)]))
+        envelope = matched_envelope(source, voice, fitting_warp(first, voice, near[:_FITTED]))
 
         def part(first: int, last: int) -> Tensor:
             span = slice(first, last)

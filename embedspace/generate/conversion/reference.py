@@ -58,7 +58,7 @@ def speech_in(waveform: NDArray[np.float32]) -> Heard:
     peak = max(float(np.abs(waveform).max(initial=0.0)), 1e-5)
     patches = tagger.preprocess(waveform * np.float32(0.5 / peak))
     with torch.inference_mode():
-        chances = torch.cat([tagger(part).logits for part in patches.split(64)]).sigmoid().numpy()
+        chances = torch.cat([tagger(part).logits for part in torch.split(patches, 64)]).sigmoid().numpy()
     step = PATCH_HOP * HOP_LENGTH
     levels = np.array(
         [np.sqrt(np.mean(np.square(waveform[k * step : k * step + 2 * step]))) for k in range(len(chances))]

@@ -36,7 +36,6 @@ def train_recipe(
     """
     del videos
     corpora = Path(recipe.corpora)
-    told = {"seed": recipe.seed, "minutes": minutes, "resume": resume, "tell": tell}
     if recipe.kind == "vocoder":
-        return train_vocoder(recipe.vocoder, corpora, out, **told)
-    return train_decoder(recipe.conversion, corpora, out, **told)
+        return train_vocoder(recipe.vocoder, corpora, out, seed=recipe.seed, minutes=minutes, resume=resume, tell=tell)
+    return train_decoder(recipe.conversion, corpora, out, seed=recipe.seed, minutes=minutes, resume=resume, tell=tell)
