@@ -91,22 +91,14 @@ def generate(
     Captions are printed, and written only with --out. With --json one object per sample. A film with --to audio is
     given sounds where something strikes in it: written with the film (.mp4, .mkv, .mov, .webm, .avi), or alone (.wav);
     with --seconds it is one sound of what it means. With --by lips, --to text or speech is what the speaker's lips say.
-    With --to speech --voice FILE words, or what a recording says, are said in the voice of that file: a voice is a
-    person's, so use only recordings of people who agreed; the file that is made says that it was converted.
+    With --to speech --voice FILE words, or what a recording says, are said in the voice of that file: use only
+    recordings of people who agreed; the file that is made says that it was converted.
     """
-    if by is not None:
-        from embedspace.cli.shared.lips import read_films
+    from embedspace.cli.shared.voices import says_without_vectors
 
-        read_films(sources, to, by, {**settings, "head": head, "morph": morph, "sheet": sheet, "sounds": sounds,
-                   "film_sound": film_sound, "neighbours": neighbours, "as": as_modality, "n": number - 1},
-                   out=out, overwrite=overwrite, as_json=json)  # fmt: skip
-        return
-    from embedspace.cli.shared.voices import convert_sources, is_converted
-
-    if is_converted(to, settings):
-        convert_sources(sources, settings, {"head": head, "morph": morph, "sheet": sheet, "sounds": sounds,
-                        "film_sound": film_sound, "neighbours": neighbours, "n": number - 1},
-                        out=out, overwrite=overwrite, as_modality=as_modality, as_json=json)  # fmt: skip
+    others = {"head": head, "morph": morph, "sheet": sheet, "sounds": sounds, "film_sound": film_sound,
+              "neighbours": neighbours, "as": as_modality, "n": number - 1}  # fmt: skip
+    if says_without_vectors(sources, to, by, settings, others, out=out, overwrite=overwrite, as_json=json):
         return
     from embedspace.cli.shared.films import check_no_film, is_film, score_films
 

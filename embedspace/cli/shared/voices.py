@@ -15,9 +15,49 @@ if TYPE_CHECKING:
     from embedspace.generate.base import Sample
     from embedspace.query.sources import Source
 
-__all__ = ["convert_sources", "is_converted"]
+__all__ = ["convert_sources", "is_converted", "says_without_vectors"]
 
 _RECORDINGS = ("audio", "video")
+
+
+def says_without_vectors(
+    sources: Sequence[str],
+    to: str,
+    by: str | None,
+    settings: Mapping[str, Any],
+    others: Mapping[str, Any],
+    *,
+    out: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> bool:
+    """Do what no space's vectors take part in: words from lips, and speech in a recording's voice.
+
+    Args:
+        sources: As the user gave them.
+        to: Target.
+        by: "lips", or the folder of a reader; None for none.
+        settings: Options of the target.
+        others: Further options, None, False or 0 where they were not given; "as" is what files are.
+        out: File to write.
+        overwrite: Replace files.
+        as_json: Print one object a source.
+
+    Returns:
+        Whether it was one of these.
+
+    Raises:
+        EmbedspaceError: If an option does not fit, or something cannot be read.
+    """
+    if by is not None:
+        from embedspace.cli.shared.lips import read_films
+
+        read_films(sources, to, by, {**settings, **others}, out=out, overwrite=overwrite, as_json=as_json)
+        return True
+    if not is_converted(to, settings):
+        return False
+    convert_sources(sources, settings, others, out=out, overwrite=overwrite, as_json=as_json)
+    return True
 
 
 def is_converted(to: str, settings: Mapping[str, Any]) -> bool:
@@ -36,7 +76,6 @@ def convert_sources(
     *,
     out: Path | None,
     overwrite: bool,
-    as_modality: str | None,
     as_json: bool,
 ) -> None:
     """Say words, or what recordings say, in the voice of a recording.
@@ -44,10 +83,10 @@ def convert_sources(
     Args:
         sources: As the user gave them.
         settings: Options of the target; "voice" is the recording.
-        others: Options that do not go with it; None, False or 0 where they were not given.
+        others: Options that do not go with it, None, False or 0 where they were not given; and "as", what files of
+            unknown suffix are.
         out: File to write; several sources become name-1, name-2, ...
         overwrite: Replace files.
-        as_modality: What files of unknown suffix are.
         as_json: Print one object a source.
 
     Raises:
@@ -55,10 +94,10 @@ def convert_sources(
     """
     voice = str(settings["voice"])
     for name, value in {**{k: v for k, v in settings.items() if k != "voice"}, **others}.items():
-        if value not in (None, False, 0):
+        if name != "as" and value not in (None, False, 0):
             shown = value + 1 if name == "n" else value
             raise ArgumentError(name, f"{shown}: does not go with a recording as the voice, which makes one sample")
-    found = [_source(text, as_modality) for text in sources]
+    found = [_source(text, others.get("as")) for text in sources]
     paths = _paths(found, sources, voice, out, overwrite)
     failed = 0
     for source, path in zip(found, paths, strict=True):

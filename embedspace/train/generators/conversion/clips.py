@@ -72,9 +72,7 @@ def read_recordings(corpora: Path, manifests: Sequence[str]) -> list[Recording]:
 def _read(corpora: Path, name: str) -> Iterator[Recording]:
     path = corpora / name
     if not path.exists():
-        raise ConfigError(
-            f"{path}: not built; python -m training.corpora builds corpora, training/README.md says which"
-        )
+        raise ConfigError(f"{path}: not built; the README of the training folder says how")
     for line in path.read_text("utf-8").splitlines():
         row = json.loads(line)
         if row["modality"] not in ("audio", "speech") or row.get("split") == "drop":

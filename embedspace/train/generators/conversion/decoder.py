@@ -128,14 +128,7 @@ def train_decoder(
         raise ConfigError(f"vocoder {vocoder}: is no trained vocoder; train recipes/generators/vocoder.toml first")
     size = SpectrogramConfig()
     encoder = ContentEncoder(recipe.content)
-    recordings = [one for one in read_recordings(corpora, [recipe.speech]) if one.split in ("train", "val")]
-    pieces = pieces_of(recordings, recipe.seconds, seed)
-    said = heard_frames(
-        pieces, encoder, size, out / "heard.pt", lambda done, all_: tell(FitProgress("heard", done, all_, 0.0, {}))
-    )
-    train, held = (_Speakers([one for one in said if one.split == split], recipe.weights) for split in ("train", "val"))
-    if not train.own:
-        raise ConfigError(f"{corpora}/{recipe.speech}: no speaker of the training split has two pieces of speech")
+    train, held = _read(recipe, corpora, encoder, out / "heard.pt", seed, tell)
     torch.manual_seed(seed)
     network = VoiceDecoder(DecoderConfig(recipe.content, recipe.channels, recipe.hidden, recipe.blocks), size)
     batch = held.draw(64, recipe.frames, network, torch.Generator().manual_seed(1)) if held.own else None
@@ -165,6 +158,30 @@ def train_decoder(
         recipe=_digest(recipe), evaluate=evaluate, callback=tell,
     )  # fmt: skip
     return _write(network, encoder, vocoder, out / "generator", recipe)
+
+
+def _read(
+    recipe: ConversionRecipe,
+    corpora: Path,
+    encoder: ContentEncoder,
+    cache: Path,
+    seed: int,
+    tell: Callable[[FitProgress], None],
+) -> tuple[_Speakers, _Speakers]:
+    """Return the speakers of training and of validation, with the encoder's map fitted on the former.
+
+    Raises:
+        ConfigError: If there is nobody to learn from.
+    """
+    recordings = [one for one in read_recordings(corpora, [recipe.speech]) if one.split in ("train", "val")]
+    pieces = pieces_of(recordings, recipe.seconds, seed)
+    said = heard_frames(
+        pieces, encoder, SpectrogramConfig(), cache, lambda done, all_: tell(FitProgress("heard", done, all_, 0.0, {}))
+    )
+    train, held = (_Speakers([one for one in said if one.split == split], recipe.weights) for split in ("train", "val"))
+    if not train.own:
+        raise ConfigError(f"{corpora}/{recipe.speech}: no speaker of the training split has two pieces of speech")
+    return train, held
 
 
 def _write(

@@ -103,15 +103,11 @@ def train_vocoder(
     Raises:
         ConfigError: If there is nothing to learn from.
     """
-    speech = read_recordings(corpora, [recipe.speech])
-    sounds = read_recordings(corpora, recipe.sounds)
-    pool = _Pool([one for one in speech if one.split == "train"], [one for one in sounds if one.split == "train"])
-    if not pool.speakers:
-        raise ConfigError(f"{corpora}/{recipe.speech}: no speaker is of the training split")
+    pool, all_held = _read(recipe, corpora)
     torch.manual_seed(seed)
     network = Vocoder(VocoderConfig(recipe.channels, recipe.hidden, recipe.blocks))
     size = network.config.spectrogram
-    held = _held([one for one in (*speech, *sounds) if one.split == "val"], 2 * recipe.frames * size.hop_length)
+    held = _held(all_held, 2 * recipe.frames * size.hop_length)
 
     def loss_of_step(model: nn.Module, generator: torch.Generator) -> Tensor:
         samples = recipe.frames * size.hop_length
@@ -137,6 +133,19 @@ def train_vocoder(
         json.dumps({"format": 1, "vocoder": dataclasses.asdict(network.config)}, indent=1) + "\n",
     )
     return folder
+
+
+def _read(recipe: VocoderRecipe, corpora: Path) -> tuple[_Pool, list[Recording]]:
+    """Return what is learnt from, and the recordings of validation.
+
+    Raises:
+        ConfigError: If there is no speaker to learn from.
+    """
+    speech, sounds = read_recordings(corpora, [recipe.speech]), read_recordings(corpora, recipe.sounds)
+    pool = _Pool([one for one in speech if one.split == "train"], [one for one in sounds if one.split == "train"])
+    if not pool.speakers:
+        raise ConfigError(f"{corpora}/{recipe.speech}: no speaker is of the training split")
+    return pool, [one for one in (*speech, *sounds) if one.split == "val"]
 
 
 def _held(recordings: Sequence[Recording], samples: int) -> Tensor:
