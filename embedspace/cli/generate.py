@@ -91,8 +91,7 @@ def generate(
     Captions are printed, and written only with --out. With --json one object per sample. A film with --to audio is
     given sounds where something strikes in it: written with the film (.mp4, .mkv, .mov, .webm, .avi), or alone (.wav);
     with --seconds it is one sound of what it means. With --by lips, --to text or speech is what the speaker's lips say.
-    With --to speech --voice FILE words, or what a recording says, are said in the voice of that file: use only
-    recordings of people who agreed; the file that is made says that it was converted.
+    With --to speech --voice FILE it is said in that recording's voice, which the file says: only of people who agreed.
     """
     from embedspace.cli.shared.voices import says_without_vectors
 

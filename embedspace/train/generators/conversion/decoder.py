@@ -143,11 +143,8 @@ def train_decoder(
         if batch is None:
             return {}
         inputs, sums, wanted = batch
-        base = inputs[:, : size.n_mels]
-        return {
-            "val_loss": float(decoder_loss(model(inputs, sums), wanted)),
-            "val_envelope": float(decoder_loss(base, wanted)),
-        }
+        made, envelope = model(inputs, sums), inputs[:, : size.n_mels]
+        return {"val_loss": float(decoder_loss(made, wanted)), "val_envelope": float(decoder_loss(envelope, wanted))}
 
     config = FitConfig(
         steps=recipe.steps, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, warmup_steps=100,
