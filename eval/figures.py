@@ -5,7 +5,8 @@
                                           # measured with the weights that ship; `make figures` runs it
 
 docs/figures.md keeps its table between <!-- figures:start --> and <!-- figures:end -->, and one of what is generated
-between <!-- made:start --> and <!-- made:end --> if it has these; which rows they have, figures.toml says. README.md
+between <!-- made:start --> and <!-- made:end --> if it has these, and one of films (`eval/film_figures.py`) between
+<!-- films:start --> and <!-- films:end -->; which rows they have, figures.toml says. README.md
 shows the rows that have a `headline`, between the same markers, beside chance. Counts in titles
 come from the reports: "{queries}", "{gallery}", "{missing}", "{groups}" and what intervals draw ("{concept}").
 """
@@ -21,6 +22,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.film_figures import END as FILMS_END
+from eval.film_figures import START as FILMS_START
+from eval.film_figures import films_table, load_films
 from eval.marks import Mark, legend, marked, marks_of, page_with_marks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -306,12 +310,16 @@ def pages_of(root: Path) -> dict[Path, str]:
     if MADE_START in text:
         table = made_table(tables.get("made", []), made, marks)
         text = replaced(text, _beside_docs(table), MADE_START, MADE_END)
+    films = load_films(tables.get("films", []), root / "eval/results")
+    if FILMS_START in text:
+        table = films_table(tables.get("films", []), films, marks)
+        text = replaced(text, _beside_docs(table), FILMS_START, FILMS_END)
     pages = {
         readme: replaced(readme.read_text(encoding="utf-8"), headline_table(tables["rows"], reports, marks)),
         page: text,
         root / "eval/results/README.md": results_index(reports, made, marks),
     }
-    for name in [*reports, *made]:
+    for name in [*reports, *made, *films]:
         page = root / f"eval/results/{name}.md"
         if page.is_file():
             pages[page] = page_with_marks(page.read_text(encoding="utf-8"), name, marks)

@@ -91,16 +91,21 @@ class StyleClassifier:
         return found
 
 
-def fitted(judge: Judge, corpora: Path) -> tuple[StyleClassifier, list[dict[str, Any]], NDArray[np.float32]]:
-    """Return the classifier, and the vendors' held-out pictures with their features."""
-    features, labels, held = [], [], []
+def classifier_of(judge: Judge, corpora: Path, each: int = PER_STYLE) -> StyleClassifier:
+    """Return the classifier, fitted to so many pictures of each vendor's training split."""
+    features, labels = [], []
     for number, style in enumerate(STYLES):
         rows = rows_of(corpora, style, "train")
-        chosen = [rows[k * len(rows) // PER_STYLE] for k in range(min(PER_STYLE, len(rows)))]
+        chosen = [rows[k * len(rows) // each] for k in range(min(each, len(rows)))]
         features.append(judge.features([square(corpora / row["path"]) for row in chosen]))
         labels += [number] * len(chosen)
-        held += [{**row, "style": number} for row in rows_of(corpora, style, "val")]
-    known = StyleClassifier(np.concatenate(features), np.array(labels, np.int64), len(STYLES))
+    return StyleClassifier(np.concatenate(features), np.array(labels, np.int64), len(STYLES))
+
+
+def fitted(judge: Judge, corpora: Path) -> tuple[StyleClassifier, list[dict[str, Any]], NDArray[np.float32]]:
+    """Return the classifier, and the vendors' held-out pictures with their features."""
+    known = classifier_of(judge, corpora)
+    held = [{**row, "style": number} for number, style in enumerate(STYLES) for row in rows_of(corpora, style, "val")]
     return known, held, judge.features([square(corpora / row["path"]) for row in held])
 
 
@@ -199,12 +204,13 @@ def lines(entry: dict[str, Any]) -> Iterator[str]:
     )
     yield "| picture | style asked for, % | the next style, % | caption R@10, % |\n|---|---|---|---|"
     for row in entry["rows"]:
-        style, other = (_percent(row[name]) if name in row else "–" for name in ("style", "another_style"))
-        yield f"| {row['mode']} | {style} | {other} | {_percent(row['recall_at_10'])} |"
+        style, other = (percent(row[name]) if name in row else "–" for name in ("style", "another_style"))
+        yield f"| {row['mode']} | {style} | {other} | {percent(row['recall_at_10'])} |"
     yield f"\nChance is {100 / len(STYLES):.1f}% and 2%.\n\n![a sheet](styles.png)"
 
 
-def _percent(value: Sequence[float]) -> str:
+def percent(value: Sequence[float]) -> str:
+    """Return a share with its interval as percent; a dash where it is none."""
     if not np.isfinite(value[0]):
         return "–"
     return "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * number for number in value))

@@ -35,7 +35,7 @@ _WIDTH = 120
 _KINDS = {
     "converted": "Converted from others' models",
     "trained": "Trained by this project",
-    "features": "Trained by this project, with features of single recordings inside",
+    "features": "Trained by this project, with features of single recordings or pictures inside",
     "copies": "Copies, small and compressed, of training items",
     "names": "Names and words",
     "settings": "Settings, this project's own",

@@ -28,7 +28,7 @@ from embedspace.cli.shared.generate_options import (
     with_target_options,
 )
 from embedspace.cli.shared.options import AsModality, Device, Download, Json, SpaceName
-from embedspace.cli.shared.targets import check_edited, files_of, sample_paths
+from embedspace.cli.shared.targets import check_edited, edited_source, files_of, sample_paths
 from embedspace.errors import ArgumentError, InputError
 from embedspace.generate.targets import Target, target_of
 from embedspace.modality import Modality
@@ -267,6 +267,8 @@ def _generate(space: EmbeddingSpace, job: _Job, request: Request, options: dict[
     from embedspace.errors import OutsideError
     from embedspace.generate import generate as run
 
+    made_by = space.generators.of(options["to"], options["head"])
+    request = edited_source(request, job.query, len(job.terms), getattr(made_by, "translators", {}))
     try:
         return run(space, job.vector, modality=job.modality, request=request, texts=[job.words], **options)[0]
     except OutsideError as error:

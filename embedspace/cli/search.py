@@ -63,9 +63,9 @@ def search(
 ) -> None:
     """Search a catalog with words, files, or a composition of them.
 
-    A table for people: rank, probability that it is a match, cosine, modality, where in the item, uri, text. Without a
-    calibration for the modalities searched there are no probabilities ("-", null in JSON), and hits are ranked by
-    cosine. With --json one object per line. A search without a hit says so and exits 0.
+    A table for people: rank, probability that it is a match, score, modality, where in the item, uri, text. A score is
+    a cosine, with timing the mean of two. Without a calibration for the modalities searched there are no probabilities
+    ("-", null in JSON). With --json one object per line. A search without a hit says so and exits 0.
     """
     from embedspace.cli.shared.opening import opened_catalog
     from embedspace.cli.shared.space import load_space, quick_start
@@ -199,7 +199,7 @@ def _remark(
     every = [hit.probability for hit in hits]
     chances = [chance for chance in every if chance is not None]
     if not chances:
-        return "no probabilities: the catalog's space was not calibrated for these modalities; ranked by cosine"
+        return "no probabilities: the catalog's space was not calibrated for these modalities; ranked by score"
     found = zip((hit.modality for hit in hits), every, strict=True)
     if not calibration.has_good_match(asked, found, sizes):
         return f"no good match: the best of these has probability {chances[0]:.2g}"

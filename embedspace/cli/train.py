@@ -39,7 +39,17 @@ Families = Annotated[
 ]
 Videos = Annotated[
     Path | None,
-    typer.Option("--videos", metavar="FOLDER", help="Films of people who speak; for recipes of kind lips."),
+    typer.Option(
+        "--videos", metavar="FOLDER", help="Films: of people who speak for recipes of kind lips, any for kind frames."
+    ),
+]
+FromFolder = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="FOLDER", help="Pictures of one kind; for recipes of kind style."),
+]
+ToFolder = Annotated[
+    Path | None,
+    typer.Option("--to", metavar="FOLDER", help="Pictures of the kind that those of --from are to become."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Another seed than the recipe's.")]
 
@@ -121,10 +131,13 @@ def generator(
     seed: Seed = None,
     family: Families = None,
     videos: Videos = None,
+    from_: FromFolder = None,
+    to: ToFolder = None,
 ) -> None:
     """Train a generator on vectors of a space, as a recipe says; prints its folder at the end.
 
-    A recipe of kind lips trains what reads lips, on --videos: their words come from the recogniser of speech.
+    A recipe of kind lips trains what reads lips, on --videos: their words come from the recogniser of speech. One of
+    kind style learns to draw the pictures of --from as those of --to are drawn; they need not show the same things.
     """
     _require(recipe)
     from embedspace.train.generators.run import train_generator
@@ -138,9 +151,22 @@ def generator(
             seed=seed,
             families=tuple(family or ()),
             videos=videos,
+            folders=_folders(from_, to),
             callback=_tell,
         )
         print(folder)
+
+
+def _folders(from_: Path | None, to: Path | None) -> tuple[Path, Path] | None:
+    """Return the two folders of a style, where they are named."""
+    if from_ is None and to is None:
+        return None
+    if from_ is None or to is None:
+        raise ConfigError("--from and --to go together: the pictures of one folder become as those of the other are")
+    for folder in (from_, to):
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no such folder of pictures")
+    return from_, to
 
 
 app.command("head", hidden=True)(generator)  # its name in earlier versions

@@ -81,6 +81,7 @@ class MediaEncoder(ABC):
             pixels from 0 to 1.
         pools: Modality whose encoder of the same space takes its frames; it then has `pool`, and `prepare` takes what
             that encoder prepared. Empty: it takes images. See `embedspace.encoders.film.pooled`.
+        views: Views of what moves in a video's window, at most, of one that pools; it then has `prepare_views`.
         min_side: Pictures may be decoded smaller than they are, as long as the shorter side keeps so many pixels;
             None: always in full.
         passage_words: Longest stretch of text that it takes at once, in words; see also `fits`.
@@ -96,6 +97,7 @@ class MediaEncoder(ABC):
     frames_per_second: float = 4.0
     still: float = 0.0
     pools: str = ""
+    views: int = 0
     min_side: int | None = None
     passage_words: int = 180
     together: int = 0
@@ -113,6 +115,10 @@ class MediaEncoder(ABC):
     def encode_query(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
         """Return (N, embed_dim) unit rows of what is searched with; only some networks tell it from what is found."""
         return self.encode(prepared)
+
+    def prepare_views(self, media: Any, images: Sequence[Any]) -> Any:  # noqa: ANN401
+        """Add to a window that `prepare` made the views of what moves in its images; see `views`."""
+        raise NotImplementedError(f"{type(self).__name__} takes no views")
 
     def pool(self, prepared: Sequence[Any], rows: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return (N, embed_dim) unit rows of N windows whose frames another encoder encoded; see `pools`.

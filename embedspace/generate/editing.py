@@ -22,7 +22,7 @@ from embedspace.media.image import ImageSource, decoded_image
 from embedspace.media.pixels import flatten
 from embedspace.media.sound import AudioSource
 
-__all__ = ["AUTO", "Edit", "edit_of", "edit_of_picture", "edit_of_sound"]
+__all__ = ["AUTO", "Edit", "edit_of", "edit_of_picture", "edit_of_sound", "is_told"]
 
 AUTO = "auto"
 """The mask that the generator finds itself."""
@@ -66,12 +66,17 @@ class Edit:
         return {**self.about, **({} if self.strength is None else {"strength": self.strength})}
 
 
-def edit_of(content: str, init: str, strength: float | None = None, mask: str | None = None) -> Edit:
-    """Read what a command line says.
+def is_told(mask: str) -> bool:
+    """Whether a mask is words rather than a file: auto, a box or seconds."""
+    return mask.strip() == AUTO or _BOX.fullmatch(mask) is not None or _SPAN.fullmatch(mask) is not None
+
+
+def edit_of(content: str, init: Any, strength: float | None = None, mask: Any = None) -> Edit:  # noqa: ANN401
+    """Read what a command line or a request says.
 
     Args:
         content: What the target's samples hold: "image" or "audio".
-        init: A file.
+        init: A file, or what `edit_of_picture` or `edit_of_sound` takes in its place.
         strength: See `Edit`.
         mask: As `edit_of_picture` or `edit_of_sound` takes it.
 

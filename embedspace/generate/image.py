@@ -13,6 +13,7 @@ from torch import Tensor
 
 from embedspace.calibration.centring import centre
 from embedspace.encoders.towers.efficientnet_lite import resize_padded
+from embedspace.errors import ArgumentError
 from embedspace.generate.base import GeneratorSpace, Neighbour, Request, Sample
 from embedspace.generate.editing import Edit
 from embedspace.generate.latents.autoencoder import DOWN
@@ -49,17 +50,41 @@ class ImageGenerator(LatentGenerator):
     ) -> list[list[Sample]]:
         """Return `request.num_samples` samples of each vector; an edit of strength 0 is only made larger or smaller."""
         edit = request.edit
-        if edit is None or edit.is_masked or edit.strength != 0:
+        translated = edit is not None and request.style in self.translators
+        if edit is None or not (translated or (edit.strength == 0 and not edit.is_masked)):
             return super().generate(vectors, sigma, request)
         self.family_of(request)
-        content = resized(edit.content, request.size or max(edit.content.shape[:2]), self.upsampler)
+        content = self._redrawn(edit, request) if translated else self._as_it_is(edit, request)
         seeds = range(request.seed, request.seed + request.num_samples)
         return [[Sample(self.modality, content, seed) for seed in seeds] for _ in vectors]
 
-    def fits(self, vector: NDArray[np.float32], samples: Sequence[Sample]) -> list[float] | None:
+    def _as_it_is(self, edit: Edit, request: Request) -> NDArray[np.uint8]:
+        return resized(edit.content, request.size or max(edit.content.shape[:2]), self.upsampler)
+
+    def _redrawn(self, edit: Edit, request: Request) -> NDArray[np.uint8]:
+        """Return the picture that is edited as a translator draws it, so far as the strength says: all of it, unless.
+
+        Raises:
+            ArgumentError: If a mask is to be found: a style is not of a part.
+        """
+        if edit.auto:
+            raise ArgumentError("mask", f"auto: the style {request.style!r} draws all of it anew; name a mask yourself")
+        translator = self.translators[request.style or ""]
+        latents = translator.between(
+            self.autoencoder.encode(self.to_input(edit)), 1.0 if edit.strength is None else edit.strength
+        )
+        ((made, _),) = self.to_media(self.autoencoder.decode(latents), request)
+        return self.merged(made, edit, None, request)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it can tell which of several candidates fits best."""
+        return self.space is not None
+
+    def fits(self, vector: NDArray[np.float32], samples: Sequence[Sample]) -> list[float]:
         """Return the cosines of the pictures' own centred vectors with the condition."""
         if self.space is None:
-            return None
+            return super().fits(vector, samples)
         rows = self.space.encode_image([sample.content for sample in samples])
         cosines = centre(rows, Modality.IMAGE, self.space.calibration.means) @ vector
         return [float(value) for value in cosines]

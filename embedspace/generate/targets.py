@@ -51,7 +51,8 @@ class Option:
         least: The smallest number allowed; None: the generator decides.
         most: The largest number allowed; None: the generator decides.
         choices: Names to be listed with the help; a generator may know fewer.
-        local: It is of a file of the user's: taken on the command line only.
+        local: It is of a file of the user's: assistants do not take it.
+        file: Its value is such a file, or words about one; over HTTP the ref of one that was sent.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Option:
     most: float | None = None
     choices: Callable[[], list[str]] | None = None
     local: bool = False
+    file: bool = False
 
     @property
     def on_command_line(self) -> str:
@@ -118,7 +120,7 @@ class Target:
 
     @property
     def remote_options(self) -> tuple[Option, ...]:
-        """The settings that a request from elsewhere may have: none that is of a file."""
+        """The settings that an assistant may have: none that is of a file."""
         return tuple(option for option in self.options if not option.local)
 
     @property
@@ -131,7 +133,7 @@ GUIDANCE = Option("guidance_scale", float, "how strongly the source binds; 1 is 
 STEPS = Option("num_steps", int, "steps of the sampler", "--steps", 1, 1000)
 FAMILY = Option("family", str, "which of the generator's networks; families are", choices=family_names)
 SIZE = Option("size", int, "side in pixels, 96 unless said; larger ones are drawn by the upsampler", "", 16, 2048)
-INIT = Option("init", str, "the file that is edited, in place of beginning from noise", local=True)
+INIT = Option("init", str, "the file that is edited, in place of beginning from noise", local=True, file=True)
 STRENGTH = Option("strength", float, "how far it may go from the edited file, 0 to 1", least=0, most=1, local=True)
 MASK = Option(
     "mask",
@@ -139,10 +141,15 @@ MASK = Option(
     "what may change of the edited file: a picture of its size that is white there, left,top,right,bottom in pixels, "
     "or auto; of a sound, the seconds that are made anew, such as 1.5-2",
     local=True,
+    file=True,
 )
 STYLE = Option("style", str, "the style of a source that it was trained on, such as openmoji")
 MAP = Option(
-    "map", str, "a picture of what is to be drawn where: an outline, a silhouette or edges, dark on white", local=True
+    "map",
+    str,
+    "a picture of what is to be drawn where: an outline, a silhouette or edges, dark on white",
+    local=True,
+    file=True,
 )
 CANDIDATES = Option("candidates", int, "draw so many for each sample and keep the one that fits best", "", 1, 64)
 SECONDS = Option("seconds", float, "length", "", 0.25, 60)
@@ -228,7 +235,7 @@ def option_help(option: Option) -> str:
 
 
 def options_of(some: Iterable[Target], *, remote: bool = False) -> list[Option]:
-    """Return the options of some targets, each once; if `remote`, those that a request from elsewhere may have."""
+    """Return the options of some targets, each once; if `remote`, those that an assistant may have."""
     found = {o.name: o for target in some for o in (target.remote_options if remote else target.options)}
     return list(found.values())
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import embedspace
 from embedspace.serve.errors import handle_errors
-from embedspace.serve.routes import catalog, generate, items, openai, search, status
+from embedspace.serve.routes import catalog, files, generate, items, openai, search, status
 from embedspace.serve.security import Guard
 from embedspace.serve.service import Service
 
@@ -48,7 +48,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     handle_errors(app)
-    for routes in (status, search, items, catalog, generate, openai):
+    for routes in (status, search, items, catalog, files, generate, openai):
         app.include_router(routes.router)
     page = StaticFiles(directory=PAGE, html=True, follow_symlink=False)
     app.router.routes.append(_Page("/", GZipMiddleware(page, minimum_size=500), name="page"))

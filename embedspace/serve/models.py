@@ -13,6 +13,7 @@ __all__ = [
     "FailureAnswer",
     "FieldAnswer",
     "FieldValue",
+    "FileAnswer",
     "GenerateRequest",
     "HitAnswer",
     "ItemAnswer",
@@ -166,6 +167,17 @@ class QueryAnswer(BaseModel):
     expires_in: int = Field(description="Seconds")
 
 
+class FileAnswer(BaseModel):
+    """A picture or a sound that can be edited."""
+
+    ref: str
+    kind: str
+    width: int | None = Field(None, description="Pixels")
+    height: int | None = None
+    duration: float | None = Field(None, description="Seconds")
+    expires_in: int = Field(description="Seconds")
+
+
 class SegmentAnswer(BaseModel):
     """One segment of an item."""
 
@@ -228,6 +240,7 @@ class OptionAnswer(BaseModel):
     least: float | None
     most: float | None
     help: str
+    file: bool = Field(description="Its value is the ref of a file that was sent to /api/files, or words about one")
 
 
 class TargetAnswer(BaseModel):
@@ -281,7 +294,7 @@ class MapAnswer(BaseModel):
 def _with_options(schema: dict[str, Any]) -> None:
     """Describe in a request's schema what can be made and each option of it, those of other distributions included."""
     schema["properties"]["to"]["enum"] = target_names()
-    for option in options_of(targets(), remote=True):
+    for option in options_of(targets()):
         schema["properties"][option.key] = {"default": None, **TypeAdapter(option.field_type() | None).json_schema()}
     schema["additionalProperties"] = False
 

@@ -150,7 +150,7 @@ class Guard:
         return host
 
     def _limit(self, path: str) -> int:
-        if path == "/api/queries":
+        if path in ("/api/queries", "/api/files"):
             return self.limits.upload_bytes
         return self.limits.embeddings_bytes if path == "/v1/embeddings" else self.limits.body_bytes
 

@@ -25,6 +25,7 @@ from embedspace.serve.processes.watching import Watcher
 from embedspace.serve.search.batching import BatchedSpace, Batcher, Grouper
 from embedspace.serve.search.finding import Asked, Finder, Found
 from embedspace.serve.search.queries import KeptQueries, Queries
+from embedspace.serve.sent.files import SentFiles
 from embedspace.serve.settings import ServeSettings
 from embedspace.space import EmbeddingSpace
 from embedspace.space.fitting import fitted
@@ -68,6 +69,7 @@ class Service:
         self.decoder = Decoder(self.limits, self.metrics)
         self.searches = ThreadPoolExecutor(_SEARCHES, "search")
         self.kept = KeptQueries(self.limits.kept_seconds)
+        self.sent = SentFiles(self.limits.kept_seconds, self.limits.sent_bytes)
         self.queries = Queries(self.space, self.catalog, self.kept)
         self.finder: Grouper[Asked, Found] = Grouper(
             Finder(self.catalog, self.queries, self.limits.where_seconds).find,

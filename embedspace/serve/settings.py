@@ -22,7 +22,7 @@ class Limits:
 
     Attributes:
         body_bytes: Body of a request that holds no media.
-        upload_bytes: Body of a query's media.
+        upload_bytes: Body of a query's media, or of a file that is edited.
         embeddings_bytes: Body of a request for embeddings, with media as data URIs.
         texts: Texts of one request for embeddings.
         media: Media of one request for embeddings.
@@ -37,6 +37,8 @@ class Limits:
         kept_bytes: Memory for generated things and previews.
         query_seconds: Of a recording or video that is searched with, so much from its start is taken.
         query_pixels: Largest picture that is searched with.
+        edit_pixels: Largest picture that is edited.
+        sent_bytes: Memory for pictures and sounds that are edited.
         decode_seconds: Longest time that decoding one file may take.
         decode_bytes: Address space of a process that decodes.
         where_seconds: Longest time that a filter may take.
@@ -63,6 +65,8 @@ class Limits:
     kept_bytes: int = 128 << 20
     query_seconds: float = 120.0
     query_pixels: int = 50_000_000
+    edit_pixels: int = 16_000_000
+    sent_bytes: int = 128 << 20
     decode_seconds: float = 30.0
     decode_bytes: int = 2 << 30
     where_seconds: float = 2.0

@@ -12,7 +12,7 @@ import pytest
 
 from embedspace.evaluate import load_suite
 from embedspace.evaluate.generation.media.suite import load_media_suite
-from eval import figures
+from eval import figures, film_figures
 from eval.composed_pairs import fresh_pairs_of, pairs_of, rest_of
 from eval.composed_scenes import couples
 from eval.marks import marks_of, page_with_marks
@@ -92,6 +92,8 @@ def test_marks_of_figures_toml_are_of_rows_or_directions_that_there_are() -> Non
     tables = tomllib.loads((SUITES.parent / "figures.toml").read_text())
     for mark in tables["marks"]:
         for part in mark["of"]:
+            if any(marks_of({"suite": row["report"], **row}, [{"of": [part]}]) for row in tables["films"]):
+                continue
             assert (SUITES / f"{part['suite']}.toml").is_file(), part
             shown = any(marks_of(row, [{"of": [part]}]) for row in [*tables["rows"], *tables["made"]])
             suite = None if shown else load_suite(SUITES / f"{part['suite']}.toml")
@@ -268,3 +270,26 @@ def test_fresh_pairs_and_couples_are_none_of_the_first() -> None:
     others = [frozenset((one["id"], other["id"])) for _, one, other in couples(stamps[::2], 9)]
     assert len(others) == len(set(others)) == 141 * 8
     assert met.isdisjoint(others)
+
+
+def test_figures_of_films_are_those_of_the_reports() -> None:
+    report = {
+        "onsets": {"all, too": {"f1": [0.5, 0.4, 0.6], "chance": [0.1, 0.0, 0.2], "clips": 7}},
+        "list": [{"x": 3.14}],
+    }
+    row = {"title": "{onsets.all, too.clips} clips", "report": "films", "ask": "0.7", "digits": 2}
+    row |= {"value": "onsets.all, too.f1", "chance": "onsets.all, too.chance"}
+    table = film_figures.films_table([row], {"films": report})
+    assert "| [7 clips](eval/results/films.md) | 0.50 [0.40, 0.60] |  | 0.10 | 0.7 |  |" in table
+    mark = {"text": "seen before", "of": [{"suite": "films"}]}
+    assert "7 clips †1" in film_figures.films_table([row], {"films": report}, [mark])
+    assert "| films | not measured" in film_figures.films_table([row], {})
+    assert film_figures.value_at(report, ["list", "0", "x"]) == 3.14
+    with pytest.raises(SystemExit, match="the report has no 'f2' there"):
+        film_figures.value_at(report, "onsets.all, too.f2")
+
+
+def test_no_count_is_typed_in_a_title_of_films() -> None:
+    tables = tomllib.loads((SUITES.parent / "figures.toml").read_text())
+    for row in tables["films"]:
+        assert not re.search(r"\d", re.sub(r"R@\d+|F1|\{[^}]*\}", "", row["title"])), row["title"]

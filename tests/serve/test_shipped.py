@@ -258,7 +258,6 @@ def test_a_queue_of_generations_is_bounded(served: Running) -> None:
         ({"count": 99}, "count"),
         ({"terms": []}, "terms"),
         ({"seconds": 2}, "seconds"),
-        ({"init": "/etc/hostname"}, "init"),  # a text from outside is no file
     ],
 )
 def test_what_cannot_be_made_is_refused(served: Running, change: dict[str, Any], param: str) -> None:

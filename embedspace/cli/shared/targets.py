@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from embedspace.errors import InputError
 from embedspace.generate.targets import Target
+from embedspace.modality import SUFFIXES, Modality
 
 if TYPE_CHECKING:
+    from embedspace.generate import Request
     from embedspace.query.grammar import Query
 
-__all__ = ["check_edited", "check_targets", "files_of", "sample_paths"]
+__all__ = ["check_edited", "check_targets", "edited_source", "files_of", "sample_paths"]
 
 
 def sample_paths(
@@ -104,3 +106,22 @@ def check_edited(
     """Refuse to write over something, as `check_targets` does; what is edited is a source, too."""
     edited = [Path(settings[name]) for name in ("init", "mask", "map") if settings.get(name) is not None]
     check_targets([path for path in written if path is not None], [*sources, *edited], overwrite=overwrite)
+
+
+def edited_source(request: Request, query: str, terms: int, translators: Iterable[str]) -> Request:
+    """Return a request with its source as what is edited, where that is one picture and a translator draws the style.
+
+    Args:
+        request: What is asked.
+        query: The source.
+        terms: How many terms it has.
+        translators: Styles that translators draw.
+    """
+    is_picture = terms == 1 and SUFFIXES.get(Path(query).suffix.lower()) == Modality.IMAGE and Path(query).is_file()
+    if not is_picture or request.edit is not None or request.style not in set(translators):
+        return request
+    import dataclasses
+
+    from embedspace.generate.editing import edit_of_picture
+
+    return dataclasses.replace(request, edit=edit_of_picture(query))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from embedspace.encoders.contract import Encoders, MediaEncoder, Piece
+from embedspace.encoders.film.moving import SIDE, smaller
 from embedspace.encoders.recordings import SOUND, Part, require_encoder, sound_parts, started
 from embedspace.encoders.timing.profiles import GRID
 from embedspace.encoders.timing.windows import GreyWindows, SeenWindow, moves
@@ -115,6 +116,8 @@ class _Part:
         self._frames = encoders(self.video.pools) if self.video.pools else None
         self._last: Any = None  # the last frame, as the encoder of windows takes it
         self._window: list[Any] = []
+        self._images: list[Any] = []  # of the window, where views are cut out of them
+        self._shown: Any = None  # the last of them
         self._start = 0.0
         self._picture: tuple[Any, float] | None = None
         self.pieces: list[Piece] = []
@@ -142,6 +145,9 @@ class _Part:
         if not self._window:
             self._start = moment.start
         self._window.append(self._last)
+        if self.video.views:
+            self._shown = self._shown if moment.image is None else smaller(moment.image)
+            self._images.append(self._shown)
 
     def end(self, seconds: float) -> None:
         """End what has begun at the end of the video."""
@@ -167,8 +173,11 @@ class _Part:
         return taken
 
     def _end_window(self, at: float) -> None:
-        self.pieces.append(Piece(Modality.VIDEO, self.video.prepare(self._window), self._start, at))
-        self._window = []
+        window = self.video.prepare(self._window)
+        if self.video.views:
+            window = self.video.prepare_views(window, self._images)
+        self.pieces.append(Piece(Modality.VIDEO, window, self._start, at))
+        self._window, self._images = [], []
 
     def _end_picture(self, at: float) -> None:
         if self._picture is not None:
@@ -218,12 +227,13 @@ def _moments(source: Any, film: Film, part: _Part) -> Iterator[Moment]:  # noqa:
     if isinstance(source, Film):
         return iter(source.moments)
     video = part.video
+    side = None if video.min_side is None else max(video.min_side, SIDE) if video.views else video.min_side
     return iter_moments(
         Path(source),
         film,
         per_second=video.frames_per_second,
         picture_seconds=PICTURE_SECONDS,
-        side=video.min_side,
+        side=side,
         still=video.still,
         watch=part.watch,
     )

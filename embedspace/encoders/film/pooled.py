@@ -1,5 +1,7 @@
 """A video's window as the mean of its frames' rows: what it means, in the space of whatever encodes pictures.
 
+What moves is often a small part of each frame. Views of it alone, cut out, are weighed beside the whole frames.
+
 Source: temporal mean pooling over a picture tower: Luo et al. 2022 (CLIP4Clip, https://arxiv.org/abs/2104.08860),
     "parameter-free" similarity.
 """
@@ -13,8 +15,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from embedspace.encoders.contract import Encoders, MediaEncoder, content_bytes
+from embedspace.encoders.film.moving import moving_things
 from embedspace.encoders.registry import register_encoder
 from embedspace.errors import ConfigError
 from embedspace.modality import Modality
@@ -27,10 +31,12 @@ POOLED_SECTION = {
     "frames_per_second": 4.0,
     "window_seconds": 4.0,
     "still": 0.03,
+    "views": 2,
+    "view_weight": 2.0,
 }
 """What a space's configuration says of videos, where it has an encoder of pictures and none of videos."""
 
-_RATES, _WINDOWS = (0.05, 60.0), (0.1, 3600.0)
+_RATES, _WINDOWS, _VIEWS = (0.05, 60.0), (0.1, 3600.0), (0, 16)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,14 +45,16 @@ class FrameWindow:
 
     Attributes:
         frames: What the frames' encoder made of each; the same object where nothing moved.
+        views: The same of what moves in it, cut out.
     """
 
     frames: tuple[Any, ...]
+    views: tuple[Any, ...] = ()
 
     @property
     def distinct(self) -> dict[int, Any]:
-        """Identity -> frame, each once."""
-        return {id(frame): frame for frame in self.frames}
+        """Identity -> frame or view, each once."""
+        return {id(frame): frame for frame in (*self.frames, *self.views)}
 
     @property
     def nbytes(self) -> int:
@@ -63,12 +71,16 @@ class PooledConfig:
         frames_per_second: Moments looked at per second.
         window_seconds: Length of a window.
         still: A frame that differs less from the last one (root mean square of pixels from 0 to 1) takes its row.
+        views: Views of what moves in a window, at most.
+        view_weight: Weight of their mean beside that of the frames.
     """
 
     pools: str = Modality.IMAGE.value
     frames_per_second: float = 4.0
     window_seconds: float = 4.0
     still: float = 0.0
+    views: int = 0
+    view_weight: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse what no video can be cut by."""
@@ -76,6 +88,8 @@ class PooledConfig:
             ("frames_per_second", self.frames_per_second, _RATES),
             ("window_seconds", self.window_seconds, _WINDOWS),
             ("still", self.still, (0.0, 1.0)),
+            ("views", self.views, _VIEWS),
+            ("view_weight", self.view_weight, (0.0, 100.0)),
         ):
             if not low <= value <= high:
                 raise ConfigError(f"{name} {value}: must be {low:g} to {high:g}")
@@ -89,7 +103,7 @@ class PooledEncoder(MediaEncoder):
         self.config = config
         self.pools = config.pools
         self.frames_per_second, self.window_seconds = config.frames_per_second, config.window_seconds
-        self.still = config.still
+        self.still, self.views = config.still, config.views
         self._frames: MediaEncoder | None = None
 
     def join(self, encoders: Encoders) -> None:
@@ -100,6 +114,11 @@ class PooledEncoder(MediaEncoder):
     def prepare(self, media: Sequence[Any]) -> FrameWindow:
         """Take the frames of a window, each prepared by the frames' encoder."""
         return FrameWindow(tuple(media))
+
+    def prepare_views(self, media: FrameWindow, images: Sequence[Image.Image]) -> FrameWindow:
+        """Add to a window the views of what moves in its images, one for each of its frames."""
+        assert self._frames is not None
+        return FrameWindow(media.frames, tuple(map(self._frames.prepare, moving_things(images, self.views))))
 
     def encode(self, prepared: Sequence[FrameWindow]) -> NDArray[np.float32]:
         """Return (N, embed_dim) unit rows; each frame is encoded once."""
@@ -115,10 +134,19 @@ class PooledEncoder(MediaEncoder):
             prepared: Windows.
             rows: Identity of a frame -> its (embed_dim,) unit row.
         """
-        means = np.stack([np.mean([rows[id(frame)] for frame in window.frames], axis=0) for window in prepared])
+        means = np.stack([self._mean(window, rows) for window in prepared])
         lengths = np.linalg.norm(means, axis=1, keepdims=True)
         pooled: NDArray[np.float32] = (means / np.maximum(lengths, 1e-12)).astype(np.float32)
         return pooled
+
+    def _mean(self, window: FrameWindow, rows: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float32]:
+        frames: NDArray[np.float32] = np.mean([rows[id(frame)] for frame in window.frames], axis=0)
+        if not window.views:
+            return frames
+        views: NDArray[np.float32] = np.mean([rows[id(view)] for view in window.views], axis=0)
+        weight = self.config.view_weight / max(float(np.linalg.norm(views)), 1e-12)
+        mean: NDArray[np.float32] = frames / max(float(np.linalg.norm(frames)), 1e-12) + weight * views
+        return mean
 
 
 @register_encoder("pooled")

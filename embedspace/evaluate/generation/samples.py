@@ -17,6 +17,7 @@ from embedspace.evaluate.encode import Progress
 from embedspace.evaluate.generation.media.medium import Content, Medium
 from embedspace.files import replacing
 from embedspace.generate import Request, generate
+from embedspace.generate.candidates.looks import FILE
 from embedspace.generate.latents.generator import LatentGenerator
 from embedspace.space import EmbeddingSpace
 
@@ -110,8 +111,10 @@ class SampleCache:
         generator = self.space.generators[self.to]
         if not self._digest:
             self._digest = networks_digest(self.space.generators.folder / self.to)
-            if (request.candidates or 1) > 1:  # the encoder of what is made then chooses
-                self._digest += self.space.fingerprints()[self.to]
+            if (request.candidates or 1) > 1:  # the encoder of what is made then chooses, and what neighbours look like
+                looks = self.space.generators.folder / self.to / FILE
+                seen = hashlib.sha256(looks.read_bytes()).hexdigest() if looks.is_file() else ""
+                self._digest += f"{self.space.fingerprints()[self.to]}{seen}{getattr(generator, 'sampling', '')}"
         rows = centre(vectors, modality, self.space.calibration.means)
         noise = np.full(len(rows), generator.noise_of(modality), np.float32)
         if isinstance(generator, LatentGenerator):

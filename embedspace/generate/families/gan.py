@@ -6,7 +6,8 @@ Source: Goodfellow et al. 2014 (https://arxiv.org/abs/1406.2661); Mirza and Osin
 (https://arxiv.org/abs/1411.1784) for the condition; Huang et al. 2024 (R3GAN, https://arxiv.org/abs/2501.05441),
 section 2; de Vries et al. 2017 (https://arxiv.org/abs/1707.00683) for the conditional norm; Zhang et al. 2016
 (StackGAN, https://arxiv.org/abs/1612.03242), equation 2, for conditioning augmentation; Karras et al. 2020
-(https://arxiv.org/abs/2006.06676), section 3, for the adaptive augmentation.
+(https://arxiv.org/abs/2006.06676), section 3, for the adaptive augmentation; Karras et al. 2019
+(https://arxiv.org/abs/1912.04958), section 3.1, for penalties in some of the steps.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class AdversarialConfig(FamilyConfig):
         r1: Weight of the penalty on the critic's slope at real items.
         r2: The same at made ones.
         gradient_penalty: Weight of the penalty on slopes other than 1 between real and made items.
+        penalty_every: Slopes are penalised in every so many steps, so many times as much: they cost most of a step.
         adaptive_augmentation: What the critic sees is mirrored, moved, scaled and cut the more, the surer it is.
         self_attention: Cells of generator and critic see each other.
         conditioning_augmentation: Weight of the divergence of a condition that is drawn near the given one; 0: none is.
@@ -79,6 +81,7 @@ class AdversarialConfig(FamilyConfig):
     r1: float = 1.0
     r2: float = 1.0
     gradient_penalty: float = 0.0
+    penalty_every: int = 1
     adaptive_augmentation: bool = False
     self_attention: bool = False
     conditioning_augmentation: float = 0.0
@@ -180,28 +183,42 @@ def _generator_loss(module: Adversaries, latents: Tensor, condition: Condition, 
 
 def _critic_loss(module: Adversaries, latents: Tensor, condition: Condition, generator: torch.Generator) -> Tensor:
     config = module.config
+    penalised = bool(module.critic.turns % config.penalty_every == 0)
+    if module.training:
+        module.critic.turns += 1
     with torch.no_grad():
         made, _ = module(torch.randn(len(latents), module.noise_dim, generator=generator), condition)
     real = latents
     if config.adaptive_augmentation:
         real, made = (augment(items, module.chance, generator) for items in (real, made))
-    real, made = real.detach().requires_grad_(True), made.detach().requires_grad_(True)
-    seen = module.critic.features(real, condition)
-    on_real, on_made = module.critic.judge(seen, condition), module.critic(made, condition)
+    if penalised and (config.r1 or config.r2 or config.gradient_penalty):
+        with torch.autocast("cpu", enabled=False):  # slopes are differentiated in full precision
+            return _judged(module, real.float(), made.float(), condition, generator, float(config.penalty_every))
+    return _judged(module, real, made, condition, generator, 0.0)
+
+
+def _judged(
+    module: Adversaries, real: Tensor, made: Tensor, condition: Condition, generator: torch.Generator, penalties: float
+) -> Tensor:
+    """Return the critic's loss on real and made items (B, C, H, W), its penalties weighted so many times; 0: none."""
+    config, critic = module.config, module.critic
+    real, made = real.detach().requires_grad_(penalties > 0), made.detach().requires_grad_(penalties > 0)
+    seen = critic.features(real, condition)
+    on_real, on_made = critic.judge(seen, condition), critic(made, condition)
     loss = critic_loss(config.loss, on_real, on_made)
-    if config.r1:
-        loss = loss + config.r1 * zero_centred_penalty(real, on_real)
-    if config.r2:
-        loss = loss + config.r2 * zero_centred_penalty(made, on_made)
-    if config.gradient_penalty:
+    if config.r1 and penalties:
+        loss = loss + penalties * config.r1 * zero_centred_penalty(real, on_real)
+    if config.r2 and penalties:
+        loss = loss + penalties * config.r2 * zero_centred_penalty(made, on_made)
+    if config.gradient_penalty and penalties:
 
         def judge(items: Tensor) -> Tensor:
-            verdicts: Tensor = module.critic(items, condition)
+            verdicts: Tensor = critic(items, condition)
             return verdicts
 
-        loss = loss + config.gradient_penalty * gradient_penalty(judge, real, made, generator)
+        loss = loss + penalties * config.gradient_penalty * gradient_penalty(judge, real, made, generator)
     if config.auxiliary_classifier:
-        loss = loss + config.auxiliary_classifier * module.critic.naming_loss(seen, condition)
+        loss = loss + config.auxiliary_classifier * critic.naming_loss(seen, condition)
     if config.adaptive_augmentation and module.training:
         with torch.no_grad():
             surer = on_real.sign().mean() > _SURE
@@ -210,11 +227,11 @@ def _critic_loss(module: Adversaries, latents: Tensor, condition: Condition, gen
 
 
 def adversarial_phases() -> tuple[Phase, ...]:
-    """Return the generator's phase and the critic's, in full precision where slopes are differentiated."""
+    """Return the generator's phase and the critic's."""
     betas = (0.0, 0.99)
     return (
         Phase(_generator_loss, ("embedding", "drawn", "generator"), betas=betas, held=False),
-        Phase(_critic_loss, ("critic",), name="critic", betas=betas, autocast=False, held=False),
+        Phase(_critic_loss, ("critic",), name="critic", betas=betas, held=False),
     )
 
 

@@ -57,18 +57,14 @@ class ModulatedConv(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """Map (B, channels, H, W) and styles (B, style_dim) to (B, out_channels, H, W)."""
-        batch, channels, height, width = x.shape
-        # (B, out, in, k, k): kernels of each item
-        kernels = self.gain * self.weight[None] * self.style(style)[:, None, :, None, None]
+        weight = self.gain * self.weight
+        scale = self.style(style)  # (B, channels)
+        # scaled kernels and scaled inputs give the same sums, and kernels that all items share are much faster
+        out = F.conv2d(x * scale[:, :, None, None], weight, padding=weight.shape[2] // 2)
         if self.demodulate:
-            kernels = kernels * (kernels.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
-        out = F.conv2d(
-            x.reshape(1, batch * channels, height, width),
-            kernels.flatten(0, 1),
-            padding=self.weight.shape[2] // 2,
-            groups=batch,
-        )
-        return out.view(batch, -1, height, width) + self.bias[:, None, None]
+            power = scale.square() @ weight.square().sum(dim=(2, 3)).T  # (B, out_channels)
+            out = out * (power + 1e-8).rsqrt()[:, :, None, None]
+        return out + self.bias[:, None, None]
 
 
 class _Synthesis(nn.Module):

@@ -55,6 +55,8 @@ class Critic(nn.Module):
     for attention; Odena et al. 2016 (https://arxiv.org/abs/1610.09585) for the classifier, here of the batch's vectors.
     """
 
+    turns: Tensor
+
     def __init__(
         self,
         shape: tuple[int, int, int],
@@ -78,6 +80,7 @@ class Critic(nn.Module):
         self.attention = GridAttention(width, twice=True) if attention else nn.Identity()
         self.out = nn.Linear(width, 1)
         self.names = nn.Linear(width, embed_dim) if classifier else None
+        self.register_buffer("turns", torch.zeros((), dtype=torch.long))  # steps that it has taken
         if spectral:
             for part in list(self.modules()):
                 # what lets attention in begins at zero, which has no direction of largest gain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from embedspace.errors import ArgumentError
 from embedspace.generate.base import Request
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.editing import Edit
-from embedspace.generate.families.base import SampleOptions
+from embedspace.generate.families.base import FamilyConfig, SampleOptions
 from embedspace.generate.latents.files import FamilyNetwork
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "padded_mask",
     "picture_merged",
     "picture_without_padding",
+    "refuse_untold",
     "soft_edges",
     "start_for",
 ]
@@ -199,3 +201,25 @@ def needed_abilities(request: Request) -> list[tuple[str, Any, str]]:
 def ability_name(ability: str) -> str:
     """Return what a family is said not to have."""
     return _LACKING.get(ability, ability)
+
+
+def refuse_untold(request: Request, family: str, config: FamilyConfig, others: Iterable[str]) -> None:
+    """Refuse a style or a map of which a network was told nothing in training.
+
+    Args:
+        request: What is asked.
+        family: Name of the network.
+        config: Its settings.
+        others: Styles that other networks draw.
+
+    Raises:
+        ArgumentError: If one is asked for.
+    """
+    if request.style is not None and request.style not in config.styles:
+        known = ", ".join([*config.styles, *others])
+        known = known or f"none; name some in the recipe's families.{family}.styles and train it"
+        raise ArgumentError("style", f"{request.style!r}: the family {family!r} was trained on the styles {known}")
+    if request.drawing is not None and not config.maps:
+        raise ArgumentError(
+            "map", f"the family {family!r} was trained without maps; set families.{family}.maps and train it"
+        )

@@ -19,6 +19,7 @@ from embedspace.generate.families.base import Family, FamilyConfig, SampleOption
 from embedspace.generate.families.registry import family_of
 from embedspace.generate.latents.autoencoder import Autoencoder, AutoencoderConfig
 from embedspace.generate.latents.neighbours import Neighbours, load_neighbours
+from embedspace.generate.translation.translator import Translator, load_translators
 from embedspace.generate.upsampling import Upsampler, load_upsampler
 from embedspace.vocabulary import Vocabulary, vocabulary_of
 
@@ -43,7 +44,12 @@ class LatentOptions:
         copy_similarity: A sample as much like a training item as this counts as a near copy; one in twenty real items
             of the validation split does.
         candidates: So many are drawn for each sample, and the one is kept whose own vector fits best, near copies last;
-            for generators that can tell (`fits`).
+            for generators that can tell (`chooses`).
+        candidate_steps: Solver steps of each of several candidates, at most.
+        nearer: Every second pair of candidates begins by so much of the way nearer at its neighbour; none that begins
+            at noise does.
+        looks: The neighbours are chosen by what they show for a single candidate, too, as they are for several, where
+            the generator knows what its training items look like.
         redraws: A near copy is drawn again up to so often, each time from an earlier start; 0 for never.
     """
 
@@ -56,6 +62,9 @@ class LatentOptions:
     projected_sigma: float = 0.5
     copy_similarity: float = 1.0
     candidates: int = 1
+    candidate_steps: int = 5
+    nearer: float = 0.25
+    looks: bool = False
     redraws: int = 4
 
 
@@ -104,6 +113,7 @@ class LatentParts:
         options: Defaults of sampling.
         vocabulary: What noisy vectors are projected onto; None to take every vector as it is.
         upsampler: Draws pictures at more than the decoder's side; None to interpolate.
+        translators: Style -> what draws latents in it.
     """
 
     autoencoder: Autoencoder
@@ -113,6 +123,7 @@ class LatentParts:
     options: LatentOptions = dataclasses.field(default_factory=LatentOptions)
     vocabulary: Vocabulary | None = None
     upsampler: Upsampler | None = None
+    translators: Mapping[str, Translator] = dataclasses.field(default_factory=dict)
 
 
 def load_parts(config: Mapping[str, Any], folder: Path) -> LatentParts:
@@ -143,6 +154,7 @@ def load_parts(config: Mapping[str, Any], folder: Path) -> LatentParts:
         LatentOptions(**config.get("options", {})),
         vocabulary_of(folder.parent),
         load_upsampler(config, folder),
+        load_translators(folder),
     )
 
 

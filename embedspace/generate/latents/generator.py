@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedspace.errors import ArgumentError
-from embedspace.generate.base import Generator, Request, Sample, random_sources
+from embedspace.generate.base import Generator, Request, Sample
+from embedspace.generate.candidates.drawn import BATCH, Drawn, batches, best_of, candidate_seeds, sources_of
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.editing import Edit
 from embedspace.generate.families.base import SampleOptions
@@ -25,6 +26,7 @@ from embedspace.generate.latents.edits import (
     ability_name,
     cells_that_differ,
     needed_abilities,
+    refuse_untold,
     start_for,
 )
 from embedspace.generate.latents.files import FamilyNetwork, LatentParts
@@ -35,10 +37,6 @@ __all__ = ["LatentGenerator"]
 
 _EARLIER_START = 0.8
 """A near copy is drawn again from a start so much earlier."""
-_CANDIDATE_STRIDE = 1_000_003
-"""Seeds of a sample's candidates lie this far apart."""
-_BATCH = 16
-"""Samples that are drawn together."""
 
 Draw = Callable[[Condition, list[torch.Generator], float], Tensor]
 """Condition, sources of noise, start -> latents (B, C, H, W)."""
@@ -61,6 +59,7 @@ class LatentGenerator(Generator):
         self.sigma = parts.sigma
         self.sampling = parts.options
         self.vocabulary = parts.vocabulary
+        self.translators = parts.translators
 
     @abstractmethod
     def to_media(self, decoded: Tensor, request: Request) -> list[tuple[NDArray[Any], int]]:
@@ -93,7 +92,7 @@ class LatentGenerator(Generator):
         Raises:
             ArgumentError: If there is no such, or it cannot do what is asked.
         """
-        family = request.family
+        request, family = self.without_translation(request), request.family
         if family and family not in self.families and family in family_names():
             raise ArgumentError(
                 "family",
@@ -107,15 +106,12 @@ class LatentGenerator(Generator):
             able = [name for name, network in self.networks.items() if ability in network.family.can]
             others = f"families that do: {', '.join(able or families_that(ability))}"
             raise ArgumentError(option, f"{value}: the family {family!r} has no {ability_name(ability)}; {others}")
-        config = self.networks[family].config
-        if request.style is not None and request.style not in config.styles:
-            known = ", ".join(config.styles) or f"none; name some in the recipe's families.{family}.styles and train it"
-            raise ArgumentError("style", f"{request.style!r}: the family {family!r} was trained on the styles {known}")
-        if request.drawing is not None and not config.maps:
-            raise ArgumentError(
-                "map", f"the family {family!r} was trained without maps; set families.{family}.maps and train it"
-            )
+        refuse_untold(request, family, self.networks[family].config, self.translators)
         return family
+
+    def without_translation(self, request: Request) -> Request:
+        """Return a request as the families are asked: of a style that a translator draws they know nothing."""
+        return dataclasses.replace(request, style=None, edit=None) if request.style in self.translators else request
 
     def told(self, family: str, request: Request, count: int) -> dict[str, Tensor]:
         """Return what `count` conditions say beside their vectors: the style and the map that are asked for."""
@@ -135,25 +131,30 @@ class LatentGenerator(Generator):
     ) -> list[list[Sample]]:
         """Return `request.num_samples` samples of each vector."""
         family = self.family_of(request)
+        translator, request = self.translators.get(request.style or ""), self.without_translation(request)
         vectors, sigma = self.conditions(vectors, sigma)
-        candidates = request.candidates or self.sampling.candidates
-        rounds: list[tuple[list[list[Sample]], list[list[float]]]] = []
-        for number in range(candidates):
-            seeded = dataclasses.replace(request, seed=request.seed + number * _CANDIDATE_STRIDE)
-            samples = self._draw(vectors, sigma, seeded, family)
-            if candidates == 1:
-                return samples
-            scores = [self.fits(row, own) for row, own in zip(vectors, samples, strict=True)]
-            known = [own for own in scores if own is not None]
-            if len(known) < len(scores):  # it cannot tell them apart
-                return samples
-            rounds.append((samples, known))
+        count, each = request.num_samples, request.candidates or self.sampling.candidates
+        each = each if self.chooses else 1
+        request = dataclasses.replace(request, candidates=each)
+        drawn, edited = self._draw(vectors, sigma, request, family, candidate_seeds(request.seed, count, each))
+        if translator is not None:
+            drawn = dataclasses.replace(drawn, latents=translator(drawn.latents))
+        flat = self._decode(drawn, request, edited) if each == 1 else self._chosen(drawn, vectors, request, edited)
+        return [flat[first : first + count] for first in range(0, len(flat), count)]
+
+    def _chosen(
+        self, drawn: Drawn, vectors: NDArray[np.float32], request: Request, edited: EditedLatents | None
+    ) -> list[Sample]:
+        """Return the best candidate of each sample, under the seed that was asked for."""
+        each, made = request.candidates or 1, self._decode(drawn, request, edited)
+        own = len(made) // len(vectors)
+        known = [self.fits(row, made[n * own : (n + 1) * own]) for n, row in enumerate(vectors)]
+        fits = torch.tensor([fit for fitting in known for fit in fitting])
+        best = best_of(fits, drawn.copies, self.sampling.copy_similarity, each)
+        seeds = range(request.seed, request.seed + request.num_samples)
         return [
-            [
-                _best([(samples[row][k], scores[row][k]) for samples, scores in rounds], request.seed + k)
-                for k in range(request.num_samples)
-            ]
-            for row in range(len(vectors))
+            dataclasses.replace(sample, seed=seeds[k % len(seeds)], score=float(fit))
+            for k, (sample, fit) in enumerate((made[n], fits[n]) for n in best.tolist())
         ]
 
     def conditions(
@@ -164,53 +165,66 @@ class LatentGenerator(Generator):
             return vectors, sigma
         return self.vocabulary.project_noisy(vectors, sigma, self.sampling.projection, self.sampling.projected_sigma)
 
-    def fits(self, vector: NDArray[np.float32], samples: Sequence[Sample]) -> list[float] | None:
-        """Return how well each sample's vector fits a centred vector (embed_dim,); None if it cannot tell."""
-        del vector, samples
-        return None
+    @property
+    def chooses(self) -> bool:
+        """Whether it can tell which of several candidates fits best."""
+        return False
+
+    def fits(self, vector: NDArray[np.float32], samples: Sequence[Sample]) -> list[float]:
+        """Return how well each sample's own vector fits a centred vector (embed_dim,), where it can tell."""
+        raise NotImplementedError(f"a generator of {self.modality} cannot tell candidates apart")
 
     def _draw(
-        self, vectors: NDArray[np.float32], sigma: NDArray[np.float32], request: Request, family: str
-    ) -> list[list[Sample]]:
-        """Draw one candidate of every sample."""
+        self,
+        vectors: NDArray[np.float32],
+        sigma: NDArray[np.float32],
+        request: Request,
+        family: str,
+        seeds: Sequence[int],
+    ) -> tuple[Drawn, EditedLatents | None]:
+        """Draw latents of every vector with every seed, and say what of them stays where something is edited."""
         network = self.networks[family]
         rows = torch.from_numpy(np.asarray(vectors, np.float32))
         noise = torch.from_numpy(np.asarray(sigma, np.float32))
-        wanted = network.config.neighbours
-        pool, spread = self.sampling.pool, self.sampling.spread
+        wanted, pool, spread = network.config.neighbours, self.sampling.pool, self.sampling.spread
+        by_looks = (request.candidates or 1) > 1 or self.sampling.looks
         near = torch.stack(
-            [self.neighbours.draw(row, random_sources(request), wanted, pool=pool, spread=spread) for row in rows]
+            [
+                self.neighbours.draw(row, sources_of(seeds), wanted, pool=pool, spread=spread, by_looks=by_looks)
+                for row in rows
+            ]
         )
-        count = request.num_samples
         edited = self._edited(network, Condition(rows, noise, self.neighbours.latents[near[:, 0]]), request.edit)
+        count = len(seeds)
         owner = torch.arange(len(rows)).repeat_interleave(count)
         # (N, ...) -> (N * count, ...): samples of different vectors share a pass through the network
         vector, size, context = rows.repeat_interleave(count, 0), noise.repeat_interleave(count), near.flatten(0, 1)
-        sources = [source for _ in rows for source in random_sources(request)]
-        flat: list[Sample] = []
-        for first in range(0, len(vector), _BATCH):
-            part = slice(first, first + _BATCH)
+        sources = [source for _ in rows for source in sources_of(seeds)]
+        usual = self.sample_options(family, request)
+        made = vector.new_zeros(len(vector), *self.neighbours.latents.shape[1:])
+        copies: dict[int, Neighbour] = {}
+        nearer = self.sampling.nearer if edited is None else 0.0
+        for part, start in batches(len(vector), request.candidates or 1, usual.start, nearer):
             chosen = context[part]
             told = self.told(family, request, len(chosen))
             condition = Condition(vector[part], size[part], self.neighbours.latents[chosen], **told)
-            options = self.sample_options(family, request)
-            if edited is not None:
-                options = edited.options(options, condition, owner[part])
-            draw = partial(_latents, network, options)
-            latents = draw(condition, [source.clone_state() for source in sources[part]], options.start)
+            options = usual if edited is None else edited.options(usual, condition, owner[part])
+            draw, own = partial(_latents, network, options), [sources[k] for k in part.tolist()]
+            latents = draw(condition, [source.clone_state() for source in own], start)
             if edited is None:
-                copies = self._redraw_copies(draw, latents, condition, sources[part], options.start)
+                alike = self._redraw_copies(draw, latents, condition, own, start)
             else:
-                copies = self.neighbours.nearest_output(latents)
-            seeds = [request.seed + (first + k) % count for k in range(len(chosen))]
-            made = self._decode(latents, copies, chosen, seeds, request)
-            flat += self._merged(made, request, edited, owner[part])
-        return [flat[first : first + count] for first in range(0, len(flat), count)]
+                alike = self.neighbours.nearest_output(latents)
+            copies |= dict(zip(part.tolist(), alike, strict=True))
+            made[part] = latents
+        return Drawn(made, context, owner, [*seeds] * len(rows), [copies[k] for k in range(len(made))]), edited
 
     def sample_options(self, family: str, request: Request) -> SampleOptions:
         """Return how a family samples for a request; over a map it begins at noise, for a neighbour lies elsewhere."""
         network = self.networks[family]
         usual = network.options(self.sampling)
+        if (request.candidates or 1) > 1:
+            usual = dataclasses.replace(usual, num_steps=min(usual.num_steps, self.sampling.candidate_steps))
         as_usual = request.edit is None and request.drawing is None
         return dataclasses.replace(
             usual,
@@ -236,22 +250,6 @@ class LatentGenerator(Generator):
             change = self.changed_cells(edit).expand(len(wanted.vector), -1, -1, -1)
         return EditedLatents(init, ~change, whole=edit.strength is not None)
 
-    def _merged(
-        self, samples: list[Sample], request: Request, edited: EditedLatents | None, owner: Tensor
-    ) -> list[Sample]:
-        """Return samples within what is edited; `owner` (B,) says of which vector each is."""
-        edit = request.edit
-        if edit is None or edited is None:
-            return samples
-        cells = None if edited.keep is None else ~edited.keep[owner, 0].numpy()
-        return [
-            dataclasses.replace(
-                sample,
-                content=self.merged(np.asarray(sample.content), edit, None if cells is None else cells[row], request),
-            )
-            for row, sample in enumerate(samples)
-        ]
-
     def _redraw_copies(
         self, draw: Draw, latents: Tensor, condition: Condition, sources: list[torch.Generator], start: float
     ) -> list[Neighbour]:
@@ -271,25 +269,46 @@ class LatentGenerator(Generator):
                 copies[row] = copy
         return copies
 
-    def _decode(
-        self, latents: Tensor, copies: list[Neighbour], context: Tensor, seeds: list[int], request: Request
-    ) -> list[Sample]:
+    def _decode(self, drawn: Drawn, request: Request, edited: EditedLatents | None) -> list[Sample]:
         """Decode latents, and say what they were made from and which training item they are most like."""
-        media = self.to_media(self.autoencoder.decode(latents), request)
+        samples: list[Sample] = []
+        for first in range(0, len(drawn), BATCH):
+            part = drawn.rows(torch.arange(first, min(first + BATCH, len(drawn))))
+            media = self.to_media(self.autoencoder.decode(part.latents), request)
+            made = zip(media, part.seeds, part.context.tolist(), part.copies, strict=True)
+            samples += [self._sample(*one) for one in made]
+        return self._merged(samples, request, edited, drawn.owner)
+
+    def _sample(self, media: tuple[NDArray[Any], int], seed: int, near: list[int], copy: Neighbour) -> Sample:
+        """Return what was decoded as a sample."""
+        is_copy = copy.similarity >= self.sampling.copy_similarity
+        return Sample(
+            str(self.modality),
+            media[0],
+            seed,
+            sample_rate=media[1],
+            provenance={
+                "context": [self.neighbours.items[i] for i in near],
+                "nearest_output": {"item": copy.item, "similarity": round(copy.similarity, 4)},
+                **({"near_copy": True} if is_copy else {}),
+            },
+            neighbours=(copy,),
+        )
+
+    def _merged(
+        self, samples: list[Sample], request: Request, edited: EditedLatents | None, owner: Tensor
+    ) -> list[Sample]:
+        """Return samples within what is edited; `owner` (B,) says of which vector each is."""
+        edit = request.edit
+        if edit is None or edited is None:
+            return samples
+        cells = None if edited.keep is None else ~edited.keep[owner, 0].numpy()
         return [
-            Sample(
-                str(self.modality),
-                content,
-                seed,
-                sample_rate=rate,
-                provenance={
-                    "context": [self.neighbours.items[i] for i in near],
-                    "nearest_output": {"item": copy.item, "similarity": round(copy.similarity, 4)},
-                    **({"near_copy": True} if copy.similarity >= self.sampling.copy_similarity else {}),
-                },
-                neighbours=(copy,),
+            dataclasses.replace(
+                sample,
+                content=self.merged(np.asarray(sample.content), edit, None if cells is None else cells[row], request),
             )
-            for (content, rate), seed, near, copy in zip(media, seeds, context.tolist(), copies, strict=True)
+            for row, sample in enumerate(samples)
         ]
 
     @torch.inference_mode()
@@ -302,14 +321,16 @@ class LatentGenerator(Generator):
             for i, value, (content, _) in zip(rows[0].tolist(), cosines[0].tolist(), media, strict=True)
         ]
 
+    @torch.inference_mode()
+    def item_media(self, item: str) -> tuple[NDArray[Any], str]:
+        """Return a training item, decoded from its latents, and what it is called.
 
-def _best(candidates: list[tuple[Sample, float]], seed: int) -> Sample:
-    """Return the candidate that fits best, near copies last, under the seed that was asked for.
-
-    Source: Ramesh et al. 2021 (https://arxiv.org/abs/2102.12092), section 2.6, for reranking by a contrastive model.
-    """
-    sample, fit = max(candidates, key=lambda pair: (not pair[0].provenance.get("near_copy", False), pair[1]))
-    return dataclasses.replace(sample, seed=seed, score=fit)
+        Raises:
+            ValueError: If there is none of this id.
+        """
+        place = self.neighbours.items.index(item)
+        ((content, _),) = self.to_media(self.autoencoder.decode(self.neighbours.latents[place : place + 1]), Request())
+        return content, self.neighbours.captions[place]
 
 
 def _latents(

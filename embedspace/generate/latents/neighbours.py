@@ -18,6 +18,7 @@ from torch import Tensor
 
 from embedspace.encoders.quantize import from_rows, to_rows8
 from embedspace.errors import WeightsError
+from embedspace.generate.candidates.looks import best_looking, load_looks
 from embedspace.media.source import one_line
 from embedspace.vocabulary import Neighbour
 
@@ -32,12 +33,20 @@ class Neighbours:
         latents: (M, C, H, W), standardised.
         items: M ids.
         captions: M names.
+        looks: (M, embed_dim) centred unit rows of what the latents decode to; None where nothing looked.
     """
 
-    def __init__(self, keys: Tensor, latents: Tensor, items: Sequence[str], captions: Sequence[str]) -> None:
+    def __init__(
+        self,
+        keys: Tensor,
+        latents: Tensor,
+        items: Sequence[str],
+        captions: Sequence[str],
+        looks: Tensor | None = None,
+    ) -> None:
         if not len(keys) == len(latents) == len(items) == len(captions):
             raise WeightsError(f"{len(keys)} keys, {len(latents)} latents, {len(items)} ids do not match")
-        self.keys, self.latents = keys, latents
+        self.keys, self.latents, self.looks = keys, latents, looks
         self.items, self.captions = list(items), list(captions)
         self._unit = F.normalize(latents.flatten(1) - latents.flatten(1).mean(dim=0), dim=1)
 
@@ -61,7 +70,14 @@ class Neighbours:
         return best.indices, best.values
 
     def draw(
-        self, vector: Tensor, generators: Sequence[torch.Generator], k: int, *, pool: int, spread: float
+        self,
+        vector: Tensor,
+        generators: Sequence[torch.Generator],
+        k: int,
+        *,
+        pool: int,
+        spread: float,
+        by_looks: bool = False,
     ) -> Tensor:
         """Return (B, k) numbers of items for B samples of one vector (embed_dim,), nearest first.
 
@@ -74,11 +90,15 @@ class Neighbours:
             k: Neighbours per sample.
             pool: They are drawn from so many nearest.
             spread: An item's chance goes with exp(cosine / spread).
+            by_looks: Of the pool, those are the nearest that show best what is wanted, where that is known.
 
         Source: Vieira 2014 and Kool et al. 2019 (https://arxiv.org/abs/1903.06059), section 2.3, Gumbel-top-k.
         """
         found, cosines = self.nearest(vector[None], max(k, pool))
-        near, logits = found[0], cosines[0] / spread
+        near, fits = found[0], cosines[0]
+        if by_looks and self.looks is not None:
+            near, fits = best_looking(self.looks, vector, near)
+        logits = fits / spread
         rows = []
         for generator in generators:
             chosen = near[:k]
@@ -116,6 +136,8 @@ def load_neighbours(folder: Path) -> Neighbours:
         about = json.loads((folder / "gallery.json").read_text("utf-8"))
         tensors = from_rows(load_file(folder / "gallery.safetensors"))
         latents = tensors["latents"].float().view(-1, *about["shape"])
-        return Neighbours(F.normalize(tensors["keys"].float(), dim=1), latents, about["items"], about["captions"])
+        keys = F.normalize(tensors["keys"].float(), dim=1)
+        looks = load_looks(folder, *keys.shape)
+        return Neighbours(keys, latents, about["items"], about["captions"], looks)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise WeightsError(f"{folder}: no training items to find neighbours among there: {one_line(error)}") from error

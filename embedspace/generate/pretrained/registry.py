@@ -26,7 +26,10 @@ Factory = Callable[[HeadRequest, str, HeadSpace], Generator]
 
 _HEADS: Registry[Factory] = Registry(
     "prefix of heads",
-    {"diffusers": "embedspace.generate.pretrained.pipelines"},
+    {
+        "diffusers": "embedspace.generate.pretrained.pipelines",
+        "clipcap": "embedspace.generate.pretrained.clipcap",
+    },
 )
 
 

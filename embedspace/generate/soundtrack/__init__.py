@@ -1,7 +1,8 @@
 """Sound for silent film ("sonorisation").
 
-camera, matching, movement    what moves between frames once the camera's way is taken out, and how fast
+matching, movement    what moves between frames, the camera's way (`encoders/film/camera`) taken out, and how fast
 impacts       where velocities change at once: when something is heard
+naming        names that sounds bear, and which of them a thing has
 watching      a film looked at once: impacts, what they mean, what the film means
 sounds        where sounds come from: training items, the generator, a catalog
 mixing        sounds at their times, with level and pan, bounded in loudness

@@ -1,13 +1,14 @@
 """When something is heard: a thing that came fast and goes on no more, or back; and one that is suddenly there.
 
 A blow shows in a film as a sudden change of velocity against the way that a thing came. One that sets out, swings, or
-is slowed by its own weight changes its velocity, too, but not at once, or not against its way.
+is slowed by its own weight changes its velocity, too, but not at once, or not against its way. Weight turns a thing's
+way downwards, and what strikes the ground is turned upwards: so a slow step and the top of a leap are told apart.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,9 @@ class ImpactSettings:
 
     Attributes:
         threshold: Least strength, in picture heights per second.
+        beside: Least strength as a share of the strongest impact around: what is faint beside a blow is not heard.
+        around: Seconds before and after that count for `beside`.
+        falls: Share of a blow's strength that is taken off as far as the velocity changes downwards: weight does that.
         apart: Seconds between two impacts.
         least_share: Of the picture, that a thing covers.
         goes_on: Share of its speed that a thing may keep along its way.
@@ -40,12 +44,15 @@ class ImpactSettings:
         appears_grown: How much more there must be to see than before.
     """
 
-    threshold: float = 0.35
+    threshold: float = 0.15
+    beside: float = 0.2
+    around: float = 1.5
+    falls: float = 1.0
     apart: float = 0.12
-    least_share: float = 0.001
+    least_share: float = 0.0005
     goes_on: float = 0.5
     same: float = 0.25
-    usual: float = 0.5
+    usual: float = 0.25
     appears: float = 1.0
     appears_share: float = 0.002
     appears_grown: float = 0.3
@@ -85,7 +92,9 @@ class Impact:
 
 @dataclass(slots=True)
 class _Candidate:
-    movement: Movement
+    time: float
+    energy: float
+    image: Image.Image | None
     blow: float = 0.0
     change: float = 0.0
     new: float = 0.0
@@ -96,44 +105,45 @@ class _Candidate:
 def iter_impacts(
     movements: Iterable[Movement], settings: ImpactSettings | None = None
 ) -> Iterator[tuple[Moving, Impact | None]]:
-    """Yield each frame's movement, and the impact if there is one, some frames late.
+    """Yield each frame's movement, and the impact if there is one, `ImpactSettings.around` seconds late.
 
     Args:
         movements: From `iter_movement`.
         settings: What counts.
     """
     wanted = settings or ImpactSettings()
-    rated: list[_Candidate] = []  # a window in time around the one that is decided
+    reach = max(wanted.apart, wanted.around)
+    rated: deque[_Candidate] = deque()  # a window in time around the one that is decided
     last, decided = -np.inf, 0
     for candidate in _rated(_candidates(movements, wanted), wanted):
+        if candidate.strength < wanted.threshold:
+            candidate.image = None  # the window is long, and pictures are large
         rated.append(candidate)
-        while decided < len(rated) and _apart(rated[decided], candidate) > wanted.apart:
+        while rated[decided].time < candidate.time - reach:
             moving, impact = _decide(rated, decided, last, wanted)
             last = impact.time if impact else last
             decided += 1
             yield moving, impact
-        while decided and _apart(rated[0], rated[min(decided, len(rated) - 1)]) > wanted.apart:
-            del rated[0]
-            decided -= 1
+            while rated[0].time < rated[decided].time - reach:
+                rated.popleft()
+                decided -= 1
     for place in range(decided, len(rated)):
         moving, impact = _decide(rated, place, last, wanted)
         last = impact.time if impact else last
         yield moving, impact
 
 
-def _apart(first: _Candidate, last: _Candidate) -> float:
-    return last.movement.time - first.movement.time
-
-
-def _decide(rated: list[_Candidate], at: int, last: float, wanted: ImpactSettings) -> tuple[Moving, Impact | None]:
-    """Return what is at one place of a list, and whether it is the strongest around."""
+def _decide(rated: Sequence[_Candidate], at: int, last: float, wanted: ImpactSettings) -> tuple[Moving, Impact | None]:
+    """Return what is at one place of a window, and whether it is the strongest near it and strong among all."""
     one = rated[at]
-    moving = Moving(one.movement.time, one.movement.energy, one.strength)
-    near = [c.strength for c in rated if abs(c.movement.time - moving.time) <= wanted.apart]
-    alone = moving.time - last > wanted.apart
-    if one.strength < wanted.threshold or one.strength < max(near) or not alone:
+    moving = Moving(one.time, one.energy, one.strength)
+    if one.image is None or one.time - last <= wanted.apart:
         return moving, None
-    return moving, Impact(moving.time, one.strength, one.box, one.movement.image)
+    around = max(c.strength for c in rated if abs(c.time - one.time) <= wanted.around)
+    near = max(c.strength for c in rated if abs(c.time - one.time) <= wanted.apart)
+    if one.strength < near or one.strength < wanted.beside * around:
+        return moving, None
+    return moving, Impact(one.time, one.strength, one.box, one.image)
 
 
 def _rated(candidates: Iterable[_Candidate], wanted: ImpactSettings) -> Iterator[_Candidate]:
@@ -174,7 +184,7 @@ def _candidate(
     before: Movement | None, here: Movement | None, after: Movement | None, wanted: ImpactSettings
 ) -> _Candidate:
     assert here is not None
-    found = _Candidate(here)
+    found = _Candidate(here.time, here.energy, here.image)
     for region in here.regions:
         if region.share < wanted.least_share:
             continue
@@ -197,7 +207,7 @@ def _blow(
     """Return how fast a thing came against the way that its velocity changes, and by how much that changes.
 
     Velocities are means over two frames on each side: what a shake of the camera leaves of itself is halved, what a
-    blow does is not.
+    blow does is not. A change downwards is weight's and counts less.
     """
     arriving, leaving = np.array(region.arriving), np.array(region.leaving)
     if before is not None:
@@ -213,7 +223,8 @@ def _blow(
     against, kept = -float(arriving @ change) / size, -float(leaving @ change) / size
     if against <= 0:
         return 0.0, size
-    return against * max(0.0, 1 - max(kept, 0.0) / against / wanted.goes_on), size
+    fallen = 1 - wanted.falls * max(float(change[1]), 0.0) / size
+    return against * fallen * max(0.0, 1 - max(kept, 0.0) / against / wanted.goes_on), size
 
 
 def _same(

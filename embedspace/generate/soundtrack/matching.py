@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.generate.soundtrack.camera import Frame
+from embedspace.encoders.film.camera import Frame
 
 __all__ = ["Displacement", "Spectra", "displacement"]
 

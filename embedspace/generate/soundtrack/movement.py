@@ -13,21 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from embedspace.generate.soundtrack.camera import Frame, camera_shift, shifted, unexplained
+from embedspace.encoders.film.camera import Frame, camera_shift, shifted, unexplained
+from embedspace.encoders.film.moving import smaller
+from embedspace.encoders.film.regions import largest_regions
 from embedspace.generate.soundtrack.matching import Displacement, Spectra, displacement
 from embedspace.media.film import Moment
 
-__all__ = ["KEPT_SIDE", "Movement", "Region", "iter_movement"]
+__all__ = ["Movement", "Region", "iter_movement"]
 
 SIDE = 120
 """Pixels of the shorter side that movement is told from."""
-KEPT_SIDE = 288
-"""Pixels of the shorter side of the frames that are handed on."""
-_CELL = 8
+_LEAST_SIDE = 8
 _MOVES = 8.0
 """Grey levels beyond grain from which a pixel counts as moving."""
-_ACTIVE = 0.1
-"""Share of a cell's pixels from which the cell moves."""
 _REGIONS = 3
 _LEAST_PIXELS = 12
 _SHORTEST = 0.02
@@ -105,7 +103,7 @@ def iter_movement(moments: Iterable[Moment]) -> Iterator[Movement]:
     for moment in moments:
         if moment.image is None or (held and moment.start < held[-1].time + _SHORTEST):
             continue
-        image = _smaller(moment.image)
+        image = smaller(moment.image)
         size = size or _size(image)
         grey = np.asarray(image.convert("L").resize(size, Image.Resampling.BOX), np.float32)
         held.append(_Seen(moment.start, image, grey, Spectra(grey)))
@@ -121,17 +119,9 @@ def iter_movement(moments: Iterable[Moment]) -> Iterator[Movement]:
             del held[0]
 
 
-def _smaller(image: Image.Image) -> Image.Image:
-    """Return a frame no larger than what a part of it is told from."""
-    scale = KEPT_SIDE / min(image.size)
-    if scale >= 1:
-        return image
-    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.BOX)
-
-
 def _size(image: Image.Image) -> tuple[int, int]:
     scale = min(1.0, SIDE / min(image.size))
-    return max(_CELL, round(image.width * scale)), max(_CELL, round(image.height * scale))
+    return max(_LEAST_SIDE, round(image.width * scale)), max(_LEAST_SIDE, round(image.height * scale))
 
 
 def _movement(
@@ -150,7 +140,7 @@ def _movement(
         if cut
         else [
             _region(seen, part, box, steps, cameras)
-            for mask, box in _regions(moves)
+            for mask, box in largest_regions(moves, _REGIONS, _LEAST_PIXELS)
             for part in _parts(here, first, _things(came, after, mask))
         ]
     )
@@ -238,46 +228,3 @@ def _spread(mask: Frame) -> Frame:
             total += np.roll(mask, by, axis)
         mask = total / np.float32(5)
     return mask
-
-
-def _regions(moves: NDArray[np.bool_]) -> list[tuple[NDArray[np.bool_], tuple[int, int, int, int]]]:
-    """Return the largest connected regions, each as a mask (H, W) of whole cells and a box in pixels."""
-    rows, columns = -(-moves.shape[0] // _CELL), -(-moves.shape[1] // _CELL)
-    padded = np.zeros((rows * _CELL, columns * _CELL), bool)
-    padded[: moves.shape[0], : moves.shape[1]] = moves
-    counts = padded.reshape(rows, _CELL, columns, _CELL).sum(axis=(1, 3))
-    found = []
-    left = {(int(r), int(c)) for r, c in zip(*np.nonzero(counts >= _ACTIVE * _CELL * _CELL), strict=True)}
-    while left:
-        cells = _connected(left)
-        pixels = int(sum(counts[cell] for cell in cells))
-        if pixels >= _LEAST_PIXELS:
-            found.append((pixels, cells))
-    found.sort(key=lambda one: -one[0])
-    return [_mask(cells, moves.shape) for _, cells in found[:_REGIONS]]
-
-
-def _connected(left: set[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Take a connected group of cells out of a set and return it."""
-    waiting, cells = [left.pop()], []
-    while waiting:
-        row, column = waiting.pop()
-        cells.append((row, column))
-        beside = {(row + r, column + c) for r in (-1, 0, 1) for c in (-1, 0, 1)} & left
-        left -= beside
-        waiting += beside
-    return cells
-
-
-def _mask(cells: list[tuple[int, int]], shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], tuple[int, int, int, int]]:
-    mask = np.zeros(shape, bool)
-    for row, column in cells:
-        mask[row * _CELL : (row + 1) * _CELL, column * _CELL : (column + 1) * _CELL] = True
-    rows, columns = [row for row, _ in cells], [column for _, column in cells]
-    box = (
-        min(columns) * _CELL,
-        min(rows) * _CELL,
-        min((max(columns) + 1) * _CELL, shape[1]),
-        min((max(rows) + 1) * _CELL, shape[0]),
-    )
-    return mask, box

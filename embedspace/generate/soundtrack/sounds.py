@@ -1,15 +1,16 @@
 """Where the sounds of a film come from: training items that ship with the generator of sounds, itself, a catalog.
 
-Each takes a vector of what is seen and returns a sound of it. A catalog is taken as it is searched, so that nothing of
-`embedspace.catalog` is imported here.
+Each takes what is seen and returns a sound of it; the first two choose a name for it first. A catalog is taken as it is
+searched, so that nothing of `embedspace.catalog` is imported here.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,15 @@ from embedspace.calibration.centring import centre
 from embedspace.errors import InputError, MediaError, WeightsError
 from embedspace.generate.api import GeneratorsOwner, generate
 from embedspace.generate.base import Request
+from embedspace.generate.soundtrack.naming import Named, SoundNames, load_names
+from embedspace.generate.soundtrack.watching import mean_row
 from embedspace.media.audio import load_audio
 from embedspace.modality import Modality
 
-__all__ = ["GALLERY", "MADE", "CatalogSounds", "FoundSound", "GallerySounds", "MadeSounds", "SoundBank", "bank_of"]
+__all__ = [
+    "GALLERY", "MADE", "CatalogSounds", "FoundSound", "GallerySounds", "MadeSounds", "NamingBank", "SoundBank",
+    "bank_of", "sound_of_views",
+]  # fmt: skip
 
 GALLERY, MADE = "gallery", "made"
 _DRAWN_FROM = 4
@@ -43,6 +49,7 @@ class FoundSound:
         similarity: Cosine by which it was found; NaN where it was made.
         waveform: (T,) float32.
         sample_rate: Hz.
+        named: The name that was chosen first for what is seen; None where the vector alone found the sound.
     """
 
     name: str
@@ -50,6 +57,7 @@ class FoundSound:
     similarity: float
     waveform: NDArray[np.float32]
     sample_rate: int
+    named: Named | None = None
 
 
 class SoundBank(Protocol):
@@ -64,6 +72,30 @@ class SoundBank(Protocol):
     def find(self, vector: NDArray[np.float32], modality: str, seed: int) -> FoundSound:
         """Return the sound of what a unit row (embed_dim,) of a modality means."""
         ...
+
+
+@runtime_checkable
+class NamingBank(SoundBank, Protocol):
+    """Gives sounds by the name of what is seen."""
+
+    def seen(self, views: NDArray[np.float32], seed: int) -> FoundSound:
+        """Return the sound of a thing of which (V, embed_dim) unit rows of pictures are given."""
+        ...
+
+
+def sound_of_views(bank: SoundBank, views: NDArray[np.float32], seed: int) -> FoundSound:
+    """Return a bank's sound of a thing that is seen: by its name where the bank gives names, else by its vector."""
+    if isinstance(bank, NamingBank):
+        return bank.seen(views, seed)
+    return bank.find(mean_row(views), Modality.IMAGE, seed)
+
+
+def _names_for(space: Any, generator: Any) -> SoundNames | None:  # noqa: ANN401
+    """Return the names that ship, if this space sees as the one that they were made with and has their sounds."""
+    names = load_names()
+    if space.fingerprints().get(Modality.IMAGE) != names.encoder:
+        return None
+    return names.among(generator.neighbours.items)
 
 
 class GallerySounds:
@@ -83,6 +115,21 @@ class GallerySounds:
         self._generator: Any = space.generators[Modality.AUDIO]
         if not hasattr(self._generator, "neighbour_media"):
             raise WeightsError("this space's generator of sounds comes without training items; use a catalog of sounds")
+        self._names = _names_for(space, self._generator)
+
+    def seen(self, views: NDArray[np.float32], seed: int) -> FoundSound:
+        """Return a sound of the likeliest name, or with a seed other than 0 one that is drawn among the name's.
+
+        A space that sees otherwise than the one that the names were made with finds it by the vector.
+        """
+        if self._names is None:
+            return self.find(mean_row(views), Modality.IMAGE, seed)
+        named = self._names.of(views)
+        own = self._names.items_of(named.name)[:_DRAWN_FROM]
+        item = own[int(np.random.default_rng(seed).integers(len(own))) if seed else 0]
+        waveform, caption = self._generator.item_media(item)
+        rate = int(self._generator.spectrogram.sample_rate)
+        return FoundSound(caption, item, named.similarity, np.asarray(waveform, np.float32), rate, named)
 
     def find(self, vector: NDArray[np.float32], modality: str, seed: int) -> FoundSound:
         """Return the nearest item, or with a seed other than 0 one that is drawn among the nearest."""
@@ -104,12 +151,21 @@ class MadeSounds:
     name = MADE
 
     def __init__(self, space: GeneratorsOwner, request: Request | None = None) -> None:
-        self._space, self._request = space, request or Request()
+        self._space: Any = space
+        self._request = request or Request()
+        known: Any = space.generators[Modality.AUDIO]
+        self._names = _names_for(space, known) if hasattr(known, "neighbours") else None
+
+    def seen(self, views: NDArray[np.float32], seed: int) -> FoundSound:
+        """Return a sample of the likeliest name's text; see `GallerySounds.seen`."""
+        if self._names is None:
+            return self.find(mean_row(views), Modality.IMAGE, seed)
+        named = self._names.of(views)
+        found = self.find(self._space.encode_text([named.name])[0], Modality.TEXT, seed)
+        return dataclasses.replace(found, name=named.name, named=named)
 
     def find(self, vector: NDArray[np.float32], modality: str, seed: int) -> FoundSound:
         """Return a sample; what is seen need not be known to it."""
-        import dataclasses
-
         request = dataclasses.replace(self._request, num_samples=1, seed=seed)
         ((sample,),) = generate(
             self._space, vector, to=Modality.AUDIO, modality=modality, request=request, neighbours=1, force=True

@@ -24,7 +24,8 @@ from embedspace.generate.api import GeneratorsOwner
 from embedspace.generate.base import Request
 from embedspace.generate.soundtrack.impacts import ImpactSettings
 from embedspace.generate.soundtrack.mixing import RATE, Mix, Placed, event_sound, ground_of
-from embedspace.generate.soundtrack.sounds import GALLERY, FoundSound, SoundBank, bank_of
+from embedspace.generate.soundtrack.naming import Named
+from embedspace.generate.soundtrack.sounds import GALLERY, FoundSound, SoundBank, bank_of, sound_of_views
 from embedspace.generate.soundtrack.watching import Strike, Tell, Watched, watch
 from embedspace.media.mux import FILM_FORMATS, has_sound, own_sound, write_film
 from embedspace.media.write import write_blocks
@@ -55,6 +56,7 @@ class SoundEvent:
         similarity: Cosine by which it was found; NaN where it was made.
         level: 0 to 1.
         pan: -1 left, 1 right.
+        named: The name that was chosen for what strikes, and how sure that is; None where a vector found the sound.
     """
 
     time: float
@@ -63,11 +65,15 @@ class SoundEvent:
     similarity: float
     level: float
     pan: float
+    named: Named | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
         near = {} if np.isnan(self.similarity) else {"similarity": round(self.similarity, 4)}
-        about = {"time": round(self.time, 3), "name": self.name, "item": self.item, **near}
+        about: dict[str, Any] = {"time": round(self.time, 3), "name": self.name, "item": self.item, **near}
+        if self.named is not None:
+            sure = {"probability": round(self.named.probability, 4), "similarity": round(self.named.similarity, 4)}
+            about["named"] = {"name": self.named.name, **sure}
         return {**about, "level": round(self.level, 3), "pan": round(self.pan, 3)}
 
 
@@ -169,13 +175,13 @@ def scored(
     """Make the sound of a film that was watched; arguments as of `soundtrack_of`."""
     sounding = has_sound(watched.path)
     kept = sounding and film_sound != REPLACE
-    found = [bank.find(row, Modality.IMAGE, _seed_of(seed, k)) for k, row in enumerate(watched.looks)]
+    found = [sound_of_views(bank, views, _seed_of(seed, k)) for k, views in enumerate(watched.looks)]
     cut = [event_sound(one.waveform, one.sample_rate) for one in found]
     events, placed = [], []
     for strike in watched.strikes:
         level, pan = _level(strike), _pan(strike)
         one = found[strike.look]
-        events.append(SoundEvent(strike.time, one.name, one.item, one.similarity, level, pan))
+        events.append(SoundEvent(strike.time, one.name, one.item, one.similarity, level, pan, one.named))
         placed.append(Placed(strike.time, strike.look, level, pan))
     ground = None if kept else bank.find(watched.whole, Modality.IMAGE, _seed_of(seed, len(found)))
     mix = Mix(

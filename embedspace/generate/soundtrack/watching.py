@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from embedspace.encoders.film.moving import SIDE
 from embedspace.errors import EmptyMediaError
-from embedspace.generate.soundtrack.cutting import Past, crop_of
+from embedspace.generate.soundtrack.cutting import crop_of
 from embedspace.generate.soundtrack.impacts import Impact, ImpactSettings, iter_impacts
-from embedspace.generate.soundtrack.movement import KEPT_SIDE, Movement, iter_movement
+from embedspace.generate.soundtrack.movement import Movement, iter_movement
 from embedspace.media.film import Film, Moment, iter_moments
 
-__all__ = ["FRAMES_PER_SECOND", "PictureSpace", "Strike", "Watched", "watch"]
+__all__ = ["FRAMES_PER_SECOND", "PictureSpace", "Strike", "Watched", "mean_row", "watch"]
 
 FRAMES_PER_SECOND = 30.0
 """At most; a film that has fewer is looked at frame by frame."""
@@ -33,14 +34,12 @@ _ALIKE = 0.08
 """Mean difference of small pictures, 0 to 1, below which two things look alike."""
 _THUMB = 8
 _VIEWS = 3
-"""Crops of a look that its meaning is the mean of."""
+"""Crops of a look that its meaning is told from."""
 _SAME = 0.7
 """Cosine from which two looks are one thing."""
 _STILL = 1e-3
 """Largest energy of a film in which nothing moves: coding changes pixels, too."""
 _BATCH = 8
-_ALONE = 2.0
-"""Weight in it of a view of the thing alone, beside one with what is around it."""
 
 Tell = Callable[[float, float], None]
 """Told seconds that were watched and seconds in all."""
@@ -79,7 +78,7 @@ class Watched:
         path: The film.
         seconds: How long it lasts.
         strikes: In order of time.
-        looks: (L, embed_dim) unit rows of what strikes, in the space of pictures.
+        looks: L things that strike: (V, embed_dim) unit rows of some pictures of each.
         whole: (embed_dim,) unit row of the film.
         times: (T,) seconds of the frames.
         energies: (T,) how much moves, see `Movement.energy`.
@@ -89,7 +88,7 @@ class Watched:
     path: Path
     seconds: float
     strikes: tuple[Strike, ...]
-    looks: NDArray[np.float32]
+    looks: tuple[NDArray[np.float32], ...]
     whole: NDArray[np.float32]
     times: NDArray[np.float64]
     energies: NDArray[np.float64]
@@ -115,11 +114,10 @@ def watch(
         MediaTooLargeError: If a frame is too large.
         MediaError: If nothing of it decodes; what is damaged within it is passed over.
     """
-    film, past, pictures = Film(), Past(), _Pictures(space)
-    looks = _Looks(space, past)
-    moments = iter_moments(path, film, per_second=FRAMES_PER_SECOND, side=KEPT_SIDE)
+    film, pictures, looks = Film(), _Pictures(space), _Looks(space)
+    moments = iter_moments(path, film, per_second=FRAMES_PER_SECOND, side=SIDE)
     seen = [0]
-    movements = _noted(iter_movement(_counted(moments, seen, pictures)), past, film, tell)
+    movements = _noted(iter_movement(_counted(moments, seen, pictures)), film, tell)
     strikes: list[Strike] = []
     times, energies, strengths = array("d"), array("d"), array("d")
     for moving, impact in iter_impacts(movements, settings):
@@ -131,10 +129,10 @@ def watch(
         raise EmptyMediaError(f"{path}: has one picture only, in which nothing can strike; give a film")
     if not strikes and max(energies, default=0.0) < _STILL:
         raise EmptyMediaError(f"{path}: nothing moves in it, so nothing is heard; give a film in which something does")
-    number_of, rows = _joined(looks.rows())
+    number_of, views = _joined(looks.views())
     told = tuple(dataclasses.replace(strike, look=number_of[strike.look]) for strike in strikes)
     return Watched(
-        Path(path), film.seconds, told, rows, pictures.row(),
+        Path(path), film.seconds, told, views, pictures.row(),
         np.array(times), np.array(energies), np.array(strengths),
     )  # fmt: skip
 
@@ -146,9 +144,8 @@ def _counted(moments: Iterator[Moment], seen: list[int], pictures: _Pictures) ->
         pictures.look(moment)
 
 
-def _noted(movements: Iterator[Movement], past: Past, film: Film, tell: Tell | None) -> Iterator[Movement]:
+def _noted(movements: Iterator[Movement], film: Film, tell: Tell | None) -> Iterator[Movement]:
     for movement in movements:
-        past.remember(movement.time, movement.image)
         if tell is not None:
             tell(movement.time, film.seconds)
         yield movement
@@ -177,15 +174,15 @@ class _Pictures:
 class _Look:
     thumb: NDArray[np.float32]
     views: int = 0
-    waiting: list[tuple[Image.Image, float]] = field(default_factory=list)
-    total: NDArray[np.float32] | float = 0.0
+    waiting: list[Image.Image] = field(default_factory=list)
+    rows: list[NDArray[np.float32]] = field(default_factory=list)
 
 
 class _Looks:
     """What strikes, told apart by its looks, so that a thing that strikes a hundred times is encoded a few times."""
 
-    def __init__(self, space: PictureSpace, past: Past) -> None:
-        self._space, self._past = space, past
+    def __init__(self, space: PictureSpace) -> None:
+        self._space = space
         self._looks: list[_Look] = []
 
     def number(self, impact: Impact) -> int:
@@ -201,43 +198,45 @@ class _Looks:
         look = self._looks[best]
         if look.views < _VIEWS:
             look.views += 1
-            look.waiting.append((crop, 1.0))
-            alone = self._past.alone(impact)
-            if alone is not None:
-                look.waiting.append((alone, _ALONE))
+            look.waiting.append(crop)
         if sum(len(one.waiting) for one in self._looks) >= _BATCH:
             self._encode()
         return best
 
-    def rows(self) -> NDArray[np.float32]:
-        """Return (L, embed_dim) unit rows."""
+    def views(self) -> list[NDArray[np.float32]]:
+        """Return (V, embed_dim) unit rows of each look."""
         self._encode()
-        rows = [_unit(np.asarray(look.total)) for look in self._looks]
-        return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
+        return [np.stack(look.rows) for look in self._looks]
 
     def _encode(self) -> None:
-        waiting = [(look, view, weight) for look in self._looks for view, weight in look.waiting]
+        waiting = [(look, view) for look in self._looks for view in look.waiting]
         if not waiting:
             return
-        rows = self._space.encode_image([view for _, view, _ in waiting])
-        for (look, _, weight), row in zip(waiting, rows, strict=True):
-            look.total = look.total + weight * row
+        rows = self._space.encode_image([view for _, view in waiting])
+        for (look, _), row in zip(waiting, rows, strict=True):
+            look.rows.append(row)
             look.waiting = []
 
 
-def _joined(rows: NDArray[np.float32]) -> tuple[list[int], NDArray[np.float32]]:
-    """Join looks that mean the same; returns the new number of each, and (M, embed_dim) unit rows of those left."""
-    sums: list[NDArray[np.float32]] = []
+def _joined(looks: list[NDArray[np.float32]]) -> tuple[list[int], tuple[NDArray[np.float32], ...]]:
+    """Join looks that mean the same; returns the new number of each, and the views of those left."""
+    joined: list[NDArray[np.float32]] = []
     numbers: list[int] = []
-    for row in rows:
-        near = [float(_unit(total) @ row) for total in sums]
+    for views in looks:
+        row = mean_row(views)
+        near = [float(mean_row(other) @ row) for other in joined]
         if near and max(near) > _SAME:
             numbers.append(int(np.argmax(near)))
-            sums[numbers[-1]] = sums[numbers[-1]] + row
+            joined[numbers[-1]] = np.concatenate([joined[numbers[-1]], views])
         else:
-            numbers.append(len(sums))
-            sums.append(row)
-    return numbers, np.stack([_unit(total) for total in sums]) if sums else rows
+            numbers.append(len(joined))
+            joined.append(views)
+    return numbers, tuple(joined)
+
+
+def mean_row(views: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the (embed_dim,) unit row in the middle of (V, embed_dim) unit rows."""
+    return _unit(views.mean(axis=0))
 
 
 def _unit(row: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -85,8 +85,8 @@ def _look(service: Service) -> CatalogAnswer:
 
 def _target(target: Target) -> TargetAnswer:
     options = [
-        OptionAnswer(key=o.key, type=o.kind.__name__, least=o.least, most=o.most, help=o.help)  # type: ignore[arg-type]
-        for o in target.remote_options
+        OptionAnswer(key=o.key, type=o.kind.__name__, least=o.least, most=o.most, help=o.help, file=o.file)  # type: ignore[arg-type]
+        for o in target.options
     ]
     return TargetAnswer(name=target.name, what=target.what, content=target.content, options=options)
 

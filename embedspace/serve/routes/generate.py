@@ -17,11 +17,14 @@ from embedspace.serve.jobs import Job
 from embedspace.serve.models import GenerateRequest, JobAnswer
 from embedspace.serve.routes.common import ServiceOf, unless_gone
 from embedspace.serve.security import SANDBOX
+from embedspace.serve.sent.files import with_files
 from embedspace.serve.service import Service
 
 __all__ = ["begin", "router"]
 
 router = APIRouter(prefix="/api", tags=["generate"])
+_OF_FILES = ("init", "strength", "mask", "map")
+"""Options that are of files: what they name was sent before."""
 
 
 def begin(service: Service, query: ComposedQuery, to: str, count: int, seed: int, **settings: Any) -> Job:  # noqa: ANN401
@@ -48,11 +51,16 @@ def begin(service: Service, query: ComposedQuery, to: str, count: int, seed: int
 @router.post("/generate", status_code=202)
 async def generate(asked: GenerateRequest, request: Request, service: ServiceOf) -> JobAnswer:
     """Begin to make something from words, media and items."""
-    settings = _settings(_target(service, asked.to), asked.model_extra or {})
+    from embedspace.generate.base import request_of
+
+    target = _target(service, asked.to)
+    settings = _settings(target, asked.model_extra or {})
     await service.until_ready()
     terms = await unless_gone(request, service.queries.embed(asked.terms))
     query = await service.search("compose", service.queries.compose, terms)
-    job = begin(service, query, asked.to, asked.count, asked.seed, **settings)
+    files = {name: settings.pop(name) for name in _OF_FILES if name in settings}
+    prepared = await with_files(request_of(settings, asked.count, asked.seed), service.sent, target, files)
+    job = service.jobs.submit(query, target, prepared)
     return JobAnswer(job=job.id, events=f"/api/jobs/{job.id}/events")
 
 
@@ -69,7 +77,7 @@ def _settings(target: Target, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ApiError: 400, if the target does not take one, or its value is of another type or out of range.
     """
-    takes = {option.key: option for option in target.remote_options}
+    takes = {option.key: option for option in target.options}
     settings: dict[str, Any] = {}
     for key, value in given.items():
         if key not in takes:

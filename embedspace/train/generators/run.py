@@ -30,9 +30,9 @@ _MODULES = {
     "lips": "embedspace.train.generators.lips.run",
     "vocoder": "embedspace.train.generators.conversion.run",
     "conversion": "embedspace.train.generators.conversion.run",
+    "style": "embedspace.train.generators.styles.run",
+    "frames": "embedspace.train.generators.frames.run",
 }
-_APART = ("lips", "vocoder", "conversion")
-"""What no space's vectors take part in: from pictures to letters, from frames to frames and samples."""
 UNMEASURED_SIGMA = 1.0
 """Noise assumed in vectors that nothing is known of: their cosine with the caption's would be 0.71."""
 _CLASSES = Path(__file__).resolve().parents[2] / "weights" / "imagenet_classes.json"
@@ -100,6 +100,7 @@ def train_generator(
     seed: int | None = None,
     families: Sequence[str] = (),
     videos: Path | None = None,
+    folders: tuple[Path, Path] | None = None,
     callback: Callable[[FitProgress], None] | None = None,
 ) -> Path:
     """Train a generator.
@@ -111,7 +112,8 @@ def train_generator(
         resume: Go on from the checkpoints in `out`.
         seed: Instead of the recipe's.
         families: Only these; where `out` holds a generator, on its latents and beside its families.
-        videos: Folder of films that lips are read in; for kind "lips" alone.
+        videos: Folder of films that lips are read in, or whose next frames are learnt; for "lips" and "frames" alone.
+        folders: Pictures of one kind and of another that they are to become; for kind "style" alone.
         callback: Told of progress, about once a minute.
 
     Returns:
@@ -123,8 +125,7 @@ def train_generator(
     loaded = load_generator_recipe(recipe, families)
     if seed is not None:
         loaded = dataclasses.replace(loaded, seed=seed)
-    if videos is not None and loaded.kind != "lips":
-        raise ConfigError(f"{recipe}: a generator of {loaded.kind} learns from no videos; leave videos (--videos) out")
+    _check_kind(recipe, loaded.kind, videos, folders)
     folder = out or Path("build/runs/generators") / loaded.kind
     curves = Curves(folder)
 
@@ -136,8 +137,9 @@ def train_generator(
 
     try:
         module = importlib.import_module(_MODULES[loaded.kind])
-        if loaded.kind in _APART:
-            made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, videos)
+        own = {"lips": videos, "frames": videos, "style": folders, "vocoder": None, "conversion": None}
+        if loaded.kind in own:  # no space's vectors take part
+            made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, own[loaded.kind])
         else:
             run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell, families=tuple(families))
             module.train(run)
@@ -147,6 +149,14 @@ def train_generator(
     resolved = {k: v for k, v in dataclasses.asdict(loaded).items() if k not in _MODULES or k == loaded.kind}
     write_text(made / "recipe.json", json.dumps(resolved, indent=1) + "\n")
     return made
+
+
+def _check_kind(recipe: str | Path, kind: str, videos: Path | None, folders: tuple[Path, Path] | None) -> None:
+    """Refuse what a generator of another kind is learnt from."""
+    if videos is not None and kind not in ("lips", "frames"):
+        raise ConfigError(f"{recipe}: a generator of {kind} learns from no videos; leave videos (--videos) out")
+    if folders is not None and kind != "style":
+        raise ConfigError(f"{recipe}: a generator of {kind} learns from no two folders; leave --from and --to out")
 
 
 def open_run(

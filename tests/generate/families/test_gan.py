@@ -97,6 +97,21 @@ def test_a_penalty_adds_its_weight_times_the_slope_to_the_critic_alone(penalty: 
     assert twice[1] - plain[1] == pytest.approx(2 * (once[1] - plain[1]), rel=1e-3)
 
 
+def test_penalties_in_some_of_the_steps_weigh_as_much_in_all() -> None:
+    """Four steps of the critic, whose weights stay as they are: one penalty of four times the weight."""
+    always, plain = _module(r1=1.0).eval(), _module().eval()
+    seldom = _module(r1=1.0, penalty_every=4).train()
+    rows, critic = _rows(), GANFamily().phases(seldom.config)[1]
+
+    def loss(module: Adversaries) -> float:
+        value: float = critic.loss(module, *rows, torch.Generator().manual_seed(3)).item()
+        return value
+
+    penalty = loss(always) - loss(plain)
+    added = [loss(seldom) - loss(plain) for _ in range(5)]
+    assert added == pytest.approx([4 * penalty, 0.0, 0.0, 0.0, 4 * penalty], abs=1e-5)
+
+
 def test_the_spectral_norm_holds_the_largest_singular_value_at_one() -> None:
     latents, condition = _rows()
     for spectral in (False, True):

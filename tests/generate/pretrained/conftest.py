@@ -16,7 +16,7 @@ from tests.support import pipelines, towers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What the libraries deprecate among themselves is nothing that embedspace can change."""
     for item in items:
-        if Path(item.fspath).name == "test_pipelines.py":
+        if Path(item.fspath).name in ("test_pipelines.py", "test_clipcap.py"):
             item.add_marker(pytest.mark.filterwarnings("default::DeprecationWarning"))
             item.add_marker(pytest.mark.filterwarnings("default::FutureWarning"))
 

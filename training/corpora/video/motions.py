@@ -188,6 +188,48 @@ def slide(rng: np.random.Generator, times: Curve) -> Motion:
     return motion
 
 
+def skip(rng: np.random.Generator, times: Curve) -> Motion:
+    """It goes in rows of small leaps, each as high and as slow as the others of its row, and stands still between."""
+    motion = _still(times, rng.uniform(0.2, 0.8), FLOOR)
+    at = rng.uniform(0.1, 0.6)
+    while at < times[-1] - 0.2:
+        height, flight = rng.uniform(0.015, 0.08), rng.uniform(0.2, 0.55)
+        aside, waits = rng.uniform(-0.08, 0.08), rng.choice([0.0, rng.uniform(0.0, 0.2)])
+        for _ in range(rng.integers(1, 7)):
+            up = (times >= at) & (times < at + flight)
+            share = (times[up] - at) / flight
+            motion.y[up] -= 4 * height * share * (1 - share)
+            motion.x[up] += aside * share
+            motion.x[times >= at + flight] += aside
+            at += flight
+            if at < times[-1]:
+                motion.events.append((at, float(np.sqrt(height / 0.08))))
+            at += waits
+        at += rng.uniform(0.3, 1.0)
+    motion.x = 0.1 + 0.8 * _reflected(motion.x)
+    return motion
+
+
+def peck(rng: np.random.Generator, times: Curve) -> Motion:
+    """It tips forward faster and faster until it strikes, and rights itself slowly."""
+    motion = _still(times, rng.uniform(0.25, 0.75), rng.uniform(0.5, FLOOR))
+    side, tip, aside, down = rng.choice([-1, 1]), rng.uniform(10, 35), rng.uniform(0.02, 0.06), rng.uniform(0, 0.03)
+    at = rng.uniform(0.1, 0.7)
+    while at < times[-1] - 0.2:
+        forth, stays, back = rng.uniform(0.15, 0.4), rng.uniform(0.0, 0.2), rng.uniform(0.3, 0.6)
+        share = np.clip((times - at) / forth, 0, 1) ** 2
+        righted = np.clip((times - at - forth - stays) / back, 0, 1)
+        share *= (1 + np.cos(np.pi * righted)) / 2
+        motion.turn += side * tip * share
+        motion.x += side * aside * share
+        motion.y += down * share
+        at += forth
+        if at < times[-1]:
+            motion.events.append((at, float(min(0.25 / forth, 1.0))))
+        at += stays + back + rng.uniform(0.1, 0.7)
+    return motion
+
+
 KINDS: dict[str, Kind] = {
     "fall": fall,
     "bounce": bounce,
@@ -197,6 +239,8 @@ KINDS: dict[str, Kind] = {
     "appear": appear,
     "hop": hop,
     "slide": slide,
+    "skip": skip,
+    "peck": peck,
 }
 """Name -> kind of motion."""
 
@@ -204,5 +248,6 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
     "train": ("fall", "swing", "roll", "appear", "hop"),
     "val": ("slide",),
     "test": ("bounce", "walk"),
+    "tune": ("skip", "peck"),
 }
-"""Split -> kinds that move there and nowhere else."""
+"""Split -> kinds that move there and nowhere else; "tune" is no split of the corpus: slow blows to set impacts on."""

@@ -25,7 +25,7 @@ from training.corpora.sounds.clips import read_clip
 from training.corpora.video.motions import HELD_OUT, KINDS, Motion
 from training.corpora.video.scenes import FPS, RATE, SECONDS, Thing, frames_of, sound_of, thing_picture, write_clip
 
-__all__ = ["PACKAGES", "SPLITS", "VERSION", "Material", "build", "clip_of", "material"]
+__all__ = ["PACKAGES", "SPLITS", "VERSION", "Material", "build", "clip_of", "effect_of", "material"]
 
 PACKAGES = ("tuxpaint-stamps-default", "emoji-datasource-google", "emojibase-data", "tuxpaint-data")
 VERSION = 1
@@ -87,7 +87,7 @@ def clip_of(split: str, number: int, material: Material, out: Path) -> Item:
     if not path.exists():
         things = [Thing(_picture(item), _drift(rng, times)) for item in beside] + [Thing(_picture(picture), motion)]
         frames = frames_of(things, rng, camera=camera)
-        write_clip(path, frames, sound_of(motion, _effect(sound), rng, float(rng.choice([0.0, 0.002, 0.01]))))
+        write_clip(path, frames, sound_of(motion, effect_of(sound), rng, float(rng.choice([0.0, 0.002, 0.01]))))
     extra = {
         "motion": kind, "picture": picture.id, "sound": sound.id, "camera": camera,
         "beside": [one.id for one in beside], "events": [round(at, 3) for at, _ in motion.events], "seconds": SECONDS,
@@ -109,7 +109,7 @@ def _picture(item: Item) -> Image.Image:
     return thing_picture(manifest.CORPORA / item.path)
 
 
-def _effect(item: Item) -> NDArray[np.float32]:
+def effect_of(item: Item) -> NDArray[np.float32]:
     """Return the beginning of a sound, from where it begins to be heard, faded out."""
     wave = np.asarray(read_clip(item, RATE), np.float32)
     loud = np.abs(wave) > 0.1 * float(np.abs(wave).max(initial=0.0))

@@ -12,7 +12,7 @@ const COMMON = [ // of all targets: name, label, least, most, step, default, wha
   ["count", "How many", 1, 16, 1, 4, "results to keep"],
   ["seed", "Seed", 0, 2147483647, 1, null, "the same seed makes the same again; left empty, a new one"],
 ];
-const HIDDEN = ["family", "size", "steps"]; // for programs
+const HIDDEN = ["family", "size", "steps", "strength"]; // for programs, as are options of files
 
 /** Return an option of a target, as the server describes it, in the form of those above. */
 const described = ({ key, type, least, most, help }) => [key, capital(key.replaceAll("_", " ")), least, most, type === "int" ? 1 : type === "float" ? "any" : null, null, help];
@@ -32,7 +32,7 @@ export function view() {
 
   const wanted = () => read().to;
   let things = {}; // what can be made, by name
-  const taken = () => [...COMMON, ...(things[wanted()]?.options ?? []).filter((option) => !HIDDEN.includes(option.key)).map(described)];
+  const taken = () => [...COMMON, ...(things[wanted()]?.options ?? []).filter((option) => !option.file && !HIDDEN.includes(option.key)).map(described)];
 
   async function drawForm() {
     things = Object.fromEntries((await catalog()).targets.map((target) => [target.name, target]));

@@ -1,0 +1,1 @@
+"""Pictures of one kind as another kind, learnt from two folders without pairs."""

@@ -1,0 +1,1 @@
+"""Train what draws the next frame of a film."""

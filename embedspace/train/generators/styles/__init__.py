@@ -1,0 +1,1 @@
+"""Train styles from two folders of pictures that need not show the same things."""

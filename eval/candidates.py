@@ -1,0 +1,204 @@
+"""Measure how candidates are chosen, on names that no group of the suite asks for, and on the held-out stamps.
+
+    python -m eval.candidates known held            # eval/results/candidates_known.*, candidates_held.*
+    python -m eval.candidates stamps                # all 281: what was chosen, once
+
+Known: emoji of Google's training split. Held: those of its validation split, of concepts that nothing was trained on.
+Each is drawn from its name in several ways, with one seed; the judge of `generation_images` says whether it sees the
+name. Beside them stand the nearest training item by its name, and the one of the eight nearest that shows best what is
+wanted; differences to the first are paired, name by name. Seconds are processor time of one sample on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedspace.calibration.centring import centre
+from embedspace.evaluate.generation.judges import Judge, known_among, load_judge
+from embedspace.evaluate.generation.measures.clusters import clustered_mean
+from embedspace.evaluate.generation.media.suite import MediaSuite, load_media_suite
+from embedspace.evaluate.items import read_rows, select_sets
+from embedspace.evaluate.report import splits_digest
+from embedspace.evaluate.retrieval.run import corpora_folder
+from embedspace.generate.base import Request, Sample
+from embedspace.generate.candidates.looks import FILE, best_looking
+from embedspace.generate.image import ImageGenerator
+from embedspace.space import EmbeddingSpace
+from eval.writing import made_by, publish, run
+
+HERE = Path(__file__).parent
+SOURCE = "emoji-google"
+SPLITS = {"known": "train", "held": "val"}
+PARTS = (*SPLITS, "stamps")
+PROMPTS = 40
+_POOL = 8
+
+WAYS: dict[str, tuple[int, dict[str, Any], bool]] = {
+    "one, as it ships": (1, {}, False),
+    "one, begun at the neighbour that shows it best": (1, {"looks": True}, True),
+    "4, each in all steps from neighbours by name": (4, {"candidate_steps": 12, "nearer": 0.0}, False),
+    "4": (4, {}, True),
+    "8": (8, {}, True),
+    "16": (16, {}, True),
+}
+"""What is shown -> candidates, what differs in the generator's options, whether it knows what its items look like."""
+CHOSEN = ("8",)
+"""Of these, what is tried on stamps."""
+
+
+def prompts_of(suite: MediaSuite, corpora: Path, split: str, count: int) -> list[str]:
+    """Return captions of concepts that no group of the suite asks for, one each, in always the same order."""
+    sets = select_sets(suite.name, suite.sets, corpora)
+    asked = {item.row.get("concept") for group in suite.groups for item in sets[group.items]}
+    first: dict[str, str] = {}
+    for row in read_rows(corpora, SOURCE):
+        if row.get("split", "train") == split and row.get("captions") and row["concept"] not in asked:
+            first.setdefault(row["concept"], row["captions"][0])
+    order = sorted(first, key=lambda concept: hashlib.sha256(f"candidates {concept}".encode()).digest())
+    return list(dict.fromkeys(first[concept] for concept in order))[:count]
+
+
+def drawn(
+    generator: ImageGenerator, vectors: NDArray[np.float32], candidates: int, options: dict[str, Any], by_looks: bool
+) -> tuple[list[Sample], float]:
+    """Return a sample of each vector, drawn in one of the ways, and the seconds that one took."""
+    usual, looks = generator.sampling, generator.neighbours.looks
+    generator.sampling = dataclasses.replace(usual, **options)
+    generator.neighbours.looks = looks if by_looks else None
+    started = time.process_time()
+    try:
+        none = np.zeros(1, np.float32)
+        request = Request(candidates=candidates)
+        made = [generator.generate(row[None], none, request)[0][0] for row in vectors]
+    finally:
+        generator.sampling, generator.neighbours.looks = usual, looks
+    return made, (time.process_time() - started) / len(vectors)
+
+
+def beside(generator: ImageGenerator, vectors: NDArray[np.float32]) -> dict[str, list[NDArray[np.uint8]]]:
+    """Return the nearest training item of each vector by its name, and of the nearest the one that shows it best."""
+    near, looks = generator.neighbours, generator.neighbours.looks
+    assert looks is not None
+    rows = torch.from_numpy(vectors)
+    found, _ = near.nearest(rows.clone(), _POOL)
+    best = torch.stack([best_looking(looks, row, own)[0][0] for row, own in zip(rows, found, strict=True)])
+    with torch.inference_mode():
+        return {
+            name: [content for content, _ in generator.to_media(generator.autoencoder.decode(part), Request())]
+            for name, part in (
+                ("the nearest training item", near.latents[found[:, 0]]),
+                ("of the 8 nearest, the one that shows it best", near.latents[best]),
+            )
+        }
+
+
+def measured(
+    space: EmbeddingSpace,
+    generator: ImageGenerator,
+    judge: Judge,
+    names: list[str],
+    gallery: Sequence[str],
+    ways: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Return a row for each way."""
+    vectors = centre(space.encode_text(names), "text", space.calibration.means)
+    rows: list[dict[str, Any]] = []
+
+    nearest: dict[str, NDArray[np.float64]] = {}
+
+    def add(way: str, pictures: list[Any], more: dict[str, Any]) -> None:
+        features = judge.features(pictures)
+        row: dict[str, Any] = {"way": way, **more}
+        for figure, among, depth in (("top_1", names, 1), ("recall_at_10", gallery, 10)):
+            hits = known_among(judge, features, names, among, depth).astype(np.float64)
+            nearest.setdefault(figure, hits)
+            row[figure] = clustered_mean(hits, names)
+            row[f"{figure}_less_nearest"] = clustered_mean(hits - nearest[figure], names)
+        rows.append(row)
+        print(row, flush=True)
+
+    for way, pictures in beside(generator, vectors).items():
+        add(way, pictures, {})
+    for way in ways:
+        candidates, options, by_looks = WAYS[way]
+        made, seconds = drawn(generator, vectors, candidates, options, by_looks)
+        likeness = [sample.provenance["nearest_output"]["similarity"] for sample in made]
+        copies = [bool(sample.provenance.get("near_copy")) for sample in made]
+        more = {"likeness": float(np.mean(likeness)), "near_copies": float(np.mean(copies)), "seconds": seconds}
+        pictures = [np.asarray(sample.content) for sample in made]
+        add(way, pictures, more)
+        if way == ways[-1]:
+            add(f"{way}, against another name", [*pictures[1:], pictures[0]], {})
+    return rows
+
+
+def lines(entry: dict[str, Any]) -> Iterator[str]:
+    """Yield the page."""
+    yield f"# {entry['name']}\n"
+    yield (
+        f"`{entry['command']}`; commit {entry['commit'][:12]}, {entry['date']}, seed 0, splits "
+        f"{entry['corpora_splits'][:12]}, generator {entry['generator'][:12]}, looks {entry['looks'][:12]}, judge "
+        f"{entry['judge'][:12]}; {entry['names']} names, gallery of {entry['gallery']} captions. 95% intervals over "
+        "names. Several candidates are of five steps, half of them begun nearer, at neighbours that show best what is "
+        "wanted, unless it says otherwise.\n"
+    )
+    yield "| drawn | top-1, % | R@10, % | less the nearest, points | likeness | near-copies, % | seconds |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in entry["rows"]:
+        less = " / ".join(_percent(row[f"{figure}_less_nearest"]) for figure in ("top_1", "recall_at_10"))
+        told = [_percent(row["top_1"]), _percent(row["recall_at_10"]), less]
+        if "seconds" in row:
+            told += [f"{row['likeness']:.2f}", f"{100 * row['near_copies']:.1f}", f"{row['seconds']:.2f}"]
+        yield f"| {row['way']} | {' | '.join([*told, '', '', ''][:6])} |"
+
+
+def _percent(value: Sequence[float]) -> str:
+    return "{:.1f} [{:.0f}, {:.0f}]".format(*(100 * number for number in value))
+
+
+def main() -> int:
+    """Measure, and write eval/results/candidates_PART.json and .md."""
+    parser = argparse.ArgumentParser(description="Measure how candidates are chosen.")
+    parser.add_argument("parts", nargs="+", choices=PARTS)
+    parser.add_argument("--prompts", type=int, default=PROMPTS, help="names of each part but stamps")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    suite, corpora = load_media_suite(HERE / "suites" / "generation_images.toml"), corpora_folder()
+    space, judge = EmbeddingSpace.from_pretrained(), load_judge(suite.judge)
+    generator = space.generators["image"]
+    assert isinstance(generator, ImageGenerator)
+    sets = select_sets(suite.name, {name: suite.sets[name] for name in ("stamps", *suite.captions)}, corpora)
+    captions = [item.content for name in suite.captions for item in sets[name]]
+    for part in given.parts:
+        stamps = list(dict.fromkeys(item.content for item in sets["stamps"]))
+        names = prompts_of(suite, corpora, SPLITS[part], given.prompts) if part in SPLITS else stamps
+        gallery = list(dict.fromkeys([*names, *captions]))[: suite.gallery]
+        ways = list(WAYS) if part in SPLITS else CHOSEN
+        entry = {
+            **made_by("candidates"),
+            "name": f"candidates_{part}",
+            "corpora_splits": splits_digest(corpora),
+            "generator": generator.digest,
+            "looks": hashlib.sha256((space.generators.folder / "image" / FILE).read_bytes()).hexdigest(),
+            "judge": judge.digest,
+            "names": len(names),
+            "gallery": len(gallery),
+            "rows": measured(space, generator, judge, names, gallery, ways),
+        }
+        publish(given.out, entry, lines(entry))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,125 @@
+"""What strikes is named first, and its sound bears that name; what ships fits together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from embedspace.errors import WeightsError
+from embedspace.generate.soundtrack import FoundSound, soundtrack
+from embedspace.generate.soundtrack.naming import SHIPPED, SoundNames, load_names
+from embedspace.generate.soundtrack.sounds import GallerySounds, sound_of_views
+from embedspace.vocabulary import SHIPPED_GENERATORS
+
+MIDDLE = np.array([0.6, 0.0, 0.0, 0.0], np.float32)
+
+
+def _names() -> SoundNames:
+    rows = np.eye(4, dtype=np.float32)[1:]
+    return SoundNames(("a bell", "a cow", "a saw"), (("b1",), ("c1", "c2"), ("s1",)), rows, MIDDLE, "eyes")
+
+
+def _views(*places: int) -> NDArray[np.float32]:
+    rows = np.stack([MIDDLE + 0.5 * np.eye(4)[place] for place in places])
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+class _Clicks:
+    name = "clicks"
+
+    def find(self, vector: NDArray[np.float32], modality: str, seed: int) -> FoundSound:
+        return FoundSound(f"a click of {modality}", "click", 0.5, np.zeros(100, np.float32), 16_000)
+
+
+class _Generator:
+    class neighbours:  # noqa: N801
+        items = ("b1", "c2", "c1")
+
+    class spectrogram:  # noqa: N801
+        sample_rate = 16_000
+
+    def neighbour_media(self, vector: NDArray[np.float32], k: int) -> list[object]:
+        raise AssertionError("a name was there")
+
+    def item_media(self, item: str) -> tuple[NDArray[np.float32], str]:
+        return np.full(100, {"b1": 0.1, "c1": 0.2, "c2": 0.3}[item], np.float32), f"sound {item}"
+
+
+class _Space:
+    class calibration:  # noqa: N801
+        means: ClassVar[dict[str, NDArray[np.float32]]] = {}
+
+    def __init__(self, eyes: str = "eyes") -> None:
+        self.generators, self._eyes = {"audio": _Generator()}, eyes
+
+    def fingerprints(self) -> dict[str, str]:
+        return {"image": self._eyes}
+
+
+def test_the_name_of_most_views_wins_and_says_how_sure_it_is() -> None:
+    names = _names()
+    sure, torn = names.of(_views(2, 2, 2)), names.of(_views(2, 2, 1))
+    assert sure.name == torn.name == "a cow"
+    assert sure.probability > 0.99 and torn.probability == pytest.approx(2 / 3, abs=0.02)
+    assert sure.similarity > torn.similarity > 0
+
+
+def test_names_without_a_sound_take_no_part() -> None:
+    kept = _names().among(["b1", "c2"])
+    assert kept is not None and kept.names == ("a bell", "a cow") and kept.items_of("a cow") == ("c2",)
+    assert kept.of(_views(3)).name != "a saw"
+    assert _names().among(["other"]) is None
+
+
+def test_a_sound_of_the_name_is_chosen_the_most_like_it_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedspace.generate.soundtrack.sounds.load_names", _names)
+    bank = GallerySounds(_Space())  # type: ignore[arg-type]
+    found = sound_of_views(bank, _views(2, 2), 0)
+    assert found.item == "c1" and found.name == "sound c1" and found.named is not None
+    assert found.named.name == "a cow" and float(found.waveform[0]) == pytest.approx(0.2)
+    assert {bank.seen(_views(2), seed).item for seed in range(1, 20)} == {"c1", "c2"}
+    with pytest.raises(AssertionError, match="a name was there"):  # other eyes: found by the vector, as ever
+        GallerySounds(_Space("other")).seen(_views(2), 0)  # type: ignore[arg-type]
+
+
+def test_a_bank_without_names_is_asked_by_the_vector() -> None:
+    found = sound_of_views(_Clicks(), _views(2), 0)
+    assert found.name == "a click of image" and found.named is None
+
+
+def test_an_event_says_what_was_seen_in_it() -> None:
+    found = FoundSound("a cow", "c1", 0.4, np.zeros(10, np.float32), 16_000, _names().of(_views(2)))
+    event = soundtrack.SoundEvent(1.0, found.name, found.item, found.similarity, 1.0, 0.0, found.named)
+    said = event.as_json()["named"]
+    assert said["name"] == "a cow" and 0.99 < said["probability"] <= 1 and 0 < said["similarity"] <= 1
+    assert "named" not in soundtrack.SoundEvent(1.0, "x", "x", 0.4, 1.0, 0.0).as_json()
+
+
+def test_names_come_back_from_their_files_and_damage_is_said(tmp_path: Path) -> None:
+    names = _names()
+    names.save(tmp_path, {"seed": 0})
+    again = load_names(tmp_path)
+    assert again.names == names.names and again.items == names.items and again.encoder == "eyes"
+    assert again.vectors == pytest.approx(names.vectors, abs=1e-3)
+    (tmp_path / "names.safetensors").write_bytes(b"nothing")
+    load_names.cache_clear()
+    with pytest.raises(WeightsError, match=r"names\.safetensors: not the vectors of names"):
+        load_names(tmp_path)
+
+
+def test_names_that_ship_have_sounds_and_belong_to_the_eyes_that_ship() -> None:
+    import json
+
+    from embedspace.space import EmbeddingSpace
+
+    names = load_names(SHIPPED)
+    gallery = json.loads((SHIPPED_GENERATORS / "audio/gallery.json").read_text("utf-8"))
+    captions = dict(zip(gallery["items"], gallery["captions"], strict=True))
+    for name, own in zip(names.names, names.items, strict=True):
+        assert own and all(captions[item].startswith(name) for item in own)
+    assert names.encoder == EmbeddingSpace.from_pretrained().fingerprints()["image"]
+    assert np.linalg.norm(names.vectors, axis=1) == pytest.approx(np.ones(len(names.names)), abs=2e-3)
