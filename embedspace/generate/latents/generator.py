@@ -209,7 +209,7 @@ class LatentGenerator(Generator):
             told = self.told(family, request, len(chosen))
             condition = Condition(vector[part], size[part], self.neighbours.latents[chosen], **told)
             options = usual if edited is None else edited.options(usual, condition, owner[part])
-            draw, own = partial(_latents, network, options), [sources[k] for k in part.tolist()]
+            draw, own = partial(network.draw_from, options), [sources[k] for k in part.tolist()]
             latents = draw(condition, [source.clone_state() for source in own], start)
             if edited is None:
                 alike = self._redraw_copies(draw, latents, condition, own, start)
@@ -331,14 +331,3 @@ class LatentGenerator(Generator):
         place = self.neighbours.items.index(item)
         ((content, _),) = self.to_media(self.autoencoder.decode(self.neighbours.latents[place : place + 1]), Request())
         return content, self.neighbours.captions[place]
-
-
-def _latents(
-    network: FamilyNetwork,
-    options: SampleOptions,
-    condition: Condition,
-    sources: list[torch.Generator],
-    start: float,
-) -> Tensor:
-    """Draw latents (B, C, H, W), beginning at `start`."""
-    return network.draw(condition, sources, dataclasses.replace(options, start=start))
