@@ -86,6 +86,12 @@ class FamilyNetwork:
         """Return latents (B, C, H, W), as `Family.sample`."""
         return self.family.sample(self.module, condition, generators, options)
 
+    def draw_from(
+        self, options: SampleOptions, condition: Condition, generators: Sequence[torch.Generator], start: float
+    ) -> Tensor:
+        """Return latents (B, C, H, W), drawn as options say but begun at `start`."""
+        return self.draw(condition, generators, dataclasses.replace(options, start=start))
+
     def options(self, general: LatentOptions) -> SampleOptions:
         """Return how it samples where nobody says otherwise: as its own section says, else as `general` does."""
         own, can = self.config, self.family.can
