@@ -280,7 +280,7 @@ def _lines(entry: Mapping[str, Any]) -> list[str]:
         f"{entry['split']} split. Intervals draw voices whole.",
         "",
         "Whose voice: cosine of Resemblyzer's rows with the mean of the speaker's other recordings. That encoder takes "
-        "no part in converting, training or choosing.",
+        "no part in converting or training; settings were chosen in sight of it, on validation speakers.",
         "",
         "| | cosine |",
         "|---|---|",
