@@ -91,13 +91,13 @@ def generate(
     Captions are printed, and written only with --out. With --json one object per sample. A film with --to audio is
     given sounds where something strikes in it: written with the film (.mp4, .mkv, .mov, .webm, .avi), or alone (.wav);
     with --seconds it is one sound of what it means. With --by lips, --to text or speech is what the speaker's lips say.
+    With --to speech --voice FILE it is said in that recording's voice, which the file says: only of people who agreed.
     """
-    if by is not None:
-        from embedspace.cli.shared.lips import read_films
+    from embedspace.cli.shared.voices import says_without_vectors
 
-        read_films(sources, to, by, {**settings, "head": head, "morph": morph, "sheet": sheet, "sounds": sounds,
-                   "film_sound": film_sound, "neighbours": neighbours, "as": as_modality, "n": number - 1},
-                   out=out, overwrite=overwrite, as_json=json)  # fmt: skip
+    others = {"head": head, "morph": morph, "sheet": sheet, "sounds": sounds, "film_sound": film_sound,
+              "neighbours": neighbours, "as": as_modality, "n": number - 1}  # fmt: skip
+    if says_without_vectors(sources, to, by, settings, others, out=out, overwrite=overwrite, as_json=json):
         return
     from embedspace.cli.shared.films import check_no_film, is_film, score_films
 

@@ -12,6 +12,7 @@ from embedspace.config import build, read_toml
 from embedspace.errors import ConfigError
 from embedspace.generate.families.base import FamilyConfig
 from embedspace.generate.families.registry import family_of
+from embedspace.train.generators.conversion.recipe import ConversionRecipe, VocoderRecipe
 from embedspace.train.generators.frames.recipe import FrameRecipe
 from embedspace.train.generators.lips.recipe import LipRecipe
 from embedspace.train.generators.styles.recipe import StyleRecipe
@@ -28,7 +29,7 @@ __all__ = [
     "load_generator_recipe",
 ]
 
-KINDS = ("vocabulary", "text", "speech", "image", "audio", "lips", "style", "frames")
+KINDS = ("vocabulary", "text", "speech", "image", "audio", "lips", "style", "frames", "vocoder", "conversion")
 LATENT_KINDS = ("image", "audio")
 """Kinds whose generators draw latents, each with one or several families."""
 _DEFAULT = ("flow", "vae")
@@ -193,6 +194,8 @@ class GeneratorRecipe:
     image: ImageGeneratorRecipe = field(default_factory=ImageGeneratorRecipe)
     audio: AudioGeneratorRecipe = field(default_factory=AudioGeneratorRecipe)
     lips: LipRecipe = field(default_factory=LipRecipe)
+    vocoder: VocoderRecipe = field(default_factory=VocoderRecipe)
+    conversion: ConversionRecipe = field(default_factory=ConversionRecipe)
     style: StyleRecipe = field(default_factory=StyleRecipe)
     frames: FrameRecipe = field(default_factory=FrameRecipe)
 
