@@ -71,7 +71,7 @@ def test_every_folder_of_code_is_a_package() -> None:
 def test_shipped_weights_are_small_and_need_no_pickle() -> None:
     files = [path for path in WEIGHTS.rglob("*") if path.is_file() and path not in PACKAGING]
     heads = [path for path in files if "heads" in path.parts]
-    assert sum(path.stat().st_size for path in files if path not in heads) <= 125 * 1000 * 1000
+    assert sum(path.stat().st_size for path in files if path not in heads) <= 130 * 1000 * 1000
     assert sum(path.stat().st_size for path in heads) <= 60 * 1000 * 1000
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt"}
     for path in files:

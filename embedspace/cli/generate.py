@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedspace.cli.shared.by import generate_by
 from embedspace.cli.shared.generate_options import (
     By,
     FilmSound,
@@ -90,14 +89,15 @@ def generate(
     A file that exists is replaced only with --overwrite. A file says where it comes from: seed, generator, hash of its
     weights and the source's terms are inside. With --init a file is edited: --mask says where, --strength how far.
     Captions are printed, and written only with --out. With --json one object per sample. A film with --to audio is
-    given sounds where something strikes in it: written with the film (.mp4, .mkv, .mov, .webm, .avi), or alone (.wav);
-    with --seconds it is one sound of what it means. --by lips: what a speaker's lips say. --by voice: a drawn face.
+    given sounds where something strikes in it, into the film or alone (.wav); with --seconds it is one sound of what it
+    means. --by lips: what lips say; --by voice: a face; --voice FILE: that voice, only of people who agreed.
     """
-    if by is not None:
-        given = {**settings, "head": head, "morph": morph, "sheet": sheet, "sounds": sounds, "film_sound": film_sound,
-                 "neighbours": neighbours, "as": as_modality}  # fmt: skip
-        generate_by(by, sources, to, given, (number, seed), out, overwrite=overwrite, as_json=json,
-                    space=(space_name, device, download))  # fmt: skip
+    from embedspace.cli.shared.voices import says_without_vectors
+
+    others = {"head": head, "morph": morph, "sheet": sheet, "sounds": sounds, "film_sound": film_sound,
+              "neighbours": neighbours, "as": as_modality}  # fmt: skip
+    if says_without_vectors(sources, to, by, settings, others, (number, seed), out=out, overwrite=overwrite,
+                            as_json=json, space=(space_name, device, download)):  # fmt: skip
         return
     from embedspace.cli.shared.films import check_no_film, is_film, score_films
 

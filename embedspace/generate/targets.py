@@ -153,7 +153,12 @@ MAP = Option(
 )
 CANDIDATES = Option("candidates", int, "draw so many for each sample and keep the one that fits best", "", 1, 64)
 SECONDS = Option("seconds", float, "length", "", 0.25, 60)
-VOICE = Option("voice", str, "piper:joe, flite:slt, espeak:en-us, ...; the best by default")
+VOICE = Option(
+    "voice",
+    str,
+    "piper:joe, flite:slt, espeak:en-us, ...; the best by default. On the command line also a recording of "
+    "somebody who agreed, 3 s of speech at least: what --from says is said in their voice",
+)
 
 _TAKEN = frozenset(
     "as as_modality count device download extra film_sound force from head head_option head_options help json morph n "

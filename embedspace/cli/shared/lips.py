@@ -106,7 +106,7 @@ def _reader(by: str) -> LipReader:
 def _sample(reader: LipReader, film: str, to: str, voice: str | None) -> Sample:
     """Return what is said in a film, as text or in a voice."""
     from embedspace.generate.base import Sample
-    from embedspace.generate.speech import voices
+    from embedspace.generate.conversion.say import say_words
 
     lines = reader.read(film)
     text = "\n".join(line.text for line in lines)
@@ -119,10 +119,8 @@ def _sample(reader: LipReader, film: str, to: str, voice: str | None) -> Sample:
     score = sum(line.score for line in lines) / len(lines)
     if to == "text":
         return Sample("text", text, 0, text=text, score=score, provenance=about)
-    waveform, used = voices.speak(text.replace("\n", ". "), voice)
-    return Sample(
-        "speech", waveform, 0, voices.SAMPLE_RATE, text=text, score=score, provenance={**about, "voice": used}
-    )
+    waveform, rate, made_by = say_words(text.replace("\n", ". "), voice)
+    return Sample("speech", waveform, 0, rate, text=text, score=score, provenance={**made_by, **about})
 
 
 def _say(sample: Sample, film: str, path: Path | None, *, as_json: bool) -> None:

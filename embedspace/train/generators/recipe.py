@@ -12,6 +12,7 @@ from embedspace.config import build, read_toml
 from embedspace.errors import ConfigError
 from embedspace.generate.families.base import FamilyConfig
 from embedspace.generate.families.registry import family_of
+from embedspace.train.generators.conversion.recipe import ConversionRecipe, VocoderRecipe
 from embedspace.train.generators.faces.recipe import FaceRecipe
 from embedspace.train.generators.frames.recipe import FrameRecipe
 from embedspace.train.generators.lips.recipe import LipRecipe
@@ -29,7 +30,7 @@ __all__ = [
     "load_generator_recipe",
 ]
 
-KINDS = ("vocabulary", "text", "speech", "image", "audio", "lips", "faces", "style", "frames")
+KINDS = ("vocabulary", "text", "speech", "image", "audio", "lips", "style", "frames", "vocoder", "conversion", "faces")
 LATENT_KINDS = ("image", "audio")
 """Kinds whose generators draw latents, each with one or several families."""
 _DEFAULT = ("flow", "vae")
@@ -195,6 +196,8 @@ class GeneratorRecipe:
     audio: AudioGeneratorRecipe = field(default_factory=AudioGeneratorRecipe)
     lips: LipRecipe = field(default_factory=LipRecipe)
     faces: FaceRecipe = field(default_factory=FaceRecipe)
+    vocoder: VocoderRecipe = field(default_factory=VocoderRecipe)
+    conversion: ConversionRecipe = field(default_factory=ConversionRecipe)
     style: StyleRecipe = field(default_factory=StyleRecipe)
     frames: FrameRecipe = field(default_factory=FrameRecipe)
 

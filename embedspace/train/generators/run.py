@@ -29,6 +29,8 @@ _MODULES = {
     "audio": "embedspace.train.generators.audio",
     "lips": "embedspace.train.generators.lips.run",
     "faces": "embedspace.train.generators.faces.run",
+    "vocoder": "embedspace.train.generators.conversion.run",
+    "conversion": "embedspace.train.generators.conversion.run",
     "style": "embedspace.train.generators.styles.run",
     "frames": "embedspace.train.generators.frames.run",
 }
@@ -138,7 +140,7 @@ def train_generator(
 
     try:
         module = importlib.import_module(_MODULES[loaded.kind])
-        own = {"lips": videos, "frames": videos, "style": folders, "faces": pairs}
+        own = {"lips": videos, "frames": videos, "style": folders, "faces": pairs, "vocoder": None, "conversion": None}
         if loaded.kind in own:  # no space's vectors take part
             made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, own[loaded.kind])
         else:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from embedspace.errors import InputError, MissingExtraError
 from embedspace.media.audio import load_audio
 
-__all__ = ["RATE", "Spoken", "Timed", "shapes_of_ipa", "speak_timed"]
+__all__ = ["RATE", "Spoken", "Timed", "shapes_of_ipa", "speak_phonemes", "speak_timed"]
 
 RATE = 16_000
 """Hz of what is spoken."""
@@ -83,10 +83,7 @@ def speak_timed(text: str, voice: str, speed: float = 1.0) -> Spoken:
         InputError: If the voice is unknown or says nothing of the text.
         MissingExtraError: If the engine is not installed.
     """
-    engine, _, name = voice.partition(":")
-    if engine not in ("espeak", "flite"):
-        raise InputError(f"{voice}: only espeak and flite tell when phonemes are said")
-    wave, phonemes = _espeak(text, name, speed) if engine == "espeak" else _flite(text, name, speed)
+    wave, phonemes = speak_phonemes(text, voice, speed)
     shapes: list[Timed] = []
     for phoneme, start, end in phonemes:
         found = shapes_of_ipa(phoneme)
@@ -96,6 +93,29 @@ def speak_timed(text: str, voice: str, speed: float = 1.0) -> Spoken:
     if not shapes:
         raise InputError(f"{voice} says nothing of {text!r}")
     return Spoken(wave, shapes)
+
+
+def speak_phonemes(
+    text: str, voice: str, speed: float = 1.0
+) -> tuple[NDArray[np.float32], list[tuple[str, float, float]]]:
+    """Say a text and tell when each of its phonemes is said.
+
+    Args:
+        text: English.
+        voice: "espeak:<voice>" or "flite:<voice>".
+        speed: Share of the voice's own speed.
+
+    Returns:
+        (T,) float32 in [-1, 1] at `RATE`, and (phoneme, start, end) in seconds; a pause is no letter.
+
+    Raises:
+        InputError: If the voice is unknown.
+        MissingExtraError: If the engine is not installed.
+    """
+    engine, _, name = voice.partition(":")
+    if engine not in ("espeak", "flite"):
+        raise InputError(f"{voice}: only espeak and flite tell when phonemes are said")
+    return _espeak(text, name, speed) if engine == "espeak" else _flite(text, name, speed)
 
 
 class _Id(ctypes.Union):

@@ -1,0 +1,1 @@
+"""Training of the vocoder, and of what gives speech another voice."""
