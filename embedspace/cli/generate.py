@@ -89,15 +89,15 @@ def generate(
     A file that exists is replaced only with --overwrite. A file says where it comes from: seed, generator, hash of its
     weights and the source's terms are inside. With --init a file is edited: --mask says where, --strength how far.
     Captions are printed, and written only with --out. With --json one object per sample. A film with --to audio is
-    given sounds where something strikes in it: written with the film (.mp4, .mkv, .mov, .webm, .avi), or alone (.wav);
-    with --seconds it is one sound of what it means. With --by lips, --to text or speech is what the speaker's lips say.
-    With --to speech --voice FILE it is said in that recording's voice, which the file says: only of people who agreed.
+    given sounds where something strikes in it, into the film or alone (.wav); with --seconds it is one sound of what it
+    means. --by lips: what lips say; --by voice: a face; --voice FILE: that voice, only of people who agreed.
     """
     from embedspace.cli.shared.voices import says_without_vectors
 
     others = {"head": head, "morph": morph, "sheet": sheet, "sounds": sounds, "film_sound": film_sound,
-              "neighbours": neighbours, "as": as_modality, "n": number - 1}  # fmt: skip
-    if says_without_vectors(sources, to, by, settings, others, out=out, overwrite=overwrite, as_json=json):
+              "neighbours": neighbours, "as": as_modality}  # fmt: skip
+    if says_without_vectors(sources, to, by, settings, others, (number, seed), out=out, overwrite=overwrite,
+                            as_json=json, space=(space_name, device, download)):  # fmt: skip
         return
     from embedspace.cli.shared.films import check_no_film, is_film, score_films
 

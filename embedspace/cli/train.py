@@ -51,6 +51,12 @@ ToFolder = Annotated[
     Path | None,
     typer.Option("--to", metavar="FOLDER", help="Pictures of the kind that those of --from are to become."),
 ]
+Pairs = Annotated[
+    Path | None,
+    typer.Option(
+        "--pairs", metavar="MANIFEST", help="Recordings and pictures of people who speak; for recipes of kind faces."
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Another seed than the recipe's.")]
 
 
@@ -131,13 +137,15 @@ def generator(
     seed: Seed = None,
     family: Families = None,
     videos: Videos = None,
+    pairs: Pairs = None,
     from_: FromFolder = None,
     to: ToFolder = None,
 ) -> None:
     """Train a generator on vectors of a space, as a recipe says; prints its folder at the end.
 
     A recipe of kind lips trains what reads lips, on --videos: their words come from the recogniser of speech. One of
-    kind style learns to draw the pictures of --from as those of --to are drawn; they need not show the same things.
+    kind faces trains what makes faces from voices, on --pairs of recordings and pictures. One of kind style learns to
+    draw the pictures of --from as those of --to are drawn; they need not show the same things.
     """
     _require(recipe)
     from embedspace.train.generators.run import train_generator
@@ -151,6 +159,7 @@ def generator(
             seed=seed,
             families=tuple(family or ()),
             videos=videos,
+            pairs=pairs,
             folders=_folders(from_, to),
             callback=_tell,
         )

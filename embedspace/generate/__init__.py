@@ -6,6 +6,7 @@ base           the contract of a generator: `Request` in, `Sample`s out, and whi
 registry       a generator by the type that its configuration names
 families       how latents are drawn: one file per family, which says how its network is built, trained and sampled
 latents, captions, speech    what the generators that ship are made of
+lips, faces    words from the mouths in a film; faces for a voice: what has a source of its own and no vector
 soundtrack     sounds for a film: when something strikes, what that means, the file with the film's own pictures
 pretrained     published generators by name, which vectors of a composed space drive
 api            `Generators` of a space, and `generate`, which `EmbeddingSpace.generate` and the commands stand on

@@ -80,7 +80,16 @@ def test_train_passes_on_what_it_is_told(run: Run, monkeypatch: pytest.MonkeyPat
     assert calls == [
         (
             Path("recipe.toml"),
-            {"minutes": 2.0, "out": Path("weights"), "resume": True, "seed": 3, "families": ("vae",), "videos": None},
+            {
+                "minutes": 2.0,
+                "out": Path("weights"),
+                "resume": True,
+                "seed": 3,
+                "families": ("vae",),
+                "videos": None,
+                "pairs": None,
+                "folders": None,
+            },
         ),
     ]
 

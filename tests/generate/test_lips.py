@@ -81,6 +81,40 @@ def test_what_shows_no_face_that_speaks_is_refused() -> None:
         mouths_by_motion(seen(moves=False))
 
 
+def patch(t: float, *, size: tuple[int, int], grows: float = 0.0) -> Image.Image:
+    """Return a picture of a box of the colour of skin, in which something flickers."""
+    picture = Image.new("RGB", (160, 160), (60, 110, 120))
+    pen = ImageDraw.Draw(picture)
+    width, height = size[0] * (1 + grows * t), size[1] * (1 + grows * t)
+    pen.rectangle((80 - width / 2, 80 - height / 2, 80 + width / 2, 80 + height / 2), fill=SKIN)
+    half = 2 + 6 * abs(np.sin(3 * np.pi * t))
+    pen.ellipse((74, 92 - half, 86, 92 + half), fill=LIPS)
+    return picture
+
+
+def test_what_has_the_colour_of_skin_but_no_shape_of_a_head_is_no_face() -> None:
+    def seen(**options: object) -> np.ndarray:
+        return np.stack([np.asarray(patch(k / 25, **options)) for k in range(40)])  # type: ignore[arg-type]
+
+    assert mouths_by_motion(seen(size=(50, 70))).shape == (40, 3)
+    with pytest.raises(InputError, match="no face is found by the colour of skin and the shape of a head"):
+        mouths_by_motion(seen(size=(110, 60)))  # lies
+    with pytest.raises(InputError, match="no face"):
+        mouths_by_motion(seen(size=(25, 90)))  # a post
+    with pytest.raises(InputError, match=r"no face.*of no steady width"):
+        mouths_by_motion(seen(size=(40, 56), grows=0.5))
+
+
+def test_a_hand_beside_a_face_is_no_second_face() -> None:
+    def both(t: float) -> Image.Image:
+        picture = face(t, at=(50,))
+        ImageDraw.Draw(picture).rectangle((90, 120, 155, 150), fill=SKIN)
+        return picture
+
+    found = mouths_by_motion(np.stack([np.asarray(both(k / 25)) for k in range(40)]))
+    assert np.abs(found[:, 0] - 50).max() < 5
+
+
 def test_films_of_other_rates_give_25_crops_a_second(tmp_path: Path) -> None:
     for fps in (10, 25, 60):
         film = write_film(tmp_path / f"{fps}.mp4", face, fps=fps, seconds=2.0)

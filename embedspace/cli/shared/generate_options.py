@@ -128,9 +128,10 @@ By = Annotated[
     str | None,
     typer.Option(
         "--by",
-        metavar="lips|FOLDER",
-        help="Films to text or speech: what the speaker's lips say. lips is the reader that ships, trained on drawn "
-        "faces alone; a folder is one that you trained on your own videos.",
+        metavar="lips|voice|FOLDER",
+        help="lips: films to text or speech, what the speaker's lips say, by the reader that ships, trained on drawn "
+        "faces alone. voice: recordings to an image, a face that fits who speaks; what ships draws emoji people and "
+        "tells by the voice whether of a woman, a man, a girl or a boy. A folder is what you trained yourself.",
     ),
 ]
 

@@ -26,22 +26,26 @@ def says_without_vectors(
     by: str | None,
     settings: Mapping[str, Any],
     others: Mapping[str, Any],
+    drawn: tuple[int, int],
     *,
     out: Path | None,
     overwrite: bool,
     as_json: bool,
+    space: tuple[str | None, str, bool],
 ) -> bool:
-    """Do what no space's vectors take part in: words from lips, and speech in a recording's voice.
+    """Do what no space's vectors take part in: words from lips, faces by voices, and speech in a recording's voice.
 
     Args:
         sources: As the user gave them.
         to: Target.
-        by: "lips", or the folder of a reader; None for none.
+        by: As `generate_by` takes it; None for none.
         settings: Options of the target.
         others: Further options, None, False or 0 where they were not given; "as" is what files are.
+        drawn: How many, and the seed of the first.
         out: File to write.
         overwrite: Replace files.
         as_json: Print one object a source.
+        space: Name, device and whether it may be fetched, of the space that hears voices.
 
     Returns:
         Whether it was one of these.
@@ -50,12 +54,12 @@ def says_without_vectors(
         EmbedspaceError: If an option does not fit, or something cannot be read.
     """
     if by is not None:
-        from embedspace.cli.shared.lips import read_films
-
-        read_films(sources, to, by, {**settings, **others}, out=out, overwrite=overwrite, as_json=as_json)
+        given = {**settings, **others}
+        generate_by(by, sources, to, given, drawn, out, overwrite=overwrite, as_json=as_json, space=space)
         return True
     if not is_converted(to, settings):
         return False
+    others = {**others, "n": drawn[0] - 1}
     convert_sources(sources, settings, others, out=out, overwrite=overwrite, as_json=as_json)
     return True
 
@@ -172,3 +176,34 @@ def _deliver(sample: Sample, query: str, path: Path, *, as_json: bool) -> None:
         return
     said = f"  {sample.text!r}" if sample.text else ""
     print(f"{written}{said}  in the voice of {sample.provenance['voice']}", flush=True)
+
+
+def generate_by(
+    by: str,
+    sources: Sequence[str],
+    to: str,
+    given: dict[str, Any],
+    drawn: tuple[int, int],
+    out: Path | None,
+    *,
+    overwrite: bool,
+    as_json: bool,
+    space: tuple[str | None, str, bool],
+) -> None:
+    """Draw faces by voices, or read films by lips; `drawn` is number and seed, others are as `make_faces` takes them.
+
+    Raises:
+        EmbedspaceError: If an option does not fit, or a source cannot be used.
+    """
+    number, seed = drawn
+    from embedspace.cli.shared.faces import make_faces, makes_faces
+    from embedspace.cli.shared.lips import LIPS, read_films
+
+    if makes_faces(by):
+        make_faces(
+            sources, to, by, given, number=number, seed=seed, out=out, overwrite=overwrite, as_json=as_json, space=space
+        )
+        return
+    if to == Modality.IMAGE and by != LIPS and not Path(by).is_dir():
+        raise ArgumentError("by", f"{by}: must be voice, or a folder that a recipe of kind faces made")
+    read_films(sources, to, by, {**given, "n": number - 1}, out=out, overwrite=overwrite, as_json=as_json)

@@ -22,6 +22,8 @@ __all__ = ["FPS", "Locate", "iter_mouths", "mouths_by_motion"]
 
 FPS = 25
 """Pictures of a mouth per second; films of other rates are read at theirs and brought to it."""
+_NO_FACE = "no face is found by the colour of skin and the shape of a head"
+_INSTEAD = "show one face, lit evenly, or bring landmarks"
 Frames = NDArray[np.uint8]
 Locate = Callable[[Frames], NDArray[np.float32]]
 """(T, H, W, 3) RGB frames -> (T, 3): middle of the mouth (x, y) and half of a crop's side, in pixels."""
@@ -33,7 +35,11 @@ _SHARE = 0.24
 _LEAST = 0.01
 """Share of a picture that a face has at least."""
 _OTHER = 0.4
-"""A second patch of skin of this share of the first is a second face."""
+"""A second head of this share of the first one's skin is a second face."""
+_HEIGHT, _FILLED = (0.78, 2.4), 0.4
+"""Heights of a head, in widths, and the share of its box that is skin: of drawn people 0.8 to 1.7 and 0.44 to 0.74."""
+_STEADY = 0.1
+"""A face whose width varies by more than this share is none: of drawn people 0.03."""
 _STILL = 0.4
 """Mean change of a mouth's pixels between frames, of 255, below which nothing is said."""
 
@@ -174,7 +180,7 @@ def _face(small: Frames, step: int) -> _Track:
     keys = range(0, len(small), 12)
     boxes = [box for key in keys if (box := _patch(skin[key])) is not None]
     if 2 * len(boxes) < len(keys):
-        raise InputError("no face is found by the colour of skin; show one face, lit evenly, or bring landmarks")
+        raise InputError(f"{_NO_FACE}; {_INSTEAD}")
     left, top, right, bottom = np.median(np.array(boxes), axis=0).astype(int)
     margin = round(0.15 * (right - left))
     left, top = max(0, left - margin), max(0, top - margin)
@@ -188,7 +194,10 @@ def _face(small: Frames, step: int) -> _Track:
     counted = np.maximum(1, (widths > 0).sum(axis=1) // 3)
     width = np.array([row[:n].mean() for row, n in zip(widths, counted, strict=True)])
     middle = np.stack([middle_x + left + 0.5, middle_y + top + 0.5], axis=1) * step
-    return _Track(_smooth(middle), _smooth(width[:, None] * step)[:, 0])
+    smooth = _smooth(width[:, None] * step)[:, 0]
+    if smooth.std() > _STEADY * smooth.mean():
+        raise InputError(f"{_NO_FACE}: what has the colour of skin is of no steady width; {_INSTEAD}")
+    return _Track(_smooth(middle), smooth)
 
 
 def _smooth(track: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -201,18 +210,30 @@ def _smooth(track: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def _patch(skin: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """Return (left, top, right, bottom) of the largest patch of skin; None where none is large enough.
+    """Return (left, top, right, bottom) of the largest patch of skin in the shape of a head; None where none is there.
 
     Raises:
         InputError: If a second one is nearly as large.
     """
     sizes, labels = _patches(skin)
-    if not sizes or sizes[0][0] < _LEAST * skin.size:
+    large = [(size, labels == name) for size, name in sizes if size >= _LEAST * skin.size]
+    heads = [(size, box) for size, patch in large if (box := _head(patch)) is not None]
+    if not heads:
         return None
-    if len(sizes) > 1 and sizes[1][0] > max(_OTHER * sizes[0][0], _LEAST * skin.size):
+    if len(heads) > 1 and heads[1][0] > _OTHER * heads[0][0]:
         raise InputError("two faces are found, and lips of one are read; cut the film to one of them")
-    rows, columns = np.nonzero(labels == sizes[0][1])
-    return int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
+    return heads[0][1]
+
+
+def _head(patch: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    """Return the box of a patch that is about as high as a head is, and fills its box as one does; else None."""
+    rows, columns = np.flatnonzero(patch.any(axis=1)), np.flatnonzero(patch.any(axis=0))
+    left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+    height, width = bottom - top + 1, right - left + 1
+    low, high = _HEIGHT
+    if not low <= height / width <= high or patch.sum() < _FILLED * height * width:
+        return None
+    return left, top, right, bottom
 
 
 def _patches(skin: NDArray[np.bool_]) -> tuple[list[tuple[int, int]], NDArray[np.int64]]:

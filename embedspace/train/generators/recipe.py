@@ -13,6 +13,7 @@ from embedspace.errors import ConfigError
 from embedspace.generate.families.base import FamilyConfig
 from embedspace.generate.families.registry import family_of
 from embedspace.train.generators.conversion.recipe import ConversionRecipe, VocoderRecipe
+from embedspace.train.generators.faces.recipe import FaceRecipe
 from embedspace.train.generators.frames.recipe import FrameRecipe
 from embedspace.train.generators.lips.recipe import LipRecipe
 from embedspace.train.generators.styles.recipe import StyleRecipe
@@ -29,7 +30,7 @@ __all__ = [
     "load_generator_recipe",
 ]
 
-KINDS = ("vocabulary", "text", "speech", "image", "audio", "lips", "style", "frames", "vocoder", "conversion")
+KINDS = ("vocabulary", "text", "speech", "image", "audio", "lips", "style", "frames", "vocoder", "conversion", "faces")
 LATENT_KINDS = ("image", "audio")
 """Kinds whose generators draw latents, each with one or several families."""
 _DEFAULT = ("flow", "vae")
@@ -194,6 +195,7 @@ class GeneratorRecipe:
     image: ImageGeneratorRecipe = field(default_factory=ImageGeneratorRecipe)
     audio: AudioGeneratorRecipe = field(default_factory=AudioGeneratorRecipe)
     lips: LipRecipe = field(default_factory=LipRecipe)
+    faces: FaceRecipe = field(default_factory=FaceRecipe)
     vocoder: VocoderRecipe = field(default_factory=VocoderRecipe)
     conversion: ConversionRecipe = field(default_factory=ConversionRecipe)
     style: StyleRecipe = field(default_factory=StyleRecipe)
@@ -212,7 +214,7 @@ def load_generator_recipe(path: str | Path, families: Sequence[str] = ()) -> Gen
     """
     table = read_toml(path, what="recipe", hint="the shipped ones are in training/recipes/generators")
     table = {"name": Path(path).stem, **table}
-    for kind in LATENT_KINDS:
+    for kind in (*LATENT_KINDS, "faces"):
         if isinstance(table.get(kind), Mapping):
             table[kind] = _with_families(table[kind], families, f"{path}: {kind}.families")
     recipe = build(GeneratorRecipe, table, str(path))

@@ -28,6 +28,7 @@ _MODULES = {
     "image": "embedspace.train.generators.image",
     "audio": "embedspace.train.generators.audio",
     "lips": "embedspace.train.generators.lips.run",
+    "faces": "embedspace.train.generators.faces.run",
     "vocoder": "embedspace.train.generators.conversion.run",
     "conversion": "embedspace.train.generators.conversion.run",
     "style": "embedspace.train.generators.styles.run",
@@ -100,6 +101,7 @@ def train_generator(
     seed: int | None = None,
     families: Sequence[str] = (),
     videos: Path | None = None,
+    pairs: Path | None = None,
     folders: tuple[Path, Path] | None = None,
     callback: Callable[[FitProgress], None] | None = None,
 ) -> Path:
@@ -114,6 +116,7 @@ def train_generator(
         families: Only these; where `out` holds a generator, on its latents and beside its families.
         videos: Folder of films that lips are read in, or whose next frames are learnt; for "lips" and "frames" alone.
         folders: Pictures of one kind and of another that they are to become; for kind "style" alone.
+        pairs: Manifest of recordings and pictures of faces; for kind "faces" alone.
         callback: Told of progress, about once a minute.
 
     Returns:
@@ -125,7 +128,7 @@ def train_generator(
     loaded = load_generator_recipe(recipe, families)
     if seed is not None:
         loaded = dataclasses.replace(loaded, seed=seed)
-    _check_kind(recipe, loaded.kind, videos, folders)
+    _check_kind(recipe, loaded.kind, videos, folders, pairs)
     folder = out or Path("build/runs/generators") / loaded.kind
     curves = Curves(folder)
 
@@ -137,7 +140,7 @@ def train_generator(
 
     try:
         module = importlib.import_module(_MODULES[loaded.kind])
-        own = {"lips": videos, "frames": videos, "style": folders, "vocoder": None, "conversion": None}
+        own = {"lips": videos, "frames": videos, "style": folders, "faces": pairs, "vocoder": None, "conversion": None}
         if loaded.kind in own:  # no space's vectors take part
             made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, own[loaded.kind])
         else:
@@ -151,12 +154,16 @@ def train_generator(
     return made
 
 
-def _check_kind(recipe: str | Path, kind: str, videos: Path | None, folders: tuple[Path, Path] | None) -> None:
+def _check_kind(
+    recipe: str | Path, kind: str, videos: Path | None, folders: tuple[Path, Path] | None, pairs: Path | None
+) -> None:
     """Refuse what a generator of another kind is learnt from."""
     if videos is not None and kind not in ("lips", "frames"):
         raise ConfigError(f"{recipe}: a generator of {kind} learns from no videos; leave videos (--videos) out")
     if folders is not None and kind != "style":
         raise ConfigError(f"{recipe}: a generator of {kind} learns from no two folders; leave --from and --to out")
+    if pairs is not None and kind != "faces":
+        raise ConfigError(f"{recipe}: a generator of {kind} learns from no pairs; leave pairs (--pairs) out")
 
 
 def open_run(

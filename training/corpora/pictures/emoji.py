@@ -35,6 +35,7 @@ __all__ = [
     "IconSet",
     "Vendor",
     "concepts",
+    "hexcode_named",
     "hexcode_of",
     "hexcodes_by_name",
 ]
@@ -189,24 +190,37 @@ def hexcodes_by_name() -> dict[str, str]:
     return found
 
 
+def hexcode_named(name: str) -> str | None:
+    """Return the hexcode of a name, or of a name with a number behind it, as several drawings of one emoji have."""
+    known = hexcodes_by_name()
+    return known.get(_squashed(name)) or known.get(_squashed(re.sub(r"-\d$", "", name)))
+
+
 @dataclass(frozen=True, slots=True)
 class IconSet(Vendor):
     """A vendor whose emoji are SVG bodies in one Iconify JSON file, `folder`, by name instead of hexcode."""
 
     def pictures(self) -> Mapping[str, Path | bytes]:
         """Return hexcode -> SVG of the icons whose name is an emoji's; the first of two for one emoji stands."""
-        icons = _load(unpacked(self.package) / self.folder)
         found: dict[str, Path | bytes] = {}
+        for name, svg in self.drawings().items():
+            code = hexcode_named(name)
+            if code is not None:
+                found.setdefault(code, svg)
+        return found
+
+    def drawings(self) -> dict[str, bytes]:
+        """Return name -> SVG of all icons, by name."""
+        icons = _load(unpacked(self.package) / self.folder)
+        found = {}
         for name, icon in sorted(icons["icons"].items()):
-            known = hexcodes_by_name()  # several drawings of one emoji are numbered: "penguin-1"
-            code = known.get(_squashed(name)) or known.get(_squashed(re.sub(r"-\d$", "", name)))
-            if code is None or icon.get("hidden"):
+            if icon.get("hidden"):
                 continue
             left, top = icon.get("left", 0), icon.get("top", 0)
             width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
             box = f'viewBox="{left} {top} {width} {height}" width="{width}" height="{height}"'
             namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-            found.setdefault(code, f"<svg {namespaces} {box}>{icon['body']}</svg>".encode())
+            found[name] = f"<svg {namespaces} {box}>{icon['body']}</svg>".encode()
         return found
 
 

@@ -1,0 +1,1 @@
+"""Training of what makes faces from voices."""

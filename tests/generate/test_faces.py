@@ -1,0 +1,110 @@
+"""Faces from voices: what is drawn depends on voice and seed alone, and what does not fit is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embedspace.encoders.base import save_tensors
+from embedspace.errors import ArgumentError, ConfigError, WeightsError
+from embedspace.generate.faces import FaceMaker
+from embedspace.generate.faces.maker import VOICE_NUMBERS, is_face_maker, picture_parts, write_face_config
+from embedspace.generate.families.base import network_for_sampling
+from embedspace.generate.families.registry import family_of
+
+SHAPE = (8, 12, 12)
+
+
+def maker_in(folder: Path, **changes: object) -> Path:
+    """Write what makes faces, untrained and small."""
+    family = family_of("gan")
+    config = family.Config(channels=8, critic_channels=8, noise_dim=4, neighbours=0)
+    torch.manual_seed(0)
+    save_tensors(network_for_sampling(family, config, SHAPE, VOICE_NUMBERS), folder / "network.safetensors")
+    mean = np.full(VOICE_NUMBERS, 0.02, np.float32)
+    about = {"about": "a test", "autoencoder": picture_parts().digest, **changes}
+    write_face_config(folder, {"type": "gan", **asdict(config)}, SHAPE, mean, about)
+    return folder
+
+
+def voice(seed: int = 0, width: int = VOICE_NUMBERS) -> np.ndarray:
+    row = np.zeros(width, np.float32)
+    row[:VOICE_NUMBERS] = np.abs(np.random.default_rng(seed).normal(size=VOICE_NUMBERS))
+    return row / np.linalg.norm(row)
+
+
+@pytest.fixture(scope="module")
+def maker(tmp_path_factory: pytest.TempPathFactory) -> FaceMaker:
+    return FaceMaker.from_pretrained(maker_in(tmp_path_factory.mktemp("faces")))
+
+
+def test_a_face_is_told_by_voice_and_seed_alone(maker: FaceMaker) -> None:
+    three = maker.make(voice(), 3, seed=5)
+    assert [one.seed for one in three] == [5, 6, 7]
+    assert three[0].content.shape == (96, 96, 3) and three[0].content.dtype == np.uint8
+    alone = maker.make(voice(), 1, seed=7)[0]
+    assert np.abs(alone.content.astype(int) - three[2].content).max() <= 1  # no sample depends on its batch
+    assert (three[0].content != three[1].content).any()
+    other = maker.make(voice(1), 1, seed=5)[0]
+    assert (other.content != three[0].content).any()
+    assert three[0].provenance["trained_on"] == "a test" and three[0].provenance["weights"] == maker.digest
+
+
+def test_a_row_of_a_space_is_the_voice_in_front(maker: FaceMaker) -> None:
+    plain, padded = maker.make(voice(), 1)[0], maker.make(voice(width=384), 1)[0]
+    assert (plain.content == padded.content).all()
+    louder = maker.make(3 * voice(), 1)[0]
+    assert np.abs(louder.content.astype(int) - plain.content).max() <= 1
+
+
+def test_the_mean_voice_is_taken_out(maker: FaceMaker) -> None:
+    own = voice() - maker.mean
+    assert np.allclose(maker.condition(voice()).numpy(), own / np.linalg.norm(own), atol=1e-6)
+
+
+def test_a_larger_face_is_drawn(maker: FaceMaker) -> None:
+    assert maker.make(voice(), 1, size=192)[0].content.shape == (192, 192, 3)
+
+
+@pytest.mark.parametrize("row", [np.ones(100), np.ones(300), np.zeros(256)])
+def test_what_is_no_voice_is_refused(maker: FaceMaker, row: np.ndarray) -> None:
+    with pytest.raises(ArgumentError, match="must be a voice"):
+        maker.make(row)
+
+
+def test_no_face_is_refused(maker: FaceMaker) -> None:
+    with pytest.raises(ArgumentError, match="at least 1"):
+        maker.make(voice(), 0)
+
+
+def test_latents_of_another_autoencoder_are_refused(tmp_path: Path) -> None:
+    maker_in(tmp_path, autoencoder="0" * 64)
+    with pytest.raises(WeightsError, match="another autoencoder"):
+        FaceMaker.from_pretrained(tmp_path)
+
+
+def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
+    maker_in(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "family": {**config["family"], "colour": 1}}))
+    with pytest.raises(ConfigError, match="colour"):
+        FaceMaker.from_pretrained(tmp_path)
+    del config["mean"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match="'mean' is missing"):
+        FaceMaker.from_pretrained(tmp_path)
+    (tmp_path / "network.safetensors").write_bytes(b"x")
+    assert is_face_maker(tmp_path) and not is_face_maker(tmp_path / "none")
+
+
+def test_what_ships_draws_emoji_people_and_says_so() -> None:
+    shipped = FaceMaker.from_pretrained()
+    assert "emoji people" in shipped.about.casefold() and "no face of anybody" in shipped.about
+    assert shipped.make(voice())[0].content.shape == (96, 96, 3)
+    folder = Path(__file__).resolve().parents[2] / "embedspace" / "weights" / "faces"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 3_000_000
