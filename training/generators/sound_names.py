@@ -27,6 +27,7 @@ from embedspace.calibration.centring import centre
 from embedspace.errors import MediaError
 from embedspace.generate.base import Request
 from embedspace.generate.soundtrack.naming import SHIPPED, SoundNames
+from embedspace.media.image import open_image
 from embedspace.space import EmbeddingSpace
 from training.corpora.manifest import CORPORA, Item, read_manifest
 from training.corpora.video.scenes import SIZE, thing_picture
@@ -97,7 +98,7 @@ def film_picture(path: Path, rng: np.random.Generator) -> Image.Image:
     frame.paste(thing, (left, top), thing)
     coded = io.BytesIO()
     frame.save(coded, "JPEG", quality=45)
-    frame = Image.open(coded).convert("RGB")
+    frame = open_image(coded).convert("RGB")
     half = max(thing.size) * rng.uniform(1.2, 1.6) / 2
     x, y = left + thing.width / 2 + rng.normal(0, 2), top + thing.height / 2 + rng.normal(0, 2)
     box = (max(0.0, x - half), max(0.0, y - half), min(SIZE[0], x + half), min(SIZE[1], y + half))

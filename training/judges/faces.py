@@ -31,6 +31,7 @@ from embedspace.errors import ConfigError
 from embedspace.files import replacing
 from embedspace.generate.faces.maker import picture_parts
 from embedspace.generate.latents.autoencoder import Autoencoder
+from embedspace.media.image import open_image
 from training.convert.backbones import convert
 
 __all__ = ["AXES", "FaceJudge", "load", "read_rows"]
@@ -119,7 +120,7 @@ def read_rows(name: str) -> list[dict[str, Any]]:
 
 def picture(row: Mapping[str, Any]) -> NDArray[np.uint8]:
     """Return the picture of a row, (96, 96, 3)."""
-    with Image.open(DATA / row["picture"]) as opened:
+    with open_image(DATA / row["picture"]) as opened:
         return np.asarray(opened.convert("RGB"))
 
 

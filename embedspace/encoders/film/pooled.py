@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from embedspace.encoders.contract import Encoders, MediaEncoder, content_bytes
-from embedspace.encoders.film.moving import moving_things
 from embedspace.encoders.registry import register_encoder
 from embedspace.errors import ConfigError
 from embedspace.modality import Modality
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["POOLED_SECTION", "FrameWindow", "PooledConfig", "PooledEncoder"]
 
@@ -117,6 +118,8 @@ class PooledEncoder(MediaEncoder):
 
     def prepare_views(self, media: FrameWindow, images: Sequence[Image.Image]) -> FrameWindow:
         """Add to a window the views of what moves in its images, one for each of its frames."""
+        from embedspace.encoders.film.moving import moving_things  # a search by words opens no picture
+
         assert self._frames is not None
         return FrameWindow(media.frames, tuple(map(self._frames.prepare, moving_things(images, self.views))))
 

@@ -200,5 +200,5 @@ def test_fingerprints_are_what_they_were() -> None:
         "image": "80675dc9",
         "audio": "0239aa00",
         "speech": "d81395e5",
-        "video": "ccb3da97",
+        "video": "2aa76da0",
     }

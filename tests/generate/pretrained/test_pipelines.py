@@ -177,7 +177,11 @@ def test_what_is_no_pipeline_is_refused(workshop: Workshop, text: Any, tmp_path:
         (f"diffusers:{workshop.clip}", WeightsError, "holds no model_index.json: it is no pipeline of diffusers"),
         (f"diffusers:{tmp_path / 'none'}", WeightsError, "there is no folder"),
         ("diffusers:somebody/pipeline", WeightsError, r"^head 'diffusers:somebody/pipeline': .*\(--download\)"),
-        ("painter:picture", ArgumentError, "^head painter:picture: is no pretrained head; write one of: diffusers:<"),
+        (
+            "painter:picture",
+            ArgumentError,
+            "^head painter:picture: is no pretrained head; write one of: clipcap:.*diffusers:<",
+        ),
         ("diffusers:", ArgumentError, "is no pretrained head"),
         (
             f"diffusers:{workshop.prior}",
