@@ -25,6 +25,7 @@ from embedspace.modality import Modality
 from embedspace.train.generators.lips.clips import ClipBatch, LipClips, read_clips
 from embedspace.train.generators.lips.films import Transcribe, prepare_films
 from embedspace.train.generators.lips.recipe import LipRecipe
+from embedspace.train.generators.lips.scores import TextScores
 from embedspace.train.generators.lips.signs import prepare_signs
 from embedspace.train.generators.recipe import GeneratorRecipe
 from embedspace.train.loop import FitConfig, FitProgress, fit
@@ -154,8 +155,10 @@ def train_lips(run: LipRun, clips: Mapping[str, LipClips] | None = None) -> Path
 
     Raises:
         ConfigError: If there are no clips.
+        MissingExtraError: If points of signs are learnt from, and sacrebleu is not installed.
     """
     recipe = run.recipe
+    scores = TextScores() if recipe.points else None  # what is signed is a translation, and scored as one
     found = read_clips(Path(recipe.clips)) if clips is None else clips
     train = found["train"]
     torch.manual_seed(run.seed)
@@ -182,7 +185,10 @@ def train_lips(run: LipRun, clips: Mapping[str, LipClips] | None = None) -> Path
         read = [text for batch in batches for text in greedy_texts(model, batch)]
         said = [text for batch in batches for text in batch.texts]
         wrong, words = word_errors(said, read)
-        return {"val_loss": sum(losses) / len(said), "val_wer": wrong / max(words, 1)}
+        scalars = {"val_loss": sum(losses) / len(said), "val_wer": wrong / max(words, 1)}
+        if scores is not None:
+            scalars |= {f"val_{name}": score for name, score in scores.beside_shuffled(said, read).items()}
+        return scalars
 
     fit(
         network, loss_of_step, _fit_config(run), stage="lips", checkpoint=run.out / "lips.ckpt", resume=run.resume,
