@@ -64,6 +64,7 @@ def train_recipe(
     resume: bool,
     tell: Callable[[FitProgress], None],
     videos: Path | None,
+    landmarks: Path | None = None,
 ) -> Path:
     """Train as a recipe says: on videos, whose clips are prepared first and kept in `out`, or on prepared clips.
 
@@ -74,6 +75,7 @@ def train_recipe(
         resume: Go on from the checkpoint in `out`.
         tell: Told of progress, and of films that were left out.
         videos: Folder of films.
+        landmarks: Folder of the landmarks of those films, see `embedspace.generate.lips.landmarks`.
 
     Returns:
         The folder of the reader.
@@ -84,6 +86,8 @@ def train_recipe(
     """
     section = recipe.lips
     run = LipRun(section, recipe.seed, out, 1e9 if minutes is None else minutes, resume, tell)
+    if landmarks is not None and (videos is None or section.layout == "how2sign"):
+        raise ConfigError(f"{landmarks}: landmarks go with films (--videos); leave --landmarks out")
     if videos is None:
         return train_lips(run)
     clips = out / "clips"
@@ -95,7 +99,9 @@ def train_recipe(
         skipped = prepare_signs(videos, clips, tell=told)
     else:
         words = _recogniser(recipe.space) if section.layout == "folder" else _no_recogniser
-        skipped = prepare_films(videos, section.layout, clips, words, val_share=section.val_share, tell=told)
+        skipped = prepare_films(
+            videos, section.layout, clips, words, val_share=section.val_share, locate=landmarks, tell=told
+        )
     for number, line in enumerate(skipped):
         tell(FitProgress(f"left out: {line}", number + 1, len(skipped), 0.0, {}))
     rendered = [Path(section.clips)] if section.with_clips else []
