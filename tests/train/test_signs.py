@@ -142,7 +142,7 @@ def test_scores_are_sacrebleus_and_the_control_is_of_other_sentences() -> None:
 
 
 def test_without_sacrebleu_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics.bleu", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'embedspace\[train\]'"):
         TextScores()
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,37 +146,33 @@ def _track(points: Points, seconds: NDArray[np.float64], size: tuple[int, int], 
     width = np.full(len(points), _FACE * float(np.median(mouth[there])))
     if layout.sides is not None:
         sides = np.linalg.norm(pixels[:, layout.sides[1]] - pixels[:, layout.sides[0]], axis=1)
-        width = np.where(np.isfinite(sides) & (sides > mouth), sides, np.nan)
-    known = there & np.isfinite(width)
-    width = (
-        np.interp(seconds, seconds[known], width[known])
-        if known.any()
-        else np.full(len(points), _FACE * float(np.median(mouth[there])))
-    )
+        known = there & np.isfinite(sides) & (sides > mouth)
+        width = np.interp(seconds, seconds[known], sides[known]) if known.any() else width
     at = np.stack([np.interp(seconds, seconds[there], middle[there, k]) for k in range(2)] + [SHARE * width], axis=1)
-    return MouthTrack(seconds, smooth(at) / np.array([size[0], size[1], size[0]], np.float32))
+    return MouthTrack(seconds, (smooth(at) / np.array([size[0], size[1], size[0]])).astype(np.float32))
 
 
 def _points(file: Path) -> Points:
     """Return (frames, points, 2) of a file, NaN where nothing was found."""
     try:
         found = _READERS[file.suffix.lower() if file.is_file() else ""](file)
+        found = found.astype(np.float32)
     except KeyError as error:
         raise MediaError(f"{file}: no file of landmarks; name one of {', '.join(_SUFFIXES)}") from error
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except _DAMAGED as error:
         raise MediaError(f"{file}: no landmarks of a face can be read ({error}); see docs/lips.md") from error
     if found.ndim != 3 or not len(found) or found.shape[2] < 2:
         raise MediaError(f"{file}: has shape {found.shape}; must be (frames, points of a face, 2 or more)")
-    points = found[:, :, :2].astype(np.float32)
+    points = found[:, :, :2].copy()
     points[(points == 0).all(axis=2)] = np.nan
     return points
 
 
 def _from_array(file: Path) -> NDArray[Any]:
-    found = np.load(file, allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        return found
-    with found:
+    with file.open("rb") as opened:  # numpy leaves a damaged archive open
+        found = np.load(opened, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
         names = list(found)
         if len(names) != 1:
             raise ValueError(f"holds {len(names)} arrays; save one")
@@ -230,4 +227,5 @@ def _from_csv(file: Path) -> NDArray[Any]:
     return out
 
 
+_DAMAGED = (OSError, ValueError, TypeError, AttributeError, EOFError, csv.Error, zipfile.BadZipFile)
 _READERS = {".npy": _from_array, ".npz": _from_array, ".json": _from_json, ".csv": _from_csv, "": _from_openpose}

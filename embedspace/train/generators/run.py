@@ -135,13 +135,7 @@ def train_generator(
         raise ConfigError(f"{recipe}: a generator of {loaded.kind} takes no landmarks; leave --landmarks out")
     folder = out or Path("build/runs/generators") / loaded.kind
     curves = Curves(folder)
-
-    def tell(progress: FitProgress) -> None:
-        if "loss" in progress.scalars:
-            curves.add(progress)
-        if callback is not None:
-            callback(progress)
-
+    tell = _drawn_and_told(curves, callback)
     try:
         module = importlib.import_module(_MODULES[loaded.kind])
         own = {"lips": videos, "frames": videos, "style": folders, "faces": pairs, "vocoder": None, "conversion": None}
@@ -157,6 +151,18 @@ def train_generator(
     resolved = {k: v for k, v in dataclasses.asdict(loaded).items() if k not in _MODULES or k == loaded.kind}
     write_text(made / "recipe.json", json.dumps(resolved, indent=1) + "\n")
     return made
+
+
+def _drawn_and_told(curves: Curves, callback: Callable[[FitProgress], None] | None) -> Callable[[FitProgress], None]:
+    """Return what adds progress to curves, and tells the caller of it."""
+
+    def tell(progress: FitProgress) -> None:
+        if "loss" in progress.scalars:
+            curves.add(progress)
+        if callback is not None:
+            callback(progress)
+
+    return tell
 
 
 def _check_kind(

@@ -91,8 +91,8 @@ def prepare_films(
             name = _name_of(film.path, marks)
             if (folder / f"{name}.jsonl").exists():
                 continue
-            track = read_landmarks(marks, film.path) if marks is not None else locate
-            clips = list(_clips(film, split, transcribe, track))
+            find = locate if not isinstance(locate, Path) else read_landmarks(marks or locate, film.path)
+            clips = list(_clips(film, split, transcribe, find))
         except EmbedspaceError as error:
             skipped.append(str(error))
             continue

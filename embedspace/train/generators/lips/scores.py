@@ -28,7 +28,8 @@ class TextScores:
             MissingExtraError: If sacrebleu is not installed.
         """
         try:
-            from sacrebleu.metrics import BLEU, CHRF
+            from sacrebleu.metrics.bleu import BLEU
+            from sacrebleu.metrics.chrf import CHRF
         except ImportError as error:
             raise MissingExtraError("what is signed is scored by sacrebleu: pip install 'embedspace[train]'") from error
         self._measures: dict[str, Any] = {"bleu": BLEU(), "chrf": CHRF()}
