@@ -154,11 +154,11 @@ def _track(points: Points, seconds: NDArray[np.float64], size: tuple[int, int], 
 
 def _points(file: Path) -> Points:
     """Return (frames, points, 2) of a file, NaN where nothing was found."""
+    read = _READERS.get(file.suffix.lower() if file.is_file() else "")
+    if read is None:
+        raise MediaError(f"{file}: no file of landmarks; name one of {', '.join(_SUFFIXES)}")
     try:
-        found = _READERS[file.suffix.lower() if file.is_file() else ""](file)
-        found = found.astype(np.float32)
-    except KeyError as error:
-        raise MediaError(f"{file}: no file of landmarks; name one of {', '.join(_SUFFIXES)}") from error
+        found = read(file).astype(np.float32)
     except _DAMAGED as error:
         raise MediaError(f"{file}: no landmarks of a face can be read ({error}); see docs/lips.md") from error
     if found.ndim != 3 or not len(found) or found.shape[2] < 2:
@@ -227,5 +227,5 @@ def _from_csv(file: Path) -> NDArray[Any]:
     return out
 
 
-_DAMAGED = (OSError, ValueError, TypeError, AttributeError, EOFError, csv.Error, zipfile.BadZipFile)
+_DAMAGED = (OSError, ValueError, TypeError, AttributeError, LookupError, EOFError, csv.Error, zipfile.BadZipFile)
 _READERS = {".npy": _from_array, ".npz": _from_array, ".json": _from_json, ".csv": _from_csv, "": _from_openpose}
