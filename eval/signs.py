@@ -116,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }  # fmt: skip
     found = {**about, **found}
     if given.out is not None:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
     sys.stdout.write(_page(found))
     return 0

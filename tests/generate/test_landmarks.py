@@ -148,8 +148,9 @@ def test_what_does_not_fit_is_one_line(film: Path, tmp_path: Path) -> None:
         assert name in str(caught.value) and "\n" not in str(caught.value)
     texts = {
         "a.json": "{}", "b.json": "[[[1, 2], [3]]]", "c.json": "[null, null]", "d.json": "[", "e.csv": "x,y\n1,2\n",
-        "f.csv": "x_0,y_0\n1,here\n", "g.npy": "no array", "h.txt": "1 2", "i.json": "[3, 4]", "o.json": '[[{"x": 1, "y": 2}]]', "j.npz": "PK\x03\x04no",
+        "f.csv": "x_0,y_0\n1,here\n", "g.npy": "no array", "h.txt": "1 2", "i.json": "[3, 4]", "j.npz": "PK\x03\x04no",
         "k.csv": "x_0,y_0\n1\n", "l.json": '[[["a", "b"]]]', "m.json": "[[[1, 2]], [[1, 2], [3, 4]]]",
+        "o.json": '[[{"x": 1, "y": 2}]]',
     }  # fmt: skip
     (tmp_path / "frames").mkdir()
     texts["frames/n_keypoints.json"] = "[]"
