@@ -15,6 +15,7 @@ from embedspace.cli.shared.generate_options import (
     Force,
     HeadOptions,
     HeadReference,
+    Landmarks,
     Morph,
     Neighbours,
     Number,
@@ -76,6 +77,7 @@ def generate(
     sounds: Sounds = None,
     film_sound: FilmSound = None,
     by: By = None,
+    landmarks: Landmarks = None,
     overwrite: Overwrite = False,
     as_modality: AsModality = None,
     json: Json = False,
@@ -95,17 +97,16 @@ def generate(
     from embedspace.cli.shared.voices import says_without_vectors
 
     others = {"head": head, "morph": morph, "sheet": sheet, "sounds": sounds, "film_sound": film_sound,
-              "neighbours": neighbours, "as": as_modality}  # fmt: skip
+              "neighbours": neighbours, "as": as_modality, "landmarks": landmarks}  # fmt: skip
     if says_without_vectors(sources, to, by, settings, others, (number, seed), out=out, overwrite=overwrite,
                             as_json=json, space=(space_name, device, download)):  # fmt: skip
         return
     from embedspace.cli.shared.films import check_no_film, is_film, score_films
 
     if is_film(sources, to, settings, morph=morph, head=head, as_modality=as_modality):
-        score_films(
-            sources, settings, number=number, seed=seed, out=out, sheet=sheet, neighbours=neighbours, sounds=sounds,
-            film_sound=film_sound, overwrite=overwrite, as_json=json, space=(space_name, device, download),
-        )  # fmt: skip
+        score_films(sources, settings, number=number, seed=seed, out=out, sheet=sheet, neighbours=neighbours,
+                    sounds=sounds, film_sound=film_sound, overwrite=overwrite, as_json=json,
+                    space=(space_name, device, download))  # fmt: skip
         return
     check_no_film(sounds, film_sound)
     from embedspace.query.grammar import parse

@@ -43,6 +43,14 @@ Videos = Annotated[
         "--videos", metavar="FOLDER", help="Films: of people who speak for recipes of kind lips, any for kind frames."
     ),
 ]
+Landmarks = Annotated[
+    Path | None,
+    typer.Option(
+        "--landmarks",
+        metavar="FOLDER",
+        help="Landmarks of the faces in those films, named as they are (docs/lips.md); for recipes of kind lips.",
+    ),
+]
 FromFolder = Annotated[
     Path | None,
     typer.Option("--from", metavar="FOLDER", help="Pictures of one kind; for recipes of kind style."),
@@ -137,6 +145,7 @@ def generator(
     seed: Seed = None,
     family: Families = None,
     videos: Videos = None,
+    landmarks: Landmarks = None,
     pairs: Pairs = None,
     from_: FromFolder = None,
     to: ToFolder = None,
@@ -159,6 +168,7 @@ def generator(
             seed=seed,
             families=tuple(family or ()),
             videos=videos,
+            landmarks=landmarks,
             pairs=pairs,
             folders=_folders(from_, to),
             callback=_tell,

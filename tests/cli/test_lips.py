@@ -6,8 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.generate.test_landmarks import marks
 from tests.generate.test_lips import face, reader_in
 from tests.support.ball_film import write_film
 from tests.support.cli_media import Result, Run, make_run
@@ -78,3 +80,34 @@ def test_what_does_not_fit_is_one_line(run: Run, tmp_path: Path, arguments: tupl
     by = () if "--by" in arguments else ("--by", "reader")
     result = run("--from", *arguments, *by)
     assert result.code != 0 and said in result.err and result.err.count("\n") == 1, result.err
+
+
+def test_landmarks_tell_the_mouth_where_skin_does_not(run: Run, tmp_path: Path, spoken: None) -> None:
+    film = write_film(tmp_path / "talk.mp4", lambda t: face(t, at=(40, 120)), seconds=1.0)
+    two = run("--from", film, "--to", "text", "--by", "reader")
+    assert two.code != 0 and "two faces" in two.err
+    np.save(tmp_path / "talk.npy", marks(np.arange(25) / 25))
+    told = run("--from", film, "--to", "text", "--by", "reader", "--landmarks", "talk.npy", "--json")
+    assert told.code == 0, told.err
+    assert json.loads(told.out)["landmarks"] == "talk.npy"
+    other = write_film(tmp_path / "other.mp4", lambda t: face(t, at=(40, 120)), seconds=0.4)
+    both = run("--from", other, "--from", film, "--to", "text", "--by", "reader", "--landmarks", tmp_path)
+    assert both.code != 0 and both.out == "bin blue\n"
+    assert "no landmarks of other.mp4" in both.err and "1 of 2 films" in both.err
+
+
+def test_landmarks_that_do_not_fit_are_one_line(run: Run, tmp_path: Path, spoken: None) -> None:
+    film = write_film(tmp_path / "talk.mp4", face, seconds=1.0)
+    np.save(tmp_path / "short.npy", marks(np.arange(24) / 25))
+    np.save(tmp_path / "nobody.npy", np.zeros((25, 68, 2)))
+    by = ("--from", film, "--to", "text", "--by", "reader")
+    for more, said in (
+        ((*by, "--landmarks", "short.npy"), "short.npy: has landmarks of 24 frames"),
+        ((*by, "--landmarks", "nobody.npy"), "nobody.npy: the mouth is within the picture (160 x 160) in 0 of 25"),
+        ((*by, "--landmarks", "none.npy"), "--landmarks none.npy: no such file or folder"),
+        ((*by, "--from", film, "--landmarks", "short.npy"), "is of one film"),
+        (("--from", "words", "--to", "image", "--landmarks", "short.npy"), "goes with --by lips"),
+        (("--from", film, "--to", "image", "--by", "voice", "--landmarks", "short.npy"), "landmarks"),
+    ):
+        result = run(*more)
+        assert result.code != 0 and said in result.err and result.err.count("\n") == 1, result.err

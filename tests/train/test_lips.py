@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from embedspace.train.generators.lips.recipe import LipRecipe
 from embedspace.train.generators.lips.run import LipRun, greedy_texts, start_from, train_lips
 from embedspace.train.generators.run import train_generator
 from embedspace.train.loop import FitProgress
+from tests.generate.test_landmarks import marks
 from tests.generate.test_lips import face, reader_in
 from tests.support.ball_film import write_film
 
@@ -201,3 +203,35 @@ def test_greedy_letters_stop_at_a_clips_end(clips: Path) -> None:
     found = read_clips(clips)["train"]
     pair = greedy_texts(network, found.batch([0, len(found) - 1]))
     assert pair[0] == greedy_texts(network, found.batch([0]))[0]
+
+
+def test_films_are_learnt_from_by_landmarks(tmp_path: Path) -> None:
+    films, points = tmp_path / "lrs", tmp_path / "marks"
+    for speaker in ("anna", "ben"):  # both their films are called 1.mp4
+        for folder in (films, points):
+            (folder / speaker).mkdir(parents=True)
+        write_film(films / speaker / "1.mp4", lambda t: face(t, at=(40, 120)), seconds=1.0)
+        (films / speaker / "1.txt").write_text("Text: NOW\n")
+    np.save(points / "anna" / "1.npy", marks(np.arange(25) / 25))
+    recipe = tmp_path / "lips.toml"
+    recipe.write_text(
+        'kind = "lips"\n[lips]\nlayout = "lrs"\nsteps = 2\nchannels = 4\nwidth = 16\nhidden = 8\nlayers = 1\n'
+        "val_share = 0.0\nbatch_size = 1\n"
+    )
+    told: list[FitProgress] = []
+    folder = train_generator(
+        recipe, out=tmp_path / "out", videos=films, landmarks=points, minutes=1, callback=told.append
+    )
+    assert (folder / "network.safetensors").is_file()
+    assert len(read_clips(tmp_path / "out" / "clips")["train"]) == 1
+    assert ["no landmarks of 1.mp4" in one.stage for one in told if one.stage.startswith("left out")] == [True]
+    before = {path.name for path in (tmp_path / "out" / "clips").glob("*.jsonl")}
+    np.save(points / "anna" / "1.npy", marks(np.arange(25) / 25) + 1)
+    os.utime(points / "anna" / "1.npy", (1, 1))
+    assert len(prepare_films(films, "lrs", tmp_path / "out" / "clips", lambda wave: "", locate=points)) == 1
+    after = {path.name for path in (tmp_path / "out" / "clips").glob("*.jsonl")}
+    assert len(before) == 1 and len(after) == 2  # other landmarks, another shard
+    with pytest.raises(ConfigError, match="no such folder of landmarks"):
+        prepare_films(films, "lrs", tmp_path / "x", lambda wave: "", locate=points / "none")
+    with pytest.raises(ConfigError, match="landmarks go with films"):
+        train_generator(recipe, out=tmp_path / "out", landmarks=points)

@@ -17,6 +17,7 @@ __all__ = [
     "Force",
     "HeadOptions",
     "HeadReference",
+    "Landmarks",
     "Morph",
     "Neighbours",
     "Number",
@@ -132,6 +133,16 @@ By = Annotated[
         help="lips: films to text or speech, what the speaker's lips say, by the reader that ships, trained on drawn "
         "faces alone. voice: recordings to an image, a face that fits who speaks; what ships draws emoji people and "
         "tells by the voice whether of a woman, a man, a girl or a boy. A folder is what you trained yourself.",
+    ),
+]
+
+Landmarks = Annotated[
+    Path | None,
+    typer.Option(
+        "--landmarks",
+        metavar="FILE|FOLDER",
+        help="With --by lips: points of the face in each frame, by a model of yours, in place of skin and motion; of "
+        "several films a folder of files named as they are. What files: docs/lips.md.",
     ),
 ]
 

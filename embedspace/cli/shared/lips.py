@@ -37,7 +37,7 @@ def read_films(
         to: "text" or "speech".
         by: "lips", or the folder of a reader.
         settings: Options of the target and others that only a voice goes with; None, 0 or False where they were not
-            given.
+            given; "landmarks" is a file or folder of them.
         out: File to write; several films become name-1, name-2, ...
         overwrite: Replace files.
         as_json: Print one object a film.
@@ -45,12 +45,14 @@ def read_films(
     Raises:
         EmbedspaceError: If an option does not fit, or a film cannot be read; of several, those that can be are.
     """
+    landmarks = settings.pop("landmarks", None)
     paths = _checked(films, to, by, settings, out, overwrite)
+    _check_landmarks(landmarks, films)
     reader = _reader(by)
     failed: list[str] = []
     for film, own in zip(films, paths, strict=True):
         try:
-            sample = _sample(reader, film, to, settings.get("voice"))
+            sample = _sample(reader, film, to, settings.get("voice"), landmarks)
         except EmbedspaceError as error:
             if len(films) == 1:
                 raise
@@ -95,6 +97,15 @@ def _checked(
     return paths
 
 
+def _check_landmarks(landmarks: Path | None, films: Sequence[str]) -> None:
+    if landmarks is None:
+        return
+    if not landmarks.exists():
+        raise ArgumentError("landmarks", f"{landmarks}: no such file or folder")
+    if landmarks.is_file() and len(films) > 1:
+        raise ArgumentError("landmarks", f"{landmarks}: is of one film; of {len(films)} films name a folder of files")
+
+
 def _reader(by: str) -> LipReader:
     from embedspace.generate.lips import LipReader
 
@@ -103,17 +114,19 @@ def _reader(by: str) -> LipReader:
     return LipReader.from_pretrained(None if by == LIPS else by)
 
 
-def _sample(reader: LipReader, film: str, to: str, voice: str | None) -> Sample:
+def _sample(reader: LipReader, film: str, to: str, voice: str | None, landmarks: Path | None) -> Sample:
     """Return what is said in a film, as text or in a voice."""
     from embedspace.generate.base import Sample
     from embedspace.generate.conversion.say import say_words
+    from embedspace.generate.lips.landmarks import read_landmarks
 
-    lines = reader.read(film)
+    lines = reader.read(film, locate=None if landmarks is None else read_landmarks(landmarks, film))
     text = "\n".join(line.text for line in lines)
     about = {
         "by": LIPS,
         "weights": reader.digest,
         "trained_on": reader.about,
+        **({} if landmarks is None else {"landmarks": landmarks.name}),
         "lines": [{"start": round(one.start, 2), "end": round(one.end, 2), "text": one.text} for one in lines],
     }  # fmt: skip
     score = sum(line.score for line in lines) / len(lines)

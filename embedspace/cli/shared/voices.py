@@ -53,6 +53,8 @@ def says_without_vectors(
     Raises:
         EmbedspaceError: If an option does not fit, or something cannot be read.
     """
+    if by is None and others.get("landmarks") is not None:
+        raise ArgumentError("landmarks", f"{others['landmarks']}: goes with --by lips")
     if by is not None:
         given = {**settings, **others}
         generate_by(by, sources, to, given, drawn, out, overwrite=overwrite, as_json=as_json, space=space)

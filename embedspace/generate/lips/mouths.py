@@ -7,7 +7,7 @@ function that is given frames and returns the mouth in each (`Locate`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,19 +18,46 @@ from embedspace.errors import InputError
 from embedspace.generate.lips.network import CROP
 from embedspace.media.film import Film, iter_moments
 
-__all__ = ["FPS", "Locate", "iter_mouths", "mouths_by_motion"]
+__all__ = ["FPS", "SHARE", "Locate", "MouthTrack", "iter_mouths", "mouths_by_motion", "smooth"]
 
 FPS = 25
 """Pictures of a mouth per second; films of other rates are read at theirs and brought to it."""
 _NO_FACE = "no face is found by the colour of skin and the shape of a head"
-_INSTEAD = "show one face, lit evenly, or bring landmarks"
+_INSTEAD = "show one face, lit evenly, or bring landmarks (--landmarks)"
 Frames = NDArray[np.uint8]
 Locate = Callable[[Frames], NDArray[np.float32]]
 """(T, H, W, 3) RGB frames -> (T, 3): middle of the mouth (x, y) and half of a crop's side, in pixels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MouthTrack:
+    """Where the mouth is in every frame of a film, as landmarks say.
+
+    Attributes:
+        seconds: (N,) when each frame is shown, in order.
+        at: (N, 3) middle of the mouth and half of a crop's side, in shares of the picture's width, height and width.
+    """
+
+    seconds: NDArray[np.float64]
+    at: NDArray[np.float32]
+
+    def within(self, seconds: Sequence[float], height: int, width: int) -> NDArray[np.float32]:
+        """Return (T, 3) in pixels, of the frames that are shown at some seconds.
+
+        Args:
+            seconds: T of them.
+            height: Of the frames, in pixels.
+            width: Of the frames.
+        """
+        places = np.searchsorted(self.seconds, np.asarray(seconds) + 1e-4, side="right") - 1
+        rows: NDArray[np.float32] = self.at[np.clip(places, 0, len(self.at) - 1)]
+        return (rows * np.array([width, height, width], np.float32)).astype(np.float32)
+
+
 _SIDE = 240
 _CHUNK = 250
 """Frames that are in memory at a time."""
-_SHARE = 0.24
+SHARE = 0.24
 """Half of a crop's side, in widths of the face."""
 _LEAST = 0.01
 """Share of a picture that a face has at least."""
@@ -44,13 +71,15 @@ _STILL = 0.4
 """Mean change of a mouth's pixels between frames, of 255, below which nothing is said."""
 
 
-def iter_mouths(path: str | os.PathLike[str], film: Film, locate: Locate | None = None) -> Iterator[NDArray[np.uint8]]:
+def iter_mouths(
+    path: str | os.PathLike[str], film: Film, locate: Locate | MouthTrack | None = None
+) -> Iterator[NDArray[np.uint8]]:
     """Read a film ten seconds at a time and yield its mouths.
 
     Args:
         path: A video file.
         film: Told how far it has been read.
-        locate: Finds the mouth; by skin and motion by default.
+        locate: Finds the mouth, or knows where it is; by skin and motion by default.
 
     Yields:
         (T, 32, 32) uint8 crops, `FPS` a second.
@@ -63,6 +92,7 @@ def iter_mouths(path: str | os.PathLike[str], film: Film, locate: Locate | None 
     """
     find = locate or mouths_by_motion
     frames: list[NDArray[np.uint8]] = []
+    times: list[float] = []
     shown = 0
     for moment in iter_moments(path, film, per_second=FPS, side=_SIDE):
         if moment.image is None:
@@ -73,14 +103,15 @@ def iter_mouths(path: str | os.PathLike[str], film: Film, locate: Locate | None 
         due = max(round(moment.start * FPS) + 1 - shown, 0 if frames or shown else 1)
         for _ in range(min(due, FPS)):  # a slower film shows a picture more than once; a gap is a second at most
             frames.append(picture)
+            times.append(moment.start)
         shown = max(shown, round(moment.start * FPS) + 1)
         if len(frames) >= _CHUNK:
-            yield _crops(np.stack(frames), find, path)
-            frames = []
+            yield _crops(np.stack(frames), times, find, path)
+            frames, times = [], []
     if shown < 2:
         raise InputError(f"{path}: has one picture only, on which no lips move; give a film")
     if len(frames) > 1:
-        yield _crops(np.stack(frames), find, path)
+        yield _crops(np.stack(frames), times, find, path)
 
 
 def _small(image: Image.Image) -> Image.Image:
@@ -91,10 +122,12 @@ def _small(image: Image.Image) -> Image.Image:
     return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BOX)
 
 
-def _crops(frames: Frames, locate: Locate, path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+def _crops(
+    frames: Frames, times: Sequence[float], locate: Locate | MouthTrack, path: str | os.PathLike[str]
+) -> NDArray[np.uint8]:
     """Return (T, 32, 32) crops of the mouths."""
     try:
-        at = locate(frames)
+        at = locate.within(times, *frames.shape[1:3]) if isinstance(locate, MouthTrack) else locate(frames)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     out = np.empty((len(frames), CROP, CROP), np.uint8)
@@ -143,7 +176,7 @@ def mouths_by_motion(frames: Frames) -> NDArray[np.float32]:
     offset_x = float((weights * grid[None, :]).sum() / weights.sum())
     offset_y = float((weights * grid[:, None]).sum() / weights.sum())
     at = track.middle + track.width[:, None] * np.array([0.7 * offset_x, 0.9 * offset_y], np.float32)
-    return np.concatenate([at, _SHARE * track.width[:, None]], axis=1).astype(np.float32)
+    return np.concatenate([at, SHARE * track.width[:, None]], axis=1).astype(np.float32)
 
 
 def _sampled(grey: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -194,14 +227,18 @@ def _face(small: Frames, step: int) -> _Track:
     counted = np.maximum(1, (widths > 0).sum(axis=1) // 3)
     width = np.array([row[:n].mean() for row, n in zip(widths, counted, strict=True)])
     middle = np.stack([middle_x + left + 0.5, middle_y + top + 0.5], axis=1) * step
-    smooth = _smooth(width[:, None] * step)[:, 0]
-    if smooth.std() > _STEADY * smooth.mean():
+    steady = smooth(width[:, None] * step)[:, 0]
+    if steady.std() > _STEADY * steady.mean():
         raise InputError(f"{_NO_FACE}: what has the colour of skin is of no steady width; {_INSTEAD}")
-    return _Track(_smooth(middle), smooth)
+    return _Track(smooth(middle), steady)
 
 
-def _smooth(track: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return a track (T, C) without its tremble."""
+def smooth(track: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return a track without its tremble.
+
+    Args:
+        track: (T, C), a row per frame.
+    """
     kernel = np.exp(-0.5 * (np.arange(-8, 9) / 3.0) ** 2)
     kernel /= kernel.sum()
     padded = np.pad(track, ((8, 8), (0, 0)), mode="edge")

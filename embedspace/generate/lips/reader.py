@@ -24,7 +24,7 @@ from embedspace.config import build
 from embedspace.errors import InputError, WeightsError
 from embedspace.files import read_config
 from embedspace.generate.lips.decoding import BeamSettings, read_words
-from embedspace.generate.lips.mouths import FPS, Locate, iter_mouths
+from embedspace.generate.lips.mouths import FPS, Locate, MouthTrack, iter_mouths
 from embedspace.generate.lips.network import LipConfig, LipNetwork
 from embedspace.generate.lips.words import WordModel
 from embedspace.media.film import Film
@@ -104,14 +104,15 @@ class LipReader:
         return out
 
     def read(
-        self, path: str | os.PathLike[str], *, locate: Locate | None = None, film: Film | None = None
+        self, path: str | os.PathLike[str], *, locate: Locate | MouthTrack | None = None, film: Film | None = None
     ) -> list[ReadLine]:
         """Read what is said in a film, with some seconds of it in memory.
 
         Args:
             path: A video file that shows one face.
             locate: Finds the mouth, such as landmarks do: (T, H, W, 3) uint8 frames -> (T, 3) middle and half of a
-                crop's side, in pixels. By skin and motion by default.
+                crop's side, in pixels; or what `embedspace.generate.lips.landmarks.read_landmarks` read from a file. By
+                skin and motion by default.
             film: Told how far it has been read.
 
         Raises:

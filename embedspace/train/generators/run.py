@@ -101,6 +101,7 @@ def train_generator(
     seed: int | None = None,
     families: Sequence[str] = (),
     videos: Path | None = None,
+    landmarks: Path | None = None,
     pairs: Path | None = None,
     folders: tuple[Path, Path] | None = None,
     callback: Callable[[FitProgress], None] | None = None,
@@ -115,6 +116,7 @@ def train_generator(
         seed: Instead of the recipe's.
         families: Only these; where `out` holds a generator, on its latents and beside its families.
         videos: Folder of films that lips are read in, or whose next frames are learnt; for "lips" and "frames" alone.
+        landmarks: Folder of the landmarks of those films; for "lips" alone.
         folders: Pictures of one kind and of another that they are to become; for kind "style" alone.
         pairs: Manifest of recordings and pictures of faces; for kind "faces" alone.
         callback: Told of progress, about once a minute.
@@ -129,20 +131,17 @@ def train_generator(
     if seed is not None:
         loaded = dataclasses.replace(loaded, seed=seed)
     _check_kind(recipe, loaded.kind, videos, folders, pairs)
+    if landmarks is not None and loaded.kind != "lips":
+        raise ConfigError(f"{recipe}: a generator of {loaded.kind} takes no landmarks; leave --landmarks out")
     folder = out or Path("build/runs/generators") / loaded.kind
     curves = Curves(folder)
-
-    def tell(progress: FitProgress) -> None:
-        if "loss" in progress.scalars:
-            curves.add(progress)
-        if callback is not None:
-            callback(progress)
-
+    tell = _drawn_and_told(curves, callback)
     try:
         module = importlib.import_module(_MODULES[loaded.kind])
         own = {"lips": videos, "frames": videos, "style": folders, "faces": pairs, "vocoder": None, "conversion": None}
         if loaded.kind in own:  # no space's vectors take part
-            made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, own[loaded.kind])
+            more = {} if landmarks is None else {"landmarks": landmarks}
+            made: Path = module.train_recipe(loaded, folder, minutes, resume, tell, own[loaded.kind], **more)
         else:
             run = open_run(loaded, folder, minutes=minutes, resume=resume, tell=tell, families=tuple(families))
             module.train(run)
@@ -152,6 +151,18 @@ def train_generator(
     resolved = {k: v for k, v in dataclasses.asdict(loaded).items() if k not in _MODULES or k == loaded.kind}
     write_text(made / "recipe.json", json.dumps(resolved, indent=1) + "\n")
     return made
+
+
+def _drawn_and_told(curves: Curves, callback: Callable[[FitProgress], None] | None) -> Callable[[FitProgress], None]:
+    """Return what adds progress to curves, and tells the caller of it."""
+
+    def tell(progress: FitProgress) -> None:
+        if "loss" in progress.scalars:
+            curves.add(progress)
+        if callback is not None:
+            callback(progress)
+
+    return tell
 
 
 def _check_kind(

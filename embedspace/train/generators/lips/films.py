@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedspace.errors import ConfigError, EmbedspaceError
-from embedspace.generate.lips.mouths import FPS, Locate, iter_mouths
+from embedspace.generate.lips.landmarks import landmarks_file, read_landmarks
+from embedspace.generate.lips.mouths import FPS, Locate, MouthTrack, iter_mouths
 from embedspace.generate.lips.network import letters_of
 from embedspace.media.audio import load_audio
 from embedspace.media.film import Film
@@ -57,7 +58,7 @@ def prepare_films(
     transcribe: Transcribe,
     *,
     val_share: float = 0.1,
-    locate: Locate | None = None,
+    locate: Locate | Path | None = None,
     tell: Callable[[int, int], None] = lambda done, films: None,
 ) -> list[str]:
     """Write the mouths of all films, and what is said, into a folder of clips; films that are there are kept.
@@ -68,7 +69,8 @@ def prepare_films(
         folder: Where the clips go.
         transcribe: Writes what is said; used for "folder" alone.
         val_share: Share of the speakers (folders; films where there is one folder) that are kept for validation.
-        locate: Finds the mouth; by skin and motion by default.
+        locate: Finds the mouth; a folder holds landmarks, in folders and named as the films are; by skin and motion by
+            default.
         tell: Told how many films are done, of how many.
 
     Returns:
@@ -77,16 +79,20 @@ def prepare_films(
     Raises:
         ConfigError: If the folder or layout is wrong, or there is no film.
     """
+    if isinstance(locate, Path) and not locate.is_dir():
+        raise ConfigError(f"{locate}: no such folder of landmarks")
     films = _films(videos, layout)
     skipped: list[str] = []
     for number, film in enumerate(films):
         tell(number, len(films))
-        name = _name_of(film.path)
-        if (folder / f"{name}.jsonl").exists():
-            continue
         split = "val" if _share(film.speaker) < val_share else "train"
         try:
-            clips = list(_clips(film, split, transcribe, locate))
+            marks = landmarks_file(locate, film.path, videos) if isinstance(locate, Path) else None
+            name = _name_of(film.path, marks)
+            if (folder / f"{name}.jsonl").exists():
+                continue
+            find = locate if not isinstance(locate, Path) else read_landmarks(marks or locate, film.path)
+            clips = list(_clips(film, split, transcribe, find))
         except EmbedspaceError as error:
             skipped.append(str(error))
             continue
@@ -161,7 +167,7 @@ def _lrs_text(path: Path) -> str:
     return first[0].removeprefix("Text:").strip()
 
 
-def _clips(film: _Labelled, split: str, transcribe: Transcribe, locate: Locate | None) -> Iterator[Clip]:
+def _clips(film: _Labelled, split: str, transcribe: Transcribe, locate: Locate | MouthTrack | None) -> Iterator[Clip]:
     crops = np.concatenate(list(iter_mouths(film.path, Film(), locate)))
     about = {"film": film.path.name, "speaker": film.speaker}
     if film.text is not None:
@@ -175,10 +181,10 @@ def _clips(film: _Labelled, split: str, transcribe: Transcribe, locate: Locate |
             yield Clip(part, text, split, about={**about, "seconds": round(start, 2)})
 
 
-def _name_of(path: Path) -> str:
-    """Return a name for a film's shard: another one where the film changes."""
-    about = os.stat(path)
-    key = f"{path.resolve()}|{about.st_size}|{about.st_mtime_ns}"
+def _name_of(path: Path, marks: Path | None) -> str:
+    """Return a name for a film's shard: another one where the film or its landmarks change."""
+    about = [(each.resolve(), os.stat(each)) for each in (path, marks) if each is not None]
+    key = "|".join(f"{where}|{found.st_size}|{found.st_mtime_ns}" for where, found in about)
     return f"{path.stem[:40]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 

@@ -25,6 +25,7 @@ from embedspace.modality import Modality
 from embedspace.train.generators.lips.clips import ClipBatch, LipClips, read_clips
 from embedspace.train.generators.lips.films import Transcribe, prepare_films
 from embedspace.train.generators.lips.recipe import LipRecipe
+from embedspace.train.generators.lips.scores import TextScores
 from embedspace.train.generators.lips.signs import prepare_signs
 from embedspace.train.generators.recipe import GeneratorRecipe
 from embedspace.train.loop import FitConfig, FitProgress, fit
@@ -63,6 +64,7 @@ def train_recipe(
     resume: bool,
     tell: Callable[[FitProgress], None],
     videos: Path | None,
+    landmarks: Path | None = None,
 ) -> Path:
     """Train as a recipe says: on videos, whose clips are prepared first and kept in `out`, or on prepared clips.
 
@@ -73,6 +75,7 @@ def train_recipe(
         resume: Go on from the checkpoint in `out`.
         tell: Told of progress, and of films that were left out.
         videos: Folder of films.
+        landmarks: Folder of the landmarks of those films, see `embedspace.generate.lips.landmarks`.
 
     Returns:
         The folder of the reader.
@@ -83,6 +86,8 @@ def train_recipe(
     """
     section = recipe.lips
     run = LipRun(section, recipe.seed, out, 1e9 if minutes is None else minutes, resume, tell)
+    if landmarks is not None and (videos is None or section.layout == "how2sign"):
+        raise ConfigError(f"{landmarks}: landmarks go with films (--videos); leave --landmarks out")
     if videos is None:
         return train_lips(run)
     clips = out / "clips"
@@ -94,7 +99,9 @@ def train_recipe(
         skipped = prepare_signs(videos, clips, tell=told)
     else:
         words = _recogniser(recipe.space) if section.layout == "folder" else _no_recogniser
-        skipped = prepare_films(videos, section.layout, clips, words, val_share=section.val_share, tell=told)
+        skipped = prepare_films(
+            videos, section.layout, clips, words, val_share=section.val_share, locate=landmarks, tell=told
+        )
     for number, line in enumerate(skipped):
         tell(FitProgress(f"left out: {line}", number + 1, len(skipped), 0.0, {}))
     rendered = [Path(section.clips)] if section.with_clips else []
@@ -154,8 +161,10 @@ def train_lips(run: LipRun, clips: Mapping[str, LipClips] | None = None) -> Path
 
     Raises:
         ConfigError: If there are no clips.
+        MissingExtraError: If points of signs are learnt from, and sacrebleu is not installed.
     """
     recipe = run.recipe
+    scores = TextScores() if recipe.points else None  # what is signed is a translation, and scored as one
     found = read_clips(Path(recipe.clips)) if clips is None else clips
     train = found["train"]
     torch.manual_seed(run.seed)
@@ -182,7 +191,10 @@ def train_lips(run: LipRun, clips: Mapping[str, LipClips] | None = None) -> Path
         read = [text for batch in batches for text in greedy_texts(model, batch)]
         said = [text for batch in batches for text in batch.texts]
         wrong, words = word_errors(said, read)
-        return {"val_loss": sum(losses) / len(said), "val_wer": wrong / max(words, 1)}
+        scalars = {"val_loss": sum(losses) / len(said), "val_wer": wrong / max(words, 1)}
+        if scores is not None:
+            scalars |= {f"val_{name}": score for name, score in scores.beside_shuffled(said, read).items()}
+        return scalars
 
     fit(
         network, loss_of_step, _fit_config(run), stage="lips", checkpoint=run.out / "lips.ckpt", resume=run.resume,
