@@ -90,6 +90,18 @@ def test_validation_voices_are_never_drawn(people: Path) -> None:
     assert torch.allclose(held[1].vector, found.voices["val"])
 
 
+def test_a_known_speakers_picture_of_a_later_split_is_never_learnt(people: Path, tmp_path: Path) -> None:
+    with people.open("a") as file:
+        row = {"speech": "low2.wav", "picture": face(tmp_path / "green.png", (20, 250, 20)), "speaker": "low"}
+        file.write(json.dumps({**row, "split": "val"}) + "\n")
+    found = encoded(people)
+    green = found.latents[0, -1]
+    drawn, _ = found.draw(FamilyConfig(batch_size=64, max_sigma=0.0), torch.Generator().manual_seed(0))
+    assert not any(torch.equal(one, green) for one in drawn)
+    held = found.held_out(FamilyConfig())
+    assert held is not None and all(torch.equal(one, green) for one in held[0])
+
+
 def test_the_mean_weighs_speakers_alike(tmp_path: Path) -> None:
     many = [{"speech": buzz(tmp_path / f"a{k}.wav", 100), "speaker": "a"} for k in range(5)]
     red = face(tmp_path / "red.png", (250, 20, 20))
