@@ -67,6 +67,29 @@ def test_the_mean_voice_is_taken_out(maker: FaceMaker) -> None:
     assert np.allclose(maker.condition(voice()).numpy(), own / np.linalg.norm(own), atol=1e-6)
 
 
+def test_many_faces_have_a_seed_each(maker: FaceMaker) -> None:
+    many = maker.make(voice(), 18, seed=2)
+    assert [one.seed for one in many] == list(range(2, 20))
+    alone = maker.make(voice(), 1, seed=19)[0]
+    assert np.abs(alone.content.astype(int) - many[-1].content).max() <= 1
+
+
+def test_pixels_beyond_white_and_black_stay_so(maker: FaceMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    bright = torch.tensor([-1.5, 0.0, 1.5])[None, :, None, None].expand(1, 3, 8, 8)
+    monkeypatch.setattr(maker.parts.autoencoder, "decode", lambda latents: bright)
+    (picture,) = maker.pictures(torch.zeros(1, *SHAPE))
+    assert picture[0, 0].tolist() == [0, 128, 255]
+
+
+def test_the_digest_tells_networks_apart(tmp_path: Path) -> None:
+    first = FaceMaker.from_pretrained(maker_in(tmp_path))
+    network = first.network.module
+    with torch.no_grad():
+        next(network.parameters()).add_(1.0)
+    save_tensors(network, tmp_path / "network.safetensors")
+    assert FaceMaker.from_pretrained(tmp_path).digest != first.digest
+
+
 def test_a_larger_face_is_drawn(maker: FaceMaker) -> None:
     assert maker.make(voice(), 1, size=192)[0].content.shape == (192, 192, 3)
 

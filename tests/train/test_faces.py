@@ -112,6 +112,31 @@ def test_the_mean_weighs_speakers_alike(tmp_path: Path) -> None:
     assert np.allclose(found.mean, (low + high) / 2, atol=1e-5)
 
 
+def test_voices_are_dropped_and_blurred_as_often_as_asked(people: Path) -> None:
+    found = encoded(people)
+    random = torch.Generator().manual_seed(0)
+    _, some = found.draw(FamilyConfig(batch_size=256, max_sigma=0.0, drop=0.25), random)
+    assert 0.15 < float((some.vector == 0).all(dim=1).float().mean()) < 0.35
+    _, blurred = found.draw(FamilyConfig(batch_size=64, max_sigma=0.5, drop=0.0), random)
+    cosines = (blurred.vector @ found.voices["train"].T).max(dim=1).values
+    assert float(cosines.min()) < 0.95 and float(blurred.sigma.max()) > 0.4
+
+
+def test_mirror_images_are_those_from_left_to_right(tmp_path: Path) -> None:
+    half = Image.new("RGB", (96, 96), (250, 20, 20))
+    half.paste((20, 20, 250), (0, 0, 48, 96))
+    half.save(tmp_path / "half.png")
+    half.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "other.png")
+    rows = [
+        {"speech": buzz(tmp_path / f"{name}.wav", pitch), "picture": f"{name}.png"}
+        for name, pitch in (("half", 100), ("other", 260))
+    ]
+    pairs = read_pairs(listed(tmp_path, *rows))
+    found, _ = encode_pairs(pairs, picture_parts().autoencoder, 96, mirror=True, voices=FileVoices())
+    assert found.latents.shape[:2] == (2, 2)
+    assert torch.allclose(found.latents[1, 0], found.latents[0, 1], atol=1e-4)
+
+
 def test_what_is_missing_is_left_out_and_named(people: Path) -> None:
     with people.open("a") as file:
         for row in (
@@ -193,3 +218,20 @@ def test_voices_are_encoded_once(people: Path, tmp_path: Path, monkeypatch: pyte
     assert (again.of(people.parent / "low0.wav") == row).all()
     with pytest.raises(TypeError):
         again.of(people.parent / "high0.wav")
+
+
+def test_all_of_a_recording_is_heard_and_a_changed_one_again(tmp_path: Path) -> None:
+    path = tmp_path / "two.wav"
+    time = np.arange(24 * RATE) / RATE
+    wave = np.zeros_like(time)
+    for k in range(1, 20):
+        wave += np.sin(2 * np.pi * np.where(time < 12, 100, 260) * k * time) / k
+    write_audio(path, (0.1 * wave).astype(np.float32), RATE)
+    voices = FileVoices()
+    both = voices.of(path)
+    write_audio(path, (0.1 * wave[: 12 * RATE]).astype(np.float32), RATE)
+    low = voices.of(path)
+    write_audio(path, (0.1 * wave[12 * RATE :]).astype(np.float32), RATE)
+    high = voices.of(path)
+    assert float(low @ high) < 0.95
+    assert float(both @ (low + high)) / float(np.linalg.norm(low + high)) > 0.99
