@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from embedspace.encoders.contract import Encoders, MediaEncoder
-from embedspace.encoders.film.moving import SIDE, moving_things, smaller
+from embedspace.encoders.film.moving import SIDE, _filled, moving_things, smaller
 from embedspace.encoders.film.pooled import FrameWindow, PooledConfig, PooledEncoder
 from embedspace.errors import ConfigError
 from tests.encoders.film.test_pooled import Colours
@@ -63,6 +63,23 @@ def test_a_thing_that_rests_for_most_of_a_window_is_cut_out_of_what_stands_still
     frames = _frames([(60, 40)] * 6 + [(10, 70), None])
     views = moving_things(frames, 2)
     assert len(views) == 2 and all(_red(view) > 0.7 for view in views)
+
+
+def test_a_thing_that_is_seen_whole_comes_before_one_at_the_border() -> None:
+    views = moving_things(_frames([(-16 + 14 * k, 40) for k in range(8)]), 8)
+    sides = [view.width / view.height for view in views]
+    assert len(views) == 8 and sides[0] == pytest.approx(1, abs=0.08) and sides[-1] < 0.75
+
+
+def test_holes_of_a_thing_are_its_own_and_a_bay_is_not() -> None:
+    ring = np.zeros((9, 9), bool)
+    ring[1:8, 1:8] = True
+    ring[3:6, 3:6] = False
+    whole = ring.copy()
+    whole[3:6, 3:6] = True
+    np.testing.assert_array_equal(_filled(ring), whole)
+    ring[4, 6:] = False  # open to the right
+    np.testing.assert_array_equal(_filled(ring), ring)
 
 
 def test_views_are_as_large_as_the_film_shows_the_thing() -> None:
