@@ -70,12 +70,12 @@ def test_frames_of_a_long_film_are_let_go() -> None:
     assert most < 20
 
 
-def _heard(*movements: tuple[Region, float]) -> list[Impact]:
+def _heard(*movements: tuple[Region, float], settings: ImpactSettings | None = None) -> list[Impact]:
     """Return what is heard of frames with a region each and how much more there is to see than before."""
     frames = [
         Movement(k / FPS, 0.1, (0.0, 0.0), grown, (region,), PICTURE) for k, (region, grown) in enumerate(movements)
     ]
-    return [impact for _, impact in iter_impacts(frames) if impact]
+    return [impact for _, impact in iter_impacts(frames, settings) if impact]
 
 
 def _thing(came: float = 0.0, goes: float = 0.0, *, share: float = 0.02, new: float = 0.0, left: float = 0.2) -> Region:
@@ -108,3 +108,16 @@ def test_speeds_of_another_place_say_nothing_of_a_thing() -> None:
     alone = _heard((_thing(), 0.0), (_thing(1.0, 0.0), 0.0), *[(_thing(), 0.0)] * 8)
     beside = _heard(elsewhere, (_thing(1.0, 0.0), 0.0), *[(_thing(), 0.0)] * 8)
     assert [one.strength for one in beside] == [one.strength for one in alone] != []
+
+
+def test_of_two_equal_blows_in_a_tenth_of_a_second_one_is_heard() -> None:
+    quiet, blow = [(_thing(), 0.0)] * 8, (_thing(1.0, -1.0), 0.0)
+    alone = ImpactSettings(same=0.0, usual=0.0)
+    assert len(_heard(*quiet, blow, quiet[0], blow, *quiet, settings=alone)) == 1
+    assert len(_heard(*quiet, blow, *quiet[:3], blow, *quiet, settings=alone)) == 2
+
+
+def test_what_shakes_all_the_time_is_not_heard() -> None:
+    shaking = [(_thing(0.2, -0.2), 0.0), (_thing(-0.2, 0.2), 0.0)] * 8
+    assert not _heard(*shaking, settings=ImpactSettings(same=0.0, usual=1.0))
+    assert _heard(*shaking, settings=ImpactSettings(same=0.0, usual=0.0))

@@ -70,6 +70,37 @@ def test_the_name_of_most_views_wins_and_says_how_sure_it_is() -> None:
     assert sure.similarity > torn.similarity > 0
 
 
+def test_what_all_pictures_have_in_common_names_nothing() -> None:
+    rows = np.eye(4, dtype=np.float32)
+    names = SoundNames(("a hum", "a bell", "a cow", "a saw"), (("h",), ("b",), ("c",), ("s",)), rows, MIDDLE, "eyes")
+    assert names.of(_views(2)).name == "a cow"
+
+
+def test_a_seed_draws_among_the_nearest_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = tuple("abcdef")
+    many = SoundNames(("a cow",), (items,), np.eye(4, dtype=np.float32)[2:3], MIDDLE, "eyes")
+    monkeypatch.setattr("embedspace.generate.soundtrack.sounds.load_names", lambda: many)
+    asked: list[int] = []
+
+    class Gallery(_Generator):
+        class neighbours:  # noqa: N801
+            items = tuple("abcdef")
+
+        def item_media(self, item: str) -> tuple[NDArray[np.float32], str]:
+            return np.zeros(9, np.float32), item
+
+        def neighbour_media(self, vector: NDArray[np.float32], k: int) -> list[Any]:
+            asked.append(k)
+            return [(Neighbour(item, item, 0.5), np.zeros(9, np.float32)) for item in items[:k]]
+
+    space = _Space()
+    space.generators = {"audio": Gallery()}
+    bank = GallerySounds(space)  # type: ignore[arg-type]
+    assert {bank.seen(_views(2), seed).item for seed in range(1, 60)} == set("abcd")
+    found = [bank.find(_views(2)[0], "image", seed).item for seed in range(60)]
+    assert found[0] == "a" and set(found) == set("abcd") and asked == [1, *[4] * 59]
+
+
 def test_names_without_a_sound_take_no_part() -> None:
     kept = _names().among(["b1", "c2"])
     assert kept is not None and kept.names == ("a bell", "a cow") and kept.items_of("a cow") == ("c2",)
