@@ -72,6 +72,14 @@ def test_a_turn_begins_anew_after_a_pause_and_ends_with_its_last_stretch() -> No
     assert [(t.start, t.end) for t in join_turns(within, 0.7, 1.2)] == [(0.0, 4.0)]
 
 
+def test_who_says_little_is_the_most_alike_speaker_and_order_is_that_of_time() -> None:
+    little = Segment("voice", around(1, 3, 0.5), 3.2, 3.9)  # likest to 1
+    said = [*stretches("0000"), little, *(s for s in stretches("000000111100") if (s.start or 0) >= 4.7)]
+    turns = join_turns(said, 0.99, 1.2)
+    assert [int(turn.vector.argmax()) for turn in turns] == [0, 1, 0]
+    assert [(t.start, t.end) for t in join_turns(said[::-1], 0.99, 1.2)] == [(t.start, t.end) for t in turns]
+
+
 def test_a_speakers_vector_weighs_stretches_by_their_seconds() -> None:
     long, short = np.array([1.0, 0.0], np.float32), np.array([0.6, 0.8], np.float32)
     (turn,) = join_turns([Segment("voice", long, 0.0, 3.0), Segment("voice", short, 3.0, 4.0)], 0.5, 0.0)
