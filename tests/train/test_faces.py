@@ -102,6 +102,15 @@ def test_a_known_speakers_picture_of_a_later_split_is_never_learnt(people: Path,
     assert held is not None and all(torch.equal(one, green) for one in held[0])
 
 
+def test_a_later_voice_whose_pictures_cannot_be_read_takes_no_part(people: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with people.open("a") as file:
+        row = {"speech": "high1.wav", "picture": "bad.png", "speaker": "third", "split": "val"}
+        file.write(json.dumps(row) + "\n")
+    held = encoded(people).held_out(FamilyConfig())
+    assert held is not None and len(held[0]) == len(held[1].vector) == 1
+
+
 def test_the_mean_weighs_speakers_alike(tmp_path: Path) -> None:
     many = [{"speech": buzz(tmp_path / f"a{k}.wav", 100), "speaker": "a"} for k in range(5)]
     red = face(tmp_path / "red.png", (250, 20, 20))
@@ -110,6 +119,9 @@ def test_the_mean_weighs_speakers_alike(tmp_path: Path) -> None:
     voices = FileVoices()
     low, high = voices.of(tmp_path / "a0.wav"), voices.of(tmp_path / "b.wav")
     assert np.allclose(found.mean, (low + high) / 2, atol=1e-5)
+    _, drawn = found.draw(FamilyConfig(batch_size=200, max_sigma=0.0, drop=0.0), torch.Generator().manual_seed(0))
+    often = float(((drawn.vector @ found.voices["train"][-1]) > 0.9).float().mean())
+    assert 0.4 < often < 0.6  # five recordings of one speaker, one of the other
 
 
 def test_voices_are_dropped_and_blurred_as_often_as_asked(people: Path) -> None:
