@@ -109,6 +109,9 @@ def test_a_later_voice_whose_pictures_cannot_be_read_takes_no_part(people: Path,
         file.write(json.dumps(row) + "\n")
     held = encoded(people).held_out(FamilyConfig())
     assert held is not None and len(held[0]) == len(held[1].vector) == 1
+    train = [line for line in people.read_text("utf-8").splitlines() if '"split"' not in line]
+    people.write_text("\n".join([*train, json.dumps(row)]))
+    assert encoded(people).held_out(FamilyConfig()) is None
 
 
 def test_the_mean_weighs_speakers_alike(tmp_path: Path) -> None:

@@ -225,8 +225,9 @@ def encode_pairs(
         raise ConfigError(
             f"fewer than 2 speakers are left; {len(reasons)} files cannot be read, the first: {reasons[0]}"
         )
-    kept = {split: torch.tensor(owners[split])[torch.from_numpy(held[split])] for split in found}
-    own_rows = {split: found[split][held[split]] for split in found}
+    there = [split for split in found if held[split].any()]
+    kept = {split: torch.tensor(owners[split])[torch.from_numpy(held[split])] for split in there}
+    own_rows = {split: found[split][held[split]] for split in there}
     mean = _mean_voice(own_rows["train"], kept["train"])
     centred = {split: _unit(torch.from_numpy(part - mean)) for split, part in own_rows.items()}
     return FaceSet(centred, kept, latents, faces, mean), [*skipped, *bad]
