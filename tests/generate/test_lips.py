@@ -154,6 +154,16 @@ def test_films_of_other_rates_give_25_crops_a_second(tmp_path: Path) -> None:
         assert crops.shape[1:] == (32, 32) and crops.dtype == np.uint8 and abs(len(crops) - 50) <= 3
 
 
+def test_the_last_frames_of_a_film_are_not_looked_at_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedspace.generate.lips.mouths._CHUNK", 40)
+    monkeypatch.setattr("embedspace.generate.lips.mouths._REST", 10)
+    for count in (42, 56):
+        film = write_film(tmp_path / f"{count}.mp4", face, seconds=count / 25)
+        found = [len(crops) for crops in iter_mouths(film, Film())]
+        assert sum(found) == pytest.approx(count, abs=2) and found[-1] >= 10
+        assert found[:-1] == [40] * (count // 56)
+
+
 def test_landmarks_of_the_users_are_taken(tmp_path: Path) -> None:
     film = write_film(tmp_path / "a.mp4", face, seconds=1.0)
     (crops,) = iter_mouths(film, Film(), lambda frames: np.tile(np.array([[80, 102, 8]], np.float32), (len(frames), 1)))

@@ -28,8 +28,8 @@ Frames = NDArray[np.uint8]
 Locate = Callable[[Frames], NDArray[np.float32]]
 """(T, H, W, 3) RGB frames -> (T, 3): middle of the mouth (x, y) and half of a crop's side, in pixels."""
 _SIDE = 240
-_CHUNK = 250
-"""Frames that are in memory at a time."""
+_CHUNK, _REST = 250, 50
+"""Frames that are looked at together, and fewest that may be left for the last time: a mouth shows by its movement."""
 _SHARE = 0.24
 """Half of a crop's side, in widths of the face."""
 _LEAST = 0.01
@@ -74,9 +74,9 @@ def iter_mouths(path: str | os.PathLike[str], film: Film, locate: Locate | None 
         for _ in range(min(due, FPS)):  # a slower film shows a picture more than once; a gap is a second at most
             frames.append(picture)
         shown = max(shown, round(moment.start * FPS) + 1)
-        if len(frames) >= _CHUNK:
-            yield _crops(np.stack(frames), find, path)
-            frames = []
+        if len(frames) >= _CHUNK + _REST:
+            yield _crops(np.stack(frames[:_CHUNK]), find, path)
+            frames = frames[_CHUNK:]
     if shown < 2:
         raise InputError(f"{path}: has one picture only, on which no lips move; give a film")
     if len(frames) > 1:
