@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ import torch
 
 from embedspace.encoders.base import save_tensors
 from embedspace.errors import ArgumentError, ConfigError, WeightsError
+from embedspace.generate.conditioning import Condition
 from embedspace.generate.faces import FaceMaker
 from embedspace.generate.faces.maker import VOICE_NUMBERS, is_face_maker, picture_parts, write_face_config
-from embedspace.generate.families.base import network_for_sampling
+from embedspace.generate.families.base import SampleOptions, network_for_sampling
 from embedspace.generate.families.registry import family_of
+from embedspace.generate.upsampling import resized
 
 SHAPE = (8, 12, 12)
 
@@ -63,12 +66,53 @@ def test_a_row_of_a_space_is_the_voice_in_front(maker: FaceMaker) -> None:
 
 
 def test_the_mean_voice_is_taken_out(maker: FaceMaker) -> None:
+    np.testing.assert_allclose(maker.mean, 0.02, atol=1e-6)
     own = voice() - maker.mean
     assert np.allclose(maker.condition(voice()).numpy(), own / np.linalg.norm(own), atol=1e-6)
 
 
+def test_many_faces_have_a_seed_each(maker: FaceMaker) -> None:
+    many = maker.make(voice(), 18, seed=2)
+    assert [one.seed for one in many] == list(range(2, 20))
+    alone = maker.make(voice(), 1, seed=19)[0]
+    assert np.abs(alone.content.astype(int) - many[-1].content).max() <= 1
+
+
+def test_pixels_beyond_white_and_black_stay_so(maker: FaceMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    bright = torch.tensor([-1.5, 0.0, 1.5])[None, :, None, None].expand(1, 3, 8, 8)
+    monkeypatch.setattr(maker.parts.autoencoder, "decode", lambda latents: bright)
+    (picture,) = maker.pictures(torch.zeros(1, *SHAPE))
+    assert picture[0, 0].tolist() == [0, 128, 255]
+
+
+def test_the_digest_tells_networks_apart(tmp_path: Path) -> None:
+    first = FaceMaker.from_pretrained(maker_in(tmp_path))
+    network = first.network.module
+    with torch.no_grad():
+        next(network.parameters()).add_(1.0)
+    save_tensors(network, tmp_path / "network.safetensors")
+    assert FaceMaker.from_pretrained(tmp_path).digest != first.digest
+
+
 def test_a_larger_face_is_drawn(maker: FaceMaker) -> None:
-    assert maker.make(voice(), 1, size=192)[0].content.shape == (192, 192, 3)
+    large = maker.make(voice(), 1, size=192)[0].content
+    assert large.shape == (192, 192, 3)
+    assert (large != resized(maker.make(voice(), 1)[0].content, 192, None)).any()  # and not only stretched
+
+
+def test_faces_are_drawn_with_the_steps_and_the_guidance_that_were_learnt(maker: FaceMaker) -> None:
+    asked: list[SampleOptions] = []
+
+    class Network:
+        config = SimpleNamespace(num_steps=7, guidance_scale=2.5, guided_times=(0.1, 0.9))
+
+        def draw(self, condition: Condition, generators: object, options: SampleOptions) -> torch.Tensor:
+            asked.append(options)
+            return torch.zeros(1, *SHAPE)
+
+    FaceMaker(Network(), maker.parts, maker.mean).latents(torch.zeros(1, 256), [torch.Generator()])  # type: ignore[arg-type]
+    (options,) = asked
+    assert (options.num_steps, options.guidance_scale, options.guided_times) == (7, 2.5, (0.1, 0.9))
 
 
 @pytest.mark.parametrize("row", [np.ones(100), np.ones(300), np.zeros(256)])

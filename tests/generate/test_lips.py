@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from embedspace.errors import EmptyMediaError, InputError, MediaTooLargeError, WeightsError
 from embedspace.generate.lips import LipReader
 from embedspace.generate.lips.decoding import BeamSettings, fits_of, read_words
-from embedspace.generate.lips.mouths import iter_mouths, mouths_by_motion
+from embedspace.generate.lips.mouths import _patch, iter_mouths, mouths_by_motion
 from embedspace.generate.lips.network import LETTERS, LipConfig, LipNetwork, letters_of, text_of
 from embedspace.generate.lips.reader import _pieces
 from embedspace.generate.lips.words import WordModel, word_errors
@@ -115,11 +115,53 @@ def test_a_hand_beside_a_face_is_no_second_face() -> None:
     assert np.abs(found[:, 0] - 50).max() < 5
 
 
+def head(mask: np.ndarray, left: int, top: int, width: int, height: int) -> np.ndarray:
+    mask[top : top + height, left : left + width] = True
+    return mask
+
+
+def test_a_second_head_counts_by_its_size_and_an_outline_is_none() -> None:
+    one = head(np.zeros((80, 80), bool), 5, 10, 25, 35)
+    assert _patch(head(one.copy(), 50, 10, 13, 18)) == (5, 10, 29, 44)  # somebody far behind
+    with pytest.raises(InputError, match="two faces"):
+        _patch(head(one.copy(), 50, 10, 18, 25))
+    one[12:43, 7:28] = False
+    assert _patch(one) is None
+    assert _patch(head(np.zeros((80, 80), bool), 5, 10, 5, 7)) is None  # a speck
+
+
+def test_a_face_that_is_there_for_a_moment_is_none() -> None:
+    frames = np.stack([np.asarray(face(k / 25, at=(80,) if k < 10 else ())) for k in range(40)])
+    with pytest.raises(InputError, match="the shape of a head; show one face"):
+        mouths_by_motion(frames)
+
+
+def test_eyes_that_blink_are_no_mouth() -> None:
+    def blinking(k: int) -> np.ndarray:
+        picture = face(k / 25)
+        if k % 2:
+            ImageDraw.Draw(picture).ellipse((62, 58, 98, 74), fill=(20, 20, 20))
+        return np.asarray(picture)
+
+    found = mouths_by_motion(np.stack([blinking(k) for k in range(40)]))
+    assert np.abs(found[:, 1] - 102).max() < 8
+
+
 def test_films_of_other_rates_give_25_crops_a_second(tmp_path: Path) -> None:
     for fps in (10, 25, 60):
         film = write_film(tmp_path / f"{fps}.mp4", face, fps=fps, seconds=2.0)
         crops = np.concatenate(list(iter_mouths(film, Film())))
         assert crops.shape[1:] == (32, 32) and crops.dtype == np.uint8 and abs(len(crops) - 50) <= 3
+
+
+def test_the_last_frames_of_a_film_are_not_looked_at_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedspace.generate.lips.mouths._CHUNK", 40)
+    monkeypatch.setattr("embedspace.generate.lips.mouths._REST", 10)
+    for count in (42, 56):
+        film = write_film(tmp_path / f"{count}.mp4", face, seconds=count / 25)
+        found = [len(crops) for crops in iter_mouths(film, Film())]
+        assert sum(found) == pytest.approx(count, abs=2) and found[-1] >= 10
+        assert found[:-1] == [40] * (count // 56)
 
 
 def test_landmarks_of_the_users_are_taken(tmp_path: Path) -> None:
@@ -159,6 +201,10 @@ def test_the_language_model_mends_a_letter() -> None:
 
 def test_a_beam_of_one_reads_doubled_letters() -> None:
     assert read_words(letters_like("see green"), None, BeamSettings(width=1))[0] == "see green"
+
+
+def test_a_letter_that_is_shown_long_is_one() -> None:
+    assert read_words(letters_like("see", pictures=6), None)[0] == "see"
 
 
 def test_fits_tell_texts_apart() -> None:
@@ -205,6 +251,8 @@ def test_a_reader_is_written_and_opened_and_damage_is_said(tmp_path: Path) -> No
     folder = reader_in(tmp_path / "reader")
     reader = LipReader.from_pretrained(folder)
     assert reader.about == "a test" and reader.letters(np.zeros((9, 32, 32), np.uint8)).shape == (9, 29)
+    line = reader._line(np.zeros((50, 32, 32), np.uint8), 25)
+    assert (line.start, line.end) == (1.0, 3.0)
     (folder / "network.safetensors").write_bytes(b"nothing")
     with pytest.raises(WeightsError, match=r"network\.safetensors: damaged"):
         LipReader.from_pretrained(folder)

@@ -28,7 +28,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     Catalog.create(
         path, embed_dim=space.embed_dim, fingerprints=space.fingerprints(), calibration_json=space.calibration_json()
     ).close()
-    with running(path, space, limits=Limits(edit_pixels=40_000)) as found:
+    with running(path, space, limits=Limits(edit_pixels=40_000, query_seconds=3.0)) as found:
         yield found
 
 
@@ -164,6 +164,9 @@ def test_only_pictures_and_sounds_within_limits_are_taken(served: Running) -> No
     large = _send(served, _png(np.zeros((300, 300, 3), np.uint8)))
     assert large.status_code == 413
     assert "/tmp" not in large.text
+    written = io.BytesIO()
+    soundfile.write(written, np.sin(np.arange(64_000) / 9), 16_000, format="WAV")
+    assert _send(served, written.getvalue(), name="long.wav", kind="audio/wav").json()["duration"] == 3.0
 
 
 def test_options_of_files_are_told_apart(served: Running) -> None:
@@ -184,6 +187,8 @@ def test_the_oldest_files_go_where_memory_is_short() -> None:
     brief = SentFiles(-1.0, 100)
     with pytest.raises(ApiError):
         brief.get(brief.put(SentFile("image", "", b"", 1, {})), "init")
+    brief.put(SentFile("image", "", b"", 2, {}))
+    assert brief.held == 2  # what was forgotten takes no memory
 
 
 def test_a_ref_is_of_this_server_and_no_path(served: Running, tmp_path: Path) -> None:

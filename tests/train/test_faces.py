@@ -90,6 +90,30 @@ def test_validation_voices_are_never_drawn(people: Path) -> None:
     assert torch.allclose(held[1].vector, found.voices["val"])
 
 
+def test_a_known_speakers_picture_of_a_later_split_is_never_learnt(people: Path, tmp_path: Path) -> None:
+    with people.open("a") as file:
+        row = {"speech": "low2.wav", "picture": face(tmp_path / "green.png", (20, 250, 20)), "speaker": "low"}
+        file.write(json.dumps({**row, "split": "val"}) + "\n")
+    found = encoded(people)
+    green = found.latents[0, -1]
+    drawn, _ = found.draw(FamilyConfig(batch_size=64, max_sigma=0.0), torch.Generator().manual_seed(0))
+    assert not any(torch.equal(one, green) for one in drawn)
+    held = found.held_out(FamilyConfig())
+    assert held is not None and all(torch.equal(one, green) for one in held[0])
+
+
+def test_a_later_voice_whose_pictures_cannot_be_read_takes_no_part(people: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with people.open("a") as file:
+        row = {"speech": "high1.wav", "picture": "bad.png", "speaker": "third", "split": "val"}
+        file.write(json.dumps(row) + "\n")
+    held = encoded(people).held_out(FamilyConfig())
+    assert held is not None and len(held[0]) == len(held[1].vector) == 1
+    train = [line for line in people.read_text("utf-8").splitlines() if '"split"' not in line]
+    people.write_text("\n".join([*train, json.dumps(row)]))
+    assert encoded(people).held_out(FamilyConfig()) is None
+
+
 def test_the_mean_weighs_speakers_alike(tmp_path: Path) -> None:
     many = [{"speech": buzz(tmp_path / f"a{k}.wav", 100), "speaker": "a"} for k in range(5)]
     red = face(tmp_path / "red.png", (250, 20, 20))
@@ -98,6 +122,34 @@ def test_the_mean_weighs_speakers_alike(tmp_path: Path) -> None:
     voices = FileVoices()
     low, high = voices.of(tmp_path / "a0.wav"), voices.of(tmp_path / "b.wav")
     assert np.allclose(found.mean, (low + high) / 2, atol=1e-5)
+    _, drawn = found.draw(FamilyConfig(batch_size=200, max_sigma=0.0, drop=0.0), torch.Generator().manual_seed(0))
+    often = float(((drawn.vector @ found.voices["train"][-1]) > 0.9).float().mean())
+    assert 0.4 < often < 0.6  # five recordings of one speaker, one of the other
+
+
+def test_voices_are_dropped_and_blurred_as_often_as_asked(people: Path) -> None:
+    found = encoded(people)
+    random = torch.Generator().manual_seed(0)
+    _, some = found.draw(FamilyConfig(batch_size=256, max_sigma=0.0, drop=0.25), random)
+    assert 0.15 < float((some.vector == 0).all(dim=1).float().mean()) < 0.35
+    _, blurred = found.draw(FamilyConfig(batch_size=64, max_sigma=0.5, drop=0.0), random)
+    cosines = (blurred.vector @ found.voices["train"].T).max(dim=1).values
+    assert float(cosines.min()) < 0.95 and float(blurred.sigma.max()) > 0.4
+
+
+def test_mirror_images_are_those_from_left_to_right(tmp_path: Path) -> None:
+    half = Image.new("RGB", (96, 96), (250, 20, 20))
+    half.paste((20, 20, 250), (0, 0, 48, 96))
+    half.save(tmp_path / "half.png")
+    half.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "other.png")
+    rows = [
+        {"speech": buzz(tmp_path / f"{name}.wav", pitch), "picture": f"{name}.png"}
+        for name, pitch in (("half", 100), ("other", 260))
+    ]
+    pairs = read_pairs(listed(tmp_path, *rows))
+    found, _ = encode_pairs(pairs, picture_parts().autoencoder, 96, mirror=True, voices=FileVoices())
+    assert found.latents.shape[:2] == (2, 2)
+    assert torch.allclose(found.latents[1, 0], found.latents[0, 1], atol=1e-4)
 
 
 def test_what_is_missing_is_left_out_and_named(people: Path) -> None:
@@ -181,3 +233,20 @@ def test_voices_are_encoded_once(people: Path, tmp_path: Path, monkeypatch: pyte
     assert (again.of(people.parent / "low0.wav") == row).all()
     with pytest.raises(TypeError):
         again.of(people.parent / "high0.wav")
+
+
+def test_all_of_a_recording_is_heard_and_a_changed_one_again(tmp_path: Path) -> None:
+    path = tmp_path / "two.wav"
+    time = np.arange(24 * RATE) / RATE
+    wave = np.zeros_like(time)
+    for k in range(1, 20):
+        wave += np.sin(2 * np.pi * np.where(time < 12, 100, 260) * k * time) / k
+    write_audio(path, (0.1 * wave).astype(np.float32), RATE)
+    voices = FileVoices()
+    both = voices.of(path)
+    write_audio(path, (0.1 * wave[: 12 * RATE]).astype(np.float32), RATE)
+    low = voices.of(path)
+    write_audio(path, (0.1 * wave[12 * RATE :]).astype(np.float32), RATE)
+    high = voices.of(path)
+    assert float(low @ high) < 0.95
+    assert float(both @ (low + high)) / float(np.linalg.norm(low + high)) > 0.99

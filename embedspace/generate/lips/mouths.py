@@ -55,8 +55,8 @@ class MouthTrack:
 
 
 _SIDE = 240
-_CHUNK = 250
-"""Frames that are in memory at a time."""
+_CHUNK, _REST = 250, 50
+"""Frames that are looked at together, and fewest that may be left for the last time: a mouth shows by its movement."""
 SHARE = 0.24
 """Half of a crop's side, in widths of the face."""
 _LEAST = 0.01
@@ -105,9 +105,9 @@ def iter_mouths(
             frames.append(picture)
             times.append(moment.start)
         shown = max(shown, round(moment.start * FPS) + 1)
-        if len(frames) >= _CHUNK:
-            yield _crops(np.stack(frames), times, find, path)
-            frames, times = [], []
+        if len(frames) >= _CHUNK + _REST:
+            yield _crops(np.stack(frames[:_CHUNK]), times[:_CHUNK], find, path)
+            frames, times = frames[_CHUNK:], times[_CHUNK:]
     if shown < 2:
         raise InputError(f"{path}: has one picture only, on which no lips move; give a film")
     if len(frames) > 1:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from embedspace.encoders.contract import Encoders, MediaEncoder
-from embedspace.encoders.film.moving import SIDE, moving_things, smaller
+from embedspace.encoders.film.moving import SIDE, _filled, _things, moving_things, smaller
 from embedspace.encoders.film.pooled import FrameWindow, PooledConfig, PooledEncoder
 from embedspace.errors import ConfigError
 from tests.encoders.film.test_pooled import Colours
@@ -63,6 +63,52 @@ def test_a_thing_that_rests_for_most_of_a_window_is_cut_out_of_what_stands_still
     frames = _frames([(60, 40)] * 6 + [(10, 70), None])
     views = moving_things(frames, 2)
     assert len(views) == 2 and all(_red(view) > 0.7 for view in views)
+
+
+def test_a_thing_that_is_seen_whole_comes_before_one_at_the_border() -> None:
+    views = moving_things(_frames([(-16 + 14 * k, 40) for k in range(8)]), 8)
+    sides = [view.width / view.height for view in views]
+    assert len(views) == 8 and sides[0] == pytest.approx(1, abs=0.08) and sides[-1] < 0.75
+    mostly_cut = [(-15, 5), (-15, 20), (-15, 40), (-15, 60), (-15, 80), (30, 10), (70, 60), (110, 30)]
+    first = moving_things(_frames(mostly_cut), 3)
+    assert [view.width / view.height for view in first] == pytest.approx([1, 1, 1], abs=0.08)
+
+
+def test_frames_count_as_long_as_they_are_shown() -> None:
+    """A disc is at one place in five moments of one picture, then at another in three."""
+    at, *others = _frames([(20, 40), (110, 60), (110, 60), (110, 60)])
+    assert len(moving_things([at] * 5 + others, 8)) == 3
+    assert len(moving_things([at, *others, *_frames([(110, 60)] * 4)], 8)) == 1
+
+
+def test_what_is_seen_through_a_thing_is_shown_with_it() -> None:
+    frames = []
+    for k in range(8):
+        ring = Image.fromarray(_disc(40))
+        ring.paste(0, (13, 13, 27, 27))
+        frame = _frames([None])[0]
+        frame.paste(Image.new("RGB", (40, 40), RED), (5 + 15 * k, 40), ring)
+        frames.append(frame)
+    (view,) = moving_things(frames, 1)
+    assert max(view.getpixel((view.width // 2, view.height // 2))) < 200  # type: ignore[arg-type]
+
+
+def test_of_a_camera_that_goes_far_nothing_is_left_to_compare() -> None:
+    placed = np.stack([np.asarray(frame) for frame in _frames([(60 + 4 * k, 40) for k in range(8)])])
+    behind = np.asarray(_frames([None])[0], float)
+    assert len(_things(placed, behind, [(0, 0)] * 8)) == 8
+    assert _things(placed, behind, [(0, 0)] * 7 + [(40, 0)]) == []
+
+
+def test_holes_of_a_thing_are_its_own_and_a_bay_is_not() -> None:
+    ring = np.zeros((9, 9), bool)
+    ring[1:8, 1:8] = True
+    ring[3:6, 3:6] = False
+    whole = ring.copy()
+    whole[3:6, 3:6] = True
+    np.testing.assert_array_equal(_filled(ring), whole)
+    ring[4, 6:] = False  # open to the right
+    np.testing.assert_array_equal(_filled(ring), ring)
 
 
 def test_views_are_as_large_as_the_film_shows_the_thing() -> None:

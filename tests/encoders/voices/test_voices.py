@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from embedspace.catalog import Catalog
+from embedspace.encoders.voices.encoder import VoiceConfig, VoiceEncoder
 from embedspace.encoders.voices.turns import group_speakers, join_turns
 from embedspace.errors import ConfigError, InputError, QueryError
 from embedspace.query.composition import compose
@@ -61,6 +62,67 @@ def test_average_linkage_weighs_by_length() -> None:
 def test_of_several_people_the_one_who_speaks_longest_is_searched_with() -> None:
     found = mean_vector(join_turns(stretches("0001111110"), 0.7, 1.2), "voice")
     assert found is not None and float(found[1]) > 0.9
+
+
+def test_a_turn_begins_anew_after_a_pause_and_ends_with_its_last_stretch() -> None:
+    same, over = around(0, 1), around(0, 2)
+    apart = [Segment("voice", same, 0.0, 1.0), Segment("voice", same, 1.9, 3.0), Segment("voice", same, 4.5, 5.0)]
+    assert [(t.start, t.end) for t in join_turns(apart, 0.7, 1.2)] == [(0.0, 3.0), (4.5, 5.0)]
+    within = [Segment("voice", same, 0.0, 4.0), Segment("voice", over, 1.0, 2.0)]
+    assert [(t.start, t.end) for t in join_turns(within, 0.7, 1.2)] == [(0.0, 4.0)]
+
+
+def test_who_says_little_is_the_most_alike_speaker_and_order_is_that_of_time() -> None:
+    little = Segment("voice", around(1, 3, 0.5), 3.2, 3.9)  # likest to 1
+    said = [*stretches("0000"), little, *(s for s in stretches("000000111100") if (s.start or 0) >= 4.7)]
+    turns = join_turns(said, 0.99, 1.2)
+    assert [int(turn.vector.argmax()) for turn in turns] == [0, 1, 0]
+    assert [(t.start, t.end) for t in join_turns(said[::-1], 0.99, 1.2)] == [(t.start, t.end) for t in turns]
+
+
+def test_a_speakers_vector_weighs_stretches_by_their_seconds() -> None:
+    long, short = np.array([1.0, 0.0], np.float32), np.array([0.6, 0.8], np.float32)
+    (turn,) = join_turns([Segment("voice", long, 0.0, 3.0), Segment("voice", short, 3.0, 4.0)], 0.5, 0.0)
+    np.testing.assert_allclose(turn.vector, np.array([3.6, 0.8]) / np.hypot(3.6, 0.8), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> VoiceEncoder:
+    return VoiceEncoder(VoiceConfig(384))
+
+
+def buzz(seconds: float, pitch: float) -> NDArray[np.float32]:
+    time = np.arange(int(seconds * 16_000)) / 16_000
+    return np.sum([np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 20)], axis=0).astype(np.float32) * 0.1
+
+
+def test_stretches_that_are_encoded_together_keep_their_rows(encoder: VoiceEncoder) -> None:
+    """In a space wider than a voice, the voice is in front and zeros behind."""
+    prepared = [encoder.prepare(buzz(*one)) for one in ((3.0, 100), (1.6, 260))]
+    together = encoder.encode(prepared)
+    for row, one in zip(together, prepared, strict=True):
+        np.testing.assert_allclose(encoder.encode([one])[0], row, atol=1e-4)
+    assert together.shape == (2, 384) and not together[:, 256:].any() and float(together[0] @ together[1]) < 0.95
+
+
+def test_silence_within_a_stretch_has_no_row_and_the_others_keep_their_times(encoder: VoiceEncoder) -> None:
+    quiet = np.zeros(5 * 16_000, np.float32)
+    found = encoder.prepare(np.concatenate([buzz(3.0, 120), quiet, buzz(3.0, 120)]))
+    assert len(found.partials) == len(found.spans)
+    inside = (found.spans[:, 0] > 4.0) & (found.spans[:, 1] < 7.0)
+    assert not inside.any()
+    assert found.spans[0, 0] == 0.0 and found.spans[-1, 1] == pytest.approx(11.0)
+    spans = encoder.prepare(buzz(6.0, 120)).spans
+    np.testing.assert_allclose(spans[1:, 0], spans[:-1, 1])
+    lengths = np.diff(spans, axis=1)[1:-1]
+    np.testing.assert_allclose(lengths, np.full_like(lengths, lengths[0, 0]))
+    assert spans[1, 0] == pytest.approx(0.8 + float(lengths[0, 0]) / 2, abs=0.02)  # the middle between two middles
+
+
+@pytest.mark.parametrize(("name", "value"), [("window_seconds", 1.0), ("likeness", 1.5), ("shortest", -1.0)])
+def test_settings_that_cannot_be_meant_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=name):
+        VoiceConfig(256, **{name: value})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from embedspace.errors import WeightsError
+from embedspace.generate.base import Sample
 from embedspace.generate.soundtrack import FoundSound, soundtrack
 from embedspace.generate.soundtrack.naming import SHIPPED, SoundNames, load_names
-from embedspace.generate.soundtrack.sounds import GallerySounds, sound_of_views
-from embedspace.vocabulary import SHIPPED_GENERATORS
+from embedspace.generate.soundtrack.sounds import GallerySounds, MadeSounds, _drawn, sound_of_views
+from embedspace.vocabulary import SHIPPED_GENERATORS, Neighbour
 
 MIDDLE = np.array([0.6, 0.0, 0.0, 0.0], np.float32)
 
@@ -68,11 +70,44 @@ def test_the_name_of_most_views_wins_and_says_how_sure_it_is() -> None:
     assert sure.similarity > torn.similarity > 0
 
 
+def test_what_all_pictures_have_in_common_names_nothing() -> None:
+    rows = np.eye(4, dtype=np.float32)
+    names = SoundNames(("a hum", "a bell", "a cow", "a saw"), (("h",), ("b",), ("c",), ("s",)), rows, MIDDLE, "eyes")
+    assert names.of(_views(2)).name == "a cow"
+
+
+def test_a_seed_draws_among_the_nearest_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = tuple("abcdef")
+    many = SoundNames(("a cow",), (items,), np.eye(4, dtype=np.float32)[2:3], MIDDLE, "eyes")
+    monkeypatch.setattr("embedspace.generate.soundtrack.sounds.load_names", lambda: many)
+    asked: list[int] = []
+
+    class Gallery(_Generator):
+        class neighbours:  # noqa: N801
+            items = tuple("abcdef")
+
+        def item_media(self, item: str) -> tuple[NDArray[np.float32], str]:
+            return np.zeros(9, np.float32), item
+
+        def neighbour_media(self, vector: NDArray[np.float32], k: int) -> list[Any]:
+            asked.append(k)
+            return [(Neighbour(item, item, 0.5), np.zeros(9, np.float32)) for item in items[:k]]
+
+    space = _Space()
+    space.generators = {"audio": Gallery()}
+    bank = GallerySounds(space)  # type: ignore[arg-type]
+    assert {bank.seen(_views(2), seed).item for seed in range(1, 60)} == set("abcd")
+    found = [bank.find(_views(2)[0], "image", seed).item for seed in range(60)]
+    assert found[0] == "a" and set(found) == set("abcd") and asked == [1, *[4] * 59]
+
+
 def test_names_without_a_sound_take_no_part() -> None:
     kept = _names().among(["b1", "c2"])
     assert kept is not None and kept.names == ("a bell", "a cow") and kept.items_of("a cow") == ("c2",)
     assert kept.of(_views(3)).name != "a saw"
     assert _names().among(["other"]) is None
+    last = _names().among(["s1", "c1"])  # vectors go with their names
+    assert last is not None and last.names == ("a cow", "a saw") and last.of(_views(3)).name == "a saw"
 
 
 def test_a_sound_of_the_name_is_chosen_the_most_like_it_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +119,30 @@ def test_a_sound_of_the_name_is_chosen_the_most_like_it_first(monkeypatch: pytes
     assert {bank.seen(_views(2), seed).item for seed in range(1, 20)} == {"c1", "c2"}
     with pytest.raises(AssertionError, match="a name was there"):  # other eyes: found by the vector, as ever
         GallerySounds(_Space("other")).seen(_views(2), 0)  # type: ignore[arg-type]
+
+
+def test_a_seed_draws_near_sounds_more_often_than_far_ones() -> None:
+    drawn = [_drawn([0.5, 0.45, 0.2], seed) for seed in range(1, 200)]
+    counts = np.bincount(drawn, minlength=3)
+    assert counts[0] > 2 * counts[1] > 0 and counts[2] < 5
+    assert _drawn([0.2, 0.5], 0) == 0
+
+
+def test_made_sounds_are_asked_for_by_the_name_and_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedspace.generate.soundtrack.sounds.load_names", _names)
+    asked: list[tuple[str, int, str]] = []
+
+    def made(space: object, vector: NDArray[np.float32], **options: Any) -> list[list[Sample]]:
+        asked.append((options["modality"], options["request"].seed, options["to"]))
+        near = Neighbour("i", "a moo", 0.5)
+        return [[Sample("audio", vector, 0, sample_rate=16_000, neighbours=(near,))]]
+
+    monkeypatch.setattr("embedspace.generate.soundtrack.sounds.generate", made)
+    space = _Space()
+    space.encode_text = lambda texts: np.full((1, 4), len(texts[0]), np.float32)  # type: ignore[attr-defined]
+    found = MadeSounds(space).seen(_views(2, 2), 7)  # type: ignore[arg-type]
+    assert asked == [("text", 7, "audio")] and float(found.waveform[0]) == len("a cow")
+    assert found.name == "a cow" and found.named is not None and found.item == "made, seed 7"
 
 
 def test_a_bank_without_names_is_asked_by_the_vector() -> None:
@@ -105,6 +164,12 @@ def test_names_come_back_from_their_files_and_damage_is_said(tmp_path: Path) -> 
     again = load_names(tmp_path)
     assert again.names == names.names and again.items == names.items and again.encoder == "eyes"
     assert again.vectors == pytest.approx(names.vectors, abs=1e-3)
+    listed = json.loads((tmp_path / "names.json").read_text("utf-8"))
+    (tmp_path / "names.json").write_text(json.dumps({**listed, "names": listed["names"][:2]}))
+    load_names.cache_clear()
+    with pytest.raises(WeightsError, match="2 names, 3 lists of items and 3 vectors"):
+        load_names(tmp_path)
+    (tmp_path / "names.json").write_text(json.dumps(listed))
     (tmp_path / "names.safetensors").write_bytes(b"nothing")
     load_names.cache_clear()
     with pytest.raises(WeightsError, match=r"names\.safetensors: not the vectors of names"):
@@ -112,8 +177,6 @@ def test_names_come_back_from_their_files_and_damage_is_said(tmp_path: Path) -> 
 
 
 def test_names_that_ship_have_sounds_and_belong_to_the_eyes_that_ship() -> None:
-    import json
-
     from embedspace.space import EmbeddingSpace
 
     names = load_names(SHIPPED)

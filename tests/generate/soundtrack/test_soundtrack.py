@@ -209,6 +209,13 @@ def test_sounds_come_from_a_catalog_that_may_hold_unreadable_ones(tmp_path: Path
     bank = CatalogSounds(Catalog(), "mine")
     found = bank.find(np.zeros(3, np.float32), "image", 0)
     assert found.name == "bell" and found.item == str(good) and len(found.waveform) == 8000
-    Catalog.hits = Catalog.hits[:1]
+    assert {bank.find(np.zeros(3, np.float32), "image", seed).item for seed in range(1, 9)} == {str(good)}
+    steps = np.repeat(np.arange(1, 11) / 20, 16_000).astype(np.float32)
+    long = write_audio(tmp_path / "long.wav", steps, 16_000)
+    Catalog.hits = [_Hit(str(long), start=2.0, text="a siren"), Catalog.hits[0]]
+    part = bank.find(np.zeros(3, np.float32), "image", 0)
+    assert part.name == "a siren" and len(part.waveform) == 4 * 16_000
+    assert float(part.waveform[0]) == pytest.approx(0.15, abs=1e-3)
+    Catalog.hits = Catalog.hits[1:]
     with pytest.raises(InputError, match="mine: no sound of it can be read"):
         bank.find(np.zeros(3, np.float32), "image", 0)

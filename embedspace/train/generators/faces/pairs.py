@@ -123,14 +123,14 @@ class FaceSet:
         voices: Split -> (N, D) centred unit rows.
         owners: Split -> (N,) number of the speaker of each.
         latents: (V, M, C, H, W) of all pictures, as they are and, where they may be, mirrored.
-        faces: Number of a speaker -> numbers of their pictures.
+        faces: Split -> number of a speaker -> numbers of their pictures.
         mean: (D,) of the training's voices, a mean per speaker; it was taken out.
     """
 
     voices: dict[str, Tensor]
     owners: dict[str, Tensor]
     latents: Tensor
-    faces: dict[int, Tensor]
+    faces: dict[str, dict[int, Tensor]]
     mean: NDArray[np.float32]
 
     @property
@@ -153,7 +153,7 @@ class FaceSet:
         sigma = torch.rand(len(rows), generator=generator) * config.max_sigma
         vector = add_noise(self.voices["train"][rows], sigma, generator)
         dropped = torch.rand(len(rows), generator=generator) < config.drop
-        return self._faces(drawn, generator), Condition(vector, sigma).drop_rows(dropped)
+        return self._faces("train", drawn, generator), Condition(vector, sigma).drop_rows(dropped)
 
     def held_out(self, config: FamilyConfig) -> tuple[Tensor, Condition] | None:
         """Return latents for the validation voices, a face of each one's speaker drawn by a fixed seed."""
@@ -161,11 +161,11 @@ class FaceSet:
         if "val" not in self.voices:
             return None
         rows = self.voices["val"]
-        faces = self._faces(self.owners["val"], torch.Generator().manual_seed(0))
+        faces = self._faces("val", self.owners["val"], torch.Generator().manual_seed(0))
         return faces, Condition(rows, torch.zeros(len(rows)))
 
-    def _faces(self, owners: Tensor, generator: torch.Generator) -> Tensor:
-        rows = torch.stack([_one_of(self.faces[owner], generator) for owner in owners.tolist()])
+    def _faces(self, split: str, owners: Tensor, generator: torch.Generator) -> Tensor:
+        rows = torch.stack([_one_of(self.faces[split][owner], generator) for owner in owners.tolist()])
         view = torch.randint(len(self.latents), (len(rows),), generator=generator)
         return self.latents[view, rows]
 
@@ -219,14 +219,15 @@ def encode_pairs(
                 tell(done, total)
     latents, faces, bad = _encoded_pictures(everything, autoencoder, side, mirror=mirror)
     found = {split: np.stack(own) for split, own in rows.items() if own}
-    held = {split: np.array([owner in faces for owner in owners[split]]) for split in found}
-    if len({owner for owner in owners.get("train", ()) if owner in faces}) < 2:
+    held = {split: np.array([owner in faces[split] for owner in owners[split]]) for split in found}
+    if len({owner for owner in owners.get("train", ()) if owner in faces["train"]}) < 2:
         reasons = [*skipped, *bad]
         raise ConfigError(
             f"fewer than 2 speakers are left; {len(reasons)} files cannot be read, the first: {reasons[0]}"
         )
-    kept = {split: torch.tensor(owners[split])[torch.from_numpy(held[split])] for split in found}
-    own_rows = {split: found[split][held[split]] for split in found}
+    there = [split for split in found if held[split].any()]
+    kept = {split: torch.tensor(owners[split])[torch.from_numpy(held[split])] for split in there}
+    own_rows = {split: found[split][held[split]] for split in there}
     mean = _mean_voice(own_rows["train"], kept["train"])
     centred = {split: _unit(torch.from_numpy(part - mean)) for split, part in own_rows.items()}
     return FaceSet(centred, kept, latents, faces, mean), [*skipped, *bad]
@@ -234,8 +235,8 @@ def encode_pairs(
 
 def _encoded_pictures(
     everything: Sequence[tuple[str, int, Group]], autoencoder: Autoencoder, side: int, *, mirror: bool
-) -> tuple[Tensor, dict[int, Tensor], list[str]]:
-    """Return the latents of all pictures, the numbers of each speaker's, and what was left out."""
+) -> tuple[Tensor, dict[str, dict[int, Tensor]], list[str]]:
+    """Return the latents of all pictures, the numbers of each speaker's in each split, and what was left out."""
     pixels: list[NDArray[np.uint8]] = []
     places: dict[Path, int] = {}
     skipped: list[str] = []
@@ -245,11 +246,11 @@ def _encoded_pictures(
             places[path] = len(pixels) - 1
         except EmbedspaceError as error:
             skipped.append(str(error))
-    faces: dict[int, Tensor] = {}
-    for _, owner, one in everything:
+    faces: dict[str, dict[int, Tensor]] = {split: {} for split, *_ in everything}
+    for split, owner, one in everything:  # so that a speaker's pictures of a later split are not learnt
         own = [places[path] for path in one.pictures if path in places]
         if own:
-            faces[owner] = torch.tensor(sorted({*faces[owner].tolist(), *own} if owner in faces else {*own}))
+            faces[split][owner] = torch.tensor(sorted({*own}))
     if not pixels:
         return torch.zeros(1, 0, 1, 1, 1), faces, skipped
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
