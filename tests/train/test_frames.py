@@ -127,8 +127,12 @@ def test_films_that_cannot_be_learnt_from_are_named(folder: Path, tmp_path: Path
     _film(tmp_path / "films" / "short.mp4", 1, frames=2)
     with pytest.raises(ConfigError, match="none of 2 films"):
         train_generator(recipe, out=tmp_path / "run", videos=tmp_path / "films")
+    (tmp_path / "corpora" / "drawn").mkdir(parents=True)
+    (tmp_path / "corpora" / "drawn" / "manifest.jsonl").write_text('{"id": "drawn/1", "modality": "image"}\n')
+    elsewhere = tmp_path / "elsewhere.toml"
+    elsewhere.write_text(f"corpora = {json.dumps(str(tmp_path / 'corpora'))}\n{recipe.read_text()}")
     with pytest.raises(ConfigError, match="build the corpus"):
-        train_generator(_recipe(folder, steps=1, source="nowhere"), out=tmp_path / "run")
+        train_generator(elsewhere, out=tmp_path / "run")
 
 
 def test_a_damaged_predictor_is_refused(folder: Path, tmp_path: Path) -> None:
