@@ -87,6 +87,7 @@ def test_train_passes_on_what_it_is_told(run: Run, monkeypatch: pytest.MonkeyPat
                 "seed": 3,
                 "families": ("vae",),
                 "videos": None,
+                "landmarks": None,
                 "pairs": None,
                 "folders": None,
             },
