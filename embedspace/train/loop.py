@@ -28,7 +28,7 @@ class FitConfig:
         learning_rate: Peak, of AdamW.
         weight_decay: On matrices only.
         warmup_steps: Linear warm-up.
-        minutes: Wall-time budget of this call; the run stops with a checkpoint and can be resumed.
+        minutes: Wall-time budget of this call; the run stops with a checkpoint and can be resumed. None: no limit.
         seed: Seed of everything random; step n draws from a generator seeded by (seed, n), so a resumed run equals an
             uninterrupted one.
         cooldown: Share of the minutes at whose end the learning rate reaches zero if the steps would not be done by
@@ -43,7 +43,7 @@ class FitConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup_steps: int = 100
-    minutes: float = 60.0
+    minutes: float | None = 60.0
     seed: int = 0
     cooldown: float = 0.0
     evaluate_every: int = 250
@@ -103,7 +103,7 @@ def _learning_rate(config: FitConfig, step: int, phase: FitPhase) -> float:
 
 def _time_factor(config: FitConfig, seconds: float) -> float:
     """Return what the learning rate is multiplied with at this time: 1, then linearly to 0 at the budget's end."""
-    if config.cooldown * config.minutes <= 0:
+    if config.minutes is None or config.cooldown * config.minutes <= 0:
         return 1.0
     budget = config.minutes * 60
     return min(1.0, max(0.0, budget - seconds) / (config.cooldown * budget))
@@ -169,7 +169,7 @@ def fit(
         run.step = load_checkpoint(checkpoint, model, run.optimizer, stage, recipe)
     while run.step < config.steps:
         run.take_step()
-        out_of_time = run.world.any(run.seconds > config.minutes * 60)
+        out_of_time = run.world.any(config.minutes is not None and run.seconds > config.minutes * 60)
         run.report(out_of_time)
         run.save(out_of_time)
         if out_of_time:

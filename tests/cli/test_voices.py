@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +94,15 @@ def test_what_does_not_go_with_a_recording_is_refused(run: Run, tmp_path: Path) 
         assert refused.code != 0 and wrong in refused.error.replace("--", "").replace("=", " "), refused.err
     other = run("--from", "good morning", to="audio")
     assert other.code != 0 and "does not go with --to audio" in other.error
+
+
+def test_a_voice_that_is_none_costs_no_start(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from embedspace.cli import main\n"
+        "assert main(['generate', '--from', 'good morning', '--to', 'speech', '--voice', 'nothere.wav']) == 2\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "no such file" in done.stderr

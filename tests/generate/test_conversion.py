@@ -26,10 +26,9 @@ from embedspace.generate.conversion.frames import (
 )
 from embedspace.generate.conversion.pitch import harmonics, pitch_of
 from embedspace.generate.conversion.reference import speech_in
-from embedspace.generate.conversion.say import is_reference
 from embedspace.generate.conversion.vocoder import Vocoder, VocoderConfig
 from embedspace.generate.spectrogram import SpectrogramConfig, to_spectrogram
-from embedspace.generate.speech.voices import SAMPLE_RATE, speak
+from embedspace.generate.speech.voices import SAMPLE_RATE, is_reference, speak
 from embedspace.media.resample import resample_waveform
 
 RATE = 16_000

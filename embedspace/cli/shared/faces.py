@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedspace.errors import ArgumentError, EmbedspaceError, InputError
+from embedspace.cli.shared.targets import check_targets, deliver, each_source, sample_paths
+from embedspace.errors import ArgumentError, InputError
 from embedspace.modality import SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embedspace.generate.base import Sample
     from embedspace.generate.faces import FaceMaker
     from embedspace.space import EmbeddingSpace
 
@@ -71,20 +70,14 @@ def make_faces(
     from embedspace.cli.shared.space import load_space
 
     opened = load_space(*space).with_voices()
-    failed: list[str] = []
-    for recording, own in zip(recordings, paths, strict=True):
-        try:
-            samples = maker.make(_voice(opened, recording), number, seed=seed, size=settings.get("size"))
-        except EmbedspaceError as error:
-            if len(recordings) == 1:
-                raise
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            failed.append(recording)
-            continue
-        for place, sample in enumerate(samples):
-            _say(sample, recording, own[place], as_json=as_json)
-    if failed:
-        raise InputError(f"{len(failed)} of {len(recordings)} recordings could not be heard; what is above is finished")
+
+    def draw(number_of: int) -> None:
+        voice = _voice(opened, recordings[number_of])
+        made = maker.make(voice, number, seed=seed, size=settings.get("size"))
+        for sample, path in zip(made, paths[number_of], strict=True):
+            deliver(sample, recordings[number_of], path, as_json=as_json)
+
+    each_source(len(recordings), draw, "recordings could not be heard")
 
 
 def _checked(
@@ -98,7 +91,6 @@ def _checked(
 ) -> list[list[Path]]:
     """Refuse what does not fit before anything is loaded; returns the files of each recording's faces."""
     from embedspace.cli.shared.output import open_for_writing
-    from embedspace.cli.shared.targets import check_targets, sample_paths
     from embedspace.generate.targets import target_of
 
     if to != _TARGET:
@@ -143,15 +135,3 @@ def _voice(space: EmbeddingSpace, recording: str) -> NDArray[np.float32]:
     if found is None:
         raise InputError(f"{recording}: nobody is heard to speak; take a recording of some seconds of speech")
     return found.astype("float32")
-
-
-def _say(sample: Sample, recording: str, path: Path, *, as_json: bool) -> None:
-    from embedspace.cli.shared.output import print_json
-    from embedspace.generate.files import record_of, write_sample
-
-    record = record_of(sample, recording)
-    written = write_sample(path, sample, record)
-    if as_json:
-        print_json({**record, "path": str(written)})
-    else:
-        print(written, flush=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedspace.errors import ArgumentError, EmbedspaceError, InputError
+from embedspace.cli.shared.targets import check_targets, deliver, each_source, sample_paths
+from embedspace.errors import ArgumentError, InputError
 from embedspace.modality import SUFFIXES
 
 if TYPE_CHECKING:
@@ -49,19 +49,12 @@ def read_films(
     paths = _checked(films, to, by, settings, out, overwrite)
     _check_landmarks(landmarks, films)
     reader = _reader(by)
-    failed: list[str] = []
-    for film, own in zip(films, paths, strict=True):
-        try:
-            sample = _sample(reader, film, to, settings.get("voice"), landmarks)
-        except EmbedspaceError as error:
-            if len(films) == 1:
-                raise
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            failed.append(film)
-            continue
-        _say(sample, film, own, as_json=as_json)
-    if failed:
-        raise InputError(f"{len(failed)} of {len(films)} films could not be read; what is above is finished")
+
+    def read(number: int) -> None:
+        sample = _sample(reader, films[number], to, settings.get("voice"), landmarks)
+        deliver(sample, films[number], paths[number], as_json=as_json, said=f"  {sample.text!r}")
+
+    each_source(len(films), read, "films could not be read")
 
 
 def _checked(
@@ -74,7 +67,6 @@ def _checked(
 ) -> list[Path | None]:
     """Refuse what does not fit before anything is loaded; returns the file of each film, None where words are said."""
     from embedspace.cli.shared.output import open_for_writing
-    from embedspace.cli.shared.targets import check_targets, sample_paths
     from embedspace.generate.targets import target_of
 
     if to not in _TARGETS:
@@ -134,17 +126,3 @@ def _sample(reader: LipReader, film: str, to: str, voice: str | None, landmarks:
         return Sample("text", text, 0, text=text, score=score, provenance=about)
     waveform, rate, made_by = say_words(text.replace("\n", ". "), voice)
     return Sample("speech", waveform, 0, rate, text=text, score=score, provenance={**made_by, **about})
-
-
-def _say(sample: Sample, film: str, path: Path | None, *, as_json: bool) -> None:
-    from embedspace.cli.shared.output import print_json
-    from embedspace.generate.files import record_of, write_sample
-
-    record = record_of(sample, film)
-    written = write_sample(path, sample, record) if path is not None else None
-    if as_json:
-        print_json({**record, "path": str(written) if written else None})
-    elif written is not None:
-        print(f"{written}  {sample.text!r}", flush=True)
-    else:
-        print(sample.text, flush=True)

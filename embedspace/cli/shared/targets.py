@@ -4,19 +4,70 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedspace.errors import InputError
+from embedspace.errors import EmbedspaceError, InputError
 from embedspace.generate.targets import Target
 from embedspace.modality import SUFFIXES, Modality
 
 if TYPE_CHECKING:
-    from embedspace.generate import Request
+    from embedspace.generate import Request, Sample
     from embedspace.query.grammar import Query
 
-__all__ = ["check_edited", "check_targets", "edited_source", "files_of", "sample_paths"]
+__all__ = [
+    "check_edited", "check_targets", "deliver", "each_source", "edited_source", "files_of", "sample_paths",
+]  # fmt: skip
+
+
+def each_source(
+    count: int, make: Callable[[int], None], failed: str, fatal: Callable[[EmbedspaceError], bool] | None = None
+) -> None:
+    """Make something of each of several sources; what fails is said at once, and the others are made.
+
+    Args:
+        count: How many.
+        make: Told the number of one, from 0.
+        failed: What could not be done, such as "films could not be read".
+        fatal: Whether an error is about none of the sources, so that nothing else can be made either.
+
+    Raises:
+        EmbedspaceError: If the only source fails, or an error is fatal; at the end, if any source failed.
+    """
+    failures = 0
+    for number in range(count):
+        try:
+            make(number)
+        except EmbedspaceError as error:
+            if count == 1 or (fatal is not None and fatal(error)):
+                raise
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            failures += 1
+    if failures:
+        raise InputError(f"{failures} of {count} {failed}; what is above is finished")
+
+
+def deliver(sample: Sample, source: str, path: Path | None, *, as_json: bool, said: str = "") -> None:
+    """Write a sample, and say where it is.
+
+    Args:
+        sample: The sample.
+        source: What it was made from.
+        path: File to write; None: it is a text that is only printed.
+        as_json: Print one object.
+        said: What stands behind the path.
+    """
+    from embedspace.cli.shared.output import print_json
+    from embedspace.generate.files import record_of, write_sample
+
+    record = record_of(sample, source)
+    written = write_sample(path, sample, record) if path is not None else None
+    if as_json:
+        print_json({**record, "path": str(written) if written else None})
+    else:
+        print(sample.text if written is None else f"{written}{said}", flush=True)
 
 
 def sample_paths(

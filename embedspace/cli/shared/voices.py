@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedspace.errors import ArgumentError, EmbedspaceError, InputError
-from embedspace.generate.conversion.say import is_reference, say_in, say_words
+from embedspace.cli.shared.targets import check_targets, deliver, each_source, sample_paths
+from embedspace.errors import ArgumentError, InputError
 from embedspace.modality import Modality
 
 if TYPE_CHECKING:
@@ -72,7 +71,11 @@ def is_converted(to: str, settings: Mapping[str, Any]) -> bool:
     Raises:
         ArgumentError: If the voice is neither a recording nor one that is installed.
     """
-    return to == Modality.SPEECH and is_reference(settings.get("voice"))
+    if to != Modality.SPEECH:
+        return False
+    from embedspace.generate.speech.voices import is_reference
+
+    return is_reference(settings.get("voice"))
 
 
 def convert_sources(
@@ -105,19 +108,15 @@ def convert_sources(
             raise ArgumentError(name, f"{shown}: does not go with a recording as the voice, which makes one sample")
     found = [_source(text, others.get("as")) for text in sources]
     paths = _paths(found, sources, voice, out, overwrite)
-    failed = 0
-    for source, path in zip(found, paths, strict=True):
-        try:
-            sample = _sample(source, voice)
-        except EmbedspaceError as error:
-            if len(found) == 1 or str(error).startswith(f"{voice}: "):
-                raise
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            failed += 1
-            continue
-        _deliver(sample, source.value, path, as_json=as_json)
-    if failed:
-        raise InputError(f"{failed} of {len(found)} sources could not be said; what is above is finished")
+
+    def say(number: int) -> None:
+        sample = _sample(found[number], voice)
+        said = f"  {sample.text!r}" if sample.text else ""
+        said += f"  in the voice of {sample.provenance['voice']}"
+        deliver(sample, found[number].value, paths[number], as_json=as_json, said=said)
+
+    wrong_voice = f"{voice}: "
+    each_source(len(found), say, "sources could not be said", lambda error: str(error).startswith(wrong_voice))
 
 
 def _source(text: str, as_modality: str | None) -> Source:
@@ -144,7 +143,6 @@ def _paths(
     found: Sequence[Source], sources: Sequence[str], voice: str, out: Path | None, overwrite: bool
 ) -> list[Path]:
     from embedspace.cli.shared.output import open_for_writing
-    from embedspace.cli.shared.targets import check_targets, sample_paths
     from embedspace.generate.targets import target_of
 
     target = target_of(Modality.SPEECH)
@@ -159,25 +157,13 @@ def _paths(
 
 def _sample(source: Source, voice: str) -> Sample:
     from embedspace.generate.base import Sample
+    from embedspace.generate.conversion.say import say_in, say_words
 
     if source.path is None:
         waveform, rate, about = say_words(source.value, voice)
         return Sample(str(Modality.SPEECH), waveform, 0, rate, text=source.value, provenance=about)
     waveform, rate, about = say_in(source.path, voice)
     return Sample(str(Modality.SPEECH), waveform, 0, rate, provenance=about)
-
-
-def _deliver(sample: Sample, query: str, path: Path, *, as_json: bool) -> None:
-    from embedspace.cli.shared.output import print_json
-    from embedspace.generate.files import record_of, write_sample
-
-    record = record_of(sample, query)
-    written = write_sample(path, sample, record)
-    if as_json:
-        print_json({**record, "path": str(written)})
-        return
-    said = f"  {sample.text!r}" if sample.text else ""
-    print(f"{written}{said}  in the voice of {sample.provenance['voice']}", flush=True)
 
 
 def generate_by(

@@ -89,9 +89,9 @@ def moving_things(images: Sequence[Image.Image], most: int) -> list[Image.Image]
     return [_view(distinct[thing.frame], thing, shifts[thing.frame], behind, scale) for thing in things[:most]]
 
 
-def smaller(image: Image.Image) -> Image.Image:
-    """Return an image whose shorter side has at most `SIDE` pixels."""
-    scale = SIDE / min(image.size)
+def smaller(image: Image.Image, side: int = SIDE) -> Image.Image:
+    """Return an image whose shorter side has at most so many pixels."""
+    scale = side / min(image.size)
     if scale >= 1:
         return image
     return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.BOX)

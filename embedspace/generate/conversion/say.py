@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
 from typing import TYPE_CHECKING, Any
 
-from embedspace.errors import ArgumentError
+from embedspace.generate.speech import voices
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["is_reference", "say_in", "say_words"]
-
-_VOICE = re.compile(r"[a-z]+:[^/\\]+")
-
-
-def is_reference(voice: str | None) -> bool:
-    """Return whether a voice names a recording, and not one that is installed, such as "piper:joe".
-
-    Raises:
-        ArgumentError: If it is neither.
-    """
-    if voice is None or (_VOICE.fullmatch(voice) and not os.path.isfile(voice)):
-        return False
-    if not os.path.isfile(voice):
-        what = "a folder" if os.path.isdir(voice) else "no such file"
-        raise ArgumentError(
-            "voice", f"{voice}: {what}; give a recording of somebody who agreed, or piper:joe, flite:slt, espeak:en-us"
-        )
-    return True
+__all__ = ["say_in", "say_words"]
 
 
 def say_words(text: str, voice: str | None) -> tuple[NDArray[np.float32], int, dict[str, Any]]:
@@ -42,9 +22,7 @@ def say_words(text: str, voice: str | None) -> tuple[NDArray[np.float32], int, d
     Raises:
         EmbedspaceError: If no voice is installed, or the reference is no speech.
     """
-    from embedspace.generate.speech import voices
-
-    if not is_reference(voice):
+    if not voices.is_reference(voice):
         waveform, used = voices.speak(text, voice)
         return waveform, voices.SAMPLE_RATE, {"voice": used}
     from embedspace.generate.conversion.converter import shipped_converter

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from embedspace.encoders.film.moving import smaller
 from embedspace.errors import InputError
 from embedspace.generate.lips.network import CROP
 from embedspace.media.film import Film, iter_moments
@@ -97,7 +98,7 @@ def iter_mouths(
     for moment in iter_moments(path, film, per_second=FPS, side=_SIDE):
         if moment.image is None:
             continue
-        picture = np.asarray(_small(moment.image), np.uint8)
+        picture = np.asarray(smaller(moment.image, _SIDE), np.uint8)
         if frames and frames[-1].shape != picture.shape:
             raise InputError(f"{path}: its pictures change size in the middle; cut it there")
         due = max(round(moment.start * FPS) + 1 - shown, 0 if frames or shown else 1)
@@ -112,14 +113,6 @@ def iter_mouths(
         raise InputError(f"{path}: has one picture only, on which no lips move; give a film")
     if len(frames) > 1:
         yield _crops(np.stack(frames), times, find, path)
-
-
-def _small(image: Image.Image) -> Image.Image:
-    shorter = min(image.size)
-    if shorter <= _SIDE:
-        return image
-    scale = _SIDE / shorter
-    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BOX)
 
 
 def _crops(

@@ -15,6 +15,8 @@ import importlib.resources
 import importlib.util
 import io
 import json
+import os
+import re
 import shutil
 import subprocess
 import threading
@@ -29,12 +31,13 @@ from numpy.typing import NDArray
 from embedspace.errors import ArgumentError, InputError, MissingExtraError
 from embedspace.media.resample import resample_waveform
 
-__all__ = ["PREFERRED", "SAMPLE_RATE", "available", "speak"]
+__all__ = ["PREFERRED", "SAMPLE_RATE", "available", "is_reference", "speak"]
 
 SAMPLE_RATE = 22_050
 """Hz of everything that is said."""
 PREFERRED = ("piper:joe", "flite:slt", "espeak:en-us")
 """Best first, by the word error rate of an independent recogniser; see training/LOG.md."""
+_VOICE = re.compile(r"[a-z]+:[^/\\]+")
 _TIMEOUT = 60
 _FLITE = ("slt", "rms", "awb", "kal")
 _BEGIN, _END, _PAD = "^", "$", "_"
@@ -249,3 +252,19 @@ _ENGINES: dict[str, Callable[[str, str], tuple[NDArray[np.float32], int]]] = {
     "flite": _flite,
     "espeak": _espeak,
 }
+
+
+def is_reference(voice: str | None) -> bool:
+    """Return whether a voice names a recording, and not one that is installed, such as "piper:joe".
+
+    Raises:
+        ArgumentError: If it is neither.
+    """
+    if voice is None or (_VOICE.fullmatch(voice) and not os.path.isfile(voice)):
+        return False
+    if not os.path.isfile(voice):
+        what = "a folder" if os.path.isdir(voice) else "no such file"
+        raise ArgumentError(
+            "voice", f"{voice}: {what}; give a recording of somebody who agreed, or piper:joe, flite:slt, espeak:en-us"
+        )
+    return True

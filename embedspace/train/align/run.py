@@ -147,7 +147,7 @@ def _train(
         learning_rate=wanted.learning_rate,
         weight_decay=wanted.weight_decay,
         warmup_steps=wanted.warmup_steps,
-        minutes=1e9 if minutes is None else minutes,
+        minutes=minutes,
         seed=run.recipe.seed,
         evaluate_every=wanted.evaluate_every,
         checkpoint_seconds=wanted.checkpoint_seconds,

@@ -148,7 +148,7 @@ def train_decoder(
 
     config = FitConfig(
         steps=recipe.steps, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, warmup_steps=100,
-        minutes=1e9 if minutes is None else minutes, seed=seed, cooldown=0.25, evaluate_every=250,
+        minutes=minutes, seed=seed, cooldown=0.25, evaluate_every=250,
     )  # fmt: skip
     fit(
         network, loss_of_step, config, stage="conversion", checkpoint=out / "decoder.ckpt", resume=resume,

@@ -120,7 +120,7 @@ def train_vocoder(
 
     config = FitConfig(
         steps=recipe.steps, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, warmup_steps=100,
-        minutes=1e9 if minutes is None else minutes, seed=seed, cooldown=0.25, evaluate_every=500,
+        minutes=minutes, seed=seed, cooldown=0.25, evaluate_every=500,
     )  # fmt: skip
     fit(
         network, loss_of_step, config, stage="vocoder", checkpoint=out / "vocoder.ckpt", resume=resume,

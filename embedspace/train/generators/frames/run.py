@@ -130,7 +130,7 @@ def train_recipe(
             own.steps,
             own.learning_rate,
             own.weight_decay,
-            minutes=1e9 if minutes is None else minutes,
+            minutes=minutes,
             seed=recipe.seed,
             cooldown=0.3,
         ),
