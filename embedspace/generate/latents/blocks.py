@@ -63,8 +63,9 @@ class GridAttention(nn.Module):
         # (B, 3 * C, H, W) -> 3 of (B, heads, H * W, C / heads)
         parts = self.qkv(self.norm(x)).view(batch, 3, self.heads, channels // self.heads, height * width)
         q, k, v = parts.transpose(3, 4).unbind(1)
-        if self.twice:
-            seen = (q @ k.transpose(2, 3) / q.shape[3] ** 0.5).softmax(dim=3) @ v
+        # The fused kernels learn at half the pace of these in bfloat16 on a processor.
+        if self.twice or (torch.is_grad_enabled() and q.dtype is torch.bfloat16 and q.device.type == "cpu"):
+            seen = (q * q.shape[3] ** -0.5 @ k.transpose(2, 3)).softmax(dim=3) @ v
         else:
             seen = F.scaled_dot_product_attention(q, k, v)
         mixed = seen.transpose(2, 3).reshape(x.shape)
