@@ -91,6 +91,17 @@ def test_noise_has_steps_and_guidance_of_its_own(space: SpaceWithGenerators, wat
     assert several == [steps, head.sampling.candidate_steps]  # fewer are enough for what begins at a neighbour only
 
 
+def test_several_from_noise_know_the_neighbours_that_one_knows(space: SpaceWithGenerators) -> None:
+    space.encode_image = lambda pictures: np.eye(len(pictures), space.embed_dim, dtype=np.float32)  # type: ignore[attr-defined]
+    nearest = {
+        (start, several): _made(space, start=start, candidates=several).provenance["context"][0]
+        for start in (0.0, 0.2)
+        for several in (1, 2)
+    }
+    named, looking = "tiny/3", "tiny/2"
+    assert nearest == {(0.0, 1): named, (0.0, 2): named, (0.2, 1): named, (0.2, 2): looking}
+
+
 def test_a_family_that_always_begins_at_noise_samples_as_it_is_set(tmp_path: Path) -> None:
     write_latent_generator(tmp_path / "heads", "image", options={**OPTIONS, "start": 0.0})
     head: Any = SpaceWithGenerators(tmp_path).generators["image"]

@@ -187,7 +187,7 @@ class LatentGenerator(Generator):
         rows = torch.from_numpy(np.asarray(vectors, np.float32))
         noise = torch.from_numpy(np.asarray(sigma, np.float32))
         wanted, pool, spread = network.config.neighbours, self.sampling.pool, self.sampling.spread
-        by_looks = (request.candidates or 1) > 1 or self.sampling.looks
+        by_looks = self.sampling.looks or ((request.candidates or 1) > 1 and request.start != 0)
         near = torch.stack(
             [
                 self.neighbours.draw(row, sources_of(seeds), wanted, pool=pool, spread=spread, by_looks=by_looks)
