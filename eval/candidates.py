@@ -54,7 +54,7 @@ WAYS: dict[str, tuple[int, dict[str, Any], bool]] = {
 }
 """What is shown -> candidates, what differs in the generator's options, whether it knows what its items look like."""
 FROM_NOISE: dict[str, tuple[int, dict[str, Any], bool]] = {
-    f"{count}, from noise": (count, {}, False) for count in (1, 2, 4, 8, 16)
+    f"{count}, from noise": (count, {}, False) for count in (1, 4, 8, 16)
 }
 HOW = (
     "Several candidates are of five steps, half of them begun nearer, at neighbours that show best what is wanted, "

@@ -68,8 +68,8 @@ def markdown(entry: Entry) -> str:
         lines += [f"## {group}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
         for row in (row for row in entry["rows"] if row["group"] == group):
             what = ", ".join(filter(None, (row["system"], row["source"], row["family"])))
-            told = [what, *_cells(row), _of_text(row), *(_less(row, than) for than in compared)]
-            lines.append("| " + " | ".join(told) + " |")
+            cells = [what, *_cells(row), _of_text(row), *(_less(row, than) for than in compared)]
+            lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     if entry["sweep"]:
         lines += ["## Guidance, on a selection of its own", ""]
