@@ -151,6 +151,14 @@ MAP = Option(
     local=True,
     file=True,
 )
+START = Option(
+    "start",
+    float,
+    "where drawing begins: 0 at noise, for a picture of its own; from there to 0.95 ever nearer at the training item "
+    "that is nearest",
+    least=0,
+    most=0.95,
+)
 CANDIDATES = Option("candidates", int, "draw so many for each sample and keep the one that fits best", "", 1, 64)
 SECONDS = Option("seconds", float, "length", "", 0.25, 60)
 VOICE = Option(
@@ -241,7 +249,7 @@ def options_of(some: Iterable[Target], *, remote: bool = False) -> list[Option]:
 
 
 for _target in (
-    Target("image", "pictures", "image", (*_COMMON, SIZE, CANDIDATES, STYLE, MAP, *_EDITING)),
+    Target("image", "pictures", "image", (*_COMMON, SIZE, START, CANDIDATES, STYLE, MAP, *_EDITING)),
     Target("audio", "sounds", "audio", (*_COMMON, SECONDS, *_EDITING)),
     Target("text", "captions", "text", _COMMON, ranked=True),
     Target("speech", "speech", "audio", (*_COMMON, VOICE), ranked=True),

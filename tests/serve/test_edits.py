@@ -133,6 +133,8 @@ def test_a_gap_in_a_sound_is_filled(served: Running) -> None:
         ({"init": "sound"}, 400, "init", "audio, where image is needed"),
         ({"init": "house", "to": "audio", "candidates": None}, 400, "init", "image, where audio is needed"),
         ({"init": "house", "to": "text", "candidates": None}, 400, "init", "does not take it"),
+        ({"start": 1.0}, 400, "start", "less than or equal to 0.95"),
+        ({"init": "house", "start": 0.3}, 400, "start", "an edit begins at what is edited"),
         ({"style": "rococo"}, 202, None, ""),  # the generator says so when it is loaded
     ],
 )
@@ -155,6 +157,12 @@ def test_what_cannot_be_edited_is_refused(
         return
     assert answer.json()["error"]["param"] == param
     assert message in answer.json()["error"]["message"]
+
+
+def test_a_picture_may_begin_at_noise(served: Running) -> None:
+    own, again, redrawn = (_made(served, start=start)[0] for start in (0.0, 0.0, None))
+    assert own == again
+    assert own != redrawn
 
 
 def test_only_pictures_and_sounds_within_limits_are_taken(served: Running) -> None:

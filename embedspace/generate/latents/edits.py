@@ -19,7 +19,7 @@ from embedspace.errors import ArgumentError
 from embedspace.generate.base import Request
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.editing import Edit
-from embedspace.generate.families.base import FamilyConfig, SampleOptions
+from embedspace.generate.families.base import SampleOptions
 from embedspace.generate.latents.files import FamilyNetwork
 
 __all__ = [
@@ -181,6 +181,8 @@ def needed_abilities(request: Request) -> list[tuple[str, Any, str]]:
         for option, ability in _ABILITIES.items()
         if (value := getattr(request, option)) not in (None, 1)
     ]
+    if request.start:
+        found.append(("start", f"{request.start:g}", "start"))
     if request.style is not None:
         found.append(("style", request.style, "style"))
     if request.drawing is not None:
@@ -203,18 +205,21 @@ def ability_name(ability: str) -> str:
     return _LACKING.get(ability, ability)
 
 
-def refuse_untold(request: Request, family: str, config: FamilyConfig, others: Iterable[str]) -> None:
-    """Refuse a style or a map of which a network was told nothing in training.
+def refuse_untold(request: Request, family: str, network: FamilyNetwork, others: Iterable[str]) -> None:
+    """Refuse a style or a map of which a network was told nothing in training, and a start that is before all it saw.
 
     Args:
         request: What is asked.
         family: Name of the network.
-        config: Its settings.
+        network: The network.
         others: Styles that other networks draw.
 
     Raises:
         ArgumentError: If one is asked for.
     """
+    config, earliest = network.config, network.family.earliest(network.config)
+    if request.start is not None and request.start < earliest:
+        raise ArgumentError("start", f"{request.start:g}: the family {family!r} was trained from {earliest:g} on")
     if request.style is not None and request.style not in config.styles:
         known = ", ".join([*config.styles, *others])
         known = known or f"none; name some in the recipe's families.{family}.styles and train it"

@@ -106,7 +106,7 @@ class LatentGenerator(Generator):
             able = [name for name, network in self.networks.items() if ability in network.family.can]
             others = f"families that do: {', '.join(able or families_that(ability))}"
             raise ArgumentError(option, f"{value}: the family {family!r} has no {ability_name(ability)}; {others}")
-        refuse_untold(request, family, self.networks[family].config, self.translators)
+        refuse_untold(request, family, self.networks[family], self.translators)
         return family
 
     def without_translation(self, request: Request) -> Request:
@@ -187,7 +187,7 @@ class LatentGenerator(Generator):
         rows = torch.from_numpy(np.asarray(vectors, np.float32))
         noise = torch.from_numpy(np.asarray(sigma, np.float32))
         wanted, pool, spread = network.config.neighbours, self.sampling.pool, self.sampling.spread
-        by_looks = (request.candidates or 1) > 1 or self.sampling.looks
+        by_looks = self.sampling.looks or ((request.candidates or 1) > 1 and request.start != 0)
         near = torch.stack(
             [
                 self.neighbours.draw(row, sources_of(seeds), wanted, pool=pool, spread=spread, by_looks=by_looks)
@@ -222,10 +222,10 @@ class LatentGenerator(Generator):
     def sample_options(self, family: str, request: Request) -> SampleOptions:
         """Return how a family samples for a request; over a map it begins at noise, for a neighbour lies elsewhere."""
         network = self.networks[family]
-        usual = network.options(self.sampling)
-        if (request.candidates or 1) > 1:
+        usual = network.options(self.sampling, request.start)
+        if (request.candidates or 1) > 1 and usual.start:
             usual = dataclasses.replace(usual, num_steps=min(usual.num_steps, self.sampling.candidate_steps))
-        as_usual = request.edit is None and request.drawing is None
+        as_usual = request.start is not None or (request.edit is None and request.drawing is None)
         return dataclasses.replace(
             usual,
             start=usual.start if as_usual else start_for(request.edit, network),

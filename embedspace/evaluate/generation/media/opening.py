@@ -41,8 +41,8 @@ def open_scorer(session: Session[MediaSuite]) -> Scorer:
     suite, items = session.suite, session.items
     judge = load_judge(suite.judge)
     generator, medium = medium_of(session.space.generators[suite.to])
-    candidates = suite.candidates or None
-    samples = SampleCache(session.space, suite.to, medium, suite.seeds, session.cache, session.tell, candidates)
+    samples = SampleCache(session.space, suite.to, medium, suite.seeds, session.cache, session.tell)
+    samples.candidates, samples.start = suite.candidates or None, suite.start
     index, nothing = TrainingIndex(generator, medium), np.zeros((0, 1), np.float32)
     unscored = SampleScores([], nothing, np.zeros(0, np.int64), np.zeros(0, np.float32))
     copies = CopyIndex([], nothing, np.zeros((0, 1, 1), np.float16), medium.reach)
