@@ -198,7 +198,7 @@ def picture(browser: Any, url: str, view: str, theme: str, width: int) -> bytes:
     page.goto(url + VIEWS[view])
     settle(page, view)
     page.mouse.move(0, 0)
-    shot = Image.open(io.BytesIO(page.screenshot()))
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=view == "edit")))  # what is made lies below what is edited
     context.close()
     written = io.BytesIO()
     shot.convert("RGB").save(written, "WEBP", quality=82, method=6)
