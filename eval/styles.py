@@ -134,13 +134,13 @@ def seen(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def kept_of(generator: ImageGenerator, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """Return what the autoencoder keeps of (SIDE, SIDE, 3) pictures."""
+    """Return what the autoencoder keeps of (SIDE, SIDE, 3) pictures, drawn larger as samples are."""
     found: list[NDArray[np.uint8]] = []
     for first in range(0, len(pictures), BATCH):
         pixels = torch.from_numpy(np.stack(pictures[first : first + BATCH])).permute(0, 3, 1, 2)
         with torch.inference_mode():
             decoded = generator.autoencoder.decode(generator.autoencoder.encode(pixels.float() / 127.5 - 1))
-        found += [seen(content) for content, _ in generator.to_media(decoded, Request())]
+        found += [seen(content) for content, _ in generator.to_media(decoded, Request(size=2 * SIDE))]
     return found
 
 

@@ -123,6 +123,15 @@ def test_the_style_and_the_strength_say_where_it_goes(generator: Any) -> None:
     assert float(np.abs(little - kept).mean()) < float(np.abs(paint - kept).mean())
 
 
+@pytest.mark.parametrize(("side", "longer"), [(10, 16), (40, 40), (200, 64)])
+def test_it_is_as_large_as_it_was_within_what_can_be_drawn(generator: Any, side: int, longer: int) -> None:
+    edit = edit_of_picture(np.full((side, side // 2, 3), 200, np.uint8))
+    ((sample,),) = generator.generate(vector_of(WORDS[0])[None], NONE, Request(style="ink", edit=edit))
+    assert np.asarray(sample.content).shape == (longer, longer // 2, 3)
+    ((plain,),) = generator.generate(vector_of(WORDS[0])[None], NONE, Request(edit=edit))
+    assert np.asarray(plain.content).shape == (16, 8, 3)  # an edit without a style is as before
+
+
 def test_a_mask_says_which_part_is_redrawn(generator: Any) -> None:
     made = np.asarray(_redrawn(generator, vector_of(WORDS[0]), mask="0,0,8,16").content)
     np.testing.assert_array_equal(made[:, 8:], _picture()[:, 8:])

@@ -38,7 +38,7 @@ __all__ = [
 
 DEFAULT_STRENGTH = 0.6
 """Of an edit without a mask."""
-STYLE_STRENGTH = 0.9
+STYLE_STRENGTH = 0.5
 """Of what is drawn anew in a style."""
 STYLE_GUIDANCE = 6.0
 """Weight of a style against none, of what is drawn anew in it."""
