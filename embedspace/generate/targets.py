@@ -146,7 +146,12 @@ MASK = Option(
     local=True,
     file=True,
 )
-STYLE = Option("style", str, "the style of a source that it was trained on, such as openmoji")
+STYLE = Option(
+    "style",
+    str,
+    "the style of a source that it was trained on, such as openmoji; what is edited is itself redrawn in it, and so is "
+    "a source that is one picture, on the command line",
+)
 MAP = Option(
     "map",
     str,
