@@ -276,6 +276,11 @@ class Generator(nn.Module, ABC):
                 )
         self.family_of(request)
 
+    def redrawn_styles(self, request: Request) -> Sequence[str]:
+        """Return the styles in which what is edited is itself drawn anew; none unless a generator knows any."""
+        del request
+        return ()
+
     def family_of(self, request: Request) -> str:
         """Return which of the networks is asked for; "" where it has none to choose from.
 

@@ -10,9 +10,11 @@ Beside it, `embedspace.generate.register_generator` says who makes it. Then
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from embedspace.errors import ArgumentError, ConfigError
@@ -23,6 +25,7 @@ __all__ = [
     "SUFFIXES",
     "Option",
     "Target",
+    "choices_of",
     "known_targets",
     "option_help",
     "option_names",
@@ -143,7 +146,12 @@ MASK = Option(
     local=True,
     file=True,
 )
-STYLE = Option("style", str, "the style of a source that it was trained on, such as openmoji")
+STYLE = Option(
+    "style",
+    str,
+    "the style of a source that it was trained on, such as openmoji; what is edited is itself redrawn in it, and so is "
+    "a source that is one picture, on the command line",
+)
 MAP = Option(
     "map",
     str,
@@ -240,6 +248,26 @@ def option_help(option: Option) -> str:
     if len(takers) in (0, len(targets())):
         return f"{about[0].upper()}{about[1:]}."
     return f"{' and '.join(target.what for target in takers).capitalize()}: {about}."
+
+
+def choices_of(option: Option, generator: Path) -> list[str]:
+    """Return what an option may be by a generator's own configuration; nothing where that says nothing of it.
+
+    Args:
+        option: The family and the style are told.
+        generator: Folder of the generator.
+    """
+    if option not in (FAMILY, STYLE):
+        return []
+    try:
+        families = dict(json.loads((generator / "config.json").read_text("utf-8")).get("families", {}))
+        if option is FAMILY:
+            return list(families)
+        styles = [str(style) for family in families.values() for style in family.get("styles", ())]
+    except (OSError, ValueError, TypeError, AttributeError):  # who generates is told what is wrong with it
+        return []
+    translators = sorted(path.stem for path in (generator / "styles").glob("*.json") if path.stem != "recipe")
+    return list(dict.fromkeys([*styles, *translators]))
 
 
 def options_of(some: Iterable[Target], *, remote: bool = False) -> list[Option]:

@@ -19,6 +19,7 @@ from embedspace.generate.conditioning import Condition
 from embedspace.generate.editing import edit_of_picture
 from embedspace.generate.families import flow
 from embedspace.generate.families.base import SampleOptions
+from embedspace.generate.latents.edits import options_for
 from tests.support.cli_space import vector_of
 from tests.support.generators import WORDS, SpaceWithGenerators, write_latent_generator
 
@@ -87,7 +88,10 @@ def test_noise_has_steps_and_guidance_of_its_own(space: SpaceWithGenerators, wat
     always = (0.0, 1.0)
     assert times != always
     assert told == [(0.4, 6, 2.0, always), (0.2, 6, 2.0, always), (0.0, steps, scale, times), (0.0, 2, 4.0, times)]
-    several = [head.sample_options("flow", Request(start=start, candidates=4)).num_steps for start in (0.0, 0.2)]
+    several = [
+        options_for(Request(start=start, candidates=4), head.networks["flow"], head.sampling).num_steps
+        for start in (0.0, 0.2)
+    ]
     assert several == [steps, head.sampling.candidate_steps]  # fewer are enough for what begins at a neighbour only
 
 
@@ -105,7 +109,9 @@ def test_several_from_noise_know_the_neighbours_that_one_knows(space: SpaceWithG
 def test_a_family_that_always_begins_at_noise_samples_as_it_is_set(tmp_path: Path) -> None:
     write_latent_generator(tmp_path / "heads", "image", options={**OPTIONS, "start": 0.0})
     head: Any = SpaceWithGenerators(tmp_path).generators["image"]
-    assert head.sample_options("flow", Request(start=0.0)) == head.sample_options("flow", Request())
+    assert options_for(Request(start=0.0), head.networks["flow"], head.sampling) == options_for(
+        Request(), head.networks["flow"], head.sampling
+    )
 
 
 def test_what_cannot_begin_there_is_refused(space: SpaceWithGenerators) -> None:

@@ -117,7 +117,7 @@ def _costs(families: Mapping[str, Entry]) -> list[str]:
     lines = ["## What each cost", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, own in families.items():
         size = [f"{own[key] / 1e6:.2f}" for key in ("parameters_trained", "parameters")]
-        time = [f"{own[key]:g}" if key in own else "" for key in ("minutes", "steps")]
+        time = [f"{own[key]:.{digits}g}" if key in own else "" for key, digits in (("minutes", 3), ("steps", 9))]
         each = "" if own["seconds_each"] is None else f"{1000 * own['seconds_each']:.0f}"
         lines.append("| " + " | ".join([name, own["family"], *size, *time, each]) + " |")
     return [
