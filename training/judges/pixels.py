@@ -67,7 +67,7 @@ class PixelHead(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, feature_dim: int, text_dim: int, width: int = 1024) -> None:
+    def __init__(self, feature_dim: int, text_dim: int, width: int = 512) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(feature_dim))
         self.register_buffer("scale", torch.ones(feature_dim))
@@ -157,7 +157,7 @@ def seen(items: Sequence[Item], patches: Patches, kind: str, view: int) -> NDArr
     return remembered(f"pixels/{patches.digest()}/{kind}.{view}", items, see)
 
 
-def train(views: int, steps: int, batch: int = 512) -> tuple[PixelHead, Patches]:
+def train(views: int, steps: int, batch: int = 256) -> tuple[PixelHead, Patches]:
     """Learn the dictionary of patches, then the head."""
     lessons = {source: items_of(source, splits) for source, splits in SOURCES.items()}
     patches = learn_patches([viewed(item.path, 0) for items in lessons.values() for item in items], _PATCHES, SEED)
@@ -180,7 +180,7 @@ def train(views: int, steps: int, batch: int = 512) -> tuple[PixelHead, Patches]
 def agreement(judge: PixelJudge, patches: Patches) -> dict[str, Any]:
     """Return how often both judges find a picture's name among ten of 500, one of them, and neither.
 
-    `phi` is the correlation of the two: 0 where what one finds says nothing about what the other does, or one finds all.
+    `phi` is the correlation of the two: 0 where what one finds says nothing about what the other does.
     """
     first, pool, out = pictures.load(), emoji_names(), {}
     for name, items in judged().items():
@@ -199,7 +199,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--views", type=int, default=4, help="the first is the plain one, the second its decoded form")
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=256)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     head, patches = train(arguments.views, arguments.steps, arguments.batch)
