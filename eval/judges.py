@@ -19,14 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 from embedspace.calibration.centring import centre
-from embedspace.evaluate.generation.judges import load_judge
-from embedspace.evaluate.generation.kinds import CACHE
+from embedspace.evaluate.generation.judges import Judge, load_judge
 from embedspace.evaluate.generation.media.medium import Content, as_kept
 from embedspace.evaluate.generation.media.opening import bare_scorer
 from embedspace.evaluate.generation.media.scorer import Prompts, SampleScores, Scorer
 from embedspace.evaluate.generation.media.suite import PromptGroup, load_media_suite
 from embedspace.evaluate.generation.session import open_session
-from embedspace.evaluate.report import splits_digest
+from embedspace.evaluate.report import CACHE, splits_digest
 from embedspace.evaluate.retrieval.run import corpora_folder
 from embedspace.space import EmbeddingSpace
 from eval.writing import made_by, publish, run
@@ -130,7 +129,7 @@ def main() -> int:
     given = parser.parse_args()
     torch.set_num_threads(1)
     space, corpora, rows = EmbeddingSpace.from_pretrained(), corpora_folder(), []
-    judges = []
+    judges: list[Judge] = []
     for name, groups in ASKED.items():
         suite = load_media_suite(HERE / "suites" / f"{name}.toml")
         judges = judges or [load_judge(suite.judge), load_judge(SECOND)]

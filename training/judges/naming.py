@@ -170,7 +170,7 @@ def fit(
     rng = np.random.default_rng(SEED)
     for step in range(steps):
         rows = rng.choice(len(named), batch, replace=False)
-        said = torch.tensor([place[_drawn(*named[r], rng)] for r in rows])
+        said = torch.tensor([place[_drawn(*named[int(r)], rng)] for r in rows])
         logits = rows_of(rows) @ texts[said].T * scale.exp()
         same = said[:, None] == said[None, :]
         logits = logits.masked_fill(same & ~torch.eye(len(said), dtype=torch.bool), -1e4)

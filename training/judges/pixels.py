@@ -197,7 +197,7 @@ def agreement(judge: PixelJudge, patches: Patches) -> dict[str, Any]:
 def main() -> int:
     """Train, measure, and write what `load` reads."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--views", type=int, default=4, help="the first is the plain one, the second its decoded form")
+    parser.add_argument("--views", type=int, default=3, help="plain, decoded, augmented, augmented and decoded")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=256)
     arguments = parser.parse_args()
@@ -209,7 +209,7 @@ def main() -> int:
     judge = PixelJudge(head, patches, {}, "")
     about = {
         "feature_dim": len(head.mean),
-        "text_dim": len(head.body[-1].bias),
+        "text_dim": head.body[-1].out_features,
         "eyes": "outlines, colours and learnt patches of pixels",
         "learnt_from": {source: list(splits) for source, splits in SOURCES.items()},
         "views": arguments.views,
