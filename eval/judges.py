@@ -10,6 +10,7 @@ prompt. phi is the correlation of the two judges' shares of a prompt's pictures 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from embedspace.evaluate.generation.media.suite import PromptGroup, load_media_s
 from embedspace.evaluate.generation.session import open_session
 from embedspace.evaluate.report import CACHE, splits_digest
 from embedspace.evaluate.retrieval.run import corpora_folder
+from embedspace.files import replacing
 from embedspace.space import EmbeddingSpace
 from eval.writing import made_by, publish, run
 
@@ -37,6 +39,7 @@ ASKED = {
     "generation_images_chosen": ("held-in concepts",),
 }
 """Suite -> its groups; what is made of the words of their prompts."""
+KEPT = CACHE / "judged"
 FIGURES = ("top_1", "recall_at_10")
 
 
@@ -62,8 +65,25 @@ def seen_by(scorer: Scorer, part: Prompts, contents: Sequence[Sequence[Content]]
     """Return for each prompt the share of its pictures that a judge knows, by figure."""
     flat = [content for own in contents for content in own]
     zeros = np.zeros(len(flat), np.float32)
-    scores = SampleScores([list(own) for own in contents], scorer.judge.features(flat), zeros.astype(np.int64), zeros)
+    scores = SampleScores(
+        [list(own) for own in contents], features_of(scorer.judge, flat), zeros.astype(np.int64), zeros
+    )
     return scorer.hits(part, scores, shift)
+
+
+def features_of(judge: Judge, pictures: Sequence[Content]) -> NDArray[np.float32]:
+    """Return a judge's features of pictures; kept between runs by what they are."""
+    total = hashlib.sha256(judge.digest.encode())
+    for picture in pictures:
+        total.update(f"{picture.shape}".encode() + np.ascontiguousarray(picture).tobytes())
+    path = KEPT / f"{total.hexdigest()[:32]}.npy"
+    if not path.is_file():
+        rows = judge.features(pictures)
+        KEPT.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.save(file, rows)
+    found: NDArray[np.float32] = np.load(path)
+    return found
 
 
 def measured(scorers: Sequence[Scorer], group: PromptGroup) -> Iterator[dict[str, Any]]:
