@@ -198,7 +198,7 @@ def main() -> int:
     """Train, measure, and write what `load` reads."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--views", type=int, default=3, help="plain, decoded, augmented, augmented and decoded")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=256)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
