@@ -1,6 +1,7 @@
 """Measure how candidates are chosen, on names that no group of the suite asks for, and on the held-out stamps.
 
     python -m eval.candidates known held            # eval/results/candidates_known.*, candidates_held.*
+    python -m eval.candidates noise                 # the known names, from noise in place of a neighbour
     python -m eval.candidates stamps                # all 281: what was chosen, once
     python -m eval.candidates stamps --seeds 3 --second training.judges.pixels:load     # another judge beside the first
 
@@ -42,7 +43,7 @@ from eval.writing import made_by, publish, run
 
 HERE = Path(__file__).parent
 SOURCE = "emoji-google"
-SPLITS = {"known": "train", "held": "val"}
+SPLITS = {"known": "train", "held": "val", "noise": "train"}
 PARTS = (*SPLITS, "stamps")
 PROMPTS = 40
 KEPT = Path("build/candidates")
@@ -58,8 +59,19 @@ WAYS: dict[str, tuple[int, dict[str, Any], bool]] = {
     "16": (16, {}, True),
 }
 """What is shown -> candidates, what differs in the generator's options, whether it knows what its items look like."""
-CHOSEN = ("8",)
-"""Of these, what is tried on stamps."""
+FROM_NOISE: dict[str, tuple[int, dict[str, Any], bool]] = {
+    f"{count}, from noise": (count, {}, False) for count in (1, 4, 8, 16)
+}
+HOW = (
+    "Several candidates are of five steps, half of them begun nearer, at neighbours that show best what is wanted, "
+    "unless it says otherwise."
+)
+HOW_FROM_NOISE = "All are drawn as --start 0 does; the best is the one whose own vector fits best."
+TRIED = {
+    "noise": tuple(FROM_NOISE),
+    "stamps": ("8",),
+}
+"""Part -> the ways that are tried on it, where not all of `WAYS` are."""
 
 
 def prompts_of(suite: MediaSuite, corpora: Path, split: str, count: int) -> list[str]:
@@ -75,21 +87,17 @@ def prompts_of(suite: MediaSuite, corpora: Path, split: str, count: int) -> list
 
 
 def drawn(
-    generator: ImageGenerator,
-    vectors: NDArray[np.float32],
-    candidates: int,
-    options: dict[str, Any],
-    by_looks: bool,
-    seed: int = 0,
+    generator: ImageGenerator, vectors: NDArray[np.float32], way: str, seed: int = 0
 ) -> tuple[list[Sample], float]:
     """Return a sample of each vector, drawn in one of the ways, and the seconds that one took."""
+    candidates, options, by_looks = (WAYS | FROM_NOISE)[way]
     usual, looks = generator.sampling, generator.neighbours.looks
     generator.sampling = dataclasses.replace(usual, **options)
     generator.neighbours.looks = looks if by_looks else None
     started = time.process_time()
     try:
         none = np.zeros(1, np.float32)
-        request = Request(seed=seed, candidates=candidates)
+        request = Request(seed=seed, candidates=candidates, start=0.0 if way in FROM_NOISE else None)
         made = [generator.generate(row[None], none, request)[0][0] for row in vectors]
     finally:
         generator.sampling, generator.neighbours.looks = usual, looks
@@ -103,7 +111,7 @@ def kept(generator: ImageGenerator, state: str, vectors: NDArray[np.float32], wa
         generator: Draws them.
         state: What else they follow from: looks, and what chooses among candidates.
         vectors: (N, embed_dim) centred.
-        way: One of `WAYS`.
+        way: One of `WAYS` or `FROM_NOISE`.
         seed: Of each.
 
     Returns:
@@ -112,10 +120,10 @@ def kept(generator: ImageGenerator, state: str, vectors: NDArray[np.float32], wa
     parts = []
     for start in range(0, len(vectors), _PART):
         rows = vectors[start : start + _PART]
-        told = f"{generator.digest} {state} {WAYS[way]} {generator.sampling} {seed} "
+        told = f"{generator.digest} {state} {(WAYS | FROM_NOISE)[way]} {way in FROM_NOISE} {generator.sampling} {seed} "
         path = KEPT / f"{hashlib.sha256(told.encode() + rows.tobytes()).hexdigest()[:24]}.npz"
         if not path.is_file():
-            made, seconds = drawn(generator, rows, *WAYS[way], seed=seed)
+            made, seconds = drawn(generator, rows, way, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial, partial.open("wb") as file:
                 np.savez(
@@ -206,8 +214,7 @@ def lines(entry: dict[str, Any]) -> Iterator[str]:
         f"`{entry['command']}`; commit {entry['commit'][:12]}, {entry['date']}, {seeds}, splits "
         f"{entry['corpora_splits'][:12]}, generator {entry['generator'][:12]}, looks {entry['looks'][:12]}, judge "
         f"{entry['judge'][:12]}; {entry['names']} names, gallery of {entry['gallery']} captions. 95% intervals over "
-        "names. Several candidates are of five steps, half of them begun nearer, at neighbours that show best what is "
-        "wanted, unless it says otherwise.\n"
+        f"names. {entry['how']}\n"
     )
     yield "| drawn | top-1, % | R@10, % | less the nearest, points | likeness | near-copies, % | seconds |"
     yield "|---|---|---|---|---|---|---|"
@@ -254,7 +261,7 @@ def main() -> int:
         stamps = list(dict.fromkeys(item.content for item in sets["stamps"]))
         names = prompts_of(suite, corpora, SPLITS[part], given.prompts) if part in SPLITS else stamps
         gallery = list(dict.fromkeys([*names, *captions]))[: suite.gallery]
-        ways = list(WAYS) if part in SPLITS else CHOSEN
+        ways = TRIED.get(part, tuple(WAYS))
         entry = {
             **made_by("candidates"),
             "name": f"candidates_{part}",
@@ -266,6 +273,7 @@ def main() -> int:
             "seeds": given.seeds,
             "names": len(names),
             "gallery": len(gallery),
+            "how": HOW_FROM_NOISE if part == "noise" else HOW,
             "rows": measured(space, generator, judges, names, gallery, ways, given.seeds),
         }
         publish(given.out, entry, lines(entry))

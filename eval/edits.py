@@ -1,13 +1,14 @@
 """Measure edits: is what was asked for seen after them, and what stays?
 
     python -m eval.edits                            # a quarter of an hour of one core; eval/results/edits.*
-    python -m eval.edits --vendor emoji-blob --concepts 30 --out build/edits      # where settings are tried
+    python -m eval.edits --trial --vendor emoji-emojione --concepts 30 --seeds 1 --out build/edits  # trials of settings
 
 Each of the concepts that `generation_images` asks for is made out of an emoji of a vendor that neither generator nor
 judge learnt from (the encoder of pictures did): the one whose name lies nearest to the concept's among those that are
 not nearly the same, so that an edit has something to keep and something to do. Judge, names and captions are those of
-`generation_images`. Beside the edits stand the emoji as it is and a picture made without it; and how often the judge
-sees the concept that is asked for one place further on.
+`generation_images`. Beside the edits stand the emoji as it is and pictures made without it; and how often the judge
+sees the concept that is asked for one place further on. Of several candidates the generator keeps the one whose own
+vector fits best, which is not the judge's. Trials are of names that no group of `generation_images` asks for.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from embedspace.generate.files import contact_sheet
 from embedspace.media.image import load_image
 from embedspace.media.pixels import flatten
 from embedspace.space import EmbeddingSpace
+from eval.candidates import SPLITS, prompts_of
 from eval.writing import made_by, publish, run
 
 HERE = Path(__file__).parent
@@ -49,8 +51,12 @@ MODES: dict[str, dict[str, Any]] = {
     "mask auto": {"mask": "auto"},
     "mask auto, strength 0.8": {"mask": "auto", "strength": 0.8},
     "mask the upper half": {"mask": "upper"},
+    "mask auto, the best of 4": {"mask": "auto", "candidates": 4},
+    "mask auto, strength 0.8, the best of 4": {"mask": "auto", "strength": 0.8, "candidates": 4},
 }
-"""Name -> how a picture is edited."""
+"""Name -> how a picture is edited, and of how many candidates the best is taken."""
+WITHOUT = {"made without it": 1, "made without it, the best of 4": 4}
+"""Name -> candidates of what is made from the words alone."""
 SAME = 0.6
 """Centred cosine of two names from which a picture may show what it is to become."""
 _SHEET = 12
@@ -101,9 +107,9 @@ def edit_of(pair: Pair, mode: dict[str, Any]) -> Edit:
     return edit_of_picture(pair.picture, strength=mode.get("strength"), mask=mask)
 
 
-def made(space: EmbeddingSpace, pair: Pair, edit: Edit | None) -> list[NDArray[np.uint8]]:
-    """Return a sample of each seed."""
-    request = Request(num_samples=SEEDS, edit=edit)
+def made(space: EmbeddingSpace, pair: Pair, edit: Edit | None, candidates: int, seeds: int) -> list[NDArray[np.uint8]]:
+    """Return a sample of each seed, the best of so many candidates."""
+    request = Request(num_samples=seeds, edit=edit, candidates=candidates)
     (samples,) = generate(space, pair.vector, to="image", request=request, force=True)
     return [np.asarray(sample.content) for sample in samples]
 
@@ -140,14 +146,16 @@ def figures(
 
 
 def measured(
-    space: EmbeddingSpace, judge: Judge, found: Sequence[Pair], gallery: Sequence[str]
+    space: EmbeddingSpace, judge: Judge, found: Sequence[Pair], gallery: Sequence[str], modes: Sequence[str], seeds: int
 ) -> tuple[list[dict[str, Any]], dict[str, list[list[NDArray[np.uint8]]]]]:
     """Return a row of figures for the picture as it is, one made without it and each mode; and the pictures."""
     contents: dict[str, list[list[NDArray[np.uint8]]]] = {"unchanged": [[pair.picture] for pair in found]}
-    contents["made without it"] = [made(space, pair, None) for pair in found]
-    print("made without an edit", flush=True)
-    for name, mode in MODES.items():
-        contents[name] = [made(space, pair, edit_of(pair, mode)) for pair in found]
+    for name in modes:
+        mode = MODES.get(name)
+        candidates = WITHOUT[name] if mode is None else mode.get("candidates", 1)
+        contents[name] = [
+            made(space, pair, None if mode is None else edit_of(pair, mode), candidates, seeds) for pair in found
+        ]
         print(f"made: {name}", flush=True)
     rows = []
     for name, own in contents.items():
@@ -166,8 +174,8 @@ def lines(entry: dict[str, Any]) -> Iterator[str]:
     yield f"# {entry['name']}\n"
     yield f"{entry['description']}\n"
     yield (
-        f"`{entry['command']}`; commit {entry['commit'][:12]}, {entry['date']}, seeds 0 to {SEEDS - 1}, split hash "
-        f"{entry['split_hash'][:12]}, generator {entry['generator'][:12]}, judge {entry['judge'][:12]}; "
+        f"`{entry['command']}`; commit {entry['commit'][:12]}, {entry['date']}, seeds 0 to {entry['seeds'] - 1}, "
+        f"split hash {entry['split_hash'][:12]}, generator {entry['generator'][:12]}, judge {entry['judge'][:12]}; "
         f"{entry['concepts']} concepts, gallery of {entry['gallery']} captions. 95% intervals over concepts.\n"
     )
     yield "| edit | judge top-1, % | caption R@10, % | of a wrong concept, % | pixels kept exactly, % | PSNR, dB |"
@@ -192,6 +200,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure edits of pictures.")
     parser.add_argument("--vendor", default="emoji-firefox", help="corpus of the pictures that are edited")
     parser.add_argument("--concepts", type=int, default=40, help="so many of the 100, evenly drawn")
+    parser.add_argument("--modes", nargs="+", choices=[*WITHOUT, *MODES], default=[*WITHOUT, *MODES])
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--trial", action="store_true", help="towards names that no group of the suite asks for")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
     suite, corpora = load_media_suite(HERE / "suites" / "generation_images.toml"), corpora_folder()
@@ -199,12 +210,15 @@ def main() -> int:
     sets = select_sets("edits", suite.sets, corpora)
     every = np.linspace(0, len(sets["concepts"]) - 1, arguments.concepts).round().astype(int)
     concepts = [sets["concepts"][number] for number in every.tolist()]
+    if arguments.trial:
+        unasked = prompts_of(suite, corpora, SPLITS["known"], 100 + arguments.concepts)[100:]
+        concepts = [EvalItem(name, name, name, {"concept": name}) for name in unasked]
     found = pairs(space, concepts, arguments.vendor, corpora)
     names = [pair.name for pair in found]
     others = [item.content for name in suite.captions for item in sets[name]]
     gallery = list(dict.fromkeys([*names, *others]))[: suite.gallery]
     judge = load_judge(suite.judge)
-    rows, contents = measured(space, judge, found, gallery)
+    rows, contents = measured(space, judge, found, gallery, arguments.modes, arguments.seeds)
     entry = {
         **made_by("edits"),
         "description": f"{len(found)} emoji of {arguments.vendor}, which neither generator nor judge learnt from, each "
@@ -215,6 +229,7 @@ def main() -> int:
         "generator": space.generators["image"].digest,
         "judge": judge.digest,
         "concepts": len(found),
+        "seeds": arguments.seeds,
         "gallery": len(gallery),
         "rows": rows,
         "pairs": [{"picture": pair.item, "source": pair.source, "wanted": pair.name} for pair in found],

@@ -20,7 +20,8 @@ from embedspace.space import EmbeddingSpace
 
 SUITES = Path(__file__).parent / "suites"
 RESULTS = Path(__file__).parent / "results"
-NAMES = {"captions": "generation", **{n: f"generation_{n}" for n in ("images", "images_chosen", "sounds", "matrix")}}
+_MADE = ("images", "images_chosen", "images_from_noise", "sounds", "matrix")
+NAMES = {"captions": "generation", **{name: f"generation_{name}" for name in _MADE}}
 """What is asked for -> the suite; in the order in which they are measured."""
 
 

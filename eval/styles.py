@@ -1,17 +1,22 @@
 """Measure styles: is a picture drawn as the vendor draws that is asked for, and is it still what it was?
 
-    python -m eval.styles                           # minutes of one core; eval/results/styles.*
+    python -m eval.styles                           # ten minutes of one core; eval/results/styles.*
+    python -m eval.styles --trial 14 --modes redrawn --out build/styles       # where settings are tried
 
 Google's emoji of the concepts that were held out of all training are drawn anew in the styles of seven other vendors,
-who drew them, too: from the picture's vector alone, and begun at the picture. A classifier of vendors, fitted
-to real pictures of the training split on features of the judge's eyes, says whose style it sees; the judge of
-`generation_images` says whether the concept is still among its ten likeliest names. Beside them: the vendors' own
-pictures, the picture as it is, no style, and how often the next style of the list is seen instead.
+who drew them, too: from the picture's vector alone, and as `--from picture.png --style S` redraws them, one sample or
+the best of four. A classifier of vendors, fitted to real pictures of the training split on features of the judge's
+eyes, says whose style it sees; the judge of `generation_images` says whether the concept is still among its ten
+likeliest names. Beside them: the vendors' own pictures, and what the autoencoder keeps of them, which no sample can be
+better than; the picture as it is; no style; and how often the next style of the list is seen instead. Trials are of
+concepts of the training split.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +36,10 @@ from embedspace.evaluate.report import splits_digest
 from embedspace.evaluate.retrieval.run import corpora_folder
 from embedspace.generate import generate
 from embedspace.generate.base import Request
+from embedspace.generate.candidates.drawn import BATCH
 from embedspace.generate.editing import edit_of_picture
 from embedspace.generate.files import contact_sheet
+from embedspace.generate.image import ImageGenerator
 from embedspace.media.image import load_image
 from embedspace.media.pixels import flatten
 from embedspace.space import EmbeddingSpace
@@ -47,7 +54,12 @@ SOURCE = "emoji-google"
 SIDE = 96
 PER_STYLE = 400
 """Pictures of each vendor that the classifier learns from."""
-STRENGTH = 0.7
+MODES: dict[str, tuple[bool, int | None]] = {
+    "from its vector": (False, None),
+    "redrawn": (True, None),
+    "redrawn, the best of 4": (True, 4),
+}
+"""Name -> whether the picture itself is drawn anew, and of how many candidates the best is taken."""
 _SHEET = 10
 
 
@@ -102,91 +114,122 @@ def classifier_of(judge: Judge, corpora: Path, each: int = PER_STYLE) -> StyleCl
     return StyleClassifier(np.concatenate(features), np.array(labels, np.int64), len(STYLES))
 
 
-def fitted(judge: Judge, corpora: Path) -> tuple[StyleClassifier, list[dict[str, Any]], NDArray[np.float32]]:
-    """Return the classifier, and the vendors' held-out pictures with their features."""
-    known = classifier_of(judge, corpora)
-    held = [{**row, "style": number} for number, style in enumerate(STYLES) for row in rows_of(corpora, style, "val")]
-    return known, held, judge.features([square(corpora / row["path"]) for row in held])
-
-
 def drawn(
-    space: EmbeddingSpace, vector: NDArray[np.float32], picture: NDArray[np.uint8] | None, style: str | None
+    space: EmbeddingSpace,
+    vector: NDArray[np.float32],
+    picture: NDArray[np.uint8] | None,
+    style: str | None,
+    candidates: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Return a picture in a style, from a vector alone or begun at a picture."""
-    edit = None if picture is None else edit_of_picture(picture, strength=STRENGTH)
-    ((sample,),) = generate(
-        space, vector, to="image", modality="image", request=Request(style=style, edit=edit), force=True
-    )
-    return resize_padded(crop_to_content(Image.fromarray(np.asarray(sample.content))), SIDE)
+    """Return a picture in a style, from a vector alone or as a picture is redrawn."""
+    edit = None if picture is None else edit_of_picture(picture)
+    request = Request(style=style, edit=edit, candidates=candidates)
+    ((sample,),) = generate(space, vector, to="image", modality="image", request=request, force=True)
+    return seen(np.asarray(sample.content))
+
+
+def seen(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a picture as real ones are judged."""
+    return resize_padded(crop_to_content(Image.fromarray(picture)), SIDE)
+
+
+def kept_of(generator: ImageGenerator, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Return what the autoencoder keeps of (SIDE, SIDE, 3) pictures, drawn larger as samples are."""
+    found: list[NDArray[np.uint8]] = []
+    for first in range(0, len(pictures), BATCH):
+        pixels = torch.from_numpy(np.stack(pictures[first : first + BATCH])).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            decoded = generator.autoencoder.decode(generator.autoencoder.encode(pixels.float() / 127.5 - 1))
+        found += [seen(content) for content, _ in generator.to_media(decoded, Request(size=2 * SIDE))]
+    return found
 
 
 def figures(
     judge: Judge,
     classifier: StyleClassifier,
-    pictures: Sequence[NDArray[np.uint8]] | NDArray[np.float32],
+    pictures: Sequence[NDArray[np.uint8]],
     concepts: Sequence[str],
     styles: Sequence[int | None],
     gallery: Sequence[str],
 ) -> dict[str, Any]:
     """Return how often style and concept are seen, with 95% intervals over concepts."""
-    features = pictures if isinstance(pictures, np.ndarray) else judge.features(list(pictures))
-    seen = classifier.of(features)
+    features = judge.features(list(pictures))
+    found = classifier.of(features)
     entry: dict[str, Any] = {"pictures": len(features)}
     if styles[0] is not None:
         wanted = np.array(styles)
         other = (wanted + 1) % len(STYLES)
-        entry["style"] = clustered_mean((seen == wanted).astype(np.float64), concepts)
-        entry["another_style"] = clustered_mean((seen == other).astype(np.float64), concepts)
+        entry["style"] = clustered_mean((found == wanted).astype(np.float64), concepts)
+        entry["another_style"] = clustered_mean((found == other).astype(np.float64), concepts)
     known = known_among(judge, features, concepts, list(gallery), 10)
     entry["recall_at_10"] = clustered_mean(known.astype(np.float64), concepts)
     return entry
 
 
+def chosen_rows(corpora: Path, trial: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what is redrawn, and the vendors' own pictures of the same concepts with the numbers of their styles.
+
+    Args:
+        corpora: Their folder.
+        trial: 0: the held-out concepts; else so many of the training split, of those that most of the vendors drew.
+    """
+    split = "train" if trial else "val"
+    own = [{**row, "style": number} for number, style in enumerate(STYLES) for row in rows_of(corpora, style, split)]
+    drawn_by = Counter(row["concept"] for row in own)
+    sources = [row for row in rows_of(corpora, SOURCE, None) if row["concept"] in drawn_by]
+    if trial:
+        common = [row for row in sources if row.get("split") == split and drawn_by[row["concept"]] >= len(STYLES) - 1]
+        sources = sorted(common, key=lambda row: hashlib.sha256(f"styles {row['concept']}".encode()).digest())[:trial]
+        wanted = {row["concept"] for row in sources}
+        own = [row for row in own if row["concept"] in wanted]
+    return sources, own
+
+
 def measured(
-    space: EmbeddingSpace, judge: Judge, corpora: Path, gallery: list[str]
+    space: EmbeddingSpace, judge: Judge, corpora: Path, gallery: list[str], modes: Sequence[str], trial: int
 ) -> tuple[list[dict[str, Any]], list[tuple[str, list[tuple[str, Any]]]]]:
     """Return rows of figures, and a sheet."""
-    classifier, held, features = fitted(judge, corpora)
-    drawn_by_others = {row["concept"] for row in held}
-    sources = [row for row in rows_of(corpora, SOURCE, None) if row["concept"] in drawn_by_others]
-    concepts = [str(row["captions"][0]) for row in sources]
-    gallery = list(dict.fromkeys([*concepts, *(row["captions"][0] for row in held), *gallery]))[:500]
-    rows = [
-        {
-            "mode": "the vendors' own pictures",
-            **figures(
-                judge, classifier, features, [r["captions"][0] for r in held], [r["style"] for r in held], gallery
-            ),
-        }
-    ]
+    generator = space.generators["image"]
+    assert isinstance(generator, ImageGenerator)
+    classifier, (sources, own) = classifier_of(judge, corpora), chosen_rows(corpora, trial)
+    concepts, names = ([str(row["captions"][0]) for row in part] for part in (sources, own))
+    gallery = list(dict.fromkeys([*concepts, *names, *gallery]))[:500]
+    rows: list[dict[str, Any]] = []
+
+    def add(mode: str, shown: Sequence[NDArray[np.uint8]], of: Sequence[str], styles: Sequence[int | None]) -> None:
+        rows.append({"mode": mode, **figures(judge, classifier, shown, of, styles, gallery)})
+        print(rows[-1], flush=True)
+
+    theirs, numbers = [square(corpora / row["path"]) for row in own], [row["style"] for row in own]
+    add("the vendors' own pictures", theirs, names, numbers)
+    add("the same, as the autoencoder keeps them", kept_of(generator, theirs), names, numbers)
     pictures = [flatten(load_image(corpora / row["path"], min_side=2 * SIDE)) for row in sources]
-    shown = [resize_padded(crop_to_content(Image.fromarray(picture)), SIDE) for picture in pictures]
-    rows.append({"mode": "the picture itself", **figures(judge, classifier, shown, concepts, [None], gallery)})
+    shown = [seen(picture) for picture in pictures]
+    add("the picture itself", shown, concepts, [None])
     vectors = space.encode_image(pictures)
-    plain = [drawn(space, vector, None, None) for vector in vectors]
-    rows.append({"mode": "from its vector, no style", **figures(judge, classifier, plain, concepts, [None], gallery)})
-    every: dict[str, list[NDArray[np.uint8]]] = {}
-    for mode, begun in (("from its vector", False), (f"begun at it, strength {STRENGTH}", True)):
-        for style in STYLES:
-            every[f"{mode} {style}"] = [
-                drawn(space, vector, picture if begun else None, style)
+    add("from its vector, no style", [drawn(space, vector, None, None) for vector in vectors], concepts, [None])
+    every: dict[str, list[list[NDArray[np.uint8]]]] = {}
+    for mode in modes:
+        redrawn, candidates = MODES[mode]
+        every[mode] = [
+            [
+                drawn(space, vector, picture if redrawn else None, style, candidates)
                 for vector, picture in zip(vectors, pictures, strict=True)
             ]
-        flat = [picture for style in STYLES for picture in every[f"{mode} {style}"]]
+            for style in STYLES
+        ]
         asked = [number for number in range(len(STYLES)) for _ in sources]
-        rows.append({"mode": mode, **figures(judge, classifier, flat, concepts * len(STYLES), asked, gallery)})
+        add(mode, [picture for part in every[mode] for picture in part], concepts * len(STYLES), asked)
         for number, style in enumerate(STYLES):
-            one = figures(judge, classifier, every[f"{mode} {style}"], concepts, [number] * len(sources), gallery)
-            rows.append({"mode": f"{mode}: {style}", **one})
-        print(f"made: {mode}", flush=True)
+            add(f"{mode}: {style}", every[mode][number], concepts, [number] * len(sources))
     some = range(0, len(sources), max(1, len(sources) // _SHEET))
     sheet = [
         (
             f"{concepts[k]}: {mode}",
-            [("Google's", shown[k]), *((style, every[f"{mode} {style}"][k]) for style in STYLES)],
+            [("Google's", shown[k]), *((s, part[k]) for s, part in zip(STYLES, own, strict=True))],
         )
         for k in some
-        for mode in ("from its vector", f"begun at it, strength {STRENGTH}")
+        for mode, own in every.items()
     ]
     return rows, sheet
 
@@ -195,7 +238,8 @@ def lines(entry: dict[str, Any]) -> Iterator[str]:
     """Yield the page."""
     yield f"# {entry['name']}\n"
     yield (
-        f"{entry['concepts']} emoji of {SOURCE}, of concepts that were held out of training, in {len(STYLES)} styles.\n"
+        f"{entry['concepts']} emoji of {SOURCE}, of concepts "
+        f"{'of the training split' if entry['trial'] else 'that were held out of training'}, in {len(STYLES)} styles.\n"
     )
     yield (
         f"`{entry['command']}`; commit {entry['commit'][:12]}, {entry['date']}, seed 0, splits "
@@ -220,19 +264,23 @@ def main() -> int:
     """Measure, and write eval/results/styles.json, .md and .png."""
     parser = argparse.ArgumentParser(description="Measure pictures in other vendors' styles.")
     parser.add_argument("--weights", help="a space other than the shipped one")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--trial", type=int, default=0, help="so many concepts of the training split in their place")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
     suite, corpora = load_media_suite(HERE / "suites" / "generation_images.toml"), corpora_folder()
     space = EmbeddingSpace.from_pretrained(*([arguments.weights] if arguments.weights else []))
     sets = select_sets("styles", {name: suite.sets[name] for name in suite.captions}, corpora)
     judge = load_judge(suite.judge)
-    rows, sheet = measured(space, judge, corpora, [item.content for name in suite.captions for item in sets[name]])
+    captions = [item.content for name in suite.captions for item in sets[name]]
+    rows, sheet = measured(space, judge, corpora, captions, arguments.modes, arguments.trial)
     entry = {
         **made_by("styles"),
         "corpora_splits": splits_digest(corpora),
         "generator": space.generators["image"].digest,
         "judge": judge.digest,
-        "concepts": rows[1]["pictures"],
+        "concepts": rows[2]["pictures"],
+        "trial": arguments.trial,
         "rows": rows,
     }
     publish(arguments.out, entry, lines(entry), contact_sheet(sheet))

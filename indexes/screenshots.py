@@ -33,6 +33,7 @@ from embedspace.cli import main as embedspace
 __all__ = ["media_rows"]
 
 CORPORA = Path("build/corpora")
+EDITED = Path("tests/data/page/strawberry.webp")
 CLIP_ART = {"animals": 2, "food": 4, "plants": 2, "transportation": 3, "buildings": 2, "recreation": 6}
 """Folder of Open Clip Art -> every how many-th of its pictures is taken."""
 EMOJI = {"animals-nature": 2, "food-drink": 2, "travel-places": 3, "activities": 2, "objects": 4}
@@ -47,6 +48,7 @@ VIEWS = {
     "item": "/?text=an+owl&to=image",
     "map": "/?view=map",
     "make": "/?view=make&to=image&text=a+violin&seed=7",
+    "edit": "/?view=make&to=image&text=a+green+apple&seed=7&count=2",
     "status": "/?view=status",
 }
 READY = {"map": ".points a", "kinds": "section .card", "weak": "details", "status": ".failures li"}
@@ -152,6 +154,22 @@ def serving(catalog: Path, port: int, *more: str) -> Iterator[str]:
         server.wait()
 
 
+def paint(page: Any) -> None:  # noqa: ANN401
+    """Choose a picture to edit, and paint over its lower half."""
+    page.get_by_role("button", name="Edit a picture", exact=True).click()
+    page.locator(".panel input[type=file]").set_input_files(EDITED)
+    page.get_by_role("button", name="What I paint").click()
+    page.get_by_role("slider", name="Brush").fill("0.2")
+    box = page.locator(".surface .ink").bounding_box()
+    for number, (x, y) in enumerate(
+        ((0.2, 0.45), (0.8, 0.45), (0.3, 0.6), (0.7, 0.6), (0.4, 0.75), (0.65, 0.75), (0.5, 0.85))
+    ):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=5)
+        if not number:
+            page.mouse.down()
+    page.mouse.up()
+
+
 def settle(page: Any, view: str) -> None:  # noqa: ANN401
     """Wait until a view is complete, as a person who looks at it would."""
     if view == "item":
@@ -160,9 +178,12 @@ def settle(page: Any, view: str) -> None:  # noqa: ANN401
     elif view == "filters":
         page.get_by_role("button", name="Filter ·").click()
         page.locator(".where").wait_for()
-    elif view == "make":
+    elif view in ("make", "edit"):
+        if view == "edit":
+            paint(page)
         page.get_by_role("searchbox").press("Enter")
-        page.locator(".made > li").nth(3).wait_for(timeout=300_000)
+        page.locator(".made > li").nth(1 if view == "edit" else 3).wait_for(timeout=300_000)
+        page.locator("progress").wait_for(state="detached", timeout=300_000)
     else:
         page.locator(READY.get(view, ".card")).first.wait_for(timeout=300_000)
     page.wait_for_load_state("networkidle")
@@ -177,7 +198,7 @@ def picture(browser: Any, url: str, view: str, theme: str, width: int) -> bytes:
     page.goto(url + VIEWS[view])
     settle(page, view)
     page.mouse.move(0, 0)
-    shot = Image.open(io.BytesIO(page.screenshot()))
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=view == "edit")))  # what is made lies below what is edited
     context.close()
     written = io.BytesIO()
     shot.convert("RGB").save(written, "WEBP", quality=82, method=6)

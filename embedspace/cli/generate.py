@@ -269,7 +269,8 @@ def _generate(space: EmbeddingSpace, job: _Job, request: Request, options: dict[
     from embedspace.generate import generate as run
 
     made_by = space.generators.of(options["to"], options["head"])
-    request = edited_source(request, job.query, len(job.terms), getattr(made_by, "translators", {}))
+    redrawn = made_by.redrawn_styles(request) if request.style is not None else ()
+    request = edited_source(request, job.query, len(job.terms), redrawn)
     try:
         return run(space, job.vector, modality=job.modality, request=request, texts=[job.words], **options)[0]
     except OutsideError as error:

@@ -18,7 +18,7 @@ from embedspace.calibration.model import Calibration
 from embedspace.errors import ArgumentError
 from embedspace.generate.drawing import Drawing, drawing_of
 from embedspace.generate.editing import Edit, edit_of
-from embedspace.generate.targets import CANDIDATES, GUIDANCE, SECONDS, SIZE, STEPS, target_of
+from embedspace.generate.targets import CANDIDATES, GUIDANCE, SECONDS, SIZE, START, STEPS, target_of
 from embedspace.vocabulary import Neighbour
 
 __all__ = [
@@ -53,6 +53,7 @@ class Request:
         voice: Speech: "engine:name".
         style: Pictures: name of a source whose style is wanted.
         candidates: Pictures: so many are drawn for each sample, and the one that fits best is kept.
+        start: Pictures: the time that they begin at: 0 at noise, later ones at the nearest training item.
         edit: Pictures and sounds: what is edited, in place of beginning from noise; see `embedspace.generate.editing`.
         drawing: Pictures: what is to be drawn where; see `embedspace.generate.drawing`.
         extra: Options of generators from elsewhere: name -> value; their generator says what is in range.
@@ -68,6 +69,7 @@ class Request:
     voice: str | None = None
     style: str | None = None
     candidates: int | None = None
+    start: float | None = field(default=None, repr=False)  # so that keys of kept samples stay
     edit: Edit | None = field(default=None, repr=False)
     drawing: Drawing | None = field(default=None, repr=False)
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -80,8 +82,10 @@ class Request:
         """
         if not 1 <= self.num_samples <= MAX_SAMPLES:
             raise ArgumentError("num_samples", f"{self.num_samples}: make 1 to {MAX_SAMPLES} samples")
-        for option in (STEPS, GUIDANCE, SIZE, CANDIDATES, SECONDS):
+        for option in (STEPS, GUIDANCE, SIZE, CANDIDATES, START, SECONDS):
             option.check(getattr(self, option.name))
+        if self.start is not None and self.edit is not None:
+            raise ArgumentError("start", f"{self.start:g}: an edit begins at what is edited; say how far with strength")
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -271,6 +275,11 @@ class Generator(nn.Module, ABC):
                     name, f"{value}: a generator of {self.modality} does not take it; it takes: {takes}"
                 )
         self.family_of(request)
+
+    def redrawn_styles(self, request: Request) -> Sequence[str]:
+        """Return the styles in which what is edited is itself drawn anew; none unless a generator knows any."""
+        del request
+        return ()
 
     def family_of(self, request: Request) -> str:
         """Return which of the networks is asked for; "" where it has none to choose from.

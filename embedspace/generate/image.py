@@ -22,7 +22,7 @@ from embedspace.generate.latents.files import LatentParts, load_parts
 from embedspace.generate.latents.generator import LatentGenerator
 from embedspace.generate.registry import register_generator
 from embedspace.generate.targets import option_names
-from embedspace.generate.upsampling import resized
+from embedspace.generate.upsampling import FACTOR, resized
 from embedspace.modality import Modality
 
 __all__ = ["ImageGenerator"]
@@ -107,8 +107,15 @@ class ImageGenerator(LatentGenerator):
         return padded_mask(edit.mask, self.side, DOWN)
 
     def merged(self, made: NDArray[Any], edit: Edit, cells: NDArray[np.bool_] | None, request: Request) -> NDArray[Any]:
-        """Return a picture in the proportions of what is edited, with what stays out of it."""
-        longer = request.size or (max(edit.content.shape[:2]) if edit.is_masked else self.side)
+        """Return a picture in the proportions of what is edited, with what stays out of it.
+
+        What is drawn anew in a style is as large as it was, within what the upsampler draws.
+        """
+        whole = max(edit.content.shape[:2])
+        if not edit.is_masked:
+            redrawn = request.style is not None and request.style not in self.translators
+            whole = max(self.side, min(whole, FACTOR * self.side)) if redrawn else self.side
+        longer = request.size or whole
         return picture_merged(resized(made, max(longer, self.side), self.upsampler), edit, cells, longer)
 
     def own_condition(self, edit: Edit) -> tuple[NDArray[np.float32], float]:

@@ -10,9 +10,11 @@ Beside it, `embedspace.generate.register_generator` says who makes it. Then
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from embedspace.errors import ArgumentError, ConfigError
@@ -23,6 +25,7 @@ __all__ = [
     "SUFFIXES",
     "Option",
     "Target",
+    "choices_of",
     "known_targets",
     "option_help",
     "option_names",
@@ -143,13 +146,26 @@ MASK = Option(
     local=True,
     file=True,
 )
-STYLE = Option("style", str, "the style of a source that it was trained on, such as openmoji")
+STYLE = Option(
+    "style",
+    str,
+    "the style of a source that it was trained on, such as openmoji; what is edited is itself redrawn in it, and so is "
+    "a source that is one picture, on the command line",
+)
 MAP = Option(
     "map",
     str,
     "a picture of what is to be drawn where: an outline, a silhouette or edges, dark on white",
     local=True,
     file=True,
+)
+START = Option(
+    "start",
+    float,
+    "where drawing begins: 0 at noise, for a picture of its own; from there to 0.95 ever nearer at the training item "
+    "that is nearest",
+    least=0,
+    most=0.95,
 )
 CANDIDATES = Option("candidates", int, "draw so many for each sample and keep the one that fits best", "", 1, 64)
 SECONDS = Option("seconds", float, "length", "", 0.25, 60)
@@ -234,6 +250,26 @@ def option_help(option: Option) -> str:
     return f"{' and '.join(target.what for target in takers).capitalize()}: {about}."
 
 
+def choices_of(option: Option, generator: Path) -> list[str]:
+    """Return what an option may be by a generator's own configuration; nothing where that says nothing of it.
+
+    Args:
+        option: The family and the style are told.
+        generator: Folder of the generator.
+    """
+    if option not in (FAMILY, STYLE):
+        return []
+    try:
+        families = dict(json.loads((generator / "config.json").read_text("utf-8")).get("families", {}))
+        if option is FAMILY:
+            return list(families)
+        styles = [str(style) for family in families.values() for style in family.get("styles", ())]
+    except (OSError, ValueError, TypeError, AttributeError):  # who generates is told what is wrong with it
+        return []
+    translators = sorted(path.stem for path in (generator / "styles").glob("*.json") if path.stem != "recipe")
+    return list(dict.fromkeys([*styles, *translators]))
+
+
 def options_of(some: Iterable[Target], *, remote: bool = False) -> list[Option]:
     """Return the options of some targets, each once; if `remote`, those that an assistant may have."""
     found = {o.name: o for target in some for o in (target.remote_options if remote else target.options)}
@@ -241,7 +277,7 @@ def options_of(some: Iterable[Target], *, remote: bool = False) -> list[Option]:
 
 
 for _target in (
-    Target("image", "pictures", "image", (*_COMMON, SIZE, CANDIDATES, STYLE, MAP, *_EDITING)),
+    Target("image", "pictures", "image", (*_COMMON, SIZE, START, CANDIDATES, STYLE, MAP, *_EDITING)),
     Target("audio", "sounds", "audio", (*_COMMON, SECONDS, *_EDITING)),
     Target("text", "captions", "text", _COMMON, ranked=True),
     Target("speech", "speech", "audio", (*_COMMON, VOICE), ranked=True),

@@ -240,6 +240,7 @@ class OptionAnswer(BaseModel):
     least: float | None
     most: float | None
     help: str
+    choices: list[str] = Field(description="What this server's generator knows; empty where that is not a list")
     file: bool = Field(description="Its value is the ref of a file that was sent to /api/files, or words about one")
 
 

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from embedspace.catalog import Catalog
@@ -144,9 +145,15 @@ class Service:
     @property
     def targets(self) -> list[Target]:
         """What can be generated."""
+        folder = self.generators
+        return [] if folder is None else known_targets(generator_targets(folder))
+
+    @property
+    def generators(self) -> Path | None:
+        """Where the generators lie, a folder for each target; None where there are none."""
         if not hasattr(self.model, "folder"):
-            return []
-        return known_targets(generator_targets(generators_folder(self.model.folder, composed=self.model.is_composed)))
+            return None
+        return generators_folder(self.model.folder, composed=self.model.is_composed)
 
     async def close(self) -> None:
         """Finish what is under way and let go of everything."""

@@ -23,12 +23,15 @@ _GENERAL = ("application/octet-stream", "binary/octet-stream")
 _TEXT_BYTES = 1 << 20
 
 
-def kind_of_upload(content_type: str, name: str) -> str:
+def kind_of_upload(
+    content_type: str, name: str, wanted: str = "a query is a picture, a sound, a video or a text"
+) -> str:
     """Return what a body is: "image", "audio", "video" or "text".
 
     Args:
         content_type: As the client says.
         name: Name of its file, which decides where the type is a general one.
+        wanted: What an error says is taken.
 
     Raises:
         ApiError: 415, if neither says it.
@@ -41,7 +44,7 @@ def kind_of_upload(content_type: str, name: str) -> str:
         return found
     raise ApiError(
         415,
-        f"a query is a picture, a sound, a video or a text; got type {kind or '(none)'}"
+        f"{wanted}; got type {kind or '(none)'}"
         f"{f' and the name {name!r}' if name else ''}; say image/..., audio/..., video/..., or ?name= with a suffix",
     )
 

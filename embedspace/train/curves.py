@@ -59,7 +59,8 @@ class Curves:
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
         for stage in dict.fromkeys(row["stage"] for row in rows):
             own = [row for row in rows if row["stage"] == stage]
-            left.plot([r["step"] for r in own], [r["loss"] for r in own], label=stage)
+            lost = [r for r in own if "loss" in r]
+            left.plot([r["step"] for r in lost], [r["loss"] for r in lost], label=stage)
             for name in ("recall_at_1", "recall_at_10"):
                 seen = [r for r in own if name in r]
                 if seen:

@@ -53,7 +53,10 @@ class FitConfig:
 
 @dataclass(frozen=True, slots=True)
 class FitProgress:
-    """What a callback is told: the step, and the scalars of the moment ("loss", "recall_at_10", ...)."""
+    """What a callback is told: the step, and the scalars of the moment ("loss", "recall_at_10", ...).
+
+    Of several phases those are told that have had a step.
+    """
 
     stage: str
     step: int
@@ -246,7 +249,7 @@ class _Fit:
         scheduled = self.step % self.config.evaluate_every == 0 or self.step == self.config.steps or out_of_time
         if not scheduled and now - self.told <= 60:
             return
-        scalars = {"loss": float("nan"), **{name: float(value) for name, value in self.running.items()}}
+        scalars = {name: float(value) for name, value in self.running.items()}
         if scheduled:
             self.model.eval()
             scalars |= self.evaluate(self.model) if self.evaluate and self.world.first else {}

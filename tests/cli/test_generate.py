@@ -226,11 +226,13 @@ def test_morph_goes_from_one_to_the_other(run: Run) -> None:
         (("--from", "a dog", "--to", "text", "--steps", 0), "--steps 0"),
         (("--from", "a dog", "--to", "image", "--size", 4), "--size 4"),
         (("--from", "a dog", "--to", "image", "--candidates", 0), "--candidates 0"),
+        (("--from", "a dog", "--to", "image", "--start", 1), "--start 1: must be 0 to 0.95"),
+        (("--from", "a dog", "--to", "audio", "--start", 0), "--start 0.0: does not go with --to audio"),
         (("--from", "a dog", "--to", "audio", "--seconds", 0), "--seconds 0"),
         (
             ("--from", "a dog", "--to", "image", "--seconds", 2),
             "--seconds 2.0: does not go with --to image, which takes: "
-            "--guidance, --steps, --family, --size, --candidates",
+            "--guidance, --steps, --family, --size, --start, --candidates",
         ),
         (("--from", "a dog", "--to", "smell"), "'smell' is not one of 'image', 'audio', 'text', 'speech'"),
         (("--from", "a dog", "--to", "audio", "--seconds", "inf"), "--seconds inf"),

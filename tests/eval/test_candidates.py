@@ -20,6 +20,7 @@ def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     heads = tmp_path / "space" / "heads"
     write_latent_generator(heads, "image", options={"num_steps": 2})
     monkeypatch.setattr(candidates, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(candidates, "FROM_NOISE", {})
     monkeypatch.setattr(candidates, "WAYS", {"one": (1, {}, False), "steps": (1, {"num_steps": 1}, False)})
     return create_generator(Modality.IMAGE, heads, SpaceWithGenerators(tmp_path / "space"))
 
@@ -53,7 +54,7 @@ def test_a_page_shows_the_second_judge_beside_the_first() -> None:
     told = {f"{name}{less}": [0.5, 0.4, 0.6] for name in ("top_1", "recall_at_10") for less in ("", "_less_nearest")}
     entry = {
         **{name: "0123456789abcdef" for name in ("commit", "corpora_splits", "generator", "looks", "judge")},
-        **{"name": "n", "command": "c", "date": "d", "names": 2, "gallery": 3, "seeds": 3},
+        **{"name": "n", "command": "c", "date": "d", "names": 2, "gallery": 3, "seeds": 3, "how": "h"},
     }
     alone = "\n".join(candidates.lines({**entry, "rows": [{"way": "8", **told}]}))
     assert "second judge" not in alone and "seeds 0 to 2" in alone

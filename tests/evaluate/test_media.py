@@ -44,7 +44,8 @@ class MediaSpace(SpaceWithGenerators):
     """A stand-in that also takes files and waveforms."""
 
     def encode_image(self, images: Sequence[Any], **options: Any) -> np.ndarray:
-        return np.stack([vector_of(Path(path).read_bytes()) for path in images])
+        contents = (one.tobytes() if isinstance(one, np.ndarray) else Path(one).read_bytes() for one in images)
+        return np.stack([vector_of(content) for content in contents])
 
     def encode_audio(self, waveforms: Sequence[Any], sample_rate: int | None = None) -> np.ndarray:
         return np.stack([vector_of(Path(path).read_bytes()) for path in waveforms])
@@ -257,6 +258,23 @@ def test_the_agreement_of_two_judges_is_a_correlation() -> None:
     assert correlation(one, np.ones(4)) == 0.0
 
 
+def test_a_choice_from_noise_stands_beside_one_candidate(tmp_path: Path, space: Any, corpora: Path) -> None:
+    options = {"corpora": corpora, "cache": tmp_path / "cache"}
+    added = "start = 0.0\ncandidates = 4\nalone = true"
+    usual = evaluate(_suite(tmp_path), space, **options)
+    entry = evaluate(_suite(tmp_path, **{"seeds = [0, 1]": f"seeds = [0, 1]\n{added}"}), space, **options)
+    rows = {(row["system"], row["source"], row["family"]): row for row in entry["rows"]}
+    chosen, alone = rows["generated", "text", "flow"], rows["generated, one candidate", "text", "flow"]
+    assert chosen["samples"] == alone["samples"] == 2 * len(WORDS)
+    for figure in ("top_1", "recall_at_10"):
+        assert chosen[f"{figure}_less_alone"][0] == pytest.approx(chosen[figure][0] - alone[figure][0], abs=2e-4)
+    assert "top_1_less_alone" not in rows["generated", "a picture", "flow"]
+    assert "| less the nearest item's, paired | less one candidate's, paired |" in table(entry)
+    assert "less one candidate's" not in table(usual)
+    made = [row for row in usual["rows"] if row["system"] == "generated" and row["family"] == "flow"]
+    assert all(row["kernel_distance"] != rows["generated", row["source"], "flow"]["kernel_distance"] for row in made)
+
+
 def test_a_second_run_makes_nothing_anew_and_says_the_same(
     tmp_path: Path, space: Any, corpora: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +356,8 @@ def test_a_training_item_and_its_mirror_image_are_found(space: Any) -> None:
         ('name = "Held-in words"', 'nam = "Held-in words"', "unknown key 'nam'"),
         ("gallery = 20", 'folder = "x"', "unknown key 'folder'"),
         ('families = ["flow", "vae", "gan"]', "families = []", "names no family"),
+        ("gallery = 20", "alone = true", "give candidates = 2 or more"),
+        ("gallery = 20", "start = 1.0", "start must be 0 to 0.95"),
     ],
 )
 def test_a_wrong_suite_is_refused(tmp_path: Path, old: str, new: str, what: str) -> None:

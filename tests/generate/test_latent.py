@@ -20,6 +20,7 @@ from embedspace.generate.families import flow
 from embedspace.generate.families.base import SampleOptions
 from embedspace.generate.latents.autoencoder import Autoencoder, AutoencoderConfig, kl_divergence
 from embedspace.generate.latents.blocks import embed_scalar
+from embedspace.generate.latents.edits import options_for
 from embedspace.generate.latents.neighbours import Neighbours, load_neighbours
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 from embedspace.modality import Modality
@@ -316,7 +317,7 @@ def test_candidates_are_drawn_together_in_no_more_steps_than_needed(tmp_path: Pa
     write_latent_generator(heads, "image", options={"num_steps": 12, "start": 0.4})
     head: Any = create_generator(Modality.IMAGE, heads, SpaceWithGenerators(tmp_path / "space"))
     steps = [
-        head.sample_options("flow", Request(candidates=each, num_steps=asked)).num_steps
+        options_for(Request(candidates=each, num_steps=asked), head.networks["flow"], head.sampling).num_steps
         for each, asked in ((1, None), (4, None), (4, 9))
     ]
     assert steps == [12, 5, 9]

@@ -120,7 +120,7 @@ def test_a_target_is_never_a_path(tmp_path: Path) -> None:
 def test_an_option_that_a_generator_does_not_take_is_refused(tmp_path: Path, option: str) -> None:
     space = _space(tmp_path, "pitch", {"type": "tone", "hertz": 440.0})
     value: Any = "flite:slt" if option == "voice" else 32
-    value = 2.0 if option == "guidance_scale" else value
+    value = {"guidance_scale": 2.0, "start": 0.5}.get(option, value)
     asked: dict[str, Any] = {option: value}
     if option in ("init", "strength", "mask"):
         whole = option == "init"

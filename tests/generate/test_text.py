@@ -11,9 +11,7 @@ import torch
 
 from embedspace.errors import InputError, OutsideError, UnknownModalityError, WeightsError
 from embedspace.generate import Request, create_generator, generate, interpolate
-from embedspace.generate.captions.generator import without_open_bracket
-from embedspace.generate.conditioning import Condition
-from embedspace.generate.families.autoregressive import (
+from embedspace.generate.captions.decoder import (
     BEGIN,
     END,
     PAD,
@@ -22,6 +20,8 @@ from embedspace.generate.families.autoregressive import (
     beam_search,
     sample,
 )
+from embedspace.generate.captions.generator import without_open_bracket
+from embedspace.generate.conditioning import Condition
 from embedspace.modality import Modality
 from embedspace.train.generators.captions import caption_loss, encode_captions, make_vocabulary, places_of
 from tests.support.cli_space import DIM, vector_of

@@ -15,6 +15,7 @@ import soundfile
 from PIL import Image
 
 from embedspace.catalog import Catalog
+from embedspace.generate.targets import FAMILY, SIZE, STYLE, choices_of
 from embedspace.serve.errors import ApiError
 from embedspace.serve.sent.files import SentFile, SentFiles
 from embedspace.serve.settings import Limits
@@ -133,6 +134,8 @@ def test_a_gap_in_a_sound_is_filled(served: Running) -> None:
         ({"init": "sound"}, 400, "init", "audio, where image is needed"),
         ({"init": "house", "to": "audio", "candidates": None}, 400, "init", "image, where audio is needed"),
         ({"init": "house", "to": "text", "candidates": None}, 400, "init", "does not take it"),
+        ({"start": 1.0}, 400, "start", "less than or equal to 0.95"),
+        ({"init": "house", "start": 0.3}, 400, "start", "an edit begins at what is edited"),
         ({"style": "rococo"}, 202, None, ""),  # the generator says so when it is loaded
     ],
 )
@@ -157,8 +160,15 @@ def test_what_cannot_be_edited_is_refused(
     assert message in answer.json()["error"]["message"]
 
 
+def test_a_picture_may_begin_at_noise(served: Running) -> None:
+    own, again, redrawn = (_made(served, start=start)[0] for start in (0.0, 0.0, None))
+    assert own == again
+    assert own != redrawn
+
+
 def test_only_pictures_and_sounds_within_limits_are_taken(served: Running) -> None:
     assert _send(served, b"some words", name="a.txt", kind="application/octet-stream").status_code == 400
+    assert "what is edited is a picture or a sound" in _send(served, b"%PDF", name="a.pdf", kind="application/pdf").text
     assert _send(served, b"").status_code == 400
     assert _send(served, b"no picture").status_code == 400
     large = _send(served, _png(np.zeros((300, 300, 3), np.uint8)))
@@ -175,6 +185,22 @@ def test_options_of_files_are_told_apart(served: Running) -> None:
     assert files == {"init", "mask", "map"}
     assert "strength" in {option["key"] for option in targets["image"]["options"]}
     assert not any(option["file"] for option in targets["text"]["options"])
+
+
+def test_choices_are_what_the_generator_has(served: Running, tmp_path: Path) -> None:
+    targets = {one["name"]: one for one in served.client.get("/api/catalog").json()["targets"]}
+    known = {option["key"]: option["choices"] for option in targets["image"]["options"]}
+    assert known["family"][0] == "flow" and "openmoji" in known["style"] and known["size"] == []
+    (tmp_path / "styles").mkdir()
+    for name in ("recipe", "ink"):
+        (tmp_path / "styles" / f"{name}.json").write_text("{}")
+    families = {"gan": {"styles": ["b", "a"]}, "flow": {"styles": ["a", "c"]}, "vae": {}}
+    (tmp_path / "config.json").write_text(json.dumps({"families": families}))
+    assert choices_of(FAMILY, tmp_path) == ["gan", "flow", "vae"]
+    assert choices_of(STYLE, tmp_path) == ["b", "a", "c", "ink"]
+    assert choices_of(SIZE, tmp_path) == []
+    (tmp_path / "config.json").write_text("{")
+    assert choices_of(STYLE, tmp_path) == choices_of(FAMILY, tmp_path / "none") == []
 
 
 def test_the_oldest_files_go_where_memory_is_short() -> None:

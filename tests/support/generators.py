@@ -15,7 +15,7 @@ import torch
 from embedspace.calibration.model import Calibration
 from embedspace.encoders.base import save_tensors
 from embedspace.generate.api import Generators
-from embedspace.generate.families.autoregressive import CaptionDecoder, DecoderConfig
+from embedspace.generate.captions.decoder import CaptionDecoder, DecoderConfig
 from embedspace.generate.families.base import FamilyConfig
 from embedspace.generate.families.registry import family_of
 from embedspace.generate.latents.autoencoder import Autoencoder, AutoencoderConfig

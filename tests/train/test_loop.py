@@ -76,6 +76,9 @@ def test_a_phase_trains_its_own_parameters_in_its_own_steps() -> None:
     )
     assert all(other == 0.0 for _, other in seen[:4])
     assert len({first for first, _ in seen[3:]}) == 1 and seen[-1][1] > 0.05
+    late = dataclasses.replace(one, span=(0.5, 1.0))
+    _, _, told = duel([late, FitPhase(loss_of_step, ("other",), span=(0.0, 0.5), name="rival")], 8)
+    assert told[0].scalars.keys() == {"rival"} and told[-1].scalars.keys() == {"rival", "loss"}
 
 
 class StopError(Exception):

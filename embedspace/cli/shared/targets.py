@@ -159,17 +159,17 @@ def check_edited(
     check_targets([path for path in written if path is not None], [*sources, *edited], overwrite=overwrite)
 
 
-def edited_source(request: Request, query: str, terms: int, translators: Iterable[str]) -> Request:
-    """Return a request with its source as what is edited, where that is one picture and a translator draws the style.
+def edited_source(request: Request, query: str, terms: int, styles: Iterable[str]) -> Request:
+    """Return a request with its source as what is edited, where that is one picture and it can be redrawn in the style.
 
     Args:
         request: What is asked.
         query: The source.
         terms: How many terms it has.
-        translators: Styles that translators draw.
+        styles: Those that pictures are redrawn in.
     """
     is_picture = terms == 1 and SUFFIXES.get(Path(query).suffix.lower()) == Modality.IMAGE and Path(query).is_file()
-    if not is_picture or request.edit is not None or request.style not in set(translators):
+    if not is_picture or request.edit is not None or request.style not in set(styles):
         return request
     import dataclasses
 

@@ -36,6 +36,7 @@ class SampleCache:
         medium: What the generator makes.
         seeds: Seeds of every prompt's samples, one after the other.
         candidates: Drawn for each sample; None for the generator's own number.
+        start: The time that they begin at; None for the generator's own.
         cache: Folder that keeps samples; None to keep none.
         tell: Told of progress.
         seconds: Wall seconds spent on samples that were made now, not read.
@@ -50,6 +51,7 @@ class SampleCache:
     cache: Path | None
     tell: Progress
     candidates: int | None = None
+    start: float | None = None
     seconds: float = 0.0
     count: int = 0
     of_family: dict[str, tuple[float, int]] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class SampleCache:
         *,
         family: str | None = None,
         guidance_scale: float | None = None,
+        alone: bool = False,
     ) -> list[list[Content]]:
         """Return for each vector a sample of every seed.
 
@@ -72,13 +75,15 @@ class SampleCache:
             doing: What the callback is told.
             family: Which of the generator's; its first by default.
             guidance_scale: The generator's own by default.
+            alone: Whether one candidate of each is drawn, however many `candidates` there are.
         """
         request = Request(
             num_samples=len(self.seeds),
             seed=self.seeds[0],
             family=family,
             guidance_scale=guidance_scale,
-            candidates=self.candidates,
+            candidates=1 if alone else self.candidates,
+            start=self.start,
         )
         paths = self._paths(vectors, modality, request)
         kept = [self._kept(path) for path in paths]
@@ -96,7 +101,8 @@ class SampleCache:
         started = time.monotonic()
         found = generate(self.space, vectors, to=self.to, modality=modality, request=request, force=True)
         seconds, count = time.monotonic() - started, len(found) * len(self.seeds)
-        self.seconds, self.count = self.seconds + seconds, self.count + count
+        if request.candidates == self.candidates:
+            self.seconds, self.count = self.seconds + seconds, self.count + count
         before = self.of_family.get(request.family or "", (0.0, 0))
         self.of_family[request.family or ""] = (before[0] + seconds, before[1] + count)
         return [[self.medium.rounded(np.asarray(sample.content)) for sample in own] for own in found]
@@ -111,7 +117,8 @@ class SampleCache:
         generator = self.space.generators[self.to]
         if not self._digest:
             self._digest = networks_digest(self.space.generators.folder / self.to)
-            if (request.candidates or 1) > 1:  # the encoder of what is made then chooses, and what neighbours look like
+            # several are chosen from by the encoder of what is made; looks tell neighbours, options how it is drawn
+            if (request.candidates or 1) > 1 or request.start is not None:
                 looks = self.space.generators.folder / self.to / FILE
                 seen = hashlib.sha256(looks.read_bytes()).hexdigest() if looks.is_file() else ""
                 self._digest += f"{self.space.fingerprints()[self.to]}{seen}{getattr(generator, 'sampling', '')}"
@@ -119,8 +126,9 @@ class SampleCache:
         noise = np.full(len(rows), generator.noise_of(modality), np.float32)
         if isinstance(generator, LatentGenerator):
             rows, noise = generator.conditions(rows, noise)
+        asked = f"{request}" if request.start is None else f"{request} from {request.start:g}"
         keys = [
-            hashlib.sha256(f"{self._digest} {size:.6f} {request}".encode() + row.tobytes()).hexdigest()[:32]
+            hashlib.sha256(f"{self._digest} {size:.6f} {asked}".encode() + row.tobytes()).hexdigest()[:32]
             for row, size in zip(np.ascontiguousarray(rows, np.float32), noise.tolist(), strict=True)
         ]
         return [self.cache / "made" / self.to / key[:2] / f"{key}.npz" for key in keys]

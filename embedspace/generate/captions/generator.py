@@ -17,8 +17,7 @@ from embedspace.calibration.centring import centre
 from embedspace.encoders.base import load_module
 from embedspace.errors import WeightsError
 from embedspace.generate.base import Generator, GeneratorSpace, Request, Sample, random_sources
-from embedspace.generate.conditioning import Condition
-from embedspace.generate.families.autoregressive import (
+from embedspace.generate.captions.decoder import (
     BEGIN,
     END,
     PAD,
@@ -27,6 +26,7 @@ from embedspace.generate.families.autoregressive import (
     beam_search,
     sample,
 )
+from embedspace.generate.conditioning import Condition
 from embedspace.generate.registry import register_generator
 from embedspace.generate.targets import option_names
 from embedspace.modality import Modality

@@ -124,6 +124,8 @@ class SampleOptions:
         init: (B, C, H, W) latents of what is edited.
         keep: (B, 1, H, W) where `init` stays as it is, of one that can "mask".
         resamplings: Times that each step is taken beside what is kept, of families with steps back.
+        given: What `init` is, of one that can "redraw": it then goes from there to the condition, and `guidance_scale`
+            weighs what the two say differently.
         guided_times: Times from and to which a flow is guided; others cost one pass.
     """
 
@@ -133,6 +135,7 @@ class SampleOptions:
     init: Tensor | None = field(default=None, compare=False)
     keep: Tensor | None = field(default=None, compare=False)
     resamplings: int = 3
+    given: Condition | None = field(default=None, compare=False)
     guided_times: tuple[float, float] = (0.0, 1.0)
 
 
@@ -146,7 +149,8 @@ class Family(ABC, Generic[ConfigT, ModuleT]):
     Attributes:
         Config: Its settings: a frozen dataclass.
         can: What it can do of "start", "mask", "guidance", "steps" (see `SampleOptions`), "likelihood"
-            (`log_likelihood`), "difference" (`difference`), "style" and "map" (see `Condition`).
+            (`log_likelihood`), "difference" (`difference`), "redraw" (`SampleOptions.given`), "style" and "map" (see
+            `Condition`).
         about: What it is, in a few words.
         training_only: Names of submodules that sampling does not need: they are not kept.
     """

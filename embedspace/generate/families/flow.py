@@ -26,7 +26,7 @@ from embedspace.generate.latents.inpainting import Kept, difference, first_data
 from embedspace.generate.latents.maps import MAP_CHANNELS
 from embedspace.generate.latents.unet import LatentUNet, UNetConfig
 
-__all__ = ["FlowConfig", "FlowFamily", "Velocity", "flow_loss", "follow"]
+__all__ = ["FlowConfig", "FlowFamily", "Velocity", "flow_loss", "follow", "redraw"]
 
 _HALF_WAY = 0.5
 """Time at which conditions are compared."""
@@ -140,6 +140,42 @@ def follow(
     return latents
 
 
+@torch.inference_mode()
+def redraw(
+    network: Velocity, condition: Condition, generators: Sequence[torch.Generator], options: SampleOptions
+) -> Tensor:
+    """Carry what is given over into what is wanted, with equal Euler steps along the difference of two velocities.
+
+    Noise is drawn anew in each step, put into what is given, and what has changed so far is added; so nothing moves but
+    what the two conditions say differently, and no point of the way is lost in noise.
+
+    Args:
+        network: The velocity.
+        condition: What is wanted, of B items.
+        generators: One for each item, source of its noise.
+        options: With `init` and `given`. A step costs three passes. `guidance_scale` weighs what the condition says
+            against what `given` says; where `keep` is, `init` stays.
+
+    Returns:
+        (B, C, H, W) latents.
+
+    Source: Kulikov et al. 2024 (FlowEdit, https://arxiv.org/abs/2412.08629), algorithm 1 with one draw of noise; Liu et
+    al. 2022 (Compositional diffusion, https://arxiv.org/abs/2206.01714), section 4.1, for the weight of one part of a
+    condition alone.
+    """
+    init, given = options.init, options.given
+    assert init is not None and given is not None
+    latents, size = init, (1 - options.start) / options.num_steps
+    for step in range(options.num_steps):
+        time = torch.full((len(init),), options.start + step * size, device=init.device)
+        data, noise = _parts(time)
+        before = data * init + noise * normal(network.shape, generators).to(init.device)
+        after = before + latents - init
+        towards = guided(partial(network, after, time), condition, given, options.guidance_scale)
+        latents = latents + size * (towards - network(before, time, given))
+    return latents if options.keep is None else torch.where(options.keep, init, latents)
+
+
 def _parts(time: Tensor) -> tuple[Tensor, Tensor]:
     """Return the parts of data and noise (B, 1, 1, 1) at times (B,)."""
     data = time[:, None, None, None]
@@ -151,7 +187,7 @@ class FlowFamily(Family[FlowConfig, LatentUNet]):
     """The rectified flow on a U-Net."""
 
     Config = FlowConfig
-    can = frozenset({"start", "mask", "guidance", "steps", "difference", "style", "map"})
+    can = frozenset({"start", "mask", "guidance", "steps", "difference", "redraw", "style", "map"})
     about = "rectified flow: straight paths from noise to data, followed in steps"
 
     def build(self, config: FlowConfig, shape: Shape, embed_dim: int) -> LatentUNet:
@@ -180,7 +216,9 @@ class FlowFamily(Family[FlowConfig, LatentUNet]):
         generators: Sequence[torch.Generator],
         options: SampleOptions,
     ) -> Tensor:
-        """Follow the flow."""
+        """Follow the flow, or the difference of two of its velocities where something given is drawn anew."""
+        if options.given is not None:
+            return redraw(module, condition, generators, options)
         return follow(module, condition, generators, options)
 
     def difference(self, module: LatentUNet, latents: Tensor, given: Condition, wanted: Condition) -> Tensor:

@@ -19,6 +19,7 @@ __all__ = ["families_that", "family_names", "family_of", "register_family"]
 
 _SHIPPED = (
     "diffusion",
+    "drifting",
     "flow",
     "gan",
     "maskgit",

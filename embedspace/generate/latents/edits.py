@@ -19,24 +19,29 @@ from embedspace.errors import ArgumentError
 from embedspace.generate.base import Request
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.editing import Edit
-from embedspace.generate.families.base import FamilyConfig, SampleOptions
-from embedspace.generate.latents.files import FamilyNetwork
+from embedspace.generate.families.base import SampleOptions
+from embedspace.generate.latents.files import FamilyNetwork, LatentOptions
 
 __all__ = [
     "EditedLatents",
     "ability_name",
     "cells_that_differ",
+    "draws_anew",
     "needed_abilities",
+    "options_for",
     "padded_mask",
     "picture_merged",
     "picture_without_padding",
     "refuse_untold",
     "soft_edges",
-    "start_for",
 ]
 
 DEFAULT_STRENGTH = 0.6
 """Of an edit without a mask."""
+STYLE_STRENGTH = 0.5
+"""Of what is drawn anew in a style."""
+STYLE_GUIDANCE = 6.0
+"""Weight of a style against none, of what is drawn anew in it."""
 _DIFFERS = 0.5
 """A cell is changed that differs by more than this share of what the most different ones do."""
 _MOST, _LEAST = 0.95, 0.05
@@ -64,15 +69,27 @@ class EditedLatents:
         init: (1, C, H, W) latents of what is edited.
         keep: (N, 1, H, W) where they stay, for each of N vectors; None for nowhere.
         whole: Whether what may change begins at what is edited; else at a neighbour.
+        given: What is edited, as one condition whose context is `init` itself; None unless it is drawn anew.
     """
 
     init: Tensor
     keep: Tensor | None
     whole: bool
+    given: Condition | None = None
+
+    def context(self, near: Tensor) -> Tensor:
+        """Return the context (B, K, C, H, W) of B samples: what is drawn anew, else the neighbours `near`."""
+        if self.given is None or self.given.context is None:
+            return near
+        return self.given.context.expand(len(near), -1, -1, -1, -1)
 
     def options(self, options: SampleOptions, condition: Condition, rows: Tensor) -> SampleOptions:
         """Return how the samples of a condition are drawn; `rows` (B,) says of which vector each is."""
         init = self.init.expand(len(rows), -1, -1, -1)
+        if self.given is not None:
+            given = self.given.rows(torch.zeros(len(rows), dtype=torch.long))
+            keep = None if self.keep is None else self.keep[rows]
+            return dataclasses.replace(options, init=init, keep=keep, given=given)
         if self.keep is None:
             return dataclasses.replace(options, init=init)
         keep = self.keep[rows]
@@ -81,18 +98,40 @@ class EditedLatents:
         return dataclasses.replace(options, init=init, keep=keep)
 
 
-def start_for(edit: Edit | None, network: FamilyNetwork) -> float:
+def draws_anew(request: Request, network: FamilyNetwork) -> bool:
+    """Return whether what is edited is itself drawn anew in a style, and not something else in its place."""
+    edit, can = request.edit, network.family.can
+    return edit is not None and not edit.auto and request.style is not None and "redraw" in can
+
+
+def start_for(request: Request, network: FamilyNetwork) -> float:
     """Return the time that an edit begins at: a strength of 1 is the earliest that the network was trained for.
 
     Args:
-        edit: The edit; where it has a mask and no strength, or there is none, the earliest time is taken.
+        request: Where its edit has a mask and no strength, or there is none, the earliest time is taken.
         network: Draws it.
     """
-    earliest = network.family.earliest(network.config)
-    if edit is None or (edit.strength is None and edit.is_masked):
+    earliest, edit = network.family.earliest(network.config), request.edit
+    anew = draws_anew(request, network)
+    if edit is None or (edit.strength is None and edit.is_masked and not anew):
         return earliest
-    strength = edit.strength
-    return earliest + (1 - earliest) * (1 - (DEFAULT_STRENGTH if strength is None else strength))
+    usual = STYLE_STRENGTH if anew else DEFAULT_STRENGTH
+    return earliest + (1 - earliest) * (1 - (usual if edit.strength is None else edit.strength))
+
+
+def options_for(request: Request, network: FamilyNetwork, sampling: LatentOptions) -> SampleOptions:
+    """Return how a network samples for a request; over a map it begins at noise, for a neighbour lies elsewhere."""
+    usual = network.options(sampling, request.start)
+    if (request.candidates or 1) > 1 and usual.start:
+        usual = dataclasses.replace(usual, num_steps=min(usual.num_steps, sampling.candidate_steps))
+    as_usual = request.start is not None or (request.edit is None and request.drawing is None)
+    guidance = STYLE_GUIDANCE if draws_anew(request, network) else usual.guidance_scale
+    return dataclasses.replace(
+        usual,
+        start=usual.start if as_usual else start_for(request, network),
+        num_steps=request.num_steps or usual.num_steps,
+        guidance_scale=guidance if request.guidance_scale is None else request.guidance_scale,
+    )
 
 
 def cells_that_differ(network: FamilyNetwork, init: Tensor, given: Condition, wanted: Condition) -> Tensor:
@@ -181,6 +220,8 @@ def needed_abilities(request: Request) -> list[tuple[str, Any, str]]:
         for option, ability in _ABILITIES.items()
         if (value := getattr(request, option)) not in (None, 1)
     ]
+    if request.start:
+        found.append(("start", f"{request.start:g}", "start"))
     if request.style is not None:
         found.append(("style", request.style, "style"))
     if request.drawing is not None:
@@ -203,18 +244,21 @@ def ability_name(ability: str) -> str:
     return _LACKING.get(ability, ability)
 
 
-def refuse_untold(request: Request, family: str, config: FamilyConfig, others: Iterable[str]) -> None:
-    """Refuse a style or a map of which a network was told nothing in training.
+def refuse_untold(request: Request, family: str, network: FamilyNetwork, others: Iterable[str]) -> None:
+    """Refuse a style or a map of which a network was told nothing in training, and a start that is before all it saw.
 
     Args:
         request: What is asked.
         family: Name of the network.
-        config: Its settings.
+        network: The network.
         others: Styles that other networks draw.
 
     Raises:
         ArgumentError: If one is asked for.
     """
+    config, earliest = network.config, network.family.earliest(network.config)
+    if request.start is not None and request.start < earliest:
+        raise ArgumentError("start", f"{request.start:g}: the family {family!r} was trained from {earliest:g} on")
     if request.style is not None and request.style not in config.styles:
         known = ", ".join([*config.styles, *others])
         known = known or f"none; name some in the recipe's families.{family}.styles and train it"

@@ -45,11 +45,14 @@ class LatentOptions:
             of the validation split does.
         candidates: So many are drawn for each sample, and the one is kept whose own vector fits best, near copies last;
             for generators that can tell (`chooses`).
-        candidate_steps: Solver steps of each of several candidates, at most.
+        candidate_steps: Solver steps of each of several candidates, at most, where they begin at a neighbour.
         nearer: Every second pair of candidates begins by so much of the way nearer at its neighbour; none that begins
             at noise does.
         looks: The neighbours are chosen by what they show for a single candidate, too, as they are for several, where
             the generator knows what its training items look like.
+        noise_steps: Solver steps of what is asked to begin at noise where samples usually begin at a neighbour.
+        noise_guidance: Weight of its guidance.
+        noise_times: Times from and to which that guides.
         redraws: A near copy is drawn again up to so often, each time from an earlier start; 0 for never.
     """
 
@@ -65,6 +68,9 @@ class LatentOptions:
     candidate_steps: int = 5
     nearer: float = 0.25
     looks: bool = False
+    noise_steps: int = 8
+    noise_guidance: float = 7.0
+    noise_times: tuple[float, float] = (0.1, 0.75)
     redraws: int = 4
 
 
@@ -92,15 +98,27 @@ class FamilyNetwork:
         """Return latents (B, C, H, W), drawn as options say but begun at `start`."""
         return self.draw(condition, generators, dataclasses.replace(options, start=start))
 
-    def options(self, general: LatentOptions) -> SampleOptions:
-        """Return how it samples where nobody says otherwise: as its own section says, else as `general` does."""
+    def options(self, general: LatentOptions, start: float | None = None) -> SampleOptions:
+        """Return how it samples where nobody says otherwise: as its own section says, else as `general` does.
+
+        Args:
+            general: Of the generator.
+            start: The time to begin at; None for its own. At noise steps and guidance are those for noise, where its
+                own are for a neighbour.
+        """
         own, can = self.config, self.family.can
-        return SampleOptions(
+        usual = SampleOptions(
             num_steps=general.num_steps if own.num_steps is None else own.num_steps,
             guidance_scale=_set(own.guidance_scale, general.guidance_scale) if "guidance" in can else 1.0,
             guided_times=own.guided_times,
             start=_set(own.start, general.start) if "start" in can else 0.0,
         )
+        if start is None or start == usual.start:
+            return usual
+        if start:
+            return dataclasses.replace(usual, start=start)
+        scale = general.noise_guidance if "guidance" in can else 1.0
+        return SampleOptions(general.noise_steps, scale, guided_times=general.noise_times)
 
 
 def _set(own: float | None, general: float) -> float:

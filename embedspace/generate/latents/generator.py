@@ -18,16 +18,16 @@ from embedspace.generate.base import Generator, Request, Sample
 from embedspace.generate.candidates.drawn import BATCH, Drawn, batches, best_of, candidate_seeds, sources_of
 from embedspace.generate.conditioning import Condition
 from embedspace.generate.editing import Edit
-from embedspace.generate.families.base import SampleOptions
 from embedspace.generate.families.registry import families_that, family_names
 from embedspace.generate.latents.autoencoder import DOWN
 from embedspace.generate.latents.edits import (
     EditedLatents,
     ability_name,
     cells_that_differ,
+    draws_anew,
     needed_abilities,
+    options_for,
     refuse_untold,
-    start_for,
 )
 from embedspace.generate.latents.files import FamilyNetwork, LatentParts
 from embedspace.generate.latents.maps import to_cells
@@ -84,7 +84,9 @@ class LatentGenerator(Generator):
             ArgumentError: If this generator cannot tell.
         """
         del edit
-        raise ArgumentError("mask", f"auto: the generator of {self.modality} finds none; name it yourself")
+        raise ArgumentError(
+            "init", f"the generator of {self.modality} cannot tell what it is: name a mask yourself, and no style"
+        )
 
     def family_of(self, request: Request) -> str:
         """Return which of the networks is asked for.
@@ -106,12 +108,17 @@ class LatentGenerator(Generator):
             able = [name for name, network in self.networks.items() if ability in network.family.can]
             others = f"families that do: {', '.join(able or families_that(ability))}"
             raise ArgumentError(option, f"{value}: the family {family!r} has no {ability_name(ability)}; {others}")
-        refuse_untold(request, family, self.networks[family].config, self.translators)
+        refuse_untold(request, family, self.networks[family], self.translators)
         return family
 
     def without_translation(self, request: Request) -> Request:
         """Return a request as the families are asked: of a style that a translator draws they know nothing."""
         return dataclasses.replace(request, style=None, edit=None) if request.style in self.translators else request
+
+    def redrawn_styles(self, request: Request) -> Sequence[str]:
+        """Return the styles of the translators, and those that the family was told in training if it can redraw."""
+        network = self.networks[self.family_of(dataclasses.replace(request, style=None))]
+        return [*self.translators, *(network.config.styles if "redraw" in network.family.can else ())]
 
     def told(self, family: str, request: Request, count: int) -> dict[str, Tensor]:
         """Return what `count` conditions say beside their vectors: the style and the map that are asked for."""
@@ -132,14 +139,16 @@ class LatentGenerator(Generator):
         """Return `request.num_samples` samples of each vector."""
         family = self.family_of(request)
         translator, request = self.translators.get(request.style or ""), self.without_translation(request)
-        vectors, sigma = self.conditions(vectors, sigma)
+        aims, (vectors, sigma) = vectors, self.conditions(vectors, sigma)
+        if not draws_anew(request, self.networks[family]):
+            aims = vectors
         count, each = request.num_samples, request.candidates or self.sampling.candidates
         each = each if self.chooses else 1
         request = dataclasses.replace(request, candidates=each)
         drawn, edited = self._draw(vectors, sigma, request, family, candidate_seeds(request.seed, count, each))
         if translator is not None:
             drawn = dataclasses.replace(drawn, latents=translator(drawn.latents))
-        flat = self._decode(drawn, request, edited) if each == 1 else self._chosen(drawn, vectors, request, edited)
+        flat = self._decode(drawn, request, edited) if each == 1 else self._chosen(drawn, aims, request, edited)
         return [flat[first : first + count] for first in range(0, len(flat), count)]
 
     def _chosen(
@@ -186,28 +195,31 @@ class LatentGenerator(Generator):
         network = self.networks[family]
         rows = torch.from_numpy(np.asarray(vectors, np.float32))
         noise = torch.from_numpy(np.asarray(sigma, np.float32))
-        wanted, pool, spread = network.config.neighbours, self.sampling.pool, self.sampling.spread
-        by_looks = (request.candidates or 1) > 1 or self.sampling.looks
+        wanted = 0 if draws_anew(request, network) else network.config.neighbours
+        pool, spread = self.sampling.pool, self.sampling.spread
+        by_looks = self.sampling.looks or ((request.candidates or 1) > 1 and request.start != 0)
         near = torch.stack(
             [
                 self.neighbours.draw(row, sources_of(seeds), wanted, pool=pool, spread=spread, by_looks=by_looks)
                 for row in rows
             ]
         )
-        edited = self._edited(network, Condition(rows, noise, self.neighbours.latents[near[:, 0]]), request.edit)
+        edited = self._edited(network, Condition(rows, noise, self.neighbours.latents[near[:, 0]]), request)
         count = len(seeds)
         owner = torch.arange(len(rows)).repeat_interleave(count)
         # (N, ...) -> (N * count, ...): samples of different vectors share a pass through the network
         vector, size, context = rows.repeat_interleave(count, 0), noise.repeat_interleave(count), near.flatten(0, 1)
         sources = [source for _ in rows for source in sources_of(seeds)]
-        usual = self.sample_options(family, request)
+        usual = options_for(request, network, self.sampling)
         made = vector.new_zeros(len(vector), *self.neighbours.latents.shape[1:])
         copies: dict[int, Neighbour] = {}
         nearer = self.sampling.nearer if edited is None else 0.0
         for part, start in batches(len(vector), request.candidates or 1, usual.start, nearer):
             chosen = context[part]
             told = self.told(family, request, len(chosen))
-            condition = Condition(vector[part], size[part], self.neighbours.latents[chosen], **told)
+            beside = self.neighbours.latents[chosen]
+            beside = beside if edited is None else edited.context(beside)
+            condition = Condition(vector[part], size[part], beside, **told)
             options = usual if edited is None else edited.options(usual, condition, owner[part])
             draw, own = partial(network.draw_from, options), [sources[k] for k in part.tolist()]
             latents = draw(condition, [source.clone_state() for source in own], start)
@@ -219,36 +231,28 @@ class LatentGenerator(Generator):
             made[part] = latents
         return Drawn(made, context, owner, [*seeds] * len(rows), [copies[k] for k in range(len(made))]), edited
 
-    def sample_options(self, family: str, request: Request) -> SampleOptions:
-        """Return how a family samples for a request; over a map it begins at noise, for a neighbour lies elsewhere."""
-        network = self.networks[family]
-        usual = network.options(self.sampling)
-        if (request.candidates or 1) > 1:
-            usual = dataclasses.replace(usual, num_steps=min(usual.num_steps, self.sampling.candidate_steps))
-        as_usual = request.edit is None and request.drawing is None
-        return dataclasses.replace(
-            usual,
-            start=usual.start if as_usual else start_for(request.edit, network),
-            num_steps=request.num_steps or usual.num_steps,
-            guidance_scale=usual.guidance_scale if request.guidance_scale is None else request.guidance_scale,
-        )
-
-    def _edited(self, network: FamilyNetwork, wanted: Condition, edit: Edit | None) -> EditedLatents | None:
+    def _edited(self, network: FamilyNetwork, wanted: Condition, request: Request) -> EditedLatents | None:
         """Return what is edited and where it stays, for each of the wanted items."""
+        edit = request.edit
         if edit is None:
             return None
-        init = self.autoencoder.encode(self.to_input(edit))
-        if not edit.is_masked:
-            return EditedLatents(init, None, whole=True)
+        init, count, rows = self.autoencoder.encode(self.to_input(edit)), network.config.neighbours, len(wanted.vector)
+        keep = None if edit.mask is None else ~self.changed_cells(edit).expand(rows, -1, -1, -1)
+        if draws_anew(request, network):
+            given = self._given(edit, init[:, None].expand(-1, count, -1, -1, -1))
+            return EditedLatents(init, keep, whole=True, given=given)
         if edit.auto:
-            vector, sigma = self.own_condition(edit)
-            own = torch.from_numpy(vector)[None]
-            near, _ = self.neighbours.nearest(own, max(1, network.config.neighbours))
-            given = Condition(own, torch.tensor([sigma], dtype=torch.float32), self.neighbours.latents[near])
-            change = cells_that_differ(network, init, given, wanted)
-        else:
-            change = self.changed_cells(edit).expand(len(wanted.vector), -1, -1, -1)
-        return EditedLatents(init, ~change, whole=edit.strength is not None)
+            given = self._given(edit, None, max(1, count))
+            keep = ~cells_that_differ(network, init, given, wanted)
+        return EditedLatents(init, keep, whole=keep is None or edit.strength is not None)
+
+    def _given(self, edit: Edit, context: Tensor | None, neighbours: int = 0) -> Condition:
+        """Return what is edited as one condition, with a context or so many neighbours."""
+        vector, sigma = self.own_condition(edit)
+        own = torch.from_numpy(vector)[None]
+        if context is None:
+            context = self.neighbours.latents[self.neighbours.nearest(own, neighbours)[0]]
+        return Condition(own, torch.tensor([sigma], dtype=torch.float32), context)
 
     def _redraw_copies(
         self, draw: Draw, latents: Tensor, condition: Condition, sources: list[torch.Generator], start: float

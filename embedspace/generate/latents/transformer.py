@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from embedspace.generate.latents.blocks import attend
+
 __all__ = ["TransformerBlock"]
 
 
@@ -42,7 +44,7 @@ class TransformerBlock(nn.Module):
             if cache:
                 k, v = torch.cat([cache[0], k], dim=2), torch.cat([cache[1], v], dim=2)
             cache[:] = [k, v]
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal and length > 1)
+        mixed = attend(q, k, v, causal=self.causal and length > 1)
         x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, length, width)))
         y: Tensor = x + self.dropout(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
         return y

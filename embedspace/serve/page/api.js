@@ -88,6 +88,9 @@ export async function call(path, { method = "GET", body, type, signal } = {}) {
   }
 }
 
+/** Return what the server is told a file is: of what is no medium the name alone says it, since a type that any page could send is refused. */
+export const typeOf = ({ type }) => (/^(image|audio|video)\//.test(type) ? type : "application/octet-stream");
+
 let catalogs = null;
 /** Return what the catalog holds; asked once, and again after `forget`. */
 export const catalog = () => (catalogs ??= call("/api/catalog").catch((error) => ((catalogs = null), Promise.reject(error))));

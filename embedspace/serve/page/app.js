@@ -63,28 +63,39 @@ onChange(show);
 
 // Files from anywhere on the page go to the query bar of the open view.
 const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-async function take(list) {
+async function take(list, where = {}) {
   if (!open?.files) {
     go({ view: "search", item: undefined });
     await show();
   }
-  open.files([...list]);
+  open.files([...list], where);
 }
+// A view says what becomes of what is dropped; where there are several ways each has a part of the page.
 let inside = 0;
-addEventListener("dragenter", (event) => carries(event) && (drop.hidden = ++inside < 1));
+const zoneOf = ({ clientX }) => Math.max(0, Math.min(drop.children.length - 1, Math.floor((clientX / innerWidth) * drop.children.length)));
+addEventListener("dragenter", (event) => {
+  if (!carries(event)) return;
+  if (++inside === 1) fill(drop, (open?.drops?.() ?? ["Drop it to search with it"]).map((text) => h("p", {}, text)));
+  drop.hidden = inside < 1;
+});
 addEventListener("dragleave", (event) => carries(event) && (drop.hidden = --inside < 1));
-addEventListener("dragover", (event) => carries(event) && event.preventDefault());
+addEventListener("dragover", (event) => {
+  if (!carries(event)) return;
+  event.preventDefault();
+  const zone = zoneOf(event);
+  [...drop.children].forEach((node, place) => node.classList.toggle("over", place === zone));
+});
 addEventListener("drop", (event) => {
   inside = 0;
   drop.hidden = true;
   if (!carries(event)) return;
   event.preventDefault();
-  take(event.dataTransfer.files);
+  take(event.dataTransfer.files, { zone: zoneOf(event) });
 });
 addEventListener("paste", (event) => {
   if (!event.clipboardData?.files.length) return;
   event.preventDefault();
-  take(event.clipboardData.files);
+  take(event.clipboardData.files, { at: event.target });
 });
 addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest?.("input, textarea, select")) return;

@@ -1,6 +1,6 @@
 /** What the terms of a query are made of: words by the query grammar, files and recordings that the server keeps a while. */
 
-import { call, ApiError } from "./api.js";
+import { call, typeOf, ApiError } from "./api.js";
 import { kindOf } from "./state.js";
 
 const files = new Map(); // ref -> {file, kind, modalities, names}: what this page has sent, to send it again
@@ -29,9 +29,8 @@ export function remember(term, label, kind, modalities = []) {
 /** Send a file; returns its term. A recording of the microphone is heard as speech where the space can. */
 export async function send(file, { spoken = false, as: forced = "" } = {}) {
   const name = file.name || "pasted";
-  const type = file.type || "application/octet-stream";
   const heard = forced && `&as=${forced}`;
-  const told = await call(`/api/queries?name=${encodeURIComponent(name)}${heard}`, { method: "POST", body: file, type });
+  const told = await call(`/api/queries?name=${encodeURIComponent(name)}${heard}`, { method: "POST", body: file, type: typeOf(file) });
   const modalities = told.modalities ?? [];
   const as = forced ? forced : modalities.length < 2 ? null : spoken && modalities.includes("speech") ? "speech" : modalities[0];
   const term = { ref: told.ref, weight: 1, as };

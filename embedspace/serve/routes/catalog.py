@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 
 from embedspace.catalog import Failure, FieldFacts
-from embedspace.generate.targets import Target
+from embedspace.generate.targets import Target, choices_of
 from embedspace.serve.events import event_stream
 from embedspace.serve.models import (
     CatalogAnswer,
@@ -77,16 +78,24 @@ def _look(service: Service) -> CatalogAnswer:
         calibrated=info.calibrated,
         query_modalities=[str(name) for name in service.model.modalities],
         generates=[target.name for target in service.targets],
-        targets=[_target(target) for target in service.targets],
+        targets=[_target(target, service.generators) for target in service.targets],
         token_required=settings.token is not None,
         watching=[str(folder) for folder in settings.watch],
     )
 
 
-def _target(target: Target) -> TargetAnswer:
+def _target(target: Target, folder: Path | None) -> TargetAnswer:
     options = [
-        OptionAnswer(key=o.key, type=o.kind.__name__, least=o.least, most=o.most, help=o.help, file=o.file)  # type: ignore[arg-type]
-        for o in target.options
+        OptionAnswer(
+            key=option.key,
+            type=option.kind.__name__,  # type: ignore[arg-type]
+            least=option.least,
+            most=option.most,
+            help=option.help,
+            choices=[] if folder is None else choices_of(option, folder / target.name),
+            file=option.file,
+        )
+        for option in target.options
     ]
     return TargetAnswer(name=target.name, what=target.what, content=target.content, options=options)
 

@@ -25,7 +25,7 @@ async def add_file(
     request: Request, service: ServiceOf, name: Annotated[str, Query(max_length=255)] = ""
 ) -> FileAnswer:
     """Send a picture or a sound to be edited, a mask or a map: the body is the file."""
-    kind = kind_of_upload(request.headers.get("content-type", ""), name)
+    kind = kind_of_upload(request.headers.get("content-type", ""), name, "what is edited is a picture or a sound")
     with tempfile.NamedTemporaryFile(prefix="embedspace-", suffix=".upload") as file:
         async for part in request.stream():
             await anyio.to_thread.run_sync(file.write, part)

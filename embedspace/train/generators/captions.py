@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from embedspace.encoders.base import save_tensors
 from embedspace.files import replacing
+from embedspace.generate.captions.decoder import BEGIN, END, PAD, CaptionDecoder, DecoderConfig
 from embedspace.generate.conditioning import Condition, add_noise
-from embedspace.generate.families.autoregressive import BEGIN, END, PAD, CaptionDecoder, DecoderConfig
 from embedspace.train.generators.recipe import CaptionRecipe
 from embedspace.train.generators.run import GeneratorRun, measured_sigma, write_generator_config
 from embedspace.train.loop import fit

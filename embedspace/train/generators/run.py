@@ -157,7 +157,7 @@ def _drawn_and_told(curves: Curves, callback: Callable[[FitProgress], None] | No
     """Return what adds progress to curves, and tells the caller of it."""
 
     def tell(progress: FitProgress) -> None:
-        if "loss" in progress.scalars:
+        if progress.seconds and progress.scalars:  # of the loop, not of reading
             curves.add(progress)
         if callback is not None:
             callback(progress)

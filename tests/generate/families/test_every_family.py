@@ -152,7 +152,7 @@ def test_it_draws_what_it_is_asked_for(trained: Trained) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_says_what_it_is(name: str) -> None:
     family = family_of(name)
-    known = {"start", "mask", "difference", "guidance", "steps", "likelihood", "style", "map"}
+    known = {"start", "mask", "difference", "guidance", "steps", "likelihood", "redraw", "style", "map"}
     assert family.can <= known
     assert family.about and issubclass(family.Config, FamilyConfig)
     assert all(name in families_that(ability) for ability in family.can)

@@ -21,7 +21,7 @@ from embedspace.generate.latents.adversarial import (
     gradient_penalty,
     zero_centred_penalty,
 )
-from embedspace.generate.latents.blocks import GridAttention
+from embedspace.generate.latents.blocks import GridAttention, attend
 from embedspace.generate.latents.critic import Critic, grids
 
 SHAPE, DIM = (2, 4, 4), 8
@@ -253,3 +253,17 @@ def test_a_modulated_convolution_scales_its_kernels_by_each_style() -> None:
         torch.testing.assert_close(
             made[item], F.conv2d(x[item : item + 1], kernels, padding=1)[0], atol=1e-5, rtol=1e-4
         )
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_plain_products_attend_as_the_fused_kernels_do(causal: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 2, 5, 4, generator=generator) for _ in range(3))
+    plain = attend(q, k, v, causal, twice=True)
+    torch.testing.assert_close(plain, attend(q, k, v, causal))
+    learning = [part.bfloat16().requires_grad_() for part in (q, k, v)]
+    seen = attend(*learning, causal)
+    torch.testing.assert_close(seen.float(), plain, atol=0.05, rtol=0.05)
+    slope = torch.autograd.grad(seen.float().square().sum(), learning[0], create_graph=True)[0]
+    slope.float().sum().backward()  # of fused kernels there is none
+    assert learning[1].grad is not None

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from embedspace.generate.conditioning import Condition
-from embedspace.generate.families import diffusion, meanflow
+from embedspace.generate.families import diffusion, drifting, meanflow
 from embedspace.generate.families.base import SampleOptions
 from embedspace.generate.families.normalising import NormalisingConfig, NormalisingFamily
 
@@ -100,6 +100,47 @@ def test_the_mean_over_a_span_takes_the_slope_into_account() -> None:
     ends = (torch.randn(2, 2, generator=times) + 0.4).sigmoid()
     span = (ends[0] - ends[1]).abs()[:, None, None, None]
     torch.testing.assert_close(loss, (span - (DATA - noise - span)).square().mean())
+
+
+def test_what_drifts_comes_to_be_as_the_data_are_and_to_those_of_its_own_vector() -> None:
+    generator = torch.Generator().manual_seed(0)
+    data = torch.tensor([-2.0, -2.0, -2.0, 2.0]).repeat(16)[:, None] + 0.1 * torch.randn(64, 1, generator=generator)
+    made, nothing = torch.randn(64, 1, generator=generator), torch.zeros(64, 64)
+    for _ in range(300):
+        made = made + 2 * drifting.drift(made, data, nothing, nothing, 0.5)
+    assert float((made.abs() - 2).abs().mean()) < 0.3
+    assert 0.6 < float((made < 0).float().mean()) < 0.9, "three quarters of the data are there"
+    assert float(made[made < -1].std()) > 0.03, "what is made keeps apart"
+
+    own = (torch.arange(64) % 2)[:, None] != (torch.arange(64) % 2)[None]
+    far, sides = own * 20.0, torch.tensor([-2.0, 2.0]).repeat(32)[:, None]
+    made = torch.zeros(64, 1) + 0.1 * torch.randn(64, 1, generator=generator)
+    for _ in range(300):
+        made = made + 2 * drifting.drift(made, sides, far, far, 0.2)
+    assert bool((made * sides > 0).all()), "each to the side of its own vector"
+    assert float(made[sides > 0].mean()) == pytest.approx(2.0, abs=0.2)
+
+
+def test_the_loss_of_drifting_leads_where_its_field_does() -> None:
+    class Points(torch.nn.Module):
+        """Says what it has learnt, whatever it is given."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.points = torch.nn.Parameter(torch.zeros(2, 1, 2, 2) + torch.tensor([-0.1, 0.1]).view(2, 1, 1, 1))
+
+        def forward(self, noise: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
+            assert noise.shape == (2, 1, 2, 2) and not time.any()
+            return self.points
+
+    network: Any = Points()
+    condition = Condition(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.zeros(2))
+    config = drifting.DriftingConfig(samples=1, scales=(1,), temperatures=(0.5,))
+    loss = drifting.drifting_loss(network, DATA, condition, torch.Generator().manual_seed(0), config)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(1.0, abs=1e-4), "each field has a mean square of one"
+    steps = -network.points.grad
+    assert bool((steps[0] > 0).all()) and bool((steps[1] < 0).all()), "each towards the item of its own vector"
 
 
 def test_a_normalising_flow_is_undone_and_knows_its_change_of_volume() -> None:

@@ -98,7 +98,7 @@ def test_a_click_on_the_map_opens_the_item_under_it(server: Server, visit: Open)
 
 def test_a_picture_is_made_with_progress_and_the_same_seed_again(server: Server, visit: Open) -> None:
     page = visit(f"{server.url}/?view=make", reduced_motion="reduce").page
-    page.get_by_role("button", name="A picture").click()
+    page.get_by_role("button", name="A picture", exact=True).click()
     page.get_by_label("How many").fill("2")
     page.get_by_label("Seed").fill("7")
     page.get_by_role("searchbox", name="Words to search with").fill("a strawberry")

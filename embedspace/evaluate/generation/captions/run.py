@@ -23,8 +23,8 @@ from embedspace.evaluate.generation.measures.words import names_all, names_any
 from embedspace.evaluate.generation.session import Kind, Outcome, Session
 from embedspace.evaluate.items import EvalItem
 from embedspace.generate import Request, generate
+from embedspace.generate.captions.decoder import PAD, sample
 from embedspace.generate.conditioning import Condition
-from embedspace.generate.families.autoregressive import PAD, sample
 from embedspace.modality import Modality
 from embedspace.space import EmbeddingSpace
 

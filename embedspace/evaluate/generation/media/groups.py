@@ -87,17 +87,30 @@ def _source_rows(
     ratios = {} if is_text else result.of_text(scorer, hits, have, part.concepts)
     nearest = _nearest_items(scorer, found)
     nearest_hits = scorer.hits(part, nearest)
-    less = {
-        f"{name}_less_nearest": scorer.difference(values, nearest_hits[name], part.concepts)
-        for name, values in hits.items()
-    }
-    result.add("generated", label, family, scorer.row(part, scores, hits) | ratios | less)
+
+    def less(of: Hits, than: str) -> dict[str, Any]:
+        return {
+            f"{name}_less_{than}": scorer.difference(values, of[name], part.concepts) for name, values in hits.items()
+        }
+
+    alone = _alone(scorer, result, label, found) if is_text and scorer.suite.alone else None
+    alone_hits = scorer.hits(part, alone) if alone is not None else {}
+    more = less(nearest_hits, "nearest") | (less(alone_hits, "alone") if alone is not None else {})
+    result.add("generated", label, family, scorer.row(part, scores, hits) | ratios | more)
+    if alone is not None:
+        result.add("generated, one candidate", label, family, scorer.row(part, alone, alone_hits))
     ratios = result.of_text(scorer, nearest_hits, have, part.concepts)
     result.add("nearest training item", label, "", scorer.row(part, nearest, nearest_hits) | ratios)
     if is_text:
         _other_family_rows(scorer, result, label, part, found)
         shuffled = scorer.hits(part, scores, 1)
         result.add("shuffled condition", label, family, scorer.row(part, scores, shuffled))
+
+
+def _alone(scorer: Scorer, result: GroupResult, label: str, found: SourceVectors) -> SampleScores:
+    """Return samples of one candidate each."""
+    family, doing = scorer.suite.families[0], f"{result.name}: {label}, one candidate"
+    return scorer.score(scorer.samples.of(found.vectors, found.modality, doing, family=family, alone=True))
 
 
 def _other_family_rows(scorer: Scorer, result: GroupResult, label: str, part: Prompts, found: SourceVectors) -> None:

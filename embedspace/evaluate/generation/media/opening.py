@@ -62,8 +62,8 @@ def bare_scorer(session: Session[MediaSuite], judge: Judge) -> Scorer:
     """
     suite = session.suite
     generator, medium = medium_of(session.space.generators[suite.to])
-    candidates = suite.candidates or None
-    samples = SampleCache(session.space, suite.to, medium, suite.seeds, session.cache, session.tell, candidates)
+    samples = SampleCache(session.space, suite.to, medium, suite.seeds, session.cache, session.tell)
+    samples.candidates, samples.start = suite.candidates or None, suite.start
     index, nothing = TrainingIndex(generator, medium), np.zeros((0, 1), np.float32)
     unscored = SampleScores([], nothing, np.zeros(0, np.int64), np.zeros(0, np.float32))
     copies = CopyIndex([], nothing, np.zeros((0, 1, 1), np.float16), medium.reach)

@@ -11,6 +11,8 @@ from embedspace.errors import MissingExtraError
 __all__ = ["draw_sweep", "markdown"]
 
 Entry = Mapping[str, Any]
+_FIGURES = 12
+"""Columns that every row fills: what it is of, and its figures."""
 
 
 def _percent(values: list[float] | None) -> str:
@@ -44,8 +46,8 @@ def _of_text(row: Entry) -> str:
     return " / ".join(parts)
 
 
-def _less_nearest(row: Entry) -> str:
-    names = [name for name in ("top_1_less_nearest", "recall_at_10_less_nearest") if name in row]
+def _less(row: Entry, than: str) -> str:
+    names = [name for name in (f"top_1_less_{than}", f"recall_at_10_less_{than}") if name in row]
     return " / ".join("{:+.1f} [{:+.0f}, {:+.0f}]".format(*(100 * value for value in row[name])) for name in names)
 
 
@@ -58,16 +60,20 @@ def markdown(entry: Entry) -> str:
     head = ["what", "prompts", "top-1, %", "caption R@10, %", "KID", "Fréchet", "P / R / D / C", "diversity"]
     head += ["near-copies: latents, %", "features, %", "aligned, %", "likeness", "of text's top-1 / R@10, %"]
     head += ["less the nearest item's, paired"]
+    compared = ["nearest"]
+    if any("top_1_less_alone" in row for row in entry["rows"]):
+        head, compared = [*head, "less one candidate's, paired"], [*compared, "alone"]
     lines = [f"# {entry['generation_suite']}", "", entry["description"], ""]
     for group in dict.fromkeys(row["group"] for row in entry["rows"]):
         lines += [f"## {group}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
         for row in (row for row in entry["rows"] if row["group"] == group):
             what = ", ".join(filter(None, (row["system"], row["source"], row["family"])))
-            lines.append("| " + " | ".join([what, *_cells(row), _of_text(row), _less_nearest(row)]) + " |")
+            cells = [what, *_cells(row), _of_text(row), *(_less(row, than) for than in compared)]
+            lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     if entry["sweep"]:
         lines += ["## Guidance, on a selection of its own", ""]
-        lines += ["| " + " | ".join(["weight", *head[1:-2]]) + " |", "|" + "---|" * (len(head) - 2)]
+        lines += ["| " + " | ".join(["weight", *head[1:_FIGURES]]) + " |", "|" + "---|" * _FIGURES]
         lines += ["| " + " | ".join([f"{row['guidance_scale']:g}", *_cells(row)]) + " |" for row in entry["sweep"]]
         lines.append("")
     lines += _costs(entry.get("families", {}))
@@ -111,7 +117,7 @@ def _costs(families: Mapping[str, Entry]) -> list[str]:
     lines = ["## What each cost", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, own in families.items():
         size = [f"{own[key] / 1e6:.2f}" for key in ("parameters_trained", "parameters")]
-        time = [f"{own[key]:g}" if key in own else "" for key in ("minutes", "steps")]
+        time = [f"{own[key]:.{digits}g}" if key in own else "" for key, digits in (("minutes", 3), ("steps", 9))]
         each = "" if own["seconds_each"] is None else f"{1000 * own['seconds_each']:.0f}"
         lines.append("| " + " | ".join([name, own["family"], *size, *time, each]) + " |")
     return [

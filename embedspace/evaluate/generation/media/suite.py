@@ -34,6 +34,7 @@ from typing import Any
 from embedspace.errors import ConfigError
 from embedspace.evaluate.generation.suites import VOICE, check_seeds, check_sets, read_generation_suite
 from embedspace.evaluate.suite import ItemSet
+from embedspace.generate.targets import START
 from embedspace.modality import Modality
 
 __all__ = ["MediaSuite", "PromptGroup", "Sweep", "load_media_suite"]
@@ -87,6 +88,9 @@ class MediaSuite:
         gallery: Captions among which the right one is searched.
         seeds: One after the other; a sample of each prompt with each.
         candidates: Drawn for each sample, of which the generator keeps one; 0 for its own number.
+        alone: Whether samples of one candidate each, from the prompts' texts, stand beside what several give, and how
+            much more those give, prompt by prompt.
+        start: The time that samples begin at, 0 at noise; left out for the generator's own.
         families: Families of the generator; the first makes everything, each other one the text prompts beside it.
         real_each: Real things per prompt, at most.
         copies: Share of `held` that counts as near-copies.
@@ -110,6 +114,8 @@ class MediaSuite:
     gallery: int = 500
     seeds: tuple[int, ...] = (0, 1, 2)
     candidates: int = 0
+    alone: bool = False
+    start: float | None = None
     families: tuple[str, ...] = ("flow",)
     real_each: int = 3
     copies: float = 0.05
@@ -138,6 +144,10 @@ def _check(suite: MediaSuite, path: Path) -> None:
     if not suite.groups:
         raise ConfigError(f"{path}: nothing to measure; add a [[groups]] table")
     check_seeds(suite.seeds, path)
+    if suite.alone and suite.candidates < 2:
+        raise ConfigError(f"{path}: alone sets one candidate beside several; give candidates = 2 or more")
+    if suite.start is not None and not 0 <= suite.start <= (START.most or 0):
+        raise ConfigError(f"{path}: start must be 0 to {START.most}, got {suite.start:g}")
     if not suite.families:
         raise ConfigError(f"{path}: families names no family")
     named = [suite.reference, suite.held, suite.training, *suite.captions, suite.sweep.items if suite.sweep else ""]

@@ -1,4 +1,4 @@
-"""The autoregressive family: a caption piece by piece, from a vector.
+"""The decoder of captions: a caption piece by piece, from a vector.
 
 The network is a decoder whose first positions are made from the vector, "soft" pieces before the real ones. It also
 knows where each piece lies in the space: a piece near the vector is likelier, by a weight that the network sets at
