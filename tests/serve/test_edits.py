@@ -15,7 +15,7 @@ import soundfile
 from PIL import Image
 
 from embedspace.catalog import Catalog
-from embedspace.generate.targets import FAMILY, SIZE, STYLE, choices_of
+from embedspace.generate.targets import FAMILY, SIZE, STYLE, Option, choices_of
 from embedspace.serve.errors import ApiError
 from embedspace.serve.sent.files import SentFile, SentFiles
 from embedspace.serve.settings import Limits
@@ -199,6 +199,7 @@ def test_choices_are_what_the_generator_has(served: Running, tmp_path: Path) -> 
     assert choices_of(FAMILY, tmp_path) == ["gan", "flow", "vae"]
     assert choices_of(STYLE, tmp_path) == ["b", "a", "c", "ink"]
     assert choices_of(SIZE, tmp_path) == []
+    assert choices_of(Option("metal", str, "what it is made of", choices=lambda: ["brass"]), tmp_path) == ["brass"]
     (tmp_path / "config.json").write_text("{")
     assert choices_of(STYLE, tmp_path) == choices_of(FAMILY, tmp_path / "none") == []
 
