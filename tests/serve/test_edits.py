@@ -130,7 +130,12 @@ def test_a_gap_in_a_sound_is_filled(served: Running) -> None:
         ({"init": "house", "strength": 1.5}, 400, "strength", "less than or equal to 1"),
         ({"init": "house", "mask": "0,0,10"}, 404, "mask", "unknown"),
         ({"init": "house", "mask": "0,0,9999,9999"}, 400, "mask", "keeps nothing"),
-        ({"init": "house", "mask": "small"}, 400, "mask", "96 x 96 pixels, but the picture has 120 x 90"),
+        (
+            {"init": "house", "mask": "small"},
+            400,
+            "mask",
+            "mask small.png: 96 x 96 pixels, but the picture has 120 x 90",
+        ),
         ({"init": "sound"}, 400, "init", "audio, where image is needed"),
         ({"init": "house", "to": "audio", "candidates": None}, 400, "init", "image, where audio is needed"),
         ({"init": "house", "to": "text", "candidates": None}, 400, "init", "does not take it"),
