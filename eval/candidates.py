@@ -3,11 +3,14 @@
     python -m eval.candidates known held            # eval/results/candidates_known.*, candidates_held.*
     python -m eval.candidates noise                 # the known names, from noise in place of a neighbour
     python -m eval.candidates stamps                # all 281: what was chosen, once
+    python -m eval.candidates stamps --seeds 3 --second training.judges.pixels:load     # another judge beside the first
 
 Known: emoji of Google's training split. Held: those of its validation split, of concepts that nothing was trained on.
-Each is drawn from its name in several ways, with one seed; the judge of `generation_images` says whether it sees the
-name. Beside them stand the nearest training item by its name, and the one of the eight nearest that shows best what is
-wanted; differences to the first are paired, name by name. Seconds are processor time of one sample on one core.
+Each is drawn from its name in several ways, with one seed or more; the judge of `generation_images` says whether it
+sees the name, and a second judge whether it does in the same pictures. What is drawn is kept under build/candidates, so
+that a run goes on where it ended. Beside them stand the nearest training item by its name, and the one of the eight
+nearest that shows best what is wanted; differences to the first are paired, name by name. Seconds are processor time of
+one sample on one core.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from embedspace.evaluate.generation.media.suite import MediaSuite, load_media_su
 from embedspace.evaluate.items import read_rows, select_sets
 from embedspace.evaluate.report import splits_digest
 from embedspace.evaluate.retrieval.run import corpora_folder
+from embedspace.files import replacing
 from embedspace.generate.base import Request, Sample
 from embedspace.generate.candidates.looks import FILE, best_looking
 from embedspace.generate.image import ImageGenerator
@@ -42,7 +46,9 @@ SOURCE = "emoji-google"
 SPLITS = {"known": "train", "held": "val", "noise": "train"}
 PARTS = (*SPLITS, "stamps")
 PROMPTS = 40
+KEPT = Path("build/candidates")
 _POOL = 8
+_PART = 16
 
 WAYS: dict[str, tuple[int, dict[str, Any], bool]] = {
     "one, as it ships": (1, {}, False),
@@ -80,7 +86,9 @@ def prompts_of(suite: MediaSuite, corpora: Path, split: str, count: int) -> list
     return list(dict.fromkeys(first[concept] for concept in order))[:count]
 
 
-def drawn(generator: ImageGenerator, vectors: NDArray[np.float32], way: str) -> tuple[list[Sample], float]:
+def drawn(
+    generator: ImageGenerator, vectors: NDArray[np.float32], way: str, seed: int = 0
+) -> tuple[list[Sample], float]:
     """Return a sample of each vector, drawn in one of the ways, and the seconds that one took."""
     candidates, options, by_looks = (WAYS | FROM_NOISE)[way]
     usual, looks = generator.sampling, generator.neighbours.looks
@@ -89,11 +97,45 @@ def drawn(generator: ImageGenerator, vectors: NDArray[np.float32], way: str) -> 
     started = time.process_time()
     try:
         none = np.zeros(1, np.float32)
-        request = Request(candidates=candidates, start=0.0 if way in FROM_NOISE else None)
+        request = Request(seed=seed, candidates=candidates, start=0.0 if way in FROM_NOISE else None)
         made = [generator.generate(row[None], none, request)[0][0] for row in vectors]
     finally:
         generator.sampling, generator.neighbours.looks = usual, looks
     return made, (time.process_time() - started) / len(vectors)
+
+
+def kept(generator: ImageGenerator, state: str, vectors: NDArray[np.float32], way: str, seed: int) -> dict[str, Any]:
+    """Return what is drawn of vectors in one of the ways; kept on disk, some vectors at a time.
+
+    Args:
+        generator: Draws them.
+        state: What else they follow from: looks, and what chooses among candidates.
+        vectors: (N, embed_dim) centred.
+        way: One of `WAYS` or `FROM_NOISE`.
+        seed: Of each.
+
+    Returns:
+        pictures (N, H, W, 3), likeness (N,), copies (N,), and seconds of one.
+    """
+    parts = []
+    for start in range(0, len(vectors), _PART):
+        rows = vectors[start : start + _PART]
+        told = f"{generator.digest} {state} {(WAYS | FROM_NOISE)[way]} {way in FROM_NOISE} {generator.sampling} {seed} "
+        path = KEPT / f"{hashlib.sha256(told.encode() + rows.tobytes()).hexdigest()[:24]}.npz"
+        if not path.is_file():
+            made, seconds = drawn(generator, rows, way, seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as partial, partial.open("wb") as file:
+                np.savez(
+                    file,
+                    pictures=np.stack([np.asarray(sample.content) for sample in made]),
+                    likeness=[sample.provenance["nearest_output"]["similarity"] for sample in made],
+                    copies=[bool(sample.provenance.get("near_copy")) for sample in made],
+                    seconds=[seconds] * len(made),
+                )
+        with np.load(path) as stored:
+            parts.append({name: stored[name] for name in ("pictures", "likeness", "copies", "seconds")})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def beside(generator: ImageGenerator, vectors: NDArray[np.float32]) -> dict[str, list[NDArray[np.uint8]]]:
@@ -116,47 +158,60 @@ def beside(generator: ImageGenerator, vectors: NDArray[np.float32]) -> dict[str,
 def measured(
     space: EmbeddingSpace,
     generator: ImageGenerator,
-    judge: Judge,
+    judges: Sequence[Judge],
     names: list[str],
     gallery: Sequence[str],
     ways: Sequence[str],
+    seeds: int,
 ) -> list[dict[str, Any]]:
-    """Return a row for each way."""
+    """Return a row for each way; figures of the first judge, and of a second one under `second`."""
     vectors = centre(space.encode_text(names), "text", space.calibration.means)
+    state = f"{_looks_digest(space)} {space.fingerprints()['image']}"
     rows: list[dict[str, Any]] = []
+    nearest: dict[tuple[int, str], NDArray[np.float64]] = {}
 
-    nearest: dict[str, NDArray[np.float64]] = {}
-
-    def add(way: str, pictures: list[Any], more: dict[str, Any]) -> None:
-        features = judge.features(pictures)
+    def add(way: str, pictures: Sequence[Any], more: dict[str, Any]) -> None:
+        """Add a row of pictures of all names, once or for each seed."""
         row: dict[str, Any] = {"way": way, **more}
-        for figure, among, depth in (("top_1", names, 1), ("recall_at_10", gallery, 10)):
-            hits = known_among(judge, features, names, among, depth).astype(np.float64)
-            nearest.setdefault(figure, hits)
-            row[figure] = clustered_mean(hits, names)
-            row[f"{figure}_less_nearest"] = clustered_mean(hits - nearest[figure], names)
+        wanted = names * (len(pictures) // len(names))
+        for number, judge in enumerate(judges):
+            features = judge.features(pictures)
+            figures = row.setdefault("second", {}) if number else row
+            for figure, among, depth in (("top_1", names, 1), ("recall_at_10", gallery, 10)):
+                hits = known_among(judge, features, wanted, among, depth).astype(np.float64)
+                first = np.tile(nearest.setdefault((number, figure), hits), len(wanted) // len(names))
+                figures[figure] = clustered_mean(hits, wanted)
+                figures[f"{figure}_less_nearest"] = clustered_mean(hits - first, wanted)
         rows.append(row)
         print(row, flush=True)
 
     for way, pictures in beside(generator, vectors).items():
         add(way, pictures, {})
     for way in ways:
-        made, seconds = drawn(generator, vectors, way)
-        likeness = [sample.provenance["nearest_output"]["similarity"] for sample in made]
-        copies = [bool(sample.provenance.get("near_copy")) for sample in made]
-        more = {"likeness": float(np.mean(likeness)), "near_copies": float(np.mean(copies)), "seconds": seconds}
-        pictures = [np.asarray(sample.content) for sample in made]
-        add(way, pictures, more)
+        made = [kept(generator, state, vectors, way, seed) for seed in range(seeds)]
+        joined = {name: np.concatenate([part[name] for part in made]) for name in made[0]}
+        more = {
+            "likeness": float(joined["likeness"].mean()),
+            "near_copies": float(joined["copies"].mean()),
+            "seconds": float(joined["seconds"].mean()),
+        }
+        add(way, list(joined["pictures"]), more)
         if way == ways[-1]:
-            add(f"{way}, against another name", [*pictures[1:], pictures[0]], {})
+            shifted = [np.roll(part["pictures"], -1, axis=0) for part in made]
+            add(f"{way}, against another name", list(np.concatenate(shifted)), {})
     return rows
+
+
+def _looks_digest(space: EmbeddingSpace) -> str:
+    return hashlib.sha256((space.generators.folder / "image" / FILE).read_bytes()).hexdigest()
 
 
 def lines(entry: dict[str, Any]) -> Iterator[str]:
     """Yield the page."""
     yield f"# {entry['name']}\n"
+    seeds = "seed 0" if entry["seeds"] == 1 else f"seeds 0 to {entry['seeds'] - 1}"
     yield (
-        f"`{entry['command']}`; commit {entry['commit'][:12]}, {entry['date']}, seed 0, splits "
+        f"`{entry['command']}`; commit {entry['commit'][:12]}, {entry['date']}, {seeds}, splits "
         f"{entry['corpora_splits'][:12]}, generator {entry['generator'][:12]}, looks {entry['looks'][:12]}, judge "
         f"{entry['judge'][:12]}; {entry['names']} names, gallery of {entry['gallery']} captions. 95% intervals over "
         f"names. {entry['how']}\n"
@@ -164,11 +219,21 @@ def lines(entry: dict[str, Any]) -> Iterator[str]:
     yield "| drawn | top-1, % | R@10, % | less the nearest, points | likeness | near-copies, % | seconds |"
     yield "|---|---|---|---|---|---|---|"
     for row in entry["rows"]:
-        less = " / ".join(_percent(row[f"{figure}_less_nearest"]) for figure in ("top_1", "recall_at_10"))
-        told = [_percent(row["top_1"]), _percent(row["recall_at_10"]), less]
+        told = _told(row)
         if "seconds" in row:
             told += [f"{row['likeness']:.2f}", f"{100 * row['near_copies']:.1f}", f"{row['seconds']:.2f}"]
         yield f"| {row['way']} | {' | '.join([*told, '', '', ''][:6])} |"
+    if "second" in entry:
+        yield f"\nThe same pictures by a second judge ({entry['second']}, {entry['second_digest'][:12]}):\n"
+        yield "| drawn | top-1, % | R@10, % | less the nearest, points |"
+        yield "|---|---|---|---|"
+        for row in entry["rows"]:
+            yield f"| {row['way']} | {' | '.join(_told(row['second']))} |"
+
+
+def _told(row: dict[str, Any]) -> list[str]:
+    less = " / ".join(_percent(row[f"{figure}_less_nearest"]) for figure in ("top_1", "recall_at_10"))
+    return [_percent(row["top_1"]), _percent(row["recall_at_10"]), less]
 
 
 def _percent(value: Sequence[float]) -> str:
@@ -180,11 +245,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure how candidates are chosen.")
     parser.add_argument("parts", nargs="+", choices=PARTS)
     parser.add_argument("--prompts", type=int, default=PROMPTS, help="names of each part but stamps")
+    parser.add_argument("--seeds", type=int, default=1, help="pictures of each name")
+    parser.add_argument("--second", default="", help="another judge, MODULE:FUNCTION")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     given = parser.parse_args()
     torch.set_num_threads(1)
     suite, corpora = load_media_suite(HERE / "suites" / "generation_images.toml"), corpora_folder()
-    space, judge = EmbeddingSpace.from_pretrained(), load_judge(suite.judge)
+    space = EmbeddingSpace.from_pretrained()
+    judges = [load_judge(name) for name in (suite.judge, given.second) if name]
     generator = space.generators["image"]
     assert isinstance(generator, ImageGenerator)
     sets = select_sets(suite.name, {name: suite.sets[name] for name in ("stamps", *suite.captions)}, corpora)
@@ -199,12 +267,14 @@ def main() -> int:
             "name": f"candidates_{part}",
             "corpora_splits": splits_digest(corpora),
             "generator": generator.digest,
-            "looks": hashlib.sha256((space.generators.folder / "image" / FILE).read_bytes()).hexdigest(),
-            "judge": judge.digest,
+            "looks": _looks_digest(space),
+            "judge": judges[0].digest,
+            **({"second": given.second, "second_digest": judges[1].digest} if given.second else {}),
+            "seeds": given.seeds,
             "names": len(names),
             "gallery": len(gallery),
             "how": HOW_FROM_NOISE if part == "noise" else HOW,
-            "rows": measured(space, generator, judge, names, gallery, ways),
+            "rows": measured(space, generator, judges, names, gallery, ways, given.seeds),
         }
         publish(given.out, entry, lines(entry))
     return 0

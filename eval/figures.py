@@ -237,7 +237,7 @@ def _made_index(reports: Mapping[str, Report], marks: Sequence[Mark]) -> list[st
         "`embedspace eval generation eval/suites/generation_images.toml --out eval/results` writes them with sheets of",
         "samples (`<suite>.<group>.<source>.png`: source, nearest training items, samples; near-copies are framed in",
         "red) and the curve of the guidance. The judges come from `python -m training.judges.pictures` and",
-        "`python -m training.judges.sounds`.",
+        "`python -m training.judges.sounds`; [judges](judges.md) asks a second one of pictures beside the first.",
         "",
         *_suites(reports, marks, "heads"),
     ]

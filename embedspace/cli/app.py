@@ -203,8 +203,8 @@ def _report(error: Exception) -> int:
         place = f"{error.filename}: " if error.filename else "cannot write the output: "
         _complain(f"{place}{error.strerror}; check the path, its permissions and the space on its disk")
         return EXIT_USER_ERROR
-    if isinstance(error, MemoryError):
-        _complain("out of memory; use a smaller --batch-size or fewer --workers")
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error)):
+        _complain("out of memory; end other programs, or take a smaller --batch-size or --size, or fewer --workers")
         return EXIT_USER_ERROR
     _complain(f"unexpected {type(error).__name__}: {error}; run again with --debug for the traceback")
     return EXIT_UNEXPECTED

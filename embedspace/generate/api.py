@@ -15,6 +15,7 @@ from embedspace.calibration.centring import MIXED, centre
 from embedspace.errors import ArgumentError, InputError, OutsideError, UnknownModalityError
 from embedspace.generate.base import Generator, GeneratorSpace, Neighbour, Request, Sample, Sources
 from embedspace.generate.captions.legible import needed_cosine
+from embedspace.generate.memory import generate_within
 from embedspace.generate.pretrained.head import Head
 from embedspace.generate.registry import create_generator
 from embedspace.modality import Modality
@@ -159,7 +160,8 @@ def generate(
 
     Raises:
         InputError: If the vectors are no vectors of this space.
-        ArgumentError: If the request has an option that the generator does not take, or there is no such head.
+        ArgumentError: If the request has an option that the generator does not take, or there is no such head, or a
+            sample is too large for the memory.
         ConfigError: If a head takes vectors of another tower than this space's.
         OutsideError: If a vector is far from everything that the generators know, without `force`.
         UnknownModalityError: If there is no such target.
@@ -179,7 +181,7 @@ def generate(
         raise _outside(vocabulary, centred, outside[0])
     sigma = np.array([generator.noise_of(name) for name in names], np.float32)
     words = list(texts) or [""] * len(rows)
-    drawn = generator.generate_from(Sources(rows, centred, sigma, names, words), asked)
+    drawn = generate_within(generator, Sources(rows, centred, sigma, names, words), asked)
     beside = [vocabulary.neighbours(row, neighbours) if vocabulary is not None else () for row in centred]
     return [
         [_with_origin(sample, generator, asked, names[row], row in outside, beside[row]) for sample in samples]

@@ -121,7 +121,7 @@ def request_of(settings: Mapping[str, Any], num_samples: int = 1, seed: int = 0,
     editing = {name: given.pop(name) for name in ("init", "strength", "mask") if name in given}
     if editing and "init" not in editing:
         name, value = next(iter(editing.items()))
-        raise ArgumentError(name, f"{value}: says how something is edited; name its file as init")
+        raise ArgumentError(name, f"{value}: says how something is edited; name its file as init (--init)")
     drawing = drawing_of(given.pop("map")) if "map" in given else None
     extra = {name: given.pop(name) for name in [*given] if name not in OPTIONS}
     edit = edit_of(content, **editing) if editing else None

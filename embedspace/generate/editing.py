@@ -112,6 +112,10 @@ def edit_of_picture(init: ImageSource, *, strength: float | None = None, mask: I
     if isinstance(mask, str) and mask.strip() == AUTO:
         return Edit(pixels, strength, auto=True, about={**about, "mask": AUTO})
     box = _BOX.fullmatch(mask) if isinstance(mask, str) else None
+    if box is None and isinstance(mask, str) and not Path(mask).exists():
+        raise ArgumentError(
+            "mask", f"{mask}: no such file; a mask is a picture, {AUTO}, or left,top,right,bottom in pixels"
+        )
     shape = (
         _box_mask([float(side) for side in box.groups()], whole, str(mask))
         if box is not None
@@ -147,7 +151,7 @@ def edit_of_sound(init: AudioSource, *, strength: float | None = None, mask: str
         raise ArgumentError("mask", f"{mask!r}: no seconds of the sound, which is {seconds:.2f} s long")
     times = np.arange(len(sound.waveform)) / SOUND_RATE
     changed = (times >= first) & (times < last)
-    return Edit(sound.waveform, strength, _checked(changed, mask), about={**about, "mask": mask})
+    return Edit(sound.waveform, strength, _checked(changed, mask, "name fewer seconds"), about={**about, "mask": mask})
 
 
 def _check(strength: float | None) -> None:
@@ -155,12 +159,12 @@ def _check(strength: float | None) -> None:
         raise ArgumentError("strength", f"{strength:g}: must be 0 to 1")
 
 
-def _checked(mask: NDArray[np.bool_], name: str) -> NDArray[np.bool_]:
+def _checked(mask: NDArray[np.bool_], name: str, less: str = "make black what is to stay") -> NDArray[np.bool_]:
     """Refuse a mask that leaves nothing to do, or nothing to keep."""
     if not mask.any():
         raise ArgumentError("mask", f"{name}: keeps everything; what may change must be white in it")
     if mask.all():
-        raise ArgumentError("mask", f"{name}: keeps nothing; leave it out, or make black what is to stay")
+        raise ArgumentError("mask", f"{name}: keeps nothing; leave it out, or {less}")
     return mask
 
 

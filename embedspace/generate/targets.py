@@ -251,14 +251,14 @@ def option_help(option: Option) -> str:
 
 
 def choices_of(option: Option, generator: Path) -> list[str]:
-    """Return what an option may be by a generator's own configuration; nothing where that says nothing of it.
+    """Return what an option may be: by a generator's own configuration, else by the option; nothing where that is open.
 
     Args:
-        option: The family and the style are told.
+        option: Of the family and the style the configuration tells.
         generator: Folder of the generator.
     """
     if option not in (FAMILY, STYLE):
-        return []
+        return [] if option.choices is None else option.choices()
     try:
         families = dict(json.loads((generator / "config.json").read_text("utf-8")).get("families", {}))
         if option is FAMILY:

@@ -129,7 +129,7 @@ def test_a_file_is_edited_and_what_is_masked_stays(run: Run, space: SpaceWithGen
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--mask", "auto"), "--mask auto: says how something is edited; name its file as init"),
+        (("--mask", "auto"), "--mask auto: says how something is edited; name its file as init (--init)"),
         (("--init", "gone.png"), "gone.png: no such file"),
         (("--init", "house.png", "--strength", 2), "--strength 2: must be 0 to 1"),
         (("--init", "house.png", "--mask", "9,9,3,3"), "--mask '9,9,3,3': no box left,top,right,bottom"),

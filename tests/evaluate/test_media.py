@@ -18,13 +18,14 @@ from embedspace.evaluate.generation import samples
 from embedspace.evaluate.generation.kinds import evaluate, table
 from embedspace.evaluate.generation.media import report
 from embedspace.evaluate.generation.media.medium import Pictures, reconstruct, unconditional
-from embedspace.evaluate.generation.media.opening import open_scorer
+from embedspace.evaluate.generation.media.opening import bare_scorer, open_scorer
 from embedspace.evaluate.generation.media.sheets import draw_sheet
 from embedspace.evaluate.generation.media.suite import load_media_suite
 from embedspace.evaluate.generation.media.training_index import TrainingIndex
 from embedspace.evaluate.generation.session import open_session
 from embedspace.generate import generate
 from embedspace.generate.speech import voices
+from eval.judges import correlation, measured
 from tests.support.cli_space import vector_of
 from tests.support.generators import (
     WORDS,
@@ -225,6 +226,36 @@ def test_pictures_are_measured_beside_their_baselines(tmp_path: Path, space: Any
     assert 0 < costs["vae"]["parameters"] <= costs["vae"]["parameters_trained"]
     assert costs["flow"]["seconds_each"] > 0 and "minutes" not in costs["flow"]  # nobody wrote down how long
     assert "| flow | rectified flow" in table(entry)
+
+
+class BlindJudge(ColourJudge):
+    """Finds every name equally well, so that none comes first."""
+
+    def scores(self, features: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        return np.zeros((len(features), len(names)), np.float32)
+
+
+def test_two_judges_are_asked_about_the_same_pictures(tmp_path: Path, space: Any, corpora: Path) -> None:
+    suite = load_media_suite(_suite(tmp_path))
+    session = open_session(suite, space, corpora, tmp_path / "cache", None)
+    scorers = [bare_scorer(session, judge) for judge in (ColourJudge(), BlindJudge())]
+    rows = {row["what"]: row for row in measured(scorers, suite.groups[0])}
+    assert list(rows) == ["nearest training item", "real", "made", "made, against other words"]
+    seeing, blind = rows["real"]["judges"]
+    assert seeing["top_1"] == [1.0, 1.0, 1.0] and blind["top_1"] == [0.0, 0.0, 0.0]
+    assert rows["real"]["pictures"] == rows["made"]["pictures"] == 2 * len(WORDS)
+    near = rows["nearest training item"]["judges"][0]["top_1"][0]
+    assert seeing["top_1_less_nearest"][0] == pytest.approx(1.0 - near, abs=1e-4)
+    assert [row["phi"] for row in rows.values()] == [0.0] * 4  # what never varies agrees with nothing
+    by_other_words = rows["made, against other words"]["judges"][0]["top_1"][0]
+    assert by_other_words <= rows["made"]["judges"][0]["top_1"][0]
+
+
+def test_the_agreement_of_two_judges_is_a_correlation() -> None:
+    one = np.array([1.0, 1.0, 0.0, 0.0])
+    assert correlation(one, one) == 1.0 and correlation(one, 1 - one) == -1.0
+    assert correlation(one, np.array([1.0, 0.0, 0.0, 1.0])) == 0.0
+    assert correlation(one, np.ones(4)) == 0.0
 
 
 def test_a_choice_from_noise_stands_beside_one_candidate(tmp_path: Path, space: Any, corpora: Path) -> None:

@@ -90,6 +90,7 @@ def test_a_large_picture_is_made_smaller_with_its_mask() -> None:
         ("5,5,5,9", "no box left,top,right,bottom"),
         ("25,0,30,9", "which has 20 x 30"),
         ("0,0,20,30", "keeps nothing"),
+        ("nowhere.png", "nowhere.png: no such file; a mask is a picture, auto, or left,top,right,bottom"),
         (np.zeros((30, 20, 3), np.uint8), "keeps everything"),
         (np.zeros((10, 20, 3), np.uint8), "20 x 10 pixels, but the picture has 20 x 30"),
     ],

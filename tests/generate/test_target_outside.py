@@ -119,7 +119,7 @@ def test_http_offers_what_was_registered(catalog: Path, tmp_path: Path) -> None:
         assert (target["name"], target["content"]) == ("bell", "audio")
         assert target["options"][1] == {
             "key": "pitch", "type": "float", "least": 20, "most": 4000, "help": "hertz of the strike note",
-                "file": False,
+                "choices": [], "file": False,
         }  # fmt: skip
         asked = {"terms": [{"text": "a dog"}], "to": "bell", "pitch": 330, "seconds": None, "count": 2}
         begun = served.client.post("/api/generate", json=asked)

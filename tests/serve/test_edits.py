@@ -15,7 +15,7 @@ import soundfile
 from PIL import Image
 
 from embedspace.catalog import Catalog
-from embedspace.generate.targets import FAMILY, SIZE, STYLE, choices_of
+from embedspace.generate.targets import FAMILY, SIZE, STYLE, Option, choices_of
 from embedspace.serve.errors import ApiError
 from embedspace.serve.sent.files import SentFile, SentFiles
 from embedspace.serve.settings import Limits
@@ -130,7 +130,12 @@ def test_a_gap_in_a_sound_is_filled(served: Running) -> None:
         ({"init": "house", "strength": 1.5}, 400, "strength", "less than or equal to 1"),
         ({"init": "house", "mask": "0,0,10"}, 404, "mask", "unknown"),
         ({"init": "house", "mask": "0,0,9999,9999"}, 400, "mask", "keeps nothing"),
-        ({"init": "house", "mask": "small"}, 400, "mask", "96 x 96 pixels, but the picture has 120 x 90"),
+        (
+            {"init": "house", "mask": "small"},
+            400,
+            "mask",
+            "mask small.png: 96 x 96 pixels, but the picture has 120 x 90",
+        ),
         ({"init": "sound"}, 400, "init", "audio, where image is needed"),
         ({"init": "house", "to": "audio", "candidates": None}, 400, "init", "image, where audio is needed"),
         ({"init": "house", "to": "text", "candidates": None}, 400, "init", "does not take it"),
@@ -199,6 +204,7 @@ def test_choices_are_what_the_generator_has(served: Running, tmp_path: Path) -> 
     assert choices_of(FAMILY, tmp_path) == ["gan", "flow", "vae"]
     assert choices_of(STYLE, tmp_path) == ["b", "a", "c", "ink"]
     assert choices_of(SIZE, tmp_path) == []
+    assert choices_of(Option("metal", str, "what it is made of", choices=lambda: ["brass"]), tmp_path) == ["brass"]
     (tmp_path / "config.json").write_text("{")
     assert choices_of(STYLE, tmp_path) == choices_of(FAMILY, tmp_path / "none") == []
 

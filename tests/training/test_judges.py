@@ -18,6 +18,7 @@ from training.convert.backbones import CONVERTERS, JUDGES
 from training.corpora import fetch, manifest
 from training.corpora.manifest import Item, write_manifest
 from training.corpora.sources import SOURCES, load_source
+from training.judges import naming
 from training.judges import pictures as judge_pictures
 from training.judges import sounds as judge_sounds
 
@@ -31,8 +32,8 @@ def test_judges_are_not_shipped_and_see_with_eyes_of_their_own() -> None:
 
 def test_the_judge_of_pictures_learns_from_nothing_that_a_gallery_holds() -> None:
     recipe = tomllib.loads((ROOT / "training/recipes/generators/image.toml").read_text("utf-8"))
-    assert not set(judge_pictures.SOURCES) & set(recipe["image"]["may_ship"])
-    assert judge_pictures.SOURCES["stamps"] == ("train",)
+    assert not set(naming.SOURCES) & set(recipe["image"]["may_ship"])
+    assert naming.SOURCES["stamps"] == ("train",)
     assert "emoji-twitter" not in recipe["image"]["sources"]
 
 
@@ -108,7 +109,7 @@ def test_accuracy_is_measured_with_ties_against_it() -> None:
             return features[:, : len(names)]
 
     features = np.array([[1.0, 0.0, 0.5], [1.0, 1.0, 0.0]], np.float32)
-    found = judge_pictures._measured(Judge(), features, ["a", "b"], ["b", "c"])  # type: ignore[arg-type]
+    found = naming.measured(Judge(), features, ["a", "b"], ["b", "c"])
     assert found["top_1_of_classes"] == 0.5 and found["recall_at_10"] == 1.0
     assert (found["classes"], found["gallery"]) == (2, 3)
 

@@ -29,10 +29,9 @@ from safetensors.numpy import load_file, save_file
 from embedspace.encoders.towers.efficientnet_lite import EfficientNetLite, to_pixel_values
 from embedspace.errors import ConfigError
 from embedspace.files import replacing
-from embedspace.generate.faces.maker import picture_parts
-from embedspace.generate.latents.autoencoder import Autoencoder
 from embedspace.media.image import open_image
 from training.convert.backbones import convert
+from training.judges.decoded import through_autoencoder
 
 __all__ = ["AXES", "FaceJudge", "load", "read_rows"]
 
@@ -144,24 +143,6 @@ def view(content: NDArray[np.uint8], name: str, number: int) -> NDArray[np.uint8
 def _views(rows: Sequence[Mapping[str, Any]], number: int) -> list[NDArray[np.uint8]]:
     seen = [view(picture(row), row["picture"], number) for row in rows]
     return seen if number < _LOOKS else through_autoencoder(seen)
-
-
-@torch.inference_mode()
-def through_autoencoder(pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """Return pictures (96, 96, 3) as the autoencoder of the generator of pictures keeps them."""
-    autoencoder = _autoencoder()
-    found: list[NDArray[np.uint8]] = []
-    for start in range(0, len(pictures), 16):
-        # (B, H, W, 3) -> (B, 3, H, W) and back
-        part = torch.from_numpy(np.stack(pictures[start : start + 16])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        kept = autoencoder.decode(autoencoder.encode(part)).clamp(-1, 1)
-        found += list(((kept + 1) * 127.5).round().permute(0, 2, 3, 1).byte().numpy())
-    return found
-
-
-@lru_cache(maxsize=1)
-def _autoencoder() -> Autoencoder:
-    return picture_parts().autoencoder
 
 
 def _fitted(rows: Rows, high: NDArray[np.bool_], groups: NDArray[np.str_], ridge: float) -> tuple[Rows, float]:

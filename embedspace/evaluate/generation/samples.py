@@ -101,10 +101,10 @@ class SampleCache:
         started = time.monotonic()
         found = generate(self.space, vectors, to=self.to, modality=modality, request=request, force=True)
         seconds, count = time.monotonic() - started, len(found) * len(self.seeds)
-        if request.candidates == self.candidates:
+        if request.candidates == self.candidates:  # not of one candidate beside several: it would be no family's time
             self.seconds, self.count = self.seconds + seconds, self.count + count
-        before = self.of_family.get(request.family or "", (0.0, 0))
-        self.of_family[request.family or ""] = (before[0] + seconds, before[1] + count)
+            before = self.of_family.get(request.family or "", (0.0, 0))
+            self.of_family[request.family or ""] = (before[0] + seconds, before[1] + count)
         return [[self.medium.rounded(np.asarray(sample.content)) for sample in own] for own in found]
 
     def _paths(self, vectors: NDArray[np.float32], modality: str, request: Request) -> list[Path | None]:

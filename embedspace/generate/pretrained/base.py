@@ -22,6 +22,7 @@ from torch import Tensor
 from embedspace.encoders.towers.base import Tower
 from embedspace.errors import ArgumentError, InputError
 from embedspace.generate.base import Generator, GeneratorSpace, Request, Sample, Sources, random_sources
+from embedspace.generate.memory import ran_out
 from embedspace.generate.pretrained.files import HeadRequest, digest_of_files, licence_of
 from embedspace.media.source import one_line
 
@@ -215,7 +216,7 @@ class PretrainedGenerator(Generator):
             with torch.inference_mode():
                 return self.draw(asked)
         except (RuntimeError, MemoryError) as error:
-            if not _is_memory(error):
+            if not ran_out(error):
                 what = f"{self.opened.request.label}: {self.opened.kind} failed: {one_line(error)}"
                 raise InputError(what) from error
         if torch.cuda.is_available():
@@ -232,8 +233,3 @@ class PretrainedGenerator(Generator):
         for part in (slice(0, self.batch), slice(self.batch, len(rows))):
             drawn += self._drawn(sources, rows[part], noise[part], request)
         return drawn
-
-
-def _is_memory(error: BaseException) -> bool:
-    """Return whether memory ran out: torch says so in other words on a processor than on a GPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -6,7 +6,7 @@
  */
 
 const KINDS = ["text", "ref", "id"];
-const NUMBERS = ["p", "k", "count", "candidates", "seed", "guidance", "seconds", "size", "steps", "at"];
+const NUMBERS = ["p", "k", "count", "candidates", "seed", "guidance", "seconds", "size", "steps", "start", "at"];
 const WORDS = ["view", "item", "to", "where", "job", "find"];
 /** Begins the keys of options that only some target from elsewhere has. */
 const OTHER = "with.";

@@ -7,11 +7,12 @@ or words about it ("auto", a box, seconds).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import io
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,7 +144,9 @@ async def with_files(request: Request, sent: SentFiles, target: Target, settings
         return file.content
 
     if "map" in given:
-        drawing = await asyncio.to_thread(drawing_of, content_of("map", "image"))
+        drawn = content_of("map", "image")
+        with _by_name(named):
+            drawing = await asyncio.to_thread(drawing_of, drawn)
         request = dataclasses.replace(
             request, drawing=dataclasses.replace(drawing, about={**drawing.about, "map": named["map"]})
         )
@@ -156,6 +159,19 @@ async def with_files(request: Request, sent: SentFiles, target: Target, settings
     init, mask = content_of("init", target.content), editing.get("mask")
     if mask is not None and target.content == "image" and not is_told(mask):
         mask = content_of("mask", "image")
-    edit = await asyncio.to_thread(edit_of, target.content, init, editing.get("strength"), mask)
+    with _by_name(named):
+        edit = await asyncio.to_thread(edit_of, target.content, init, editing.get("strength"), mask)
     named.pop("map", None)
     return dataclasses.replace(request, edit=dataclasses.replace(edit, about={**edit.about, **named}))
+
+
+@contextlib.contextmanager
+def _by_name(named: Mapping[str, str]) -> Iterator[None]:
+    """Let what is said of pixels name the file that they were sent as; `named` holds it for each option."""
+    try:
+        yield
+    except ArgumentError as error:
+        about = error.problem.removeprefix(f"{Image.Image.__name__}: ")
+        if about == error.problem or error.argument not in named:
+            raise
+        raise ArgumentError(error.argument, f"{named[error.argument]}: {about}") from error

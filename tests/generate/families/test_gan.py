@@ -97,19 +97,23 @@ def test_a_penalty_adds_its_weight_times_the_slope_to_the_critic_alone(penalty: 
     assert twice[1] - plain[1] == pytest.approx(2 * (once[1] - plain[1]), rel=1e-3)
 
 
-def test_penalties_in_some_of_the_steps_weigh_as_much_in_all() -> None:
+@pytest.mark.parametrize("penalty", ["r1", "r2", "gradient_penalty"])
+def test_penalties_in_some_of_the_steps_weigh_as_much_in_all(penalty: str) -> None:
     """Four steps of the critic, whose weights stay as they are: one penalty of four times the weight."""
-    always, plain = _module(r1=1.0).eval(), _module().eval()
-    seldom = _module(r1=1.0, penalty_every=4).train()
+    always, plain = _module(**{penalty: 1.0}).eval(), _module().eval()
+    seldom = _module(**{penalty: 1.0}, penalty_every=4).train()
     rows, critic = _rows(), GANFamily().phases(seldom.config)[1]
 
     def loss(module: Adversaries) -> float:
         value: float = critic.loss(module, *rows, torch.Generator().manual_seed(3)).item()
         return value
 
-    penalty = loss(always) - loss(plain)
+    slope = loss(always) - loss(plain)
     added = [loss(seldom) - loss(plain) for _ in range(5)]
-    assert added == pytest.approx([4 * penalty, 0.0, 0.0, 0.0, 4 * penalty], abs=1e-5)
+    assert added == pytest.approx([4 * slope, 0.0, 0.0, 0.0, 4 * slope], abs=1e-5)
+    seldom.critic.turns.zero_()
+    seldom.eval()  # a loss that is only looked at is no step
+    assert [loss(seldom) - loss(plain) for _ in range(2)] == pytest.approx([4 * slope] * 2, abs=1e-5)
 
 
 def test_the_spectral_norm_holds_the_largest_singular_value_at_one() -> None:
@@ -148,6 +152,16 @@ def test_augmentation_rises_where_the_critic_is_sure_and_falls_where_it_is_not()
     with torch.no_grad():
         module.chance.fill_(0.0)
     assert _losses(module) != sure
+
+
+def test_sure_is_how_many_verdicts_are_for_the_real_not_how_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = _module(adaptive_augmentation=True).train()
+    verdicts = torch.tensor([10.0, -1.0, -1.0, -1.0, -1.0, -1.0], requires_grad=True)
+    monkeypatch.setattr(module.critic, "judge", lambda seen, condition: verdicts)
+    with torch.no_grad():
+        module.chance.fill_(0.1)
+    _losses(module)
+    assert float(module.chance) < 0.1
 
 
 def test_attention_lets_cells_of_both_see_each_other() -> None:

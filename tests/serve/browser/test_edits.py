@@ -251,6 +251,11 @@ def test_an_outline_is_drawn_and_what_was_made_is_edited(made_by: Server, visit:
     make(page, "a green apple")
     about = picture(page)[1]
     assert (about["map"], about["style"]) == ("drawn.png", "openmoji")
+    page.get_by_role("spinbutton", name="Start").fill("0.5")
+    page.get_by_role("spinbutton", name="Start").press("Tab")
+    page.get_by_role("combobox", name="Family").select_option("flow")
+    expect(page).to_have_url(re.compile(r"start=0\.5&.*with\.family=flow"))
+    page.get_by_role("spinbutton", name="Start").fill("")
     page.get_by_role("button", name="Draw nothing").click()
     page.get_by_role("button", name="Edit a green apple, 1").click()
     expect(page.get_by_role("region", name="Edit a picture")).to_contain_text("a green apple, 1")

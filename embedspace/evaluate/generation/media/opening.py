@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedspace.evaluate.generation.judges import load_judge
+from embedspace.evaluate.generation.judges import Judge, load_judge
 from embedspace.evaluate.generation.measures.copies import MEASURES, CopyIndex
 from embedspace.evaluate.generation.measures.distributions import copy_threshold
 from embedspace.evaluate.generation.media.medium import medium_of
@@ -22,7 +22,7 @@ from embedspace.evaluate.generation.session import Session
 from embedspace.evaluate.items import EvalItem
 from embedspace.files import replacing
 
-__all__ = ["open_scorer"]
+__all__ = ["bare_scorer", "open_scorer"]
 
 _READ = 128
 """Training items at once; what is read is kept after each."""
@@ -39,14 +39,8 @@ def open_scorer(session: Session[MediaSuite]) -> Scorer:
         WeightsError: If the generator is missing.
     """
     suite, items = session.suite, session.items
-    judge = load_judge(suite.judge)
-    generator, medium = medium_of(session.space.generators[suite.to])
-    samples = SampleCache(session.space, suite.to, medium, suite.seeds, session.cache, session.tell)
-    samples.candidates, samples.start = suite.candidates or None, suite.start
-    index, nothing = TrainingIndex(generator, medium), np.zeros((0, 1), np.float32)
-    unscored = SampleScores([], nothing, np.zeros(0, np.int64), np.zeros(0, np.float32))
-    copies = CopyIndex([], nothing, np.zeros((0, 1, 1), np.float16), medium.reach)
-    scorer = Scorer(session, generator, medium, judge, samples, index, copies, nothing, unscored)
+    scorer = bare_scorer(session, load_judge(suite.judge))
+    judge, medium = scorer.judge, scorer.medium
     if suite.training:
         scorer.copies = _training_copies(scorer, items[suite.training])
     session.tell("see real ones", 0, 1)
@@ -57,6 +51,23 @@ def open_scorer(session: Session[MediaSuite]) -> Scorer:
         scorer.copy_limits = {name: copy_threshold(scorer.held.copies[name], suite.copies) for name in MEASURES}
     session.tell("see real ones", 1, 1)
     return scorer
+
+
+def bare_scorer(session: Session[MediaSuite], judge: Judge) -> Scorer:
+    """Return what asks a judge of samples, with nothing to compare them with.
+
+    Raises:
+        ConfigError: If the generator is not of the kind that is needed.
+        WeightsError: If it is missing.
+    """
+    suite = session.suite
+    generator, medium = medium_of(session.space.generators[suite.to])
+    samples = SampleCache(session.space, suite.to, medium, suite.seeds, session.cache, session.tell)
+    samples.candidates, samples.start = suite.candidates or None, suite.start
+    index, nothing = TrainingIndex(generator, medium), np.zeros((0, 1), np.float32)
+    unscored = SampleScores([], nothing, np.zeros(0, np.int64), np.zeros(0, np.float32))
+    copies = CopyIndex([], nothing, np.zeros((0, 1, 1), np.float16), medium.reach)
+    return Scorer(session, generator, medium, judge, samples, index, copies, nothing, unscored)
 
 
 def _training_copies(scorer: Scorer, items: Sequence[EvalItem]) -> CopyIndex:

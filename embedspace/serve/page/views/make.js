@@ -12,7 +12,7 @@ const COMMON = [ // of all targets: name, label, least, most, step, default, wha
   ["count", "How many", 1, 16, 1, 4, "results to keep"],
   ["seed", "Seed", 0, 2147483647, 1, null, "the same seed makes the same again; left empty, a new one"],
 ];
-const FURTHER = ["family", "steps"]; // few want them: they are folded
+const FURTHER = ["family", "steps", "start"]; // few want them: they are folded
 const PANELS = { // options that are of files have panels: what opens one, the options in it, and what makes it
   init: { label: (kind) => `Edit a ${one(kind)}`, drop: (kind) => `Drop it here to edit the ${one(kind)}`, keys: ["init", "mask", "strength"], make: async () => (await import("../parts/edit.js")).editor },
   map: { label: () => "Draw where it goes", drop: () => "Drop it here as an outline", keys: ["map"], make: async () => (await import("../parts/outline.js")).outline },
