@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ def made_by(name: str) -> dict[str, str]:
     """Return name, command, commit and date of a result that `python -m eval.NAME` measures."""
     return {
         "name": name,
-        "command": " ".join([f"python -m eval.{name}", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", f"eval.{name}", *sys.argv[1:]]),
         "commit": git_commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
