@@ -195,6 +195,10 @@ class Family(ABC, Generic[ConfigT, ModuleT]):
         """Return how differently each cell (B, H, W) of latents is seen under two conditions; of families that can."""
         raise NotImplementedError(f"{type(self).__name__} tells no difference")
 
+    def for_sampling(self, config: ConfigT) -> ConfigT:
+        """Return settings with the same network for sampling and less of what only training needs."""
+        return config
+
     def earliest(self, config: ConfigT) -> float:
         """Return the earliest time that a network of these settings was trained to start from."""
         del config
@@ -203,7 +207,7 @@ class Family(ABC, Generic[ConfigT, ModuleT]):
 
 def network_for_sampling(family: Family[Any, Any], config: FamilyConfig, shape: Shape, embed_dim: int) -> nn.Module:
     """Return a family's network in arbitrary weights, without what only its training needs."""
-    module: nn.Module = family.build(config, shape, embed_dim)
+    module: nn.Module = family.build(family.for_sampling(config), shape, embed_dim)
     for name in family.training_only:
         delattr(module, name)
     return module

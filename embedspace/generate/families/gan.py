@@ -13,7 +13,7 @@ section 2; de Vries et al. 2017 (https://arxiv.org/abs/1707.00683) for the condi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
 import torch
@@ -46,6 +46,8 @@ __all__ = [
 
 ConfigT = TypeVar("ConfigT", bound="AdversarialConfig")
 
+_SMALLEST = 8
+"""Width of a critic that nobody asks."""
 _SURE, _PACE = 0.6, 0.002
 """Share of sure verdicts on real items from which augmentation rises, and its step."""
 
@@ -272,6 +274,10 @@ class AdversarialFamily(Family[ConfigT, Adversaries]):
     """What generators that learn from a critic share: its phases, and one pass from noise."""
 
     training_only = ("critic",)
+
+    def for_sampling(self, config: ConfigT) -> ConfigT:
+        """Return settings with a small critic: it is not kept."""
+        return replace(config, critic_channels=_SMALLEST, spectral_norm=False)
 
     def phases(self, config: ConfigT) -> tuple[Phase, ...]:
         """Return the generator's phase and the critic's."""

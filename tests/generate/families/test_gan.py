@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from embedspace.encoders.base import load_module, save_tensors
 from embedspace.errors import ConfigError
 from embedspace.generate.conditioning import Condition
+from embedspace.generate.families.base import network_for_sampling
 from embedspace.generate.families.gan import Adversaries, GANConfig, GANFamily
 from embedspace.generate.families.stylegan import ModulatedConv
 from embedspace.generate.latents.adversarial import (
@@ -24,6 +29,7 @@ from embedspace.generate.latents.adversarial import (
 from embedspace.generate.latents.blocks import GridAttention, attend
 from embedspace.generate.latents.critic import Critic, grids
 
+ROOT = Path(__file__).resolve().parents[3]
 SHAPE, DIM = (2, 4, 4), 8
 
 
@@ -267,3 +273,16 @@ def test_plain_products_attend_as_the_fused_kernels_do(causal: bool) -> None:
     slope = torch.autograd.grad(seen.float().square().sum(), learning[0], create_graph=True)[0]
     slope.float().sum().backward()  # of fused kernels there is none
     assert learning[1].grad is not None
+
+
+def test_trials_with_every_switch_are_loaded_from_what_is_kept(tmp_path: Path) -> None:
+    """Critics of spectral norms have many times as many tensors as a generator, and none of them is in the file."""
+    recipe = tomllib.loads((ROOT / "training/recipes/generators/stabilisers.toml").read_text("utf-8"))
+    for name, table in recipe["image"]["families"].items():
+        config = GANConfig(**{key: value for key, value in table.items() if key != "type"})
+        kept = GANFamily().build(config, (8, 12, 12), 256)
+        del kept.critic
+        save_tensors(kept, tmp_path / f"{name}.safetensors")
+        make = partial(network_for_sampling, GANFamily(), config, (8, 12, 12), 256)
+        loaded = load_module(make, tmp_path / f"{name}.safetensors")
+        assert not hasattr(loaded, "critic") and {*loaded.state_dict()} == {*kept.state_dict()}
