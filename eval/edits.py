@@ -48,6 +48,7 @@ SIDE = 96
 MODES: dict[str, dict[str, Any]] = {
     "strength 0.6": {"strength": 0.6},
     "strength 0.8": {"strength": 0.8},
+    "strength 0.8, the best of 4": {"strength": 0.8, "candidates": 4},
     "mask auto": {"mask": "auto"},
     "mask auto, strength 0.8": {"mask": "auto", "strength": 0.8},
     "mask the upper half": {"mask": "upper"},

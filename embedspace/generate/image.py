@@ -17,7 +17,7 @@ from embedspace.errors import ArgumentError
 from embedspace.generate.base import GeneratorSpace, Neighbour, Request, Sample
 from embedspace.generate.editing import Edit
 from embedspace.generate.latents.autoencoder import DOWN
-from embedspace.generate.latents.edits import padded_mask, picture_merged
+from embedspace.generate.latents.edits import draws_anew, padded_mask, picture_merged
 from embedspace.generate.latents.files import LatentParts, load_parts
 from embedspace.generate.latents.generator import LatentGenerator
 from embedspace.generate.registry import register_generator
@@ -109,11 +109,12 @@ class ImageGenerator(LatentGenerator):
     def merged(self, made: NDArray[Any], edit: Edit, cells: NDArray[np.bool_] | None, request: Request) -> NDArray[Any]:
         """Return a picture in the proportions of what is edited, with what stays out of it.
 
-        What is drawn anew in a style is as large as it was, within what the upsampler draws.
+        What is itself drawn anew is as large as it was, within what the upsampler draws.
         """
         whole = max(edit.content.shape[:2])
         if not edit.is_masked:
-            redrawn = request.style is not None and request.style not in self.translators
+            told = self.without_translation(request)
+            redrawn = draws_anew(told, self.networks[self.family_of(told)])
             whole = max(self.side, min(whole, FACTOR * self.side)) if redrawn else self.side
         longer = request.size or whole
         return picture_merged(resized(made, max(longer, self.side), self.upsampler), edit, cells, longer)

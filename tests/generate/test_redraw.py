@@ -15,11 +15,18 @@ from embedspace.cli.shared.targets import edited_source
 from embedspace.errors import ArgumentError
 from embedspace.generate.base import Request
 from embedspace.generate.conditioning import Condition
-from embedspace.generate.editing import edit_of_picture
+from embedspace.generate.editing import Edit, edit_of_picture
 from embedspace.generate.families.base import SampleOptions
 from embedspace.generate.families.flow import FlowFamily
 from embedspace.generate.image import ImageGenerator
-from embedspace.generate.latents.edits import STYLE_GUIDANCE, STYLE_STRENGTH
+from embedspace.generate.latents.edits import (
+    DEFAULT_STRENGTH,
+    EDIT_GUIDANCE,
+    STYLE_GUIDANCE,
+    STYLE_STRENGTH,
+    draws_anew,
+    options_for,
+)
 from tests.generate.test_told import STYLES, _space
 from tests.support.cli_space import vector_of
 from tests.support.generators import WORDS
@@ -72,9 +79,7 @@ def test_where_it_stays_it_stays_exactly() -> None:
 
 @pytest.fixture
 def generator(tmp_path: Path) -> Any:
-    space = _space(tmp_path, styles=list(STYLES))
-    space.encode_image = lambda pictures: np.stack([vector_of(np.asarray(one).tobytes()) for one in pictures])  # type: ignore[attr-defined]
-    return space.generators["image"]
+    return _space(tmp_path, styles=list(STYLES)).generators["image"]
 
 
 def _picture() -> np.ndarray:
@@ -109,6 +114,24 @@ def test_a_picture_is_its_own_context_and_goes_from_what_it_is(generator: Any, m
     assert made.provenance["context"] == []  # no training item is one
 
 
+def test_a_picture_of_which_all_may_change_is_drawn_anew_towards_what_is_asked_for(generator: Any) -> None:
+    network, picture = generator.networks["flow"], _picture()
+    whole = Request(edit=edit_of_picture(picture))
+    options = options_for(whole, network, generator.sampling)
+    assert draws_anew(whole, network)
+    assert options.guidance_scale == EDIT_GUIDANCE and options.start == pytest.approx(1 - DEFAULT_STRENGTH)
+    assert options_for(dataclasses.replace(whole, guidance_scale=9.0), network, generator.sampling).guidance_scale == 9
+    others = [
+        Request(edit=edit_of_picture(picture, mask="auto")),
+        Request(edit=edit_of_picture(picture, strength=0.8, mask="0,0,8,16")),
+        Request(edit=Edit(np.ones(16_000, np.float32), strength=0.5)),
+        Request(),
+    ]
+    assert not any(draws_anew(other, network) for other in others)
+    one, other = (np.asarray(_redrawn(generator, vector_of(word), style=None).content) for word in WORDS[:2])
+    assert (one != other).any() and (one != picture).any()
+
+
 def test_the_style_and_the_strength_say_where_it_goes(generator: Any) -> None:
     vector = vector_of(WORDS[0])
     paint, ink, little = (
@@ -129,7 +152,9 @@ def test_it_is_as_large_as_it_was_within_what_can_be_drawn(generator: Any, side:
     ((sample,),) = generator.generate(vector_of(WORDS[0])[None], NONE, Request(style="ink", edit=edit))
     assert np.asarray(sample.content).shape == (longer, longer // 2, 3)
     ((plain,),) = generator.generate(vector_of(WORDS[0])[None], NONE, Request(edit=edit))
-    assert np.asarray(plain.content).shape == (16, 8, 3)  # an edit without a style is as before
+    assert np.asarray(plain.content).shape == (longer, longer // 2, 3)
+    by_vae = Request(family="vae", style=None, edit=edit_of_picture(edit.content, strength=0.0))
+    assert not draws_anew(by_vae, generator.networks["vae"])
 
 
 def test_a_mask_says_which_part_is_redrawn(generator: Any) -> None:

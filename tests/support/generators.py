@@ -44,6 +44,9 @@ class SpaceWithGenerators(CliSpace):
     def encode_text(self, texts: Sequence[str], **options: Any) -> np.ndarray:
         return np.stack([vector_of(text) for text in texts])
 
+    def encode_image(self, pictures: Sequence[Any], **options: Any) -> np.ndarray:
+        return np.stack([vector_of(np.asarray(one).tobytes()) for one in pictures])
+
 
 def write_vocabulary(folder: Path, threshold: float = 0.5) -> Vocabulary:
     """Write a vocabulary of `WORDS`; vectors below `threshold` from all of them are unknown."""

@@ -42,6 +42,10 @@ STYLE_STRENGTH = 0.5
 """Of what is drawn anew in a style."""
 STYLE_GUIDANCE = 6.0
 """Weight of a style against none, of what is drawn anew in it."""
+EDIT_GUIDANCE = 4.0
+"""Weight of what is asked for against what it is, of what is drawn anew without a style."""
+_PICTURE = 3
+"""Dimensions of a picture's content; a sound has one."""
 _DIFFERS = 0.5
 """A cell is changed that differs by more than this share of what the most different ones do."""
 _MOST, _LEAST = 0.95, 0.05
@@ -99,9 +103,15 @@ class EditedLatents:
 
 
 def draws_anew(request: Request, network: FamilyNetwork) -> bool:
-    """Return whether what is edited is itself drawn anew in a style, and not something else in its place."""
-    edit, can = request.edit, network.family.can
-    return edit is not None and not edit.auto and request.style is not None and "redraw" in can
+    """Return whether what is edited is itself drawn anew, and not something else in its place.
+
+    So are pictures in a style, and pictures of which all may change towards what is asked for; sounds have no such way
+    that was measured.
+    """
+    edit = request.edit
+    if edit is None or edit.auto or "redraw" not in network.family.can:
+        return False
+    return request.style is not None or (not edit.is_masked and edit.content.ndim == _PICTURE and not request.drawing)
 
 
 def start_for(request: Request, network: FamilyNetwork) -> float:
@@ -115,7 +125,7 @@ def start_for(request: Request, network: FamilyNetwork) -> float:
     anew = draws_anew(request, network)
     if edit is None or (edit.strength is None and edit.is_masked and not anew):
         return earliest
-    usual = STYLE_STRENGTH if anew else DEFAULT_STRENGTH
+    usual = STYLE_STRENGTH if anew and request.style is not None else DEFAULT_STRENGTH
     return earliest + (1 - earliest) * (1 - (usual if edit.strength is None else edit.strength))
 
 
@@ -125,7 +135,9 @@ def options_for(request: Request, network: FamilyNetwork, sampling: LatentOption
     if (request.candidates or 1) > 1 and usual.start:
         usual = dataclasses.replace(usual, num_steps=min(usual.num_steps, sampling.candidate_steps))
     as_usual = request.start is not None or (request.edit is None and request.drawing is None)
-    guidance = STYLE_GUIDANCE if draws_anew(request, network) else usual.guidance_scale
+    guidance = usual.guidance_scale
+    if draws_anew(request, network):
+        guidance = EDIT_GUIDANCE if request.style is None else STYLE_GUIDANCE
     return dataclasses.replace(
         usual,
         start=usual.start if as_usual else start_for(request, network),
