@@ -268,6 +268,7 @@ def test_an_outline_is_drawn_and_what_was_made_is_edited(made_by: Server, visit:
 def test_a_picture_without_words_is_made_from_itself(made_by: Server, visit: Open, house: Path) -> None:
     page = opened(visit, made_by)
     page.get_by_role("button", name="Edit a picture", exact=True).click()
+    page.get_by_role("button", name="Choose a picture").wait_for()  # the panel is loaded when it is first asked for
     page.get_by_role("button", name="Make", exact=True).click()
     expect(page.locator(".progress [role=alert]")).to_contain_text("Say in words")
     choose(page, house)
