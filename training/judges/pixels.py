@@ -4,7 +4,8 @@
     python -m training.judges.pixels --views 1 --steps 300          # to try it
 
 It has no pretrained network: outlines, colours and small patches of its own pictures (`shapes`), and a small head that
-maps these onto names. What it learns from: `naming`; half of it has gone through the autoencoder (`decoded`).
+maps these onto names. What it learns from: `naming`; every second view of that has gone through the autoencoder
+(`decoded`).
 
 Everything lies under build/judge; suites name `training.judges.pixels:load`.
 """
@@ -197,7 +198,7 @@ def agreement(judge: PixelJudge, patches: Patches) -> dict[str, Any]:
 def main() -> int:
     """Train, measure, and write what `load` reads."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--views", type=int, default=3, help="plain, decoded, augmented, augmented and decoded")
+    parser.add_argument("--views", type=int, default=3, help="of each picture: plain, decoded, augmented, and both")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=256)
     arguments = parser.parse_args()
