@@ -102,7 +102,7 @@ def test_damage_in_the_middle_costs_what_is_damaged(tmp_path: Path) -> None:
     film = Film()
     moments = list(iter_moments(path, film, per_second=4))
     assert film.seconds > 5.5 and moments[-1].start > 5.0
-    assert len(moments) >= 10  # 11 or more of 24: threads find out about damage at different times
+    assert len(moments) >= 11  # of 24; on one core, where fewer threads decode, 11, else 12 or more
 
 
 def test_limits_and_what_is_no_video(tmp_path: Path) -> None:
